@@ -1,0 +1,165 @@
+"""The error hierarchy of the package.
+
+Every failure that a caller can provoke is an `ExporterError` or an `exporter.image.ImageError`. Anything else that
+escapes is a bug of ours. Codes are the canonical gRPC codes by name, kept as an enum here so that nothing below the
+server has to import gRPC; `exporter.grpc_status` translates them, in both directions and in one place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from dataclasses import dataclass
+from typing import ClassVar
+
+from exporter.image.errors import ImageError, LayerChainError
+
+__all__ = [
+    "Code",
+    "DataLossError",
+    "DeadlineError",
+    "ExporterError",
+    "FailedPreconditionError",
+    "Failure",
+    "ImageError",
+    "InvalidArgumentError",
+    "LayerChainError",
+    "NotFoundError",
+    "PermissionDeniedError",
+    "ResourceExhaustedError",
+    "UnavailableError",
+    "failure_of",
+]
+
+
+class Code(enum.Enum):
+    """Canonical status codes (names and numbers of `google.rpc.Code`)."""
+
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+    UNAUTHENTICATED = 16
+
+
+class ExporterError(Exception):
+    """Base class.
+
+    Args:
+        message: What was wrong and where, and what to do about it if that is known.
+        field: Path of the request field at fault, in the proto's spelling (``source.refs[linux/amd64].id``,
+            ``attrs[compression]``), if the request is at fault.
+    """
+
+    code: ClassVar[Code] = Code.UNKNOWN
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+
+
+class InvalidArgumentError(ExporterError):
+    """The request is wrong by itself: an attribute, a digest, a config, a name."""
+
+    code = Code.INVALID_ARGUMENT
+
+
+class NotFoundError(ExporterError):
+    """A ref, a blob, an exporter type or a finalize token does not exist (any more)."""
+
+    code = Code.NOT_FOUND
+
+
+class FailedPreconditionError(ExporterError):
+    """Parts of the request are fine alone but disagree, such as a layer chain and its layers."""
+
+    code = Code.FAILED_PRECONDITION
+
+
+class PermissionDeniedError(ExporterError):
+    """The operator has not allowed this, or a peer refused our credentials."""
+
+    code = Code.PERMISSION_DENIED
+
+
+class DataLossError(ExporterError):
+    """Bytes do not have the digest or size that was promised for them."""
+
+    code = Code.DATA_LOSS
+
+
+class UnavailableError(ExporterError):
+    """A peer is gone or out of reach; trying again may help."""
+
+    code = Code.UNAVAILABLE
+
+
+class ResourceExhaustedError(ExporterError):
+    """A limit of the server or of a message was hit, or the disk is full."""
+
+    code = Code.RESOURCE_EXHAUSTED
+
+
+class DeadlineError(ExporterError):
+    """The work did not end within the caller's deadline."""
+
+    code = Code.DEADLINE_EXCEEDED
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What is told to a caller about an exception."""
+
+    code: Code
+    message: str
+    field: str | None = None
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Say what `error` means to a caller.
+
+    `LayerChainError` is a disagreement of chain and layers, any other `ImageError` bad input. Operating-system errors
+    that a user can cure get the code that tells so. What is left is a bug here: ``INTERNAL``.
+    """
+    if isinstance(error, ExporterError):
+        return Failure(error.code, error.message, error.field)
+    if isinstance(error, LayerChainError):
+        message = f"the layer chain does not fit the image's layers: {error}"
+        return Failure(Code.FAILED_PRECONDITION, message, getattr(error, "field", None))
+    if isinstance(error, ImageError):
+        return Failure(Code.INVALID_ARGUMENT, str(error), getattr(error, "field", None))
+    if isinstance(error, asyncio.CancelledError):
+        return Failure(Code.CANCELLED, "the export was cancelled")
+    if isinstance(error, TimeoutError):
+        return Failure(Code.DEADLINE_EXCEEDED, str(error) or "the work did not end in time")
+    if isinstance(error, OSError):
+        return Failure(_os_error_code(error), str(error))
+    return Failure(Code.INTERNAL, f"{type(error).__name__}: {error}")
+
+
+def _os_error_code(error: OSError) -> Code:
+    import errno
+
+    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM}:
+        return Code.RESOURCE_EXHAUSTED
+    if isinstance(error, FileNotFoundError):
+        return Code.NOT_FOUND
+    if isinstance(error, PermissionError):
+        return Code.PERMISSION_DENIED
+    if isinstance(error, ConnectionError):
+        return Code.UNAVAILABLE
+    if isinstance(error, NotADirectoryError | IsADirectoryError | FileExistsError):
+        return Code.FAILED_PRECONDITION
+    return Code.INTERNAL

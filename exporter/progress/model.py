@@ -1,0 +1,83 @@
+"""BuildKit's progress messages as plain values (``moby.buildkit.v1.StatusResponse``).
+
+Times are `Time` values in UTC with nanoseconds; `current` and `total` are mostly bytes, 0 where there is nothing to count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from exporter.image import Time
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressGroup:
+    """A group that several vertices are shown under."""
+
+    id: str
+    name: str = ""
+    weak: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Vertex:
+    """A step of the build. The latest message about a digest replaces the earlier ones."""
+
+    digest: str
+    name: str
+    inputs: tuple[str, ...] = ()
+    cached: bool = False
+    started: Time | None = None
+    completed: Time | None = None
+    error: str = ""
+    group: ProgressGroup | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VertexStatus:
+    """A part of a vertex's work, such as ``exporting layers``; keyed by vertex and id."""
+
+    id: str
+    vertex: str
+    name: str = ""
+    current: int = 0
+    total: int = 0
+    timestamp: Time | None = None
+    started: Time | None = None
+    completed: Time | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VertexLog:
+    """Output of a vertex. `stream` is 1 for stdout, 2 for stderr."""
+
+    vertex: str
+    data: bytes
+    stream: int = 1
+    timestamp: Time | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VertexWarning:
+    """Something the user should know that is no error."""
+
+    vertex: str
+    short: str
+    level: int = 1
+    detail: tuple[str, ...] = ()
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StatusUpdate:
+    """One progress message: what has become known since the last one."""
+
+    vertexes: tuple[Vertex, ...] = ()
+    statuses: tuple[VertexStatus, ...] = ()
+    logs: tuple[VertexLog, ...] = ()
+    warnings: tuple[VertexWarning, ...] = ()
+
+
+StatusSink = Callable[[StatusUpdate], None]
+"""Takes an update at once, never blocks and never raises; must be called from the event loop's thread."""

@@ -1,0 +1,99 @@
+"""Producing progress: a vertex and the statuses under it, as BuildKit's exporters report them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from exporter.image import Time
+from exporter.progress.model import StatusSink, StatusUpdate, Vertex, VertexLog, VertexStatus, VertexWarning
+
+
+def now() -> Time:
+    """The present, with nanoseconds, in UTC."""
+    return Time.from_unix_nano(time.time_ns())
+
+
+class Status:
+    """A piece of work that is under way; made by `VertexProgress.status`."""
+
+    def __init__(self, sink: StatusSink, vertex: str, status_id: str, total: int) -> None:
+        self._sink = sink
+        self._vertex = vertex
+        self._id = status_id
+        self._started = now()
+        self._current = 0
+        self._total = total
+
+    def update(self, current: int, total: int | None = None) -> None:
+        """Report how far the work is, in bytes."""
+        self._current = current
+        if total is not None:
+            self._total = total
+        self._emit(None)
+
+    def advance(self, amount: int) -> None:
+        """Report that `amount` more bytes are done."""
+        self.update(self._current + amount)
+
+    def _emit(self, completed: Time | None) -> None:
+        status = VertexStatus(
+            id=self._id,
+            vertex=self._vertex,
+            current=self._current,
+            total=self._total,
+            timestamp=now(),
+            started=self._started,
+            completed=completed,
+        )
+        self._sink(StatusUpdate(statuses=(status,)))
+
+
+class VertexProgress:
+    """Reports under one vertex.
+
+    Args:
+        sink: Takes the messages.
+        digest: The vertex's digest; BuildKit uses ``sha256("<session>-export-<index>")`` for exports.
+    """
+
+    def __init__(self, sink: StatusSink, digest: str) -> None:
+        self._sink = sink
+        self.digest = digest
+
+    @contextmanager
+    def status(self, status_id: str, *, total: int = 0) -> Iterator[Status]:
+        """Report a piece of work from its start to its end (BuildKit: ``progress.OneOff``).
+
+        Completed is reported on failure, too: upstream's ``OneOff`` does so, and a renderer needs the end of the bar.
+        """
+        status = Status(self._sink, self.digest, status_id, total)
+        status._emit(None)
+        try:
+            yield status
+        finally:
+            status._emit(now())
+
+    def log(self, text: str, *, stream: int = 2) -> None:
+        """Show `text` as output of the vertex."""
+        entry = VertexLog(self.digest, text.encode("utf-8", "replace"), stream, now())
+        self._sink(StatusUpdate(logs=(entry,)))
+
+    def warn(self, short: str, *, detail: tuple[str, ...] = (), url: str = "", level: int = 1) -> None:
+        """Show a warning at the end of the build."""
+        self._sink(StatusUpdate(warnings=(VertexWarning(self.digest, short, level, detail, url),)))
+
+
+@contextmanager
+def vertex(sink: StatusSink, digest: str, name: str) -> Iterator[VertexProgress]:
+    """Report a vertex from its start to its end; an exception marks it as failed and goes on."""
+    started = now()
+    sink(StatusUpdate(vertexes=(Vertex(digest, name, started=started),)))
+    try:
+        yield VertexProgress(sink, digest)
+    except BaseException as error:
+        text = str(error) or type(error).__name__
+        sink(StatusUpdate(vertexes=(Vertex(digest, name, started=started, completed=now(), error=text),)))
+        raise
+    sink(StatusUpdate(vertexes=(Vertex(digest, name, started=started, completed=now()),)))

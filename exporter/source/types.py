@@ -1,0 +1,179 @@
+"""What a daemon hands over to an exporter: the build result and what its refs are made of.
+
+`Source` mirrors BuildKit's ``exporter.Source`` (``result.Result[ImmutableRef]``). It holds no bytes of layers: a `Ref`
+is asked for its chain and its layers when an exporter needs them, and where they come from (the request itself, a
+session, an endpoint, a buildkitd, a directory) is the resolver's affair.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from exporter.content.protocol import Provider
+from exporter.image import CompressionConfig, Descriptor, LayerMetadata, Time
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer of a ref as the daemon's cache knows it.
+
+    `description` and `created_at` end up in the image's history. `created_at` is None where the daemon has none.
+    """
+
+    id: str
+    description: str = ""
+    created_at: Time | None = None
+
+    def metadata(self) -> LayerMetadata:
+        """The part of it that the image core wants."""
+        return LayerMetadata(description=self.description, created_at=self.created_at)
+
+
+LayerChain = tuple[Layer, ...]
+"""A ref's layers, base first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A ref's layers as blobs.
+
+    Attributes:
+        descriptors: Base first, with BuildKit's internal annotations: ``containerd.io/uncompressed`` is the diff ID.
+        provider: Where the blobs can be read, for as long as the source lives.
+    """
+
+    descriptors: tuple[Descriptor, ...]
+    provider: Provider
+
+    @property
+    def diff_ids(self) -> tuple[str, ...]:
+        """The digest of each layer's uncompressed tar; ``""`` where unknown."""
+        return tuple(d.annotations.get("containerd.io/uncompressed", "") for d in self.descriptors)
+
+
+class Ref(Protocol):
+    """A cache record of the daemon (BuildKit: ``cache.ImmutableRef``)."""
+
+    @property
+    def id(self) -> str:
+        """The record's ID, unique within the daemon."""
+        ...
+
+    async def remote(self, compression: CompressionConfig | None = None) -> Remote:
+        """The layers as blobs.
+
+        `compression` tells the owner of the ref what will be wanted, so that a daemon that must compress a layer
+        anyway can do it in that way; the answer may still be anything, and converting is then the caller's task.
+
+        Raises:
+            NotFoundError: the owner does not know the ref (any more).
+        """
+        ...
+
+    async def layer_chain(self) -> LayerChain:
+        """The layers' metadata.
+
+        Ask for it after `remote`: BuildKit gives a lazily pulled layer its description when it is pulled.
+
+        Raises:
+            NotFoundError: the owner does not know the ref (any more).
+        """
+        ...
+
+
+class AttestationKind(enum.Enum):
+    """Values of ``moby.buildkit.v1.frontend.AttestationKind``."""
+
+    IN_TOTO = 0
+    BUNDLE = 1
+
+
+class SubjectKind(enum.Enum):
+    """Values of ``moby.buildkit.v1.frontend.InTotoSubjectKind``."""
+
+    SELF = 0
+    RAW = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A subject that the frontend named for an attestation."""
+
+    kind: SubjectKind
+    name: str = ""
+    digests: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Attestation:
+    """An attestation of one platform's image (BuildKit: ``result.Attestation``).
+
+    The predicate is `content` if that is given, else the file `path` of `ref`. A bundle is a directory `path` of
+    `ref` that is full of in-toto statements.
+    """
+
+    kind: AttestationKind
+    path: str = ""
+    predicate_type: str = ""
+    subjects: tuple[Subject, ...] = ()
+    metadata: Mapping[str, bytes] = field(default_factory=dict)
+    ref: Ref | None = None
+    content: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A build result.
+
+    Attributes:
+        ref: The single ref of a result that is not keyed by platform; None if there is none or it has no layers.
+        refs: Refs by platform ID. None if the result is not keyed (BuildKit's nil map), which is not the same as empty.
+            A ref in it may be None: a platform without layers.
+        metadata: BuildKit's result metadata; keys such as ``containerimage.config/linux/amd64``, ``refs.platforms``.
+        attestations: By platform ID.
+    """
+
+    ref: Ref | None = None
+    refs: Mapping[str, Ref | None] | None = None
+    metadata: Mapping[str, bytes] = field(default_factory=dict)
+    attestations: Mapping[str, Sequence[Attestation]] = field(default_factory=dict)
+
+    def find_ref(self, platform_id: str) -> tuple[Ref | None, bool]:
+        """Look a platform's ref up as BuildKit's ``Result.FindRef`` does.
+
+        A keyed result with just one ref answers with it whatever the key; an unkeyed one always answers with its ref.
+
+        Returns:
+            The ref and whether it was found.
+        """
+        if self.refs is None:
+            return self.ref, True
+        if platform_id in self.refs:
+            return self.refs[platform_id], True
+        if len(self.refs) == 1:
+            return next(iter(self.refs.values())), True
+        return None, False
+
+    def with_metadata(self, extra: Mapping[str, bytes]) -> Source:
+        """A copy whose metadata has been overlaid with `extra`."""
+        return replace(self, metadata={**self.metadata, **extra})
+
+
+@dataclass(frozen=True, slots=True)
+class BuildInfo:
+    """What an exporter may know of the build (BuildKit: ``ExportBuildInfo``).
+
+    Attributes:
+        ref: The build's ID.
+        session_id: The session through which the owner of the refs can be reached.
+        compatibility_version: BuildKit's compatibility version; 0 means the newest.
+        inline_cache: Cache data to embed, by platform ID; the key ``""`` is for the result's single ref.
+    """
+
+    ref: str = ""
+    session_id: str = ""
+    compatibility_version: int = 0
+    inline_cache: Mapping[str, bytes] = field(default_factory=dict)
