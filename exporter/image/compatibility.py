@@ -1,0 +1,34 @@
+"""BuildKit's compatibility versions: how a build asks for the results of an earlier release.
+
+With a compatibility version, builds of today give the images that a BuildKit of then gave.
+"""
+
+from __future__ import annotations
+
+from exporter.image.errors import ImageError
+
+V0_13 = 10
+"""As BuildKit 0.13: Docker media types unless there are attestations, no zstd."""
+V0_15 = 20
+"""As BuildKit 0.15: Docker media types unless there are attestations."""
+V0_31 = 30
+"""As BuildKit 0.31: OCI media types, attestations as OCI artifacts."""
+CURRENT = V0_31
+
+SUPPORTED = (V0_13, V0_15, V0_31)
+
+
+def check_compatibility_version(version: int) -> None:
+    """Check that a build may ask for this version.
+
+    Raises:
+        ImageError: there is no such version; with BuildKit's text.
+    """
+    if version in SUPPORTED:
+        return
+    if version > CURRENT:
+        raise ImageError(
+            f"unsupported compatibility-version {version}: upgrade buildkit (max supported: {CURRENT})"
+        )
+    supported = " ".join(map(str, SUPPORTED))
+    raise ImageError(f"unsupported compatibility-version {version} (supported: [{supported}])")

@@ -1,0 +1,109 @@
+"""SOURCE_DATE_EPOCH: the moment that timestamps of an export are clamped to, in whole seconds since 1970.
+
+It comes from an attribute of the exporter, else from the metadata of the build result, where the frontend put
+it. The first also says "none" when it is empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from exporter.image import gotext
+from exporter.image.attributes import SOURCE_DATE_EPOCH, AttributeValueError
+from exporter.image.errors import ImageError
+from exporter.image.metadata import EPOCH, MetadataValueError, platform_key
+
+_BUILD_ARG = "build-arg:SOURCE_DATE_EPOCH"
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """An epoch that was asked for. `value` is in seconds; None means that there shall be none."""
+
+    value: int | None
+
+
+def take_epoch(attrs: Mapping[str, str]) -> tuple[Epoch | None, dict[str, str]]:
+    """Take ``source-date-epoch`` out of an exporter's attributes.
+
+    Returns:
+        The epoch, None if the attribute is not there; and the other attributes.
+
+    Raises:
+        AttributeValueError: it is no int64; with BuildKit's text.
+    """
+    rest = dict(attrs)
+    text = rest.pop(SOURCE_DATE_EPOCH, None)
+    if text is None:
+        return None, rest
+    try:
+        return Epoch(_parse(text, SOURCE_DATE_EPOCH)), rest
+    except ImageError as error:
+        raise AttributeValueError(SOURCE_DATE_EPOCH, str(error)) from error
+
+
+def epoch_source(metadata: Mapping[str, bytes], platform_id: str | None = None) -> int | None:
+    """The epoch that the frontend gave.
+
+    Args:
+        metadata: Of the build result.
+        platform_id: Whose epoch; its own comes before the one for all. None: only the latter.
+
+    Raises:
+        MetadataValueError: it is no int64; with BuildKit's text.
+    """
+    keys = [EPOCH] if platform_id is None else [platform_key(EPOCH, platform_id), EPOCH]
+    for key in keys:
+        if key not in metadata:
+            continue
+        value = metadata[key]
+        try:
+            return _parse(value.decode("utf-8", "surrogateescape"), "")
+        except ImageError as error:
+            text = f"invalid SOURCE_DATE_EPOCH from frontend: {gotext.quote(value)}: {error}"
+            raise MetadataValueError(key, text) from error
+    return None
+
+
+def export_epoch(
+    given: Epoch | None, metadata: Mapping[str, bytes], platform_id: str | None = None
+) -> int | None:
+    """The epoch that holds for one platform's part of an export, in seconds; None if there is none.
+
+    First the attribute, then the frontend's for all platforms, then the frontend's for this one: BuildKit's
+    exporters look in this order, although `epoch_source` by itself prefers the platform's own.
+
+    Raises:
+        MetadataValueError: as `epoch_source`.
+    """
+    if given is not None:
+        return given.value
+    common = epoch_source(metadata)
+    if common is not None or platform_id is None:
+        return common
+    return epoch_source(metadata, platform_id)
+
+
+def epoch_from_build_args(frontend_attrs: Mapping[str, str]) -> str | None:
+    """The value for ``source-date-epoch`` that the build argument SOURCE_DATE_EPOCH implies; None for none.
+
+    A value that is no number is meant for the frontend alone (such as ``context``).
+    """
+    value = frontend_attrs.get(_BUILD_ARG)
+    if value is None:
+        return None
+    try:
+        _parse(value, _BUILD_ARG)
+    except ImageError:
+        return None
+    return value
+
+
+def _parse(text: str, name: str) -> int | None:
+    if not text:
+        return None
+    try:
+        return gotext.parse_int(text)
+    except ImageError as error:
+        raise ImageError(f"invalid {name}: {error}: {error}") from error
