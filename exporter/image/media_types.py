@@ -1,0 +1,87 @@
+"""Media types of images, and how those of layers are turned into one another.
+
+Two families say the same: OCI's, and Docker's schema 2. An image is written in one of them, and its layers
+are named accordingly. Layers that must not be distributed (Windows base layers) have names of their own.
+"""
+
+from __future__ import annotations
+
+from opencontainers.image.v1 import mediatype as _oci
+
+OCI_INDEX: str = _oci.MediaTypeImageIndex
+OCI_MANIFEST: str = _oci.MediaTypeImageManifest
+OCI_CONFIG: str = _oci.MediaTypeImageConfig
+OCI_EMPTY = "application/vnd.oci.empty.v1+json"
+
+OCI_LAYER: str = _oci.MediaTypeImageLayer
+OCI_LAYER_GZIP: str = _oci.MediaTypeImageLayerGzip
+OCI_LAYER_ZSTD: str = _oci.MediaTypeImageLayerZstd
+OCI_LAYER_NONDISTRIBUTABLE: str = _oci.MediaTypeImageLayerNonDistributable
+OCI_LAYER_NONDISTRIBUTABLE_GZIP: str = _oci.MediaTypeImageLayerNonDistributableGzip
+OCI_LAYER_NONDISTRIBUTABLE_ZSTD: str = _oci.MediaTypeImageLayerNonDistributableZstd
+
+DOCKER_MANIFEST_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+
+DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
+DOCKER_LAYER_GZIP = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+DOCKER_LAYER_ZSTD = "application/vnd.docker.image.rootfs.diff.tar.zstd"
+DOCKER_LAYER_FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar"
+DOCKER_LAYER_FOREIGN_GZIP = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+
+IN_TOTO = "application/vnd.in-toto+json"
+ATTESTATION_MANIFEST = "application/vnd.docker.attestation.manifest.v1+json"
+
+INDEX_TYPES = frozenset({OCI_INDEX, DOCKER_MANIFEST_LIST})
+MANIFEST_TYPES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
+CONFIG_TYPES = frozenset({OCI_CONFIG, DOCKER_CONFIG})
+
+# BuildKit's tables have two gaps: OCI's nondistributable zstd type has no Docker form, and Docker's foreign
+# zstd type (``….foreign.diff.tar.zstd``) does not occur.
+_OCI_TO_DOCKER = {
+    OCI_LAYER: DOCKER_LAYER,
+    OCI_LAYER_GZIP: DOCKER_LAYER_GZIP,
+    OCI_LAYER_ZSTD: DOCKER_LAYER_ZSTD,
+    OCI_LAYER_NONDISTRIBUTABLE: DOCKER_LAYER_FOREIGN,
+    OCI_LAYER_NONDISTRIBUTABLE_GZIP: DOCKER_LAYER_FOREIGN_GZIP,
+}
+_DOCKER_TO_OCI = {docker: oci for oci, docker in _OCI_TO_DOCKER.items()}
+
+_TO_NONDISTRIBUTABLE = {
+    OCI_LAYER: OCI_LAYER_NONDISTRIBUTABLE,
+    OCI_LAYER_GZIP: OCI_LAYER_NONDISTRIBUTABLE_GZIP,
+    OCI_LAYER_ZSTD: OCI_LAYER_NONDISTRIBUTABLE_ZSTD,
+    DOCKER_LAYER: DOCKER_LAYER_FOREIGN,
+    DOCKER_LAYER_GZIP: DOCKER_LAYER_FOREIGN_GZIP,
+}
+_TO_DISTRIBUTABLE = {nondistributable: layer for layer, nondistributable in _TO_NONDISTRIBUTABLE.items()}
+
+LAYER_TYPES = frozenset({*_OCI_TO_DOCKER, *_DOCKER_TO_OCI, OCI_LAYER_NONDISTRIBUTABLE_ZSTD})
+
+
+def convert_layer_type(media_type: str, *, oci: bool) -> str:
+    """The layer's media type in the OCI family or in Docker's; an unknown one is kept to the letter."""
+    return (_DOCKER_TO_OCI if oci else _OCI_TO_DOCKER).get(media_type, media_type)
+
+
+def is_nondistributable(media_type: str) -> bool:
+    """Whether the layer may be fetched from its own URLs only."""
+    return media_type in _TO_DISTRIBUTABLE
+
+
+def distributability(media_type: str, *, has_urls: bool, prefer_nondistributable: bool) -> str:
+    """The media type of a layer before it is converted to a family: distributable, or not.
+
+    A layer that has URLs of its own becomes nondistributable if that is preferred
+    (``prefer-nondist-layers``), and then keeps its URLs. In every other case the layer loses its URLs, and
+    with them the reason not to distribute it.
+
+    Args:
+        media_type: As the daemon stored it.
+        has_urls: Whether the layer came with URLs.
+        prefer_nondistributable: Whether the user wants such layers to stay where they are.
+    """
+    if has_urls and prefer_nondistributable:
+        return _TO_NONDISTRIBUTABLE.get(media_type, media_type)
+    return _TO_DISTRIBUTABLE.get(media_type, media_type)
