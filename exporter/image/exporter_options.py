@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Final
 
 from exporter.image import attributes as keys
+from exporter.image import gotext
 from exporter.image.attributes import parse_bool_attribute
 from exporter.image.commit_options import CommitOptions
 from exporter.image.names import ImageNames, parse_names, resolve_image_name
@@ -76,7 +77,7 @@ class ImageExporterOptions:
             if key in _IMAGE_BOOL_FIELDS:
                 flags[_IMAGE_BOOL_FIELDS[key]] = parse_bool_attribute(key, value, empty=True)
             elif key != keys.DANGLING_NAME_PREFIX:
-                meta[key] = _to_bytes(value)
+                meta[key] = gotext.encode(value)
         prefix = attrs.get(keys.DANGLING_NAME_PREFIX, "")
         return cls(commit=commit, dangling_prefix=prefix, meta=meta, **flags)
 
@@ -121,7 +122,7 @@ class ArchiveExporterOptions:
         """
         commit, rest = CommitOptions.load(attrs)
         tar = parse_bool_attribute(keys.TAR, rest.pop(keys.TAR, ""), empty=True)
-        return cls(commit=commit, tar=tar, meta={key: _to_bytes(value) for key, value in rest.items()})
+        return cls(commit=commit, tar=tar, meta={key: gotext.encode(value) for key, value in rest.items()})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +144,7 @@ class MobyExporterOptions:
         Raises:
             AttributeValueError: a name is no reference; with the Go library's text.
         """
-        meta = {key: _to_bytes(value) for key, value in sorted(attrs.items()) if key != keys.NAME}
+        meta = {key: gotext.encode(value) for key, value in sorted(attrs.items()) if key != keys.NAME}
         if keys.NAME not in attrs:
             return cls(meta=meta)
         return cls(target_names=parse_names(attrs[keys.NAME]), meta=meta)
@@ -152,7 +153,3 @@ class MobyExporterOptions:
     def image_name(self) -> str:
         """The names as moby reports them (``image.name``); empty if there are none."""
         return ",".join(map(str, self.target_names))
-
-
-def _to_bytes(value: str) -> bytes:
-    return value.encode("utf-8", "surrogateescape")

@@ -85,6 +85,14 @@ def decode(data: bytes) -> str:
         return _SURROGATES.sub("\ufffd", data.decode("utf-8", "surrogateescape"))
 
 
+def encode(text: str) -> bytes:
+    """The bytes of a text, those that are not UTF-8 included."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
+
+
 def parse_bool(text: str) -> bool:
     """Read a boolean as ``strconv.ParseBool`` does: one of twelve words, nothing else.
 

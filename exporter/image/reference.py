@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, replace
 
 from exporter.image import gotext
+from exporter.image.digest import parse_digest
 from exporter.image.errors import ImageError
 
 DEFAULT_DOMAIN = "docker.io"
@@ -33,8 +34,6 @@ _NAME = re.compile(rf"(?:({_DOMAIN})/)?({_PATH})")
 _TAG = re.compile(_TAG_TEXT)
 _DIGEST = re.compile(_DIGEST_TEXT)
 _IDENTIFIER = re.compile(r"[a-f0-9]{64}")
-_GENERIC_DIGEST = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[a-zA-Z0-9=_-]+")
-_ENCODED_LENGTHS = {"sha256": 64, "sha384": 96, "sha512": 128}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +82,7 @@ class Reference:
         if len(path) > _LONGEST_PATH:
             raise ImageError(f"repository name must not be more than {_LONGEST_PATH} characters")
         if digest is not None:
-            _check_digest(digest)
+            parse_digest(digest)
         return cls(domain=domain, path=path, tag=tag, digest=digest)
 
     @property
@@ -168,16 +167,3 @@ def _split_domain(text: str) -> tuple[str, str]:
 def _split_name(name: str) -> tuple[str, str]:
     match = _NAME.fullmatch(name)
     return (match[1] or "", match[2]) if match else ("", name)
-
-
-def _check_digest(text: str) -> None:
-    """Check a digest by the rules of ``opencontainers/go-digest``, stricter than the grammar above."""
-    algorithm, _, encoded = text.partition(":")
-    length = _ENCODED_LENGTHS.get(algorithm)
-    if length is None:
-        known_format = _GENERIC_DIGEST.fullmatch(text)
-        raise ImageError("unsupported digest algorithm" if known_format else "invalid checksum digest format")
-    if len(encoded) != length:
-        raise ImageError("invalid checksum digest length")
-    if encoded.lower() != encoded:
-        raise ImageError("invalid checksum digest format")
