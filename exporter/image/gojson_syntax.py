@@ -1,4 +1,4 @@
-"""The strict JSON grammar of Go's ``encoding/json`` (1.27): from a text to nodes, or to what is wrong with it.
+"""Go's strict JSON grammar (``encoding/json`` 1.27): from a text to nodes, or to what is wrong with it.
 
 Parsing does not recurse, so that every depth which Go accepts works. Nodes point into the text; nothing is
 decoded yet. Bytes that are not UTF-8 are allowed inside strings, as Go allows them.

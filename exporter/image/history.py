@@ -1,10 +1,24 @@
-"""An image's history: reading it, and fitting it to the layers that a build really made."""
+"""An image's history: its entries, and how they are fitted to the layers that a build really made.
+
+Entries hold their times either as `Time` or as text that is known to be canonical; what is done here needs to
+know only whether there is one. Both come from the readers of image configs.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
+import msgspec
+
+from exporter.image.errors import LayerChainError
 from exporter.image.timestamp import Time
+
+C = TypeVar("C")
+
+_COMMENT = "buildkit.exporter.image.v0"
+_DESCRIPTION = "created by buildkit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,3 +32,116 @@ class LayerMetadata:
 
     description: str = ""
     created_at: Time | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """An entry of an image's history, as the OCI image specification has it.
+
+    Attributes:
+        created: When the step was made.
+        created_by: The step.
+        author: Who made it.
+        comment: What made the entry, such as ``buildkit.dockerfile.v0``.
+        empty_layer: Whether the step made no layer.
+    """
+
+    created: Time | None = None
+    created_by: str = ""
+    author: str = ""
+    comment: str = ""
+    empty_layer: bool = False
+
+
+class HistoryEntry(msgspec.Struct, Generic[C], omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """An entry while it is worked on. Encoding one gives the bytes that Go gives: order and omissions are the
+    same."""
+
+    created: C | None = None
+    created_by: str = ""
+    author: str = ""
+    comment: str = ""
+    empty_layer: bool = False
+
+
+def fit_history(
+    history: list[HistoryEntry[C]] | None,
+    layers: int,
+    chain: Sequence[LayerMetadata] | None,
+    stamp: Callable[[Time], C],
+) -> list[HistoryEntry[C]] | None:
+    """Make a history account for every layer, and give each entry a time if any has one.
+
+    This is BuildKit's (and moby's) ``normalizeLayersAndHistory``.
+
+    Args:
+        history: The entries of the config; they are changed. None if it has no history, which is not the same
+            as an empty
+            one.
+        layers: How many layers the image has.
+        chain: The layers' metadata, base first. None if the image comes from no ref at all.
+        stamp: Turns a time of the chain into what the entries hold.
+
+    Returns:
+        The fitted history; None if there was none and nothing was added.
+
+    Raises:
+        LayerChainError: the chain is shorter than the list of layers, and an item is needed that it does not
+            have.
+    """
+    metadata = _metadata(layers, chain)
+    filled = [entry for entry in history or () if not entry.empty_layer]
+    if len(filled) > layers:
+        for entry in filled[layers:]:
+            entry.empty_layer = True
+        del filled[layers:]
+    elif len(filled) < layers:
+        if len(filled) > len(metadata):
+            raise LayerChainError(f"runtime error: slice bounds out of range [{len(filled)}:{len(metadata)}]")
+        added: list[HistoryEntry[C]] = [
+            HistoryEntry(created_by=item.description, comment=_COMMENT) for item in metadata[len(filled) :]
+        ]
+        if added:
+            history = [*(history or ()), *added]
+            filled += added
+    for position, entry in enumerate(filled):
+        if entry.created is None:
+            if position >= len(metadata):
+                raise LayerChainError(
+                    f"runtime error: index out of range [{position}] with length {len(metadata)}"
+                )
+            created_at = metadata[position].created_at
+            entry.created = None if created_at is None else stamp(created_at)
+    if history is not None:
+        _fill_in_times(history)
+    return history
+
+
+def _metadata(layers: int, chain: Sequence[LayerMetadata] | None) -> list[LayerMetadata]:
+    if chain is None:
+        return [LayerMetadata()] * layers
+    return [
+        item if item.description else LayerMetadata(_DESCRIPTION, item.created_at)
+        for item in chain[max(len(chain) - layers, 0) :]
+    ]
+
+
+def _fill_in_times(history: list[HistoryEntry[C]]) -> None:
+    """Give every entry without a time that of an entry near it.
+
+    The entries before the first new layer get that layer's time, not the older one of the base image's last
+    layer.
+    """
+    first = next((index for index, entry in enumerate(history) if entry.created is None), len(history))
+    older = history[first - 1].created if first else None
+    created = next((entry.created for entry in history[first:] if entry.created is not None), older)
+    for entry in history[first:]:
+        if entry.created is None:
+            entry.created = created
+        else:
+            created = entry.created
+
+
+def last_created(history: list[HistoryEntry[C]] | None) -> C | None:
+    """The time of the last entry that has one."""
+    return next((entry.created for entry in reversed(history or ()) if entry.created is not None), None)
