@@ -5,22 +5,70 @@ No I/O, no asyncio, no gRPC, and nothing imported from the rest of the package.
 
 from __future__ import annotations
 
-from exporter.image.compression import CompressionConfig
+from exporter.image.annotations import AnnotationGroups, AnnotationKey, Annotations, AnnotationType
+from exporter.image.attributes import AttributeValueError
+from exporter.image.commit_options import CommitOptions
+from exporter.image.compatibility import check_compatibility_version
+from exporter.image.compression import CompressionConfig, CompressionType
 from exporter.image.descriptor import Descriptor
 from exporter.image.digest import digest_bytes, parse_digest
+from exporter.image.epoch import Epoch, epoch_from_build_args, epoch_source, export_epoch
 from exporter.image.errors import ImageError, LayerChainError
+from exporter.image.exporter_options import ArchiveExporterOptions, ImageExporterOptions, MobyExporterOptions
+from exporter.image.fs_options import FSOptions, LocalExporterMode
 from exporter.image.history import LayerMetadata
-from exporter.image.platforms import Platform
+from exporter.image.metadata import MetadataValueError, parse_key, platform_key
+from exporter.image.names import (
+    ImageNames,
+    normalized_names,
+    parse_names,
+    resolve_image_name,
+    sanitize_repo_and_tags,
+)
+from exporter.image.platform_match import PlatformMatcher
+from exporter.image.platforms import Platform, host_platform
+from exporter.image.reference import Reference
+from exporter.image.result_platforms import ResultPlatform, parse_platforms
 from exporter.image.timestamp import Time
 
 __all__ = [
+    "AnnotationGroups",
+    "AnnotationKey",
+    "AnnotationType",
+    "Annotations",
+    "ArchiveExporterOptions",
+    "AttributeValueError",
+    "CommitOptions",
     "CompressionConfig",
+    "CompressionType",
     "Descriptor",
+    "Epoch",
+    "FSOptions",
     "ImageError",
+    "ImageExporterOptions",
+    "ImageNames",
     "LayerChainError",
     "LayerMetadata",
+    "LocalExporterMode",
+    "MetadataValueError",
+    "MobyExporterOptions",
     "Platform",
+    "PlatformMatcher",
+    "Reference",
+    "ResultPlatform",
     "Time",
+    "check_compatibility_version",
     "digest_bytes",
+    "epoch_from_build_args",
+    "epoch_source",
+    "export_epoch",
+    "host_platform",
+    "normalized_names",
     "parse_digest",
+    "parse_key",
+    "parse_names",
+    "parse_platforms",
+    "platform_key",
+    "resolve_image_name",
+    "sanitize_repo_and_tags",
 ]

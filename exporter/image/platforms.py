@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 
-from exporter.image import gotext
+from exporter.image import gojson, gotext
 from exporter.image.errors import ImageError
 
 _OS_PATTERN = r"^([A-Za-z0-9_-]+)(?:\(([A-Za-z0-9_.%-]*)((?:\+[A-Za-z0-9_.%-]+)*)\))?$"
@@ -34,6 +34,18 @@ _KNOWN_ARCHITECTURES = frozenset({
     "sparc", "sparc64", "wasm",
 })
 # fmt: on
+PLATFORM_TYPE = gojson.Struct(
+    "v1.Platform",
+    {
+        "architecture": gojson.String(),
+        "os": gojson.String(),
+        "os.version": gojson.String(),
+        "os.features": gojson.Slice(gojson.String()),
+        "variant": gojson.String(),
+    },
+)
+"""A platform in JSON (``ocispecs.Platform``), for `Platform.from_dict`."""
+
 _OS_OPTION_ESCAPES = str.maketrans({"%": "%25", "+": "%2B", "(": "%28", ")": "%29", "/": "%2F"})
 
 
