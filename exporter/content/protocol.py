@@ -1,7 +1,7 @@
 """The small interface that every content store has: blobs by digest.
 
-Modelled on containerd's content store. A blob that can be seen has been verified: it becomes visible with `commit`,
-never before.
+Modelled on containerd's content store. A blob that can be seen has been verified: it becomes visible with
+`commit`, never before.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Provider(Protocol):
     def read(self, digest: str, *, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
         """Stream `length` bytes (all, if None) from `offset` on, in chunks of bounded size.
 
-        The bytes are *not* verified by the store; `exporter.content.copy` does that wherever bytes enter a store or
-        are parsed.
+        The bytes are *not* verified by the store; `exporter.content.copy` does that wherever bytes enter a
+        store or are parsed.
 
         Raises:
             NotFoundError: the store has no such blob (raised at the first step of the iteration).
@@ -70,11 +70,11 @@ class ContentStore(Provider, Protocol):
         """Open a writer; leaving the block without `commit` discards what was written.
 
         Args:
-            expected: The blob's descriptor. None if the digest is not known beforehand; then `commit` accepts any
-                bytes and tells their digest. Stores for which manifests differ from other blobs (a registry) look at
-                its media type.
-            labels: For stores that have labels (containerd's garbage collector follows ``containerd.io/gc.ref.*``);
-                others ignore them.
+            expected: The blob's descriptor. None if the digest is not known beforehand; then `commit` accepts
+                any bytes and tells their digest. Stores for which manifests differ from other blobs (a
+                registry) look at its media type.
+            labels: For stores that have labels (containerd's garbage collector follows
+                ``containerd.io/gc.ref.*``); others ignore them.
 
         Several writers of one digest may be open at once; all of their commits succeed.
         """

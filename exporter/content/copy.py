@@ -1,0 +1,281 @@
+"""Moving blobs between stores. Whatever passes here is verified."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from exporter.content.manifest import children, gc_labels, is_parent
+from exporter.content.protocol import BlobInfo, ContentStore, Provider
+from exporter.content.threads import run_in_thread
+from exporter.content.verify import Verifier
+from exporter.errors import NotFoundError, ResourceExhaustedError
+from exporter.image import Descriptor
+
+T = TypeVar("T")
+_Key = tuple[str, bool]
+
+PARSE_LIMIT = 32 << 20
+"""Bytes of the largest blob that is read as a whole, to be parsed. Registries refuse
+manifests of more than 4 MiB; configs with inline cache data can be longer."""
+
+CONCURRENCY = 4
+"""Blobs copied at once, by default; BuildKit's limit for one registry."""
+
+OnBytes = Callable[[int], None]
+"""Told how many more bytes are done. Called from the event loop's thread."""
+
+
+async def read_blob(provider: Provider, descriptor: Descriptor, limit: int = PARSE_LIMIT) -> bytes:
+    """Read a whole blob, verified; one that is embedded in the descriptor is taken from there.
+
+    Raises:
+        DataLossError: it is not what the descriptor says.
+        NotFoundError: the provider does not have it.
+        ResourceExhaustedError: it has more than `limit` bytes.
+    """
+    if descriptor.size > limit:
+        raise ResourceExhaustedError(
+            f"blob {descriptor.digest} has {descriptor.size} bytes; no more than {limit} are read into memory"
+        )
+    verifier = Verifier(descriptor)
+    pieces: list[bytes] = []
+    async with _reading(provider, descriptor) as source:
+        async for data in source:
+            await run_in_thread(verifier.update, data)
+            pieces.append(data)
+    verifier.finish()
+    return b"".join(pieces)
+
+
+async def write_blob(
+    store: ContentStore,
+    data: bytes,
+    descriptor: Descriptor | None = None,
+    labels: Mapping[str, str] | None = None,
+) -> BlobInfo:
+    """Write a blob that is in memory.
+
+    Args:
+        store: Where to.
+        data: The blob.
+        descriptor: Of the blob, see `ContentStore.ingest`.
+        labels: Likewise.
+
+    Raises:
+        DataLossError: it is not what the descriptor says.
+    """
+    async with store.ingest(descriptor, labels=labels) as writer:
+        await writer.write(data)
+        return await writer.commit()
+
+
+async def has_blob(provider: Provider, descriptor: Descriptor) -> bool:
+    """Tell whether a blob is there, in full length."""
+    try:
+        info = await provider.info(descriptor.digest)
+    except NotFoundError:
+        return False
+    return info.size == descriptor.size
+
+
+async def copy_blob(
+    store: ContentStore,
+    provider: Provider,
+    descriptor: Descriptor,
+    on_bytes: OnBytes | None = None,
+    labels: Mapping[str, str] | None = None,
+) -> None:
+    """Copy a blob, unless the store has it already. Memory does not grow with its size.
+
+    Args:
+        store: Where to.
+        provider: Where from.
+        descriptor: Of the blob.
+        on_bytes: Told of the progress; of the whole size at once if nothing has to be copied.
+        labels: See `ContentStore.ingest`.
+
+    Raises:
+        DataLossError: what the provider has is not what the descriptor says.
+        NotFoundError: the provider does not have it.
+    """
+    if await has_blob(store, descriptor):
+        if on_bytes is not None:
+            on_bytes(descriptor.size)
+        return
+    async with _reading(provider, descriptor) as source, store.ingest(descriptor, labels=labels) as writer:
+        async for data in source:
+            await writer.write(data)
+            if on_bytes is not None:
+                on_bytes(len(data))
+        await writer.commit()
+
+
+async def copy_blobs(
+    store: ContentStore,
+    provider: Provider,
+    descriptors: Iterable[Descriptor],
+    on_bytes: OnBytes | None = None,
+    concurrency: int = CONCURRENCY,
+) -> None:
+    """Copy several blobs, each digest once. The first failure is raised, and cancels the others.
+
+    Raises:
+        DataLossError, NotFoundError: see `copy_blob`.
+    """
+    unique = {descriptor.digest: descriptor for descriptor in descriptors}
+    await for_each(
+        unique.values(), lambda descriptor: copy_blob(store, provider, descriptor, on_bytes), concurrency
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A blob and what it points to."""
+
+    descriptor: Descriptor
+    children: tuple[Descriptor, ...]
+
+
+async def load_graph(
+    provider: Provider,
+    roots: Sequence[Descriptor],
+    *,
+    skip: Callable[[Descriptor], bool] | None = None,
+    missing_ok: bool = False,
+    concurrency: int = CONCURRENCY,
+) -> list[Node]:
+    """List some blobs and all that they point to, directly or not: each once, children before parents.
+
+    Manifests and indexes are read and verified; other blobs are not looked at.
+
+    Args:
+        provider: Where the manifests and indexes are.
+        roots: Where to begin.
+        skip: Says which blobs are left out.
+        missing_ok: Take a manifest that is not there for one without children.
+        concurrency: Manifests read at once.
+
+    Raises:
+        ExporterError: a manifest cannot be read (see `read_blob`) or is malformed (see `children`).
+    """
+    nodes: dict[_Key, Node] = {}
+
+    async def load(descriptor: Descriptor) -> None:
+        found: tuple[Descriptor, ...] = ()
+        if is_parent(descriptor):
+            try:
+                found = children(descriptor, await read_blob(provider, descriptor))
+            except NotFoundError:
+                if not missing_ok:
+                    raise
+        nodes[_key(descriptor)] = Node(descriptor, _without(found, skip))
+
+    level = _without(roots, skip)
+    while level:
+        fresh = {_key(item): item for item in level if _key(item) not in nodes}
+        await for_each(fresh.values(), load, concurrency)
+        level = tuple(child for key in fresh for child in nodes[key].children)
+    return _children_first(_without(roots, skip), nodes)
+
+
+async def copy_chain(
+    store: ContentStore,
+    provider: Provider,
+    root: Descriptor,
+    *,
+    on_bytes: OnBytes | None = None,
+    skip: Callable[[Descriptor], bool] | None = None,
+    concurrency: int = CONCURRENCY,
+) -> None:
+    """Copy an image or an index with all that it points to (BuildKit: ``contentutil.CopyChain``).
+
+    Layers and configs go first, several at once; then manifests and indexes one after the other, children
+    before parents, the root last: a reader never finds a manifest whose blobs are not there. They are given
+    the labels that keep their children from a garbage collector.
+
+    Layers that must not be distributed are copied like others, since a provider that has them may give them
+    to a local store. For a push to a registry, let `skip` be `must_not_be_distributed`, as BuildKit does.
+
+    Args:
+        store: Where to.
+        provider: Where from.
+        root: The descriptor of the image or index.
+        on_bytes: Told of the progress.
+        skip: Says which blobs are left out.
+        concurrency: Blobs copied at once.
+
+    Raises:
+        ExporterError: a manifest cannot be read (see `read_blob`) or is malformed (see `children`).
+            The first failure cancels what else is under way.
+    """
+    nodes = await load_graph(provider, [root], skip=skip, concurrency=concurrency)
+    leaves = [node.descriptor for node in nodes if not is_parent(node.descriptor)]
+    await copy_blobs(store, provider, leaves, on_bytes, concurrency)
+    for node in nodes:
+        if is_parent(node.descriptor):
+            await copy_blob(store, provider, node.descriptor, on_bytes, gc_labels(node.children))
+
+
+async def for_each(
+    items: Iterable[T], action: Callable[[T], Awaitable[None]], concurrency: int = CONCURRENCY
+) -> None:
+    """Do something with each item, some at once. The first failure is raised, and cancels the others."""
+    waiting = iter(items)
+
+    async def work() -> None:
+        for item in waiting:
+            await action(item)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(concurrency):
+                group.create_task(work())
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+
+
+@asynccontextmanager
+async def _reading(provider: Provider, descriptor: Descriptor) -> AsyncIterator[AsyncIterator[bytes]]:
+    embedded = bool(descriptor.data) and len(descriptor.data) == descriptor.size
+    source = _only(descriptor.data) if embedded else provider.read(descriptor.digest)
+    try:
+        yield source
+    finally:
+        close = getattr(source, "aclose", None)
+        if close is not None:
+            await close()
+
+
+async def _only(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+def _key(descriptor: Descriptor) -> _Key:
+    # A manifest can be named as a mere layer somewhere; its children count nevertheless.
+    return descriptor.digest, is_parent(descriptor)
+
+
+def _without(
+    descriptors: Iterable[Descriptor], skip: Callable[[Descriptor], bool] | None
+) -> tuple[Descriptor, ...]:
+    return tuple(item for item in descriptors if skip is None or not skip(item))
+
+
+def _children_first(roots: Iterable[Descriptor], nodes: Mapping[_Key, Node]) -> list[Node]:
+    ordered: dict[_Key, Node] = {}
+    entered: set[_Key] = set()
+    # A stack of our own: nesting is the sender's choice.
+    pending = [(_key(root), False) for root in roots][::-1]
+    while pending:
+        key, is_done = pending.pop()
+        if is_done:
+            ordered[key] = nodes[key]
+        elif key not in entered:
+            entered.add(key)
+            pending.append((key, True))
+            pending.extend((_key(child), False) for child in reversed(nodes[key].children))
+    return list(ordered.values())

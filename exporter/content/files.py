@@ -1,0 +1,175 @@
+"""Blobs in files, for reading."""
+
+from __future__ import annotations
+
+import abc
+import os
+import stat
+from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+from exporter.content.protocol import BlobInfo
+from exporter.content.threads import run_in_thread
+from exporter.content.verify import split_digest
+from exporter.errors import FailedPreconditionError, NotFoundError
+from exporter.image import ImageError, parse_digest
+
+CHUNK_SIZE = 1 << 20
+"""Bytes in a piece; a change of threads (some 50 µs) is then little next to reading and hashing."""
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading; never waits for the writer of a pipe. Blocks.
+
+    Raises:
+        FileNotFoundError: there is none.
+        FailedPreconditionError: it is a directory, a pipe or a device.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise FailedPreconditionError(f"{path} is not a regular file")
+        return os.fdopen(fd, "rb")
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def read_file(path: Path, limit: int) -> bytes:
+    """Read a whole small file. Blocks.
+
+    Raises:
+        FileNotFoundError: there is none.
+        FailedPreconditionError: it is no regular file, or has more than `limit` bytes.
+    """
+    with open_regular(path) as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise FailedPreconditionError(f"{path} has more than the {limit} bytes that are read of such a file")
+    return data
+
+
+class _FileBacked(abc.ABC):
+    """A provider whose blobs are files."""
+
+    @abc.abstractmethod
+    def path_of(self, digest: str) -> Path:
+        """Where the blob is, or would be.
+
+        Raises:
+            NotFoundError: it cannot be anywhere.
+        """
+
+    async def info(self, digest: str) -> BlobInfo:
+        """See `Provider.info`."""
+        return await run_in_thread(self.stat, digest)
+
+    def stat(self, digest: str) -> BlobInfo:
+        """`info`, blocking."""
+        path = self.path_of(digest)
+        try:
+            result = path.stat()
+        except FileNotFoundError:
+            raise _not_found(digest) from None
+        if not stat.S_ISREG(result.st_mode):
+            raise FailedPreconditionError(f"{path} is not a regular file")
+        return BlobInfo(digest, result.st_size)
+
+    async def read(self, digest: str, *, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        """See `Provider.read`."""
+        part = _FilePart(self.path_of(digest), offset, length)
+        try:
+            while data := await run_in_thread(part.read):
+                yield data
+        except FileNotFoundError:
+            raise _not_found(digest) from None
+        finally:
+            part.close()
+
+
+class FileProvider(_FileBacked):
+    """A provider of single files.
+
+    Args:
+        paths: The files by the digests that they are said to have.
+    """
+
+    def __init__(self, paths: Mapping[str, Path]) -> None:
+        self._paths = paths
+
+    def path_of(self, digest: str) -> Path:
+        """Where the blob is.
+
+        Raises:
+            NotFoundError: it is none of them.
+        """
+        try:
+            return self._paths[digest]
+        except KeyError:
+            raise _not_found(digest) from None
+
+
+class BlobDirectory(_FileBacked):
+    """A directory of blobs by algorithm and digits, such as the ``blobs`` of an OCI layout."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path_of(self, digest: str) -> Path:
+        """Where the blob is, or would be.
+
+        Raises:
+            InvalidArgumentError: `digest` is none.
+        """
+        algorithm, encoded = split_digest(digest)
+        return self.root / algorithm / encoded
+
+    def list(self) -> Iterator[BlobInfo]:
+        """All blobs, in no order. Blocks."""
+        for algorithm in _entries(self.root):
+            if not algorithm.is_dir():
+                continue
+            for entry in _entries(Path(algorithm.path)):
+                digest = f"{algorithm.name}:{entry.name}"
+                try:
+                    parse_digest(digest)
+                    yield self.stat(digest)
+                except (ImageError, NotFoundError):
+                    continue  # a file of somebody else, or removed since
+
+
+class _FilePart:
+    """A part of a file, piece by piece. All calls block."""
+
+    def __init__(self, path: Path, offset: int, length: int | None) -> None:
+        self._path = path
+        self._offset = offset
+        self._left = length
+        self._file: BinaryIO | None = None
+
+    def read(self) -> bytes:
+        """The next piece; empty at the end."""
+        if self._file is None:
+            self._file = open_regular(self._path)
+            self._file.seek(self._offset)
+        data = self._file.read(CHUNK_SIZE if self._left is None else min(CHUNK_SIZE, self._left))
+        if self._left is not None:
+            self._left -= len(data)
+        return data
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def _entries(directory: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(directory) as entries:
+            return list(entries)
+    except FileNotFoundError:
+        return []
+
+
+def _not_found(digest: str) -> NotFoundError:
+    return NotFoundError(f"blob {digest} not found")

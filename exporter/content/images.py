@@ -1,0 +1,234 @@
+"""Images by ID, and names for them, as the Docker daemon keeps them: what the ``moby`` exporter fills."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from exporter.content.copy import has_blob, write_blob
+from exporter.content.files import read_file
+from exporter.content.lock import file_lock
+from exporter.content.manifest import children
+from exporter.content.protocol import ContentStore
+from exporter.content.staging import Staging, replace_file
+from exporter.content.threads import run_in_thread
+from exporter.content.verify import split_digest
+from exporter.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
+from exporter.image import Descriptor, ImageError, digest_bytes, gojson
+from exporter.image.media_types import DOCKER_CONFIG, DOCKER_MANIFEST
+from exporter.image.reference import Reference
+
+_DIFF_ID = "containerd.io/uncompressed"
+_CONFIG = gojson.Struct(
+    "image", {"rootfs": gojson.Struct("rootfs", {"diff_ids": gojson.Slice(gojson.String())})}
+)
+_TAGS = gojson.Map(gojson.String())
+_SMALL_FILE = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """An image of an `ImageStore`.
+
+    Attributes:
+        id: The digest of its config.
+        config: The config's descriptor.
+        layers: Base first, with the annotation ``containerd.io/uncompressed``: the diff ID.
+        tags: Its names, such as ``docker.io/library/app:latest``, sorted.
+    """
+
+    id: str
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+    tags: tuple[str, ...]
+
+
+class ImageStore:
+    """Images and their names, in a directory that processes may share.
+
+    An image is its config and the layers that the config's diff IDs name; there need be no manifest. The
+    blobs are in a content store, and nothing here removes them.
+
+    Making an instance blocks shortly; use `open` on an event loop.
+
+    Args:
+        path: The directory; made if it does not exist.
+        content: Where configs and layers are.
+    """
+
+    def __init__(self, path: Path | str, content: ContentStore) -> None:
+        self.path = Path(path)
+        self.content = content
+        self._records = self.path / "images" / "sha256"
+        self._records.mkdir(parents=True, exist_ok=True)
+        self._staging = Staging(self.path / "staging")
+        self._staging.remove_stale()
+
+    @classmethod
+    async def open(cls, path: Path | str, content: ContentStore) -> ImageStore:
+        """Make an instance without blocking the event loop."""
+        return await run_in_thread(cls, path, content)
+
+    async def create(self, config: bytes, layers: Sequence[Descriptor]) -> str:
+        """Add an image; nothing changes if it is there already.
+
+        Args:
+            config: The image config, to the byte.
+            layers: Base first; their blobs are in the content store. Each must say its diff ID in the
+                annotation ``containerd.io/uncompressed``.
+
+        Returns:
+            The image's ID.
+
+        Raises:
+            FailedPreconditionError: the layers are not those that the config names, or one is missing.
+            InvalidArgumentError: the config cannot be read.
+        """
+        diff_ids = [layer.annotations.get(_DIFF_ID, "") for layer in layers]
+        wanted = _diff_ids(config)
+        if diff_ids != wanted:
+            raise FailedPreconditionError(
+                f"the layers ({', '.join(diff_ids) or 'none'})"
+                f" are not those that the config names ({', '.join(wanted) or 'none'})"
+            )
+        descriptor = Descriptor(DOCKER_CONFIG, digest_bytes(config), len(config))
+        await self._check_present(descriptor.digest, layers)
+        await write_blob(self.content, config, descriptor)
+        async with self._locked():
+            await run_in_thread(self._write_record, descriptor, layers)
+        return descriptor.digest
+
+    async def tag(self, name: str, image_id: str) -> str:
+        """Give an image a name, in place of the image that has it.
+
+        Args:
+            name: As a user writes it; without a tag, ``latest`` is meant.
+            image_id: The image.
+
+        Returns:
+            The whole name.
+
+        Raises:
+            FailedPreconditionError: the image's config or a layer of it is not in the content store.
+            InvalidArgumentError: the name is none, or has a digest.
+            NotFoundError: there is no such image.
+        """
+        whole = _tag_name(name)
+        async with self._locked():
+            config, *layers = await run_in_thread(self._read_record, image_id)
+            await self._check_present(image_id, (config, *layers))
+            tags = await run_in_thread(self._read_tags)
+            await run_in_thread(self._write_tags, {**tags, whole: image_id})
+        return whole
+
+    async def untag(self, name: str) -> str:
+        """Take a name away from its image, which stays.
+
+        Returns:
+            The ID of the image that had it.
+
+        Raises:
+            InvalidArgumentError: the name is none.
+            NotFoundError: no image has it.
+        """
+        whole = _tag_name(name)
+        async with self._locked():
+            tags = await run_in_thread(self._read_tags)
+            image_id = tags.pop(whole, None)
+            if image_id is None:
+                raise NotFoundError(f"{self.path} has no image of the name {whole}")
+            await run_in_thread(self._write_tags, tags)
+        return image_id
+
+    async def get(self, image_id: str) -> StoredImage:
+        """Look an image up by its ID.
+
+        Raises:
+            InvalidArgumentError: the ID is no digest.
+            NotFoundError: there is no such image.
+        """
+        config, *layers = await run_in_thread(self._read_record, image_id)
+        tags = await self.tags()
+        return StoredImage(
+            image_id, config, tuple(layers), tuple(name for name, owner in tags.items() if owner == image_id)
+        )
+
+    async def list(self) -> tuple[StoredImage, ...]:
+        """All images, by ID."""
+        ids = await run_in_thread(lambda: sorted(path.stem for path in self._records.glob("*.json")))
+        return tuple([await self.get(f"sha256:{encoded}") for encoded in ids])
+
+    async def tags(self) -> dict[str, str]:
+        """The IDs of images by their names, sorted."""
+        return await run_in_thread(self._read_tags)
+
+    def _locked(self) -> AbstractAsyncContextManager[None]:
+        return file_lock(self.path / "lock")
+
+    async def _check_present(self, image_id: str, descriptors: Sequence[Descriptor]) -> None:
+        missing = [item.digest for item in descriptors if not await has_blob(self.content, item)]
+        if missing:
+            raise FailedPreconditionError(
+                f"image {image_id} is not complete: {', '.join(missing)} not in the content store"
+            )
+
+    # --- blocking ---
+
+    def _record_path(self, image_id: str) -> Path:
+        algorithm, encoded = split_digest(image_id)
+        if algorithm != "sha256":
+            raise InvalidArgumentError(f"{image_id} is not the ID of an image")
+        return self._records / f"{encoded}.json"
+
+    def _write_record(self, config: Descriptor, layers: Sequence[Descriptor]) -> None:
+        # A manifest for our own use: read by the same code as others.
+        record = {
+            "schemaVersion": 2,
+            "mediaType": DOCKER_MANIFEST,
+            "config": config.to_dict(),
+            "layers": [layer.to_dict() for layer in layers],
+        }
+        replace_file(self._staging, self._record_path(config.digest), gojson.marshal(record))
+
+    def _read_record(self, image_id: str) -> tuple[Descriptor, ...]:
+        path = self._record_path(image_id)
+        try:
+            data = read_file(path, _SMALL_FILE)
+            return children(Descriptor(DOCKER_MANIFEST, image_id, len(data)), data)
+        except FileNotFoundError:
+            raise NotFoundError(f"{self.path} has no image {image_id}") from None
+        except InvalidArgumentError as error:
+            raise FailedPreconditionError(f"{path} is damaged: {error}") from error
+
+    def _read_tags(self) -> dict[str, str]:
+        path = self.path / "tags.json"
+        try:
+            tags = gojson.decode(read_file(path, _SMALL_FILE), _TAGS)
+        except FileNotFoundError:
+            return {}
+        except ImageError as error:
+            raise FailedPreconditionError(f"{path} is damaged: {error}") from error
+        return gojson.sort_keys(tags or {})
+
+    def _write_tags(self, tags: Mapping[str, str]) -> None:
+        data = gojson.marshal(gojson.sort_keys(tags))
+        replace_file(self._staging, self.path / "tags.json", data)
+
+
+def _diff_ids(config: bytes) -> list[str]:
+    try:
+        return gojson.decode(config, _CONFIG)["rootfs"]["diff_ids"] or []
+    except ImageError as error:
+        raise InvalidArgumentError(f"image config: {error}") from error
+
+
+def _tag_name(name: str) -> str:
+    try:
+        reference = Reference.parse(name)
+    except ImageError as error:
+        raise InvalidArgumentError(f"name {name!r}: {error}") from error
+    if reference.digest is not None:
+        raise InvalidArgumentError(f"name {name!r}: refusing to create a tag with a digest reference")
+    return str(reference.tag_name_only())

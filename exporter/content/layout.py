@@ -1,0 +1,313 @@
+"""An OCI image layout as a content store: the embedded default, and what ``tar=false`` makes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from exporter.content.copy import has_blob, load_graph
+from exporter.content.files import CHUNK_SIZE, BlobDirectory, read_file
+from exporter.content.index import LayoutIndex
+from exporter.content.lock import file_lock
+from exporter.content.manifest import must_not_be_distributed
+from exporter.content.protocol import BlobInfo, BlobWriter
+from exporter.content.staging import StagedFile, Staging, replace_file, sync_directory
+from exporter.content.threads import run_in_thread
+from exporter.content.verify import Verifier
+from exporter.errors import FailedPreconditionError, NotFoundError
+from exporter.image import Descriptor, ImageError, gojson
+
+_LAYOUT_VERSION = "1.0.0"
+_STAGING = ".buildkit-exporter"
+_LAYOUT = gojson.Struct("v1.ImageLayout", {"imageLayoutVersion": gojson.String()})
+_SMALL_FILE = 64 << 20
+
+
+def default_root() -> Path:
+    """Where the command line and the server keep what they must keep, unless they are told otherwise.
+
+    The user's data directory (XDG Base Directory Specification): ``$XDG_DATA_HOME/buildkit-exporter``, or
+    ``~/.local/share/buildkit-exporter``. Made if missing, for the user alone. Blocks.
+    """
+    home = Path(os.environ.get("XDG_DATA_HOME", ""))
+    # The specification has relative paths ignored.
+    root = (home if home.is_absolute() else Path.home() / ".local" / "share") / "buildkit-exporter"
+    root.parent.mkdir(parents=True, exist_ok=True)
+    root.mkdir(mode=0o700, exist_ok=True)
+    return root
+
+
+class OCILayout:
+    """A directory in OCI image layout, shared with other processes: ours, and those of other tools.
+
+    A blob has its place once it has been written, verified and made safe from a crash of the machine.
+    ``index.json`` is replaced as a whole, under a lock that BuildKit's client heeds, too. Files in the making
+    are in a hidden directory that exists only while something is being written.
+
+    Making an instance blocks shortly; use `open` on an event loop. It removes what killed writers left.
+
+    Args:
+        path: The directory. It becomes a layout if it is empty or does not exist.
+        create: Whether it may become one.
+
+    Raises:
+        FailedPreconditionError: the directory is something else, or a layout of an unknown version.
+        NotFoundError: there is no layout, and none may be made.
+    """
+
+    def __init__(self, path: Path | str, *, create: bool = True) -> None:
+        self.path = Path(path)
+        self._blobs = BlobDirectory(self.path / "blobs")
+        self._staging = Staging(self.path / _STAGING)
+        self._prepare(create=create)
+        self._staging.remove_stale()
+
+    @classmethod
+    async def open(cls, path: Path | str, *, create: bool = True) -> OCILayout:
+        """Make an instance without blocking the event loop."""
+        return await run_in_thread(cls, path, create=create)
+
+    async def info(self, digest: str) -> BlobInfo:
+        """See `Provider.info`."""
+        return await self._blobs.info(digest)
+
+    def read(self, digest: str, *, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        """See `Provider.read`."""
+        return self._blobs.read(digest, offset=offset, length=length)
+
+    @asynccontextmanager
+    async def ingest(
+        self, expected: Descriptor | None = None, *, labels: Mapping[str, str] | None = None
+    ) -> AsyncIterator[BlobWriter]:
+        """See `ContentStore.ingest`."""
+        writer = _LayoutWriter(self._staging, self._blobs, Verifier(expected))
+        try:
+            await run_in_thread(writer.open)
+            yield writer
+        finally:
+            await run_in_thread(writer.close)
+
+    async def publish(
+        self, descriptor: Descriptor, names: Sequence[str] = (), *, tags: Sequence[str] = ()
+    ) -> None:
+        """Enter an image or an index into ``index.json``, as BuildKit's client does.
+
+        All its names move at once, and only when everything that it points to is there; layers that must not
+        be distributed may be missing. Without any name it is entered as it is, if it is not there yet.
+
+        Args:
+            descriptor: Of the manifest or index.
+            names: Full image names, such as ``docker.io/library/app:latest``.
+            tags: Bare names within the layout, such as ``latest``.
+
+        Raises:
+            FailedPreconditionError: something is missing; or ``index.json`` is no index.
+            UnavailableError: another process held the lock all the time.
+        """
+        async with self._locked():
+            await self._check_complete(descriptor)
+            await run_in_thread(self._enter, descriptor, names, tags)
+
+    async def index(self) -> tuple[Descriptor, ...]:
+        """The entries of ``index.json``.
+
+        Raises:
+            FailedPreconditionError: it is no index, or an entry is no descriptor.
+        """
+        return await run_in_thread(self._entries)
+
+    async def resolve(self, name: str) -> Descriptor:
+        """Find the entry with an image name, or else the first one with such a tag.
+
+        Raises:
+            FailedPreconditionError: ``index.json`` is no index.
+            NotFoundError: there is none.
+        """
+        descriptor = await run_in_thread(self._find, name)
+        if descriptor is None:
+            raise NotFoundError(f"{self.path} has no image of the name {name}")
+        return descriptor
+
+    async def blobs(self) -> list[BlobInfo]:
+        """All blobs, in no order."""
+        return await run_in_thread(lambda: list(self._blobs.list()))
+
+    async def delete(self, digest: str) -> None:
+        """Remove a blob.
+
+        Raises:
+            FailedPreconditionError: an entry of ``index.json`` needs it; or that is no index.
+            NotFoundError: there is none.
+        """
+        async with self._locked():
+            entries = await self.index()
+            for node in await load_graph(self, entries, missing_ok=True):
+                if node.descriptor.digest == digest:
+                    raise FailedPreconditionError(f"blob {digest} is part of an image in {self._index_path}")
+            await run_in_thread(self._remove, digest)
+
+    @property
+    def _index_path(self) -> Path:
+        return self.path / "index.json"
+
+    @asynccontextmanager
+    async def _locked(self) -> AsyncIterator[None]:
+        # The second lock is that of BuildKit's client, which may have the same directory as a destination. It
+        # cannot be the only one: the client removes the file after it has given the lock back, perhaps while
+        # others hold it.
+        async with (
+            file_lock(self.path / "oci-layout"),
+            file_lock(self.path / "index.json.lock", transient=True),
+        ):
+            yield
+
+    async def _check_complete(self, root: Descriptor) -> None:
+        needed = await load_graph(self, [root], skip=must_not_be_distributed, missing_ok=True)
+        missing = [node.descriptor.digest for node in needed if not await has_blob(self, node.descriptor)]
+        if missing:
+            raise FailedPreconditionError(
+                f"{root.digest} cannot be given a name in {self.path}: not all that it points to is there"
+                f" (missing or of the wrong length: {', '.join(missing)})"
+            )
+
+    # --- blocking ---
+
+    def _prepare(self, *, create: bool) -> None:
+        path = self.path / "oci-layout"
+        try:
+            version = gojson.decode(read_file(path, _SMALL_FILE), _LAYOUT)["imageLayoutVersion"]
+        except FileNotFoundError:
+            if not create:
+                raise NotFoundError(
+                    f"{self.path} is not an OCI image layout: it has no file oci-layout"
+                ) from None
+            self._make()
+            return
+        except NotADirectoryError:
+            raise FailedPreconditionError(f"{self.path} is not a directory") from None
+        except ImageError as error:
+            raise FailedPreconditionError(f"{path}: {error}") from error
+        if not version.startswith("1."):
+            raise FailedPreconditionError(
+                f"{path}: version {version!r} of the OCI image layout is not supported"
+            )
+
+    def _make(self) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        found = {path.name for path in self.path.iterdir()} - {_STAGING}
+        # Another process may be making the same layout. This file is its first.
+        if found and "oci-layout" not in found:
+            raise FailedPreconditionError(
+                f"{self.path} is neither empty nor an OCI image layout (it has no file oci-layout);"
+                " choose another directory"
+            )
+        header = gojson.marshal({"imageLayoutVersion": _LAYOUT_VERSION})
+        replace_file(self._staging, self.path / "oci-layout", header)
+        (self.path / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
+        self._make_index()
+        sync_directory(self.path)
+        sync_directory(self.path.parent)
+
+    def _make_index(self) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            fd = os.open(self._index_path, flags, 0o644)
+        except FileExistsError:
+            return  # that of another process, which may have published since
+        with os.fdopen(fd, "wb") as file:
+            file.write(LayoutIndex().marshal())
+            file.flush()
+            os.fsync(fd)
+
+    def _load_index(self) -> LayoutIndex:
+        try:
+            return LayoutIndex.parse(read_file(self._index_path, _SMALL_FILE))
+        except FileNotFoundError:
+            return LayoutIndex()
+        except ImageError as error:
+            raise self._bad_index(error) from error
+
+    def _enter(self, descriptor: Descriptor, names: Sequence[str], tags: Sequence[str]) -> None:
+        index = self._load_index()
+        for name in names:
+            index.insert_name(descriptor, name)
+        for tag in tags:
+            index.insert_tag(descriptor, tag)
+        if not names and not tags:
+            index.insert(descriptor)
+        replace_file(self._staging, self._index_path, index.marshal())
+
+    def _entries(self) -> tuple[Descriptor, ...]:
+        index = self._load_index()
+        try:
+            return index.descriptors()
+        except ImageError as error:
+            raise self._bad_index(error) from error
+
+    def _find(self, name: str) -> Descriptor | None:
+        index = self._load_index()
+        try:
+            return index.find(name)
+        except ImageError as error:
+            raise self._bad_index(error) from error
+
+    def _bad_index(self, error: ImageError) -> FailedPreconditionError:
+        return FailedPreconditionError(f"{self._index_path}: {error}")
+
+    def _remove(self, digest: str) -> None:
+        path = self._blobs.path_of(digest)
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            raise NotFoundError(f"blob {digest} not found") from None
+        sync_directory(path.parent)
+
+
+class _LayoutWriter:
+    """A blob in the making."""
+
+    def __init__(self, staging: Staging, blobs: BlobDirectory, verifier: Verifier) -> None:
+        self._staging = staging
+        self._blobs = blobs
+        self._verifier = verifier
+        self._file: StagedFile | None = None
+        self._pending: list[bytes] = []
+        self._pending_size = 0
+
+    def open(self) -> None:
+        # The permissions of containerd's store: a blob is never written to.
+        self._file = self._staging.create(mode=0o444)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.discard()
+
+    async def write(self, data: bytes) -> None:
+        # Peers send pieces that are small next to what a change of threads costs.
+        self._pending.append(data)
+        self._pending_size += len(data)
+        if self._pending_size >= CHUNK_SIZE:
+            await run_in_thread(self._flush)
+
+    async def commit(self) -> BlobInfo:
+        return await run_in_thread(self._commit)
+
+    def _flush(self) -> StagedFile:
+        assert self._file is not None, "the writer is not open"
+        pending, self._pending, self._pending_size = self._pending, [], 0
+        for data in pending:
+            self._verifier.update(data)
+            self._file.write(data)
+        return self._file
+
+    def _commit(self) -> BlobInfo:
+        file = self._flush()
+        info = self._verifier.finish()
+        path = self._blobs.path_of(info.digest)
+        if not path.parent.is_dir():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sync_directory(path.parent.parent)
+        file.publish(path)
+        return info

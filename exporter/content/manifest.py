@@ -1,0 +1,129 @@
+"""What manifests and indexes point to, read as containerd reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from exporter.content.verify import split_digest
+from exporter.errors import InvalidArgumentError
+from exporter.image import Descriptor, ImageError, gojson
+from exporter.image.media_types import INDEX_TYPES, MANIFEST_TYPES
+from exporter.image.platforms import PLATFORM_TYPE
+
+_DESCRIPTOR = gojson.Struct(
+    "v1.Descriptor",
+    {
+        "mediaType": gojson.String(),
+        "digest": gojson.String("digest.Digest"),
+        "size": gojson.Int64("int64"),
+        "urls": gojson.Slice(gojson.String()),
+        "annotations": gojson.Map(gojson.String()),
+        "data": gojson.String(),
+        "platform": gojson.Pointer(PLATFORM_TYPE),
+        "artifactType": gojson.String(),
+    },
+)
+_DOCUMENT = gojson.Struct(
+    "v1.Manifest",
+    {
+        "mediaType": gojson.String(),
+        "config": gojson.Pointer(_DESCRIPTOR),
+        "layers": gojson.Slice(_DESCRIPTOR),
+        "manifests": gojson.Slice(_DESCRIPTOR),
+        "fsLayers": gojson.Raw(),
+    },
+)
+
+# The rule of containerd, wider than the list of known types.
+_NONDISTRIBUTABLE_PREFIXES = (
+    "application/vnd.oci.image.layer.nondistributable.",
+    "application/vnd.docker.image.rootfs.foreign.",
+)
+
+
+def is_parent(descriptor: Descriptor) -> bool:
+    """Whether the blob points to others: a manifest or an index, of OCI or Docker."""
+    return descriptor.media_type in MANIFEST_TYPES or descriptor.media_type in INDEX_TYPES
+
+
+def must_not_be_distributed(descriptor: Descriptor) -> bool:
+    """Whether a layer has to be fetched from its own URLs: pushes leave it out, and stores may lack it."""
+    return descriptor.media_type.startswith(_NONDISTRIBUTABLE_PREFIXES)
+
+
+def decode_descriptor(data: bytes) -> Descriptor:
+    """Read the JSON text of a descriptor.
+
+    Raises:
+        ImageError: it is none.
+    """
+    value = gojson.decode(data, _DESCRIPTOR, "Descriptor")
+    return Descriptor.from_dict(value)
+
+
+def children(descriptor: Descriptor, data: bytes) -> tuple[Descriptor, ...]:
+    """List what a blob points to: the config and the layers of a manifest, the manifests of an index.
+
+    Any other blob has no children. A ``subject`` is not followed, as in containerd.
+
+    Args:
+        descriptor: The blob's.
+        data: The blob, already verified.
+
+    Raises:
+        InvalidArgumentError: the blob is not what its media type says, or a descriptor in it is malformed.
+    """
+    try:
+        if descriptor.media_type in MANIFEST_TYPES:
+            return _manifest_children(gojson.decode(data, _DOCUMENT, "Manifest"))
+        if descriptor.media_type in INDEX_TYPES:
+            return _index_children(gojson.decode(data, _DOCUMENT, "Index"))
+    except (ImageError, InvalidArgumentError) as error:
+        raise InvalidArgumentError(f"{descriptor.media_type} {descriptor.digest}: {error}") from error
+    return ()
+
+
+def gc_labels(references: Iterable[Descriptor]) -> dict[str, str]:
+    """The labels that keep a blob's children from containerd's garbage collector, as BuildKit names them."""
+    return {
+        f"containerd.io/gc.ref.content.{index}": descriptor.digest
+        for index, descriptor in enumerate(references)
+    }
+
+
+def _manifest_children(document: dict[str, Any]) -> tuple[Descriptor, ...]:
+    _check_schema(document)
+    # One must not pass for the other: who checked it as the one has not seen what it is as the other.
+    if document["manifests"] is not None or document["mediaType"] in INDEX_TYPES:
+        raise ImageError("expected a manifest but found an index")
+    if document["config"] is None:
+        raise ImageError("config is missing")
+    layers = document["layers"] or []
+    return (
+        _child("config", document["config"]),
+        *(_child(f"layers[{index}]", layer) for index, layer in enumerate(layers)),
+    )
+
+
+def _index_children(document: dict[str, Any]) -> tuple[Descriptor, ...]:
+    _check_schema(document)
+    is_manifest = document["config"] is not None or document["layers"] is not None
+    if is_manifest or document["mediaType"] in MANIFEST_TYPES:
+        raise ImageError("expected an index but found a manifest")
+    manifests = document["manifests"] or []
+    return tuple(_child(f"manifests[{index}]", manifest) for index, manifest in enumerate(manifests))
+
+
+def _check_schema(document: dict[str, Any]) -> None:
+    if document["fsLayers"]:
+        raise ImageError("schema 1 is not supported")
+
+
+def _child(where: str, value: dict[str, Any]) -> Descriptor:
+    try:
+        child = Descriptor.from_dict(value)
+        split_digest(child.digest)
+    except (ImageError, InvalidArgumentError) as error:
+        raise ImageError(f"{where}: {error}") from error
+    return child
