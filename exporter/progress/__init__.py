@@ -1,0 +1,36 @@
+"""Progress of a build: reporting it, merging it, passing it on to slow readers, and showing it."""
+
+from __future__ import annotations
+
+from exporter.progress.display import ProgressMode, Renderer, display, open_renderer
+from exporter.progress.merge import ProgressState
+from exporter.progress.model import (
+    ProgressGroup,
+    StatusSink,
+    StatusUpdate,
+    Vertex,
+    VertexLog,
+    VertexStatus,
+    VertexWarning,
+)
+from exporter.progress.producer import Status, VertexProgress, vertex
+from exporter.progress.queue import CoalescingQueue
+
+__all__ = [
+    "CoalescingQueue",
+    "ProgressGroup",
+    "ProgressMode",
+    "ProgressState",
+    "Renderer",
+    "Status",
+    "StatusSink",
+    "StatusUpdate",
+    "Vertex",
+    "VertexLog",
+    "VertexProgress",
+    "VertexStatus",
+    "VertexWarning",
+    "display",
+    "open_renderer",
+    "vertex",
+]

@@ -1,6 +1,7 @@
 """BuildKit's progress messages as plain values (``moby.buildkit.v1.StatusResponse``).
 
-Times are `Time` values in UTC with nanoseconds; `current` and `total` are mostly bytes, 0 where there is nothing to count.
+Times are `Time` values in UTC with nanoseconds; `current` and `total` are mostly bytes, 0 where there is
+nothing to count.
 """
 
 from __future__ import annotations

@@ -66,7 +66,8 @@ class VertexProgress:
     def status(self, status_id: str, *, total: int = 0) -> Iterator[Status]:
         """Report a piece of work from its start to its end (BuildKit: ``progress.OneOff``).
 
-        Completed is reported on failure, too: upstream's ``OneOff`` does so, and a renderer needs the end of the bar.
+        Completed is reported on failure, too: upstream's ``OneOff`` does so, and a renderer needs the end of
+        the bar.
         """
         status = Status(self._sink, self.digest, status_id, total)
         status._emit(None)

@@ -1,0 +1,131 @@
+"""Showing progress while it happens."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Protocol, TextIO
+
+from exporter.errors import InvalidArgumentError
+from exporter.progress.model import StatusSink, StatusUpdate
+from exporter.progress.plain import PlainRenderer
+from exporter.progress.queue import CoalescingQueue
+from exporter.progress.rawjson import RawJSONRenderer
+
+_REFRESH_AFTER = 0.15  # seconds without news
+
+
+class ProgressMode(enum.StrEnum):
+    """How progress is shown; the words of buildctl's ``--progress``."""
+
+    AUTO = "auto"
+    PLAIN = "plain"
+    TTY = "tty"
+    RAWJSON = "rawjson"
+    QUIET = "quiet"
+
+
+class Renderer(Protocol):
+    """Shows progress. Its methods may block; never called by two threads at once."""
+
+    def update(self, update: StatusUpdate) -> None:
+        """Take in an update and show it, now or at the next refresh."""
+        ...
+
+    def refresh(self) -> None:
+        """Show what has not been shown; called again and again while nothing is reported."""
+        ...
+
+    def close(self) -> None:
+        """Show what is left, and end."""
+        ...
+
+
+class QuietRenderer:
+    """Shows nothing."""
+
+    def update(self, update: StatusUpdate) -> None:
+        """Nothing."""
+
+    def refresh(self) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+def open_renderer(mode: str, stream: TextIO, *, environ: Mapping[str, str] = os.environ) -> Renderer:
+    """Make the renderer for a mode.
+
+    ``auto`` is what ``BUILDKIT_PROGRESS`` says, else ``tty`` on a terminal that can move its cursor, else
+    ``plain``.
+
+    Args:
+        mode: One of `ProgressMode`.
+        stream: Where to show it: standard error, as a rule.
+        environ: The environment variables.
+
+    Raises:
+        InvalidArgumentError: there is no such mode, or ``tty`` is asked for and `stream` is no terminal.
+    """
+    if mode == ProgressMode.AUTO:
+        mode = environ.get("BUILDKIT_PROGRESS") or mode
+    if mode == ProgressMode.AUTO:
+        can_redraw = stream.isatty() and environ.get("TERM", "").lower() not in {"", "dumb", "unknown"}
+        mode = ProgressMode.TTY if can_redraw else ProgressMode.PLAIN
+    match mode:
+        case ProgressMode.PLAIN:
+            return PlainRenderer(stream.buffer)
+        case ProgressMode.RAWJSON:
+            return RawJSONRenderer(stream.buffer)
+        case ProgressMode.QUIET:
+            return QuietRenderer()
+        case ProgressMode.TTY:
+            if not stream.isatty():
+                raise InvalidArgumentError(
+                    "--progress=tty: the output is no terminal; use plain or auto", field="progress"
+                )
+            from exporter.progress.tty import (
+                TTYRenderer,
+            )  # takes a while to load, and is not needed in scripts
+
+            return TTYRenderer(stream)
+    modes = "|".join(ProgressMode)
+    raise InvalidArgumentError(f"invalid progress mode {mode}: use {modes}", field="progress")
+
+
+@asynccontextmanager
+async def display(renderer: Renderer) -> AsyncIterator[StatusSink]:
+    """Show what is put into the sink for as long as the block lasts; at its end everything has been shown.
+
+    Rendering runs in a thread: a terminal or pipe that does not take its bytes never stops the event loop,
+    and news are merged until it does. A renderer that fails to write is given up silently: progress is no
+    reason to fail an export.
+    """
+    queue = CoalescingQueue()
+    task = asyncio.create_task(_render(queue, renderer), name="progress display")
+    try:
+        yield queue.put
+    finally:
+        queue.close()
+        await task
+
+
+async def _render(queue: CoalescingQueue, renderer: Renderer) -> None:
+    try:
+        while True:
+            try:
+                update = await asyncio.wait_for(queue.get(), _REFRESH_AFTER)
+            except TimeoutError:
+                await asyncio.to_thread(renderer.refresh)
+                continue
+            if update is None:
+                break
+            await asyncio.to_thread(renderer.update, update)
+        await asyncio.to_thread(renderer.close)
+    except OSError:  # the reader is gone
+        async for _ in queue:
+            pass

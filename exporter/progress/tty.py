@@ -1,0 +1,242 @@
+"""Progress as a tree that is redrawn in place, as ``buildctl --progress=tty`` shows it.
+
+Each vertex is a line, its statuses are lines under it, with the time that they have taken on the right.
+Running vertices show the end of their output while there is room. What does not fit the window is left out,
+completed work first.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TextIO
+
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from exporter.image import Time
+from exporter.progress.merge import Interval, ProgressState, VertexState, busy_seconds
+from exporter.progress.model import StatusUpdate, VertexStatus
+from exporter.progress.units import format_amount
+
+_DRAW_EVERY = 0.1  # seconds between two frames
+_OUTPUT_LINES = 6  # of a running vertex that are shown below it
+_KEPT_LINES = 1000  # of a vertex's output, for the report if it fails
+_SPIN = 0.1  # seconds that a spinner's position is shown
+_MIN_NAME = 12  # columns that a name must have left before amount and timer are shown
+_BRAILLE = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+_ASCII = "|/-\\"
+_ESCAPES = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the tree."""
+
+    name: str
+    seconds: float | None = None
+    amount: str = ""
+    style: str = ""
+    running: bool = False
+
+
+class TTYRenderer:
+    """Draws progress on a terminal.
+
+    Colours follow ``NO_COLOR`` and ``TERM``; spinner and ellipsis are ASCII if the terminal's encoding is not
+    UTF-8.
+
+    Args:
+        stream: The terminal.
+        phase: The word for what is going on.
+        clock: A monotonic clock in seconds.
+        wall: Unix nanoseconds.
+        console: What to draw on, instead of one that is made for `stream`.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO,
+        *,
+        phase: str = "Exporting",
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], int] = time.time_ns,
+        console: Console | None = None,
+    ) -> None:
+        self._console = console or Console(file=stream, highlight=False, markup=False, emoji=False)
+        self._phase = phase
+        self._clock = clock
+        self._wall = wall
+        self._state = ProgressState(tail=_KEPT_LINES)
+        self._skew: int | None = None
+        self._began: int | None = None
+        self._next_draw = 0.0
+        self._live = Live(
+            console=self._console,
+            auto_refresh=False,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            vertical_overflow="crop",
+        )
+        self._unicode = self._console.encoding.lower().replace("-", "") == "utf8"
+
+    def update(self, update: StatusUpdate) -> None:
+        """Take in an update, and redraw unless that was done just now."""
+        self._state.apply(update)
+        if self._began is None and (starts := [v.started for v in update.vertexes if v.started is not None]):
+            self._began = min(start.unix_nano for start in starts)
+            # Who reports may have another clock than we; what counts is how long things take.
+            self._skew = self._wall() - self._began
+        now = self._clock()
+        if now >= self._next_draw:
+            self._next_draw = now + _DRAW_EVERY
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Redraw: timers and spinners move even if nothing is reported."""
+        if not self._live.is_started:
+            self._live.start()
+        self._live.update(self.frame(final=False), refresh=True)
+
+    def close(self) -> None:
+        """Draw everything a last time, then the output of each vertex that failed."""
+        if not self._live.is_started:
+            self._live.start()
+        self._live.vertical_overflow = "visible"
+        self._live.update(self.frame(final=True), refresh=True)
+        self._live.stop()
+        for state in self._state.vertexes:
+            if state.failed:
+                self._report(state)
+
+    def frame(self, *, final: bool = False) -> Group:
+        """The picture at this moment: as much as fits the terminal, or all of it if it is the `final` one."""
+        width, height = self._console.size
+        now = self._now()
+        seconds = (now - self._began) / 1e9 if self._began is not None else 0.0
+        completed, total = self._state.completed, self._state.total
+        finished = " FINISHED" if final and 0 < completed == total else ""
+        mark = "+" if final else self._spinner()
+        lines = [Text(f"[{mark}] {self._phase} {seconds:.1f}s ({completed}/{total}){finished}")]
+        if final:
+            rows = [row for state in self._state.vertexes for row in _rows(state, now)]
+        else:
+            rows = fit_height(self._with_output(now, height - 2), height - 2)
+        lines.extend(self._line(row, width, final=final) for row in rows)
+        for line in lines:
+            line.no_wrap = True
+            line.truncate(width, overflow="crop")
+        return Group(*lines)
+
+    def _report(self, state: VertexState) -> None:
+        lines = [f" > {clean(state.name)}:", *map(clean_output, state.tail)]
+        for line in ("------", *lines, "------"):
+            self._console.print(self._encodable(line), soft_wrap=True)
+
+    def _now(self) -> int:
+        return self._wall() - (self._skew or 0)
+
+    def _with_output(self, now: int, limit: int) -> list[Row]:
+        """All rows, and the end of the running vertices' output as far as there is room."""
+        trees = [(state, list(_rows(state, now))) for state in self._state.vertexes]
+        room = limit - sum(len(rows) for _, rows in trees)
+        all_rows: list[Row] = []
+        for state, rows in reversed(trees):
+            output = list(state.tail)[-_OUTPUT_LINES:] if state.running else []
+            shown = [Row(f"=> # {clean_output(line)}", style="dim", running=True) for line in output]
+            if len(shown) <= room:
+                room -= len(shown)
+                rows.extend(shown)
+            all_rows[:0] = rows
+        return all_rows
+
+    def _line(self, row: Row, width: int, *, final: bool) -> Text:
+        spins = row.running and row.seconds is not None and not final
+        prefix = f"{self._spinner() if spins else ' '}=> "
+        timer = f" {row.seconds if row.seconds >= 0.05 else 0:.1f}s" if row.seconds is not None else ""
+        left = width - len(prefix) - len(timer)
+        amount = f" {row.amount}" if row.amount else ""
+        if left - len(amount) < _MIN_NAME:
+            amount = ""
+        if left < _MIN_NAME:
+            timer, left = "", width - len(prefix)
+        name = self._shorten(self._encodable(row.name), left - len(amount))
+        text = name + amount
+        return Text(prefix + (set_cell_size(text, left) + timer if timer else text), style=row.style)
+
+    def _shorten(self, text: str, columns: int) -> str:
+        if cell_len(text) <= columns:
+            return text
+        ellipsis = "…" if self._unicode else "..."
+        if columns <= len(ellipsis):
+            return set_cell_size(text, max(columns, 0))
+        return set_cell_size(text, columns - len(ellipsis)).rstrip() + ellipsis
+
+    def _spinner(self) -> str:
+        frames = _BRAILLE if self._unicode else _ASCII
+        return frames[int(self._clock() / _SPIN) % len(frames)]
+
+    def _encodable(self, text: str) -> str:
+        encoding = self._console.encoding
+        return text.encode(encoding, "replace").decode(encoding)
+
+
+def _rows(state: VertexState, now: int) -> Iterator[Row]:
+    prefix, style = _ending(state)
+    seconds = state.seconds(now)
+    yield Row(prefix + clean(state.name), seconds, style=style, running=state.running)
+    for status in state.statuses.values():
+        yield _status_row(status, now, failed=bool(state.error))
+    for warning in state.warnings:
+        yield Row(f"WARN: {clean(warning.short)}", seconds, style="yellow")
+
+
+def _ending(state: VertexState) -> tuple[str, str]:
+    """The word before a vertex's name, and its colour."""
+    if state.canceled:
+        return "CANCELED ", "yellow"
+    if state.error:
+        return "ERROR ", "red"
+    return "CACHED " if state.cached else "", "" if state.running else "blue"
+
+
+def _status_row(status: VertexStatus, now: int, *, failed: bool) -> Row:
+    spans: list[Interval] = []
+    if status.started is not None:
+        spans.append(Interval(status.started.unix_nano, _nano(status.completed)))
+    running = status.completed is None and not failed
+    return Row(
+        f"=> {clean(status.id)}",
+        busy_seconds(spans, now),
+        format_amount(status, precision=1),
+        style="" if running else "blue",
+        running=running,
+    )
+
+
+def _nano(moment: Time | None) -> int | None:
+    return moment.unix_nano if moment is not None else None
+
+
+def fit_height(rows: Sequence[Row], limit: int) -> list[Row]:
+    """Choose `limit` rows: running ones first, late ones before early ones; their order stays."""
+    if len(rows) <= limit:
+        return list(rows)
+    indexes = sorted(range(len(rows)), key=lambda index: (rows[index].running, index), reverse=True)
+    return [rows[index] for index in sorted(indexes[: max(limit, 0)])]
+
+
+def clean(text: str) -> str:
+    """Take out what would move the cursor or turn the text around."""
+    return _CONTROLS.sub(" ", text)
+
+
+def clean_output(line: bytes) -> str:
+    """Show a line of output as a terminal would end up showing it, without colours."""
+    plain = _ESCAPES.sub(b"", line).decode("utf-8", "replace").rstrip("\r")
+    return clean(plain.rsplit("\r", 1)[-1])
