@@ -16,7 +16,9 @@ from exporter.image.epoch import Epoch, epoch_from_build_args, epoch_source, exp
 from exporter.image.errors import ImageError, LayerChainError
 from exporter.image.exporter_options import ArchiveExporterOptions, ImageExporterOptions, MobyExporterOptions
 from exporter.image.fs_options import FSOptions, LocalExporterMode
-from exporter.image.history import LayerMetadata
+from exporter.image.history import History, LayerMetadata
+from exporter.image.image import BuildkitImage, buildkit_image, fitted_history, moby_config, parse_history
+from exporter.image.manifest import AttestationManifest, attestation_manifest, index_bytes
 from exporter.image.metadata import MetadataValueError, parse_key, platform_key
 from exporter.image.names import (
     ImageNames,
@@ -37,13 +39,16 @@ __all__ = [
     "AnnotationType",
     "Annotations",
     "ArchiveExporterOptions",
+    "AttestationManifest",
     "AttributeValueError",
+    "BuildkitImage",
     "CommitOptions",
     "CompressionConfig",
     "CompressionType",
     "Descriptor",
     "Epoch",
     "FSOptions",
+    "History",
     "ImageError",
     "ImageExporterOptions",
     "ImageNames",
@@ -57,14 +62,20 @@ __all__ = [
     "Reference",
     "ResultPlatform",
     "Time",
+    "attestation_manifest",
+    "buildkit_image",
     "check_compatibility_version",
     "digest_bytes",
     "epoch_from_build_args",
     "epoch_source",
     "export_epoch",
+    "fitted_history",
     "host_platform",
+    "index_bytes",
+    "moby_config",
     "normalized_names",
     "parse_digest",
+    "parse_history",
     "parse_key",
     "parse_names",
     "parse_platforms",

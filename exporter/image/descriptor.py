@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from exporter.image import gojson
 from exporter.image.errors import ImageError
 from exporter.image.platforms import Platform
+
+
+class _PlatformObject(msgspec.Struct, omit_defaults=True):
+    # A default from a factory is written even if the value equals it.
+    architecture: str = msgspec.field(default_factory=str)
+    os: str = msgspec.field(default_factory=str)
+    os_version: str = msgspec.field(default="", name="os.version")
+    os_features: list[str] = msgspec.field(default_factory=list, name="os.features")
+    variant: str = ""
+
+
+class DescriptorObject(msgspec.Struct, omit_defaults=True, rename="camel"):
+    """The JSON object of a descriptor, for work on many of them: order and omissions are those of Go."""
+
+    media_type: str = msgspec.field(default_factory=str)
+    digest: str = msgspec.field(default_factory=str)
+    size: int = msgspec.field(default_factory=int)
+    urls: list[str] = msgspec.field(default_factory=list)
+    annotations: dict[str, str] = msgspec.field(default_factory=dict)
+    data: bytes = b""
+    platform: _PlatformObject | None = None
+    artifact_type: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,87 +66,66 @@ class Descriptor:
         Raises:
             ImageError: a value has the wrong type; the text names its key.
         """
-        if not isinstance(value, Mapping):
-            raise ImageError(f"descriptor must be an object, not {type(value).__name__}")
-        platform = _member(value, "platform", Mapping, None)
-        urls = _member(value, "urls", list | tuple, ())
-        annotations = _member(value, "annotations", Mapping, {})
-        for key, text in annotations.items():
-            if not isinstance(text, str):
-                raise ImageError(
-                    f"descriptor: annotation {key!r} must be a string, not {type(text).__name__}"
-                )
+        (read,) = read_descriptors([value])
         return cls(
-            media_type=_member(value, "mediaType", str, ""),
-            digest=_member(value, "digest", str, ""),
-            size=_member(value, "size", int, 0),
-            urls=_strings("urls", urls),
-            annotations=dict(annotations),
-            data=_decode_data(_member(value, "data", str, "")),
-            platform=None if platform is None else _platform_from_dict(platform),
-            artifact_type=_member(value, "artifactType", str, ""),
+            media_type=read.media_type,
+            digest=read.digest,
+            size=read.size,
+            urls=tuple(read.urls),
+            annotations=read.annotations,
+            data=read.data,
+            platform=None
+            if read.platform is None
+            else Platform.from_dict(msgspec.to_builtins(read.platform)),
+            artifact_type=read.artifact_type,
         )
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object: keys in the order in which Go writes them, empty values left out as Go does."""
-        value: dict[str, Any] = {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
-        if self.urls:
-            value["urls"] = list(self.urls)
-        if self.annotations:
-            value["annotations"] = gojson.sort_keys(self.annotations)
-        if self.data:
-            value["data"] = base64.b64encode(self.data).decode()
-        if self.platform is not None:
-            value["platform"] = _platform_to_dict(self.platform)
-        if self.artifact_type:
-            value["artifactType"] = self.artifact_type
-        return value
+        return descriptor_dict(
+            DescriptorObject(
+                media_type=self.media_type,
+                digest=self.digest,
+                size=self.size,
+                urls=list(self.urls),
+                annotations=gojson.sort_keys(self.annotations),
+                data=self.data,
+                platform=None
+                if self.platform is None
+                else msgspec.convert(self.platform.to_dict(), _PlatformObject),
+                artifact_type=self.artifact_type,
+            )
+        )
 
     def marshal(self) -> bytes:
         """The descriptor in one line, as Go's ``json.Marshal`` writes it."""
         return gojson.marshal(self.to_dict())
 
 
-def _platform_from_dict(value: Mapping[str, Any]) -> Platform:
-    return Platform(
-        architecture=_member(value, "architecture", str, ""),
-        os=_member(value, "os", str, ""),
-        os_version=_member(value, "os.version", str, ""),
-        os_features=_strings("os.features", _member(value, "os.features", list | tuple, ())),
-        variant=_member(value, "variant", str, ""),
-    )
+def read_descriptors(values: Sequence[Mapping[str, Any]]) -> list[DescriptorObject]:
+    """Read the JSON objects of descriptors, as a JSON parser gives them. Unknown keys are ignored.
 
-
-def _platform_to_dict(platform: Platform) -> dict[str, Any]:
-    value: dict[str, Any] = {"architecture": platform.architecture, "os": platform.os}
-    if platform.os_version:
-        value["os.version"] = platform.os_version
-    if platform.os_features:
-        value["os.features"] = list(platform.os_features)
-    if platform.variant:
-        value["variant"] = platform.variant
-    return value
-
-
-def _member(value: Mapping[str, Any], key: str, kind: Any, default: Any) -> Any:
-    item = value.get(key)
-    if item is None:
-        return default
-    if not isinstance(item, kind) or isinstance(item, bool):
-        wanted = {str: "a string", int: "an integer", Mapping: "an object"}.get(kind, "an array")
-        raise ImageError(f"descriptor: {key} must be {wanted}, not {type(item).__name__}")
-    return item
-
-
-def _strings(key: str, items: list[object] | tuple[object, ...]) -> tuple[str, ...]:
-    strings = tuple(item for item in items if isinstance(item, str))
-    if len(strings) != len(items):
-        raise ImageError(f"descriptor: {key} must be an array of strings")
-    return strings
-
-
-def _decode_data(text: str) -> bytes:
+    Raises:
+        ImageError: a value has the wrong type; the text says which one.
+    """
     try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise ImageError(f"descriptor: data is no base64: {error}") from error
+        return msgspec.convert(values, list[DescriptorObject])
+    except msgspec.ValidationError:
+        # To Go, null is the same as nothing.
+        values = [_without_nulls(value) for value in values]
+    try:
+        return msgspec.convert(values, list[DescriptorObject])
+    except msgspec.ValidationError as error:
+        raise ImageError(f"invalid descriptor: {error}") from error
+
+
+def _without_nulls(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+
+
+def descriptor_dict(value: DescriptorObject) -> dict[str, Any]:
+    """The JSON object as a dict; data as base64."""
+    result: dict[str, Any] = msgspec.to_builtins(value)
+    return result

@@ -37,7 +37,15 @@ from exporter.image.gojson_decode import (
     decode_node,
     fold,
 )
-from exporter.image.gojson_encode import Verbatim, compact, escape_html, marshal, marshal_indent, sort_keys
+from exporter.image.gojson_encode import (
+    Verbatim,
+    compact,
+    escape_html,
+    marshal,
+    marshal_indent,
+    sort_keys,
+    strip_blanks,
+)
 from exporter.image.gojson_syntax import MAX_DEPTH, Node, parse, unquote
 
 __all__ = [
@@ -64,5 +72,6 @@ __all__ = [
     "marshal_indent",
     "parse",
     "sort_keys",
+    "strip_blanks",
     "unquote",
 ]

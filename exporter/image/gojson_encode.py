@@ -40,9 +40,18 @@ def escape_html(data: bytes) -> bytes:
     return data
 
 
+def strip_blanks(data: bytes | msgspec.Raw) -> bytes:
+    """A valid JSON value without blanks outside of strings; everything else stays as it is spelled."""
+    try:
+        return msgspec.json.format(data, indent=-1)
+    except (msgspec.DecodeError, RecursionError):
+        # Deeper than msgspec goes, or with half a surrogate pair in it: no error in Go.
+        return _STRING_OR_BLANKS.sub(rb"\1", bytes(data))
+
+
 def compact(data: bytes) -> bytes:
     """A valid JSON value without blanks and with HTML escaped; everything else stays as it is spelled."""
-    return escape_html(_STRING_OR_BLANKS.sub(rb"\1", data))
+    return escape_html(strip_blanks(data))
 
 
 def marshal(value: object) -> bytes:
@@ -78,4 +87,6 @@ def _replace_surrogates(value: object) -> object:
         return {_replace_surrogates(key): _replace_surrogates(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_replace_surrogates(item) for item in value]
+    if isinstance(value, msgspec.Struct):
+        return _replace_surrogates(msgspec.to_builtins(value))
     return value

@@ -54,8 +54,7 @@ class History:
 
 
 class HistoryEntry(msgspec.Struct, Generic[C], omit_defaults=True, forbid_unknown_fields=True, gc=False):
-    """An entry while it is worked on. Encoding one gives the bytes that Go gives: order and omissions are the
-    same."""
+    """An entry while it is worked on. It is encoded as Go encodes one: the same order, the same omissions."""
 
     created: C | None = None
     created_by: str = ""

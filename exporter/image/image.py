@@ -1,0 +1,204 @@
+"""An image's config and manifest, as moby and BuildKit compute them from a build result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from exporter.image import media_types
+from exporter.image.config import ConfigDocument, ConfigReader, default_config, patch_buildkit, patch_moby
+from exporter.image.config_exact import EXACT
+from exporter.image.config_ordinary import ORDINARY, NotOrdinaryError
+from exporter.image.descriptor import Descriptor, DescriptorObject, descriptor_dict, read_descriptors
+from exporter.image.digest import digest_bytes
+from exporter.image.errors import ImageError
+from exporter.image.history import History, HistoryEntry, LayerMetadata, fit_history
+from exporter.image.manifest import DIFF_ID_ANNOTATION, manifest_bytes
+from exporter.image.platforms import Platform, host_platform
+from exporter.image.timestamp import Time
+
+C = TypeVar("C")
+
+
+@dataclass(frozen=True, slots=True)
+class BuildkitImage:
+    """An image as BuildKit exports it.
+
+    Attributes:
+        config: The config's bytes.
+        manifest: The manifest's bytes.
+        config_descriptor: Of the config.
+        manifest_descriptor: Of the manifest, without annotations and platform.
+    """
+
+    config: bytes
+    manifest: bytes
+    config_descriptor: Descriptor
+    manifest_descriptor: Descriptor
+    _layers: tuple[DescriptorObject, ...]
+
+    @property
+    def config_digest(self) -> str:
+        """The image ID."""
+        return self.config_descriptor.digest
+
+    @property
+    def manifest_digest(self) -> str:
+        """What the image is called in a registry."""
+        return self.manifest_descriptor.digest
+
+    @property
+    def layers(self) -> list[dict[str, Any]]:
+        """The layers' descriptors, with their media types converted but all of their annotations kept."""
+        return [descriptor_dict(layer) for layer in self._layers]
+
+
+def moby_config(
+    config_bytes: bytes,
+    diff_ids: Sequence[str],
+    chain: Sequence[LayerMetadata] | None,
+    inline_cache: bytes | None = None,
+    *,
+    host: Platform | None = None,
+) -> bytes:
+    """Make the image config that moby's exporter writes; its digest is the image ID.
+
+    Args:
+        config_bytes: The config from the build result; empty if it has none.
+        diff_ids: Digests of the uncompressed layers, base first.
+        chain: Metadata of the layers, base first. None if the result has no ref.
+        inline_cache: Cache metadata to embed.
+        host: What an image without a config is for; the running machine if None.
+
+    Raises:
+        ImageError: where moby answers with an error; with its text.
+        LayerChainError: where moby panics: the chain is too short for the layers.
+    """
+    data = config_bytes or default_config((host or host_platform()).normalized(), path_on_windows=True)
+
+    def compute(reader: ConfigReader[C]) -> bytes:
+        document = _read(reader, data)
+        history = fit_history(document.history, len(diff_ids), chain, reader.stamp)
+        return patch_moby(reader, document, diff_ids, history, inline_cache)
+
+    try:
+        return compute(ORDINARY)
+    except NotOrdinaryError:
+        return compute(EXACT)
+
+
+def buildkit_image(
+    config_bytes: bytes,
+    descriptors: Sequence[Mapping[str, Any]],
+    chain: Sequence[LayerMetadata] | None,
+    oci_mediatypes: bool = True,
+    epoch: int | None = None,
+    base_config: bytes | None = None,
+    inline_cache: bytes | None = None,
+    manifest_annotations: Mapping[str, str] | None = None,
+    *,
+    host: Platform | None = None,
+) -> BuildkitImage:
+    """Make the config and the manifest that BuildKit's exporter writes.
+
+    Args:
+        config_bytes: The config from the build result; empty if it has none.
+        descriptors: The layers' OCI descriptors as JSON objects, base first. The annotation
+            ``containerd.io/uncompressed`` is a layer's diff ID.
+        chain: Metadata of the layers, base first. None if the result has no ref.
+        oci_mediatypes: Whether to use OCI's media types, or Docker's.
+        epoch: What times are clamped to (Unix seconds), if at all.
+        base_config: The base image's config; the times of the history that it shares with the image are kept.
+        inline_cache: Cache metadata to embed.
+        manifest_annotations: Of the manifest.
+        host: What an image without a config is for; the running machine if None.
+
+    Raises:
+        ImageError: where BuildKit answers with an error; with its text. Also if a descriptor is malformed.
+        LayerChainError: where BuildKit panics: the chain is too short for the layers.
+    """
+    data = config_bytes or default_config((host or host_platform()).normalized(), path_on_windows=False)
+    layers = read_descriptors(descriptors)
+    for layer in layers:
+        layer.media_type = media_types.convert_layer_type(layer.media_type, oci=oci_mediatypes)
+    diff_ids = [layer.annotations.get(DIFF_ID_ANNOTATION, "") for layer in layers]
+
+    def compute(reader: ConfigReader[C]) -> bytes:
+        base_history = _read_base_history(reader, base_config)
+        document = _read(reader, data)
+        history = fit_history(document.history, len(layers), chain, reader.stamp)
+        return patch_buildkit(
+            reader, document, diff_ids, history, inline_cache, epoch=epoch, base_history=base_history
+        )
+
+    try:
+        config = compute(ORDINARY)
+    except NotOrdinaryError:
+        config = compute(EXACT)
+    config_type = media_types.OCI_CONFIG if oci_mediatypes else media_types.DOCKER_CONFIG
+    config_descriptor = Descriptor(config_type, digest_bytes(config), len(config))
+    manifest = manifest_bytes(config_descriptor, layers, oci=oci_mediatypes, annotations=manifest_annotations)
+    manifest_type = media_types.OCI_MANIFEST if oci_mediatypes else media_types.DOCKER_MANIFEST
+    return BuildkitImage(
+        config=config,
+        manifest=manifest,
+        config_descriptor=config_descriptor,
+        manifest_descriptor=Descriptor(manifest_type, digest_bytes(manifest), len(manifest)),
+        _layers=tuple(layers),
+    )
+
+
+def parse_history(config_bytes: bytes) -> tuple[History, ...] | None:
+    """Read the history out of an image config.
+
+    Returns:
+        The entries, oldest first; None if the config has no history.
+
+    Raises:
+        ImageError: the config is no JSON, or its history is malformed; with BuildKit's text.
+    """
+    return _typed(_read(EXACT, config_bytes).history)
+
+
+def fitted_history(
+    config_bytes: bytes, layers: int, chain: Sequence[LayerMetadata] | None
+) -> tuple[History, ...] | None:
+    """The history that an image gets, before times are clamped.
+
+    Args:
+        config_bytes: The config from the build result; empty if it has none.
+        layers: How many layers the image has.
+        chain: Metadata of the layers, base first. None if the result has no ref.
+
+    Raises:
+        ImageError: as `parse_history` does.
+        LayerChainError: the chain is too short for the layers.
+    """
+    history = _read(EXACT, config_bytes).history if config_bytes else None
+    return _typed(fit_history(history, layers, chain, EXACT.stamp))
+
+
+def _read(reader: ConfigReader[C], data: bytes) -> ConfigDocument[C]:
+    try:
+        return reader.read(data)
+    except ImageError as error:
+        raise ImageError(f"failed to unmarshal history from config: {error}") from error
+
+
+def _read_base_history(reader: ConfigReader[C], data: bytes | None) -> list[HistoryEntry[C]]:
+    if not data:
+        return []
+    try:
+        return reader.read_base_history(data)
+    except ImageError as error:
+        raise ImageError(f"failed to unmarshal base image config: {error}") from error
+
+
+def _typed(history: list[HistoryEntry[Time]] | None) -> tuple[History, ...] | None:
+    if history is None:
+        return None
+    return tuple(
+        History(entry.created, entry.created_by, entry.author, entry.comment, entry.empty_layer)
+        for entry in history
+    )
