@@ -10,14 +10,18 @@ from exporter.content.protocol import BlobInfo, BlobWriter
 from exporter.content.threads import run_in_thread
 from exporter.content.verify import Verifier
 from exporter.errors import NotFoundError
-from exporter.image import Descriptor
+from exporter.image import Descriptor, digest_bytes
 
 
 class MemoryStore:
-    """A content store that keeps its blobs in memory; what it takes is not limited."""
+    """A content store that keeps its blobs in memory; what it takes is not limited.
 
-    def __init__(self) -> None:
-        self._blobs: dict[str, bytes] = {}
+    Args:
+        blobs: What it has from the beginning.
+    """
+
+    def __init__(self, *blobs: bytes) -> None:
+        self._blobs = {digest_bytes(blob): blob for blob in blobs}
 
     async def info(self, digest: str) -> BlobInfo:
         """See `Provider.info`."""

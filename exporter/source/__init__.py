@@ -1,0 +1,35 @@
+"""What a daemon hands over to be exported, and where the layers of its refs come from."""
+
+from exporter.source.inline import DIFF_ID, InlineRef, check_chain
+from exporter.source.saved import SavedSource
+from exporter.source.saving import save_source
+from exporter.source.types import (
+    Attestation,
+    AttestationKind,
+    BuildInfo,
+    Layer,
+    LayerChain,
+    Ref,
+    Remote,
+    Source,
+    Subject,
+    SubjectKind,
+)
+
+__all__ = [
+    "DIFF_ID",
+    "Attestation",
+    "AttestationKind",
+    "BuildInfo",
+    "InlineRef",
+    "Layer",
+    "LayerChain",
+    "Ref",
+    "Remote",
+    "SavedSource",
+    "Source",
+    "Subject",
+    "SubjectKind",
+    "check_chain",
+    "save_source",
+]

@@ -1,0 +1,96 @@
+"""Refs whose chain and layers are known already."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from exporter.content.protocol import Provider
+from exporter.content.verify import split_digest
+from exporter.errors import FailedPreconditionError, InvalidArgumentError
+from exporter.image import CompressionConfig, Descriptor
+from exporter.source.types import Layer, LayerChain, Remote
+
+DIFF_ID = "containerd.io/uncompressed"
+"""Annotation of a layer's descriptor: the digest of its uncompressed tar."""
+
+
+class InlineRef:
+    """A ref that came with all that there is to know of it; nobody has to be asked.
+
+    Args:
+        id: The record's ID.
+        chain: The layers' metadata, base first.
+        descriptors: The layers, base first, with their diff IDs in the annotation `DIFF_ID`.
+        provider: Where the layers' blobs are.
+    """
+
+    def __init__(
+        self, id: str, chain: Sequence[Layer], descriptors: Sequence[Descriptor], provider: Provider
+    ) -> None:
+        self._id = id
+        self._chain = tuple(chain)
+        self._remote = Remote(tuple(descriptors), provider)
+
+    @property
+    def id(self) -> str:
+        """See `Ref.id`."""
+        return self._id
+
+    async def remote(self, compression: CompressionConfig | None = None) -> Remote:
+        """See `Ref.remote`. The layers are as they are, whatever is wanted."""
+        return self._remote
+
+    async def layer_chain(self) -> LayerChain:
+        """See `Ref.layer_chain`."""
+        return self._chain
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._id!r}, {len(self._chain)} layers)"
+
+
+def check_chain(chain: Sequence[Layer], descriptors: Sequence[Descriptor], *, field: str = "") -> None:
+    """Check what somebody says a ref is made of, as far as that can be done without reading blobs.
+
+    Args:
+        chain: The layers' metadata.
+        descriptors: The layers.
+        field: Path of the message that has both as ``chain`` and ``descriptors``, for errors.
+
+    Raises:
+        FailedPreconditionError: they are not equally many.
+        InvalidArgumentError: a layer has no ID, or a descriptor no media type, digest, size or diff ID that
+            can be used; `ExporterError.field` says which.
+    """
+    prefix = f"{field}." if field else ""
+    if len(chain) != len(descriptors):
+        raise FailedPreconditionError(
+            f"the layer chain has {len(chain)} layers, but there are {len(descriptors)} descriptors",
+            field=f"{prefix}chain",
+        )
+    for index, layer in enumerate(chain):
+        if not layer.id:
+            raise InvalidArgumentError("the layer has no ID", field=f"{prefix}chain[{index}].id")
+    for index, descriptor in enumerate(descriptors):
+        _check_descriptor(descriptor, f"{prefix}descriptors[{index}]")
+
+
+def _check_descriptor(descriptor: Descriptor, field: str) -> None:
+    if not descriptor.media_type:
+        raise InvalidArgumentError("the layer has no media type", field=f"{field}.media_type")
+    _check_digest(descriptor.digest, f"{field}.digest")
+    if descriptor.size < 0:
+        raise InvalidArgumentError(
+            f"the layer cannot have a size of {descriptor.size}", field=f"{field}.size"
+        )
+    if DIFF_ID not in descriptor.annotations:
+        raise InvalidArgumentError(
+            f"the layer has no annotation {DIFF_ID}, which says its diff ID", field=f"{field}.annotations"
+        )
+    _check_digest(descriptor.annotations[DIFF_ID], f"{field}.annotations[{DIFF_ID}]")
+
+
+def _check_digest(digest: str, field: str) -> None:
+    try:
+        split_digest(digest)
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(error.message, field=field) from error
