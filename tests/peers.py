@@ -1,0 +1,28 @@
+"""Other programs that tests hold us against."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+
+def require(program: str, package: str) -> str:
+    """Find a program, or skip the test that needs it; where CI is set, its absence is a failure.
+
+    Args:
+        program: Its name.
+        package: The Debian package that has it.
+
+    Returns:
+        Its path.
+    """
+    # Daemons are often where only root looks.
+    path = shutil.which(program, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"]))
+    if path is not None:
+        return path
+    message = f"{program} is not installed: apt install {package}"
+    if os.environ.get("CI"):
+        pytest.fail(message, pytrace=False)
+    pytest.skip(message)
