@@ -1,0 +1,144 @@
+"""Attaching to a daemon, or to an exporter's server, with services (upstream: ``session.Session``)."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health, health_pb2_grpc
+
+from exporter.bridge.sessions import SESSION_ID, SESSION_METHOD, SESSION_NAME, SESSION_SHARED_KEY
+from exporter.bridge.tunnel import TUNNEL_OPTIONS, connect_server, pump_bytes
+from exporter.errors import UnavailableError
+from exporter.grpc_status import StatusInterceptor, rpc_errors
+from exporter.pb.moby.buildkit.v1 import control_pb2, control_pb2_grpc
+
+ATTACH_SECONDS = 30.0
+"""How long the other side may take to accept a session."""
+
+Attachable = Callable[[grpc.aio.Server], None]
+"""Adds a service to a server (upstream: ``session.Attachable``), such as
+``lambda server: add_ContentServicer_to_server(servicer, server)``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A session of ours.
+
+    Attributes:
+        id: What to name it by in requests.
+        methods: What was announced.
+        ended: Ends when the other side has ended the session; raises why, if it said so.
+    """
+
+    id: str
+    methods: tuple[str, ...]
+    ended: asyncio.Task[None]
+
+
+@asynccontextmanager
+async def attach(
+    channel: grpc.aio.Channel,
+    attachables: Iterable[Attachable],
+    *,
+    session_id: str = "",
+    shared_key: str = "",
+    name: str = "",
+    metadata: Sequence[tuple[str, str]] = (),
+) -> AsyncIterator[Attachment]:
+    """Serve services to the other side of a channel for as long as the block runs.
+
+    Beside them, health checks are answered, as daemons expect.
+
+    Args:
+        channel: Reaches ``moby.buildkit.v1.Control``.
+        attachables: The services.
+        session_id: The session's ID; a new one if empty.
+        shared_key: See `exporter.bridge.sessions.Session`.
+        name: Likewise.
+        metadata: More metadata of the stream.
+
+    Raises:
+        ExporterError: the other side refuses the session, or is out of reach.
+    """
+    server = grpc.aio.server(interceptors=[StatusInterceptor()], options=TUNNEL_OPTIONS)
+    methods = _register(server, (_health, *attachables))
+    session_id = session_id or uuid.uuid4().hex
+    announcement = [
+        (SESSION_ID, session_id),
+        (SESSION_NAME, name),
+        (SESSION_SHARED_KEY, shared_key),
+        *((SESSION_METHOD, method) for method in methods),
+        *metadata,
+    ]
+    async with connect_server(server) as (reader, writer):
+        call = control_pb2_grpc.ControlStub(channel).Session(metadata=announcement)
+        try:
+            # The other side speaks first: it is the client of the connection inside. Until then nothing must
+            # be written, since gRPC loses the status of a refusal that meets a write.
+            writer.write(await _first_bytes(call, session_id))
+            ended = asyncio.create_task(_pump(call, reader, writer), name=f"session {session_id}")
+            try:
+                yield Attachment(session_id, methods, ended)
+            finally:
+                ended.cancel()
+                await asyncio.wait((ended,))
+                if not ended.cancelled():
+                    ended.exception()  # seen; whoever wanted to know has waited for it
+        finally:
+            call.cancel()
+
+
+async def _first_bytes(call: grpc.aio.StreamStreamCall[Any, Any], session_id: str) -> bytes:
+    try:
+        with rpc_errors("cannot attach"):
+            async with asyncio.timeout(ATTACH_SECONDS):
+                message = await call.read()
+    except TimeoutError as error:
+        text = f"session {session_id}: not taken up within {ATTACH_SECONDS:g} s"
+        raise UnavailableError(text) from error
+    if not isinstance(message, control_pb2.BytesMessage):
+        raise UnavailableError(f"session {session_id}: ended by the other side before it began")
+    return message.data
+
+
+async def _pump(
+    call: grpc.aio.StreamStreamCall[Any, Any],
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+) -> None:
+    with rpc_errors("the session has ended"):
+        await pump_bytes(call, reader, writer)
+
+
+def _health(server: grpc.aio.Server) -> None:
+    health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)
+
+
+def _register(server: grpc.aio.Server, attachables: Iterable[Attachable]) -> tuple[str, ...]:
+    """Add services and return their methods."""
+    recorder = _Recorder(server)
+    for attachable in attachables:
+        attachable(cast(grpc.aio.Server, recorder))
+    return tuple(recorder.methods)
+
+
+class _Recorder:
+    """Stands in for a server while services are added: gRPC does not tell what a server serves."""
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self._server = server
+        self.methods: list[str] = []
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        self._server.add_generic_rpc_handlers(handlers)
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
+        self.methods.extend(f"/{service}/{method}" for method in handlers)
+        cast(Any, self._server).add_registered_method_handlers(service, handlers)

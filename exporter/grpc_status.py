@@ -1,0 +1,219 @@
+"""Failures as gRPC statuses and back: the only place that knows both `exporter.errors` and gRPC.
+
+A status carries ``google.rpc`` details: `ErrorInfo` always, `BadRequest` with the path of the field at fault
+where one is known, `RetryInfo` where trying again may help. The other direction gives the exception that our
+own code would have raised, so that a failure keeps its meaning on its way through several processes.
+``INTERNAL`` and ``UNKNOWN`` are left for bugs of ours; a peer that answers with them has failed for reasons
+of its own, which is no bug here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from inspect import isasyncgenfunction, iscoroutinefunction
+from typing import Any, NoReturn, cast
+
+import grpc
+from google.protobuf import any_pb2, message
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+from grpc_status import rpc_status
+
+from exporter.errors import (
+    Code,
+    DataLossError,
+    DeadlineError,
+    ExporterError,
+    FailedPreconditionError,
+    Failure,
+    InvalidArgumentError,
+    NotFoundError,
+    PermissionDeniedError,
+    ResourceExhaustedError,
+    UnavailableError,
+    failure_of,
+)
+
+DOMAIN = "buildkit.exporter"
+"""`ErrorInfo.domain` of our statuses."""
+
+RETRY_SECONDS = 1
+"""What `RetryInfo` recommends to wait."""
+
+_LOG = logging.getLogger(__name__)
+
+# A status travels in HTTP/2 headers, the message twice in it and once more beside a field. Peers refuse
+# headers above 8 KiB in an obscure way, so a long message (a config quoted in it, the output of a program)
+# loses its middle.
+_MESSAGE_LIMIT = 1500
+_DESCRIPTION_LIMIT = 500
+
+_ERRORS: dict[grpc.StatusCode, type[ExporterError]] = {
+    grpc.StatusCode.CANCELLED: UnavailableError,
+    grpc.StatusCode.UNKNOWN: FailedPreconditionError,
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidArgumentError,
+    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineError,
+    grpc.StatusCode.NOT_FOUND: NotFoundError,
+    grpc.StatusCode.ALREADY_EXISTS: FailedPreconditionError,
+    grpc.StatusCode.PERMISSION_DENIED: PermissionDeniedError,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: ResourceExhaustedError,
+    grpc.StatusCode.FAILED_PRECONDITION: FailedPreconditionError,
+    grpc.StatusCode.ABORTED: UnavailableError,
+    grpc.StatusCode.OUT_OF_RANGE: InvalidArgumentError,
+    grpc.StatusCode.UNIMPLEMENTED: FailedPreconditionError,
+    grpc.StatusCode.INTERNAL: FailedPreconditionError,
+    grpc.StatusCode.UNAVAILABLE: UnavailableError,
+    grpc.StatusCode.DATA_LOSS: DataLossError,
+    grpc.StatusCode.UNAUTHENTICATED: PermissionDeniedError,
+}
+
+# gRPC itself says INTERNAL or UNKNOWN for some ways in which a connection can end.
+_LOST_CONNECTION = ("RST_STREAM", "Stream removed", "Internal error from Core", "GOAWAY", "Connection reset")
+
+
+def to_status(failure: Failure) -> grpc.Status:
+    """Make a status, with its details as trailing metadata."""
+    text = _shorten(failure.message, _MESSAGE_LIMIT)
+    details: list[message.Message] = [
+        error_details_pb2.ErrorInfo(reason=failure.code.name, domain=DOMAIN),
+    ]
+    if failure.field is not None:
+        violation = error_details_pb2.BadRequest.FieldViolation(
+            field=_shorten(failure.field, _DESCRIPTION_LIMIT), description=_shorten(text, _DESCRIPTION_LIMIT)
+        )
+        details.append(error_details_pb2.BadRequest(field_violations=[violation]))
+    if failure.code is Code.UNAVAILABLE:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromSeconds(RETRY_SECONDS)
+        details.append(retry)
+    status = status_pb2.Status(code=failure.code.value, message=text, details=[_any(d) for d in details])
+    return rpc_status.to_status(status)
+
+
+async def abort(context: grpc.aio.ServicerContext[Any, Any], failure: Failure | BaseException) -> NoReturn:
+    """End a call of ours with the status of a failure.
+
+    Raises:
+        Exception: always, as `grpc.aio.ServicerContext.abort` does; let it pass.
+    """
+    if isinstance(failure, grpc.aio.AioRpcError):
+        failure = from_rpc_error(failure)
+    if isinstance(failure, NotImplementedError):  # generated servicers raise it for what a class leaves out
+        failure = Failure(Code.UNIMPLEMENTED, str(failure))
+    if isinstance(failure, BaseException):
+        error, failure = failure, failure_of(failure)
+        if failure.code in {Code.INTERNAL, Code.UNKNOWN}:
+            _LOG.error("unexpected failure of a call", exc_info=error)
+    status = to_status(failure)
+    await context.abort(status.code, status.details, tuple(status.trailing_metadata or ()))
+
+
+def from_rpc_error(error: grpc.aio.AioRpcError, doing: str = "") -> ExporterError:
+    """Make the exception of ours that a failed call to a peer means.
+
+    Args:
+        error: How the call ended.
+        doing: What the call was to do, put before the peer's words.
+    """
+    code, text = error.code(), error.details() or error.code().name
+    kind = _ERRORS.get(code, FailedPreconditionError)
+    if code in {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN} and any(
+        w in text for w in _LOST_CONNECTION
+    ):
+        kind = UnavailableError
+    if doing and doing not in text:  # our own messages often name the blob or ref already
+        text = f"{doing}: {text}"
+    return kind(text, field=_field_of(error))
+
+
+@contextmanager
+def rpc_errors(doing: str = "") -> Iterator[None]:
+    """Let failures of calls to a peer leave the block as exceptions of ours.
+
+    Args:
+        doing: As for `from_rpc_error`.
+    """
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        raise from_rpc_error(error, doing) from error
+    except grpc.aio.UsageError as error:
+        # The channel was closed under us: the session has ended.
+        raise UnavailableError(f"{doing}: the connection is closed" if doing else str(error)) from error
+
+
+class StatusInterceptor(grpc.aio.ServerInterceptor):
+    """Turns every exception that leaves a handler of an asynchronous server into its status.
+
+    Servicers then just raise. Cancellation passes, and so does a status that a handler has already chosen.
+    """
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Wrap the handler of a call, if there is one."""
+        handler = await continuation(handler_call_details)
+        for name in ("unary_unary", "unary_stream", "stream_unary", "stream_stream"):
+            behaviour = getattr(handler, name, None)
+            if handler is not None and behaviour is not None:
+                make: Callable[..., grpc.RpcMethodHandler[Any, Any]]
+                make = getattr(grpc, f"{name}_rpc_method_handler")
+                return make(_guarded(behaviour), handler.request_deserializer, handler.response_serializer)
+        return handler
+
+
+def _guarded(behaviour: Any) -> Any:
+    """Wrap a handler.
+
+    A handler that yields its responses becomes one that writes them: gRPC drops generators of cancelled calls
+    without closing them, so that their ``finally`` would run some time later.
+    """
+    if not isasyncgenfunction(behaviour) and not iscoroutinefunction(behaviour):
+        return behaviour
+
+    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        try:
+            if iscoroutinefunction(behaviour):
+                return await behaviour(request, context)
+            async with aclosing(behaviour(request, context)) as responses:
+                async for response in responses:
+                    await context.write(response)
+        except (asyncio.CancelledError, grpc.aio.AbortError):
+            raise
+        except BaseException as error:
+            await abort(context, error)
+
+    return call
+
+
+def _field_of(error: grpc.aio.AioRpcError) -> str | None:
+    try:
+        status = rpc_status.from_call(cast(grpc.Call, error))
+        for detail in status.details if status is not None else ():
+            request = error_details_pb2.BadRequest()
+            if detail.Unpack(request) and request.field_violations:
+                return request.field_violations[0].field or None
+    except (ValueError, message.DecodeError):
+        # Other implementations' details: BuildKit's are JSON, and proxies change messages.
+        return None
+    return None
+
+
+def _any(detail: message.Message) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(detail)
+    return packed
+
+
+def _shorten(text: str, limit: int) -> str:
+    """Cut the middle out of what is longer than `limit` bytes, and make it something that UTF-8 can say."""
+    data = text.encode("utf-8", "backslashreplace")
+    if len(data) <= limit:
+        return data.decode("utf-8")
+    head = data[: limit * 2 // 3].decode("utf-8", "ignore")
+    tail = data[-(limit // 4) :].decode("utf-8", "ignore")
+    return f"{head} […] {tail}"
