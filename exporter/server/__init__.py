@@ -1,0 +1,21 @@
+"""The plugin server: `buildkit.exporter.v1.ExporterService` over grpc.aio.
+
+Two names matter to a command line::
+
+    from exporter.server import ServerConfig, serve
+
+    config = ServerConfig(addresses=("unix:///run/buildkit-exporter/exporter.sock",), root=Path("/var/lib/…"))
+    await serve(config)        # returns when SIGTERM or SIGINT has been obeyed
+
+`ServerConfig` (all keyword-only; units and defaults are told there) checks nothing. `serve` raises
+`InvalidArgumentError` for a value that cannot be used (its `field` is the config field's name), and
+`FailedPreconditionError` or `OSError` if it cannot listen there. `serve` calls `on_ready(bound addresses)`,
+if given, once connections are accepted.
+"""
+
+from __future__ import annotations
+
+from exporter.server.config import ServerConfig, TLSConfig
+from exporter.server.lifecycle import serve
+
+__all__ = ["ServerConfig", "TLSConfig", "serve"]

@@ -1,0 +1,124 @@
+"""Sending one file to the client (upstream: ``session/filesync``, ``CopyFileWriter``)."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from exporter.bridge.sessions import Session
+from exporter.errors import FailedPreconditionError, UnavailableError
+from exporter.exporters.base import FileSink
+from exporter.grpc_status import from_rpc_error
+from exporter.pb.moby.filesync.v1 import filesync_pb2, filesync_pb2_grpc
+
+METHOD = "/moby.filesync.v1.FileSend/DiffCopy"
+EXPORTER_ID = "buildkit-attachable-exporter-id"
+RESPONSE_PREFIX = "exporter-md-"
+
+CHUNK_SIZE = 1 << 20
+"""Bytes of a message (upstream: at most 3 MiB). Each message has its price, so small writes are joined."""
+
+_HEADER_KEY = re.compile(r"[0-9a-z_.-]+")
+_HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
+
+logger = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def sending_file(
+    session: Session, exporter_id: int, response: Mapping[str, str], on_sent: Callable[[int], None]
+) -> AsyncIterator[FileSink]:
+    """Open a file at the client.
+
+    The client can say that it does not want the file (``ALREADY_EXISTS``); as in BuildKit that counts as
+    success, and what is written is dropped. Leaving the block without `FileSink.commit` cancels the call.
+
+    Args:
+        session: The client.
+        exporter_id: Index of the exporter; tells the client which of its outputs is meant.
+        response: What is sent ahead, as headers.
+        on_sent: Told how many bytes have been sent.
+
+    Raises:
+        FailedPreconditionError: the client takes no files.
+    """
+    if not session.supports(METHOD):
+        raise FailedPreconditionError(
+            f"method {METHOD} not supported by the client: it takes no files; name a destination there"
+        )
+    call = filesync_pb2_grpc.FileSendStub(session.channel).DiffCopy(metadata=_headers(exporter_id, response))
+    try:
+        yield _SessionFile(call, on_sent)
+    finally:
+        call.cancel()
+
+
+class _SessionFile:
+    """A file on its way. `call` is of a type that hides what is needed of it."""
+
+    def __init__(self, call: Any, on_sent: Callable[[int], None]) -> None:
+        self._call = call
+        self._on_sent = on_sent
+        self._buffer = bytearray()
+        self._unwanted = False
+
+    async def write(self, data: bytes) -> None:
+        """See `FileSink.write`."""
+        self._buffer += data
+        while len(self._buffer) >= CHUNK_SIZE:
+            await self._send(CHUNK_SIZE)
+
+    async def commit(self) -> None:
+        """See `FileSink.commit`."""
+        if self._buffer:
+            await self._send(len(self._buffer))
+        if not self._unwanted:
+            await self._call.done_writing()
+            await self._check_status()
+
+    async def _send(self, length: int) -> None:
+        data = bytes(self._buffer[:length])
+        del self._buffer[:length]
+        if self._unwanted:
+            return
+        message = filesync_pb2.BytesMessage(data=data).SerializeToString()
+        try:
+            await self._call.wait_for_connection()
+            # Not `write`, which replaces the status with which the client has ended the call by INTERNAL.
+            await self._call._cython_call.send_serialized_message(message)
+        except (grpc.aio.InternalError, grpc.aio.AioRpcError) as error:
+            await self._check_status()
+            if not self._unwanted:
+                raise UnavailableError("the client stopped reading the file before its end") from error
+        else:
+            self._on_sent(length)
+
+    async def _check_status(self) -> None:
+        """Wait for the end of the call."""
+        call = self._call
+        code = await call.code()
+        if code is grpc.StatusCode.ALREADY_EXISTS:
+            self._unwanted = True
+        elif code is not grpc.StatusCode.OK:
+            error = grpc.aio.AioRpcError(
+                code, grpc.aio.Metadata(), await call.trailing_metadata(), await call.details()
+            )
+            raise from_rpc_error(error, "sending the file to the client")
+
+
+def _headers(exporter_id: int, response: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Say ahead what is known; what a header cannot say is left to the export's result."""
+    headers = [(EXPORTER_ID, str(exporter_id))]
+    for key, value in response.items():
+        name = f"{RESPONSE_PREFIX}{key.lower()}"
+        if _HEADER_KEY.fullmatch(name) and not name.endswith("-bin") and _HEADER_VALUE.fullmatch(value):
+            headers.append((name, value))
+        else:
+            logger.debug("response key %r does not fit into a header", key)
+    return headers

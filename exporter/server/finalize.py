@@ -1,0 +1,136 @@
+"""Finalize tokens: what lies between ``Export`` and ``Finalize``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+
+from exporter.errors import NotFoundError
+from exporter.progress.model import StatusSink
+
+logger = logging.getLogger(__name__)
+
+Work = Callable[[StatusSink], Awaitable[Mapping[str, str]]]
+"""Publishes the artifact, reporting to the sink, and returns response keys. Repeatable."""
+
+
+@dataclass(slots=True)
+class _Pending:
+    """An artifact that waits to be published, or has been."""
+
+    type: str
+    work: Work
+    resources: AsyncExitStack
+    issued: float
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    users: int = 0
+    timer: asyncio.TimerHandle | None = None
+    result: Mapping[str, str] | None = None
+
+
+class FinalizeStore:
+    """Tokens and the exports that they stand for.
+
+    A token is unguessable, since it is all that a caller shows. It expires `ttl` seconds after its last use.
+    The resources of an export (scratch directory, whatever the finalizer needs) are released as soon as it
+    has been published, or else when its token expires; the answer is kept until then, for a caller who lost
+    it.
+
+    Args:
+        ttl: Seconds.
+    """
+
+    def __init__(self, ttl: float) -> None:
+        self._ttl = ttl
+        self._pending: dict[str, _Pending] = {}
+        self._releasing: set[asyncio.Task[None]] = set()
+
+    def add(self, exporter_type: str, work: Work, resources: AsyncExitStack) -> str:
+        """Take over an export's `resources` and issue a token for publishing it."""
+        token = secrets.token_urlsafe(32)
+        pending = _Pending(exporter_type, work, resources, asyncio.get_running_loop().time())
+        self._pending[token] = pending
+        self._start_timer(token, pending)
+        return token
+
+    def type_of(self, token: str) -> str:
+        """The type of the exporter behind `token`; empty if there is no such token."""
+        pending = self._pending.get(token)
+        return pending.type if pending is not None else ""
+
+    def unpublished(self, younger_than: float) -> int:
+        """Count the exports issued less than `younger_than` seconds ago that have not been published."""
+        oldest = asyncio.get_running_loop().time() - younger_than
+        return sum(p.result is None and p.issued > oldest for p in self._pending.values())
+
+    async def run(self, token: str, sink: StatusSink) -> Mapping[str, str]:
+        """Publish the artifact behind `token`, or repeat the answer if that has been done.
+
+        Calls with the same token wait for each other. One that follows a failed or cancelled one does the
+        work again.
+
+        Raises:
+            NotFoundError: there is no such token, or it has expired.
+        """
+        pending = self._pending.get(token)
+        if pending is None:
+            raise NotFoundError(
+                "no such finalize token: it has expired, or comes from another server or an earlier run of "
+                "this one; export again",
+                field="finalize_token",
+            )
+        pending.users += 1
+        self._stop_timer(pending)
+        try:
+            async with pending.lock:
+                if pending.result is None:
+                    pending.result = dict(await pending.work(sink))
+                    await _release(pending)
+                return pending.result
+        finally:
+            pending.users -= 1
+            if pending.users == 0:
+                self._start_timer(token, pending)
+
+    async def drop(self, token: str) -> None:
+        """Forget a token that never reached its caller, and release what it holds."""
+        pending = self._pending.pop(token, None)
+        if pending is not None:
+            self._stop_timer(pending)
+            await _release(pending)
+
+    async def close(self) -> None:
+        """Forget all tokens and release what they hold."""
+        for token in list(self._pending):
+            await self.drop(token)
+        if self._releasing:
+            await asyncio.wait(self._releasing)
+
+    def _start_timer(self, token: str, pending: _Pending) -> None:
+        if token in self._pending:
+            pending.timer = asyncio.get_running_loop().call_later(self._ttl, self._expire, token)
+
+    def _stop_timer(self, pending: _Pending) -> None:
+        if pending.timer is not None:
+            pending.timer.cancel()
+            pending.timer = None
+
+    def _expire(self, token: str) -> None:
+        pending = self._pending.pop(token)
+        if pending.result is None:
+            logger.warning("finalize token expired, the artifact was never published: type=%s", pending.type)
+        task = asyncio.get_running_loop().create_task(_release(pending))
+        self._releasing.add(task)
+        task.add_done_callback(self._releasing.discard)
+
+
+async def _release(pending: _Pending) -> None:
+    """Let go of the resources; a failure to clean up is the operator's affair, not the caller's."""
+    try:
+        await pending.resources.aclose()
+    except Exception:
+        logger.exception("cleaning up after an export of type %s", pending.type)

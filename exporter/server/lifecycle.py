@@ -1,0 +1,241 @@
+"""The server's life: from its flags to its listeners, and from a signal to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+
+import grpc.aio
+from grpc_health.v1 import health, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from exporter.bridge.sessions import SessionManager, SessionService
+from exporter.content.root import open_root
+from exporter.exporters.registry import Registry, default_registry
+from exporter.grpc_status import StatusInterceptor
+from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
+from exporter.pb.moby.buildkit.v1 import control_pb2
+from exporter.server.address import Address, AddressPattern, parse_address, parse_host_port
+from exporter.server.config import (
+    MAX_SEND_BYTES,
+    METADATA_HARD_BYTES,
+    METADATA_SOFT_BYTES,
+    ServerConfig,
+)
+from exporter.server.engine import Engine
+from exporter.server.finalize import FinalizeStore
+from exporter.server.jobs import Jobs
+from exporter.server.limits import Admission
+from exporter.server.listen import listening
+from exporter.server.metrics import Metrics
+from exporter.server.peers import Peers
+from exporter.server.scratch import ScratchSpace
+from exporter.server.service import ExporterService
+
+logger = logging.getLogger(__name__)
+
+CLEANUP_SECONDS = 10.0
+"""How long cancelled exports may take to undo what they began, at shutdown."""
+
+HANGUP_SECONDS = 1.0
+"""How long answers may take to reach their callers, at shutdown."""
+
+FINALIZE_SECONDS = 2.0
+"""How long after an export its caller gets to finalize it, at shutdown. A daemon does so at once."""
+
+OnReady = Callable[[tuple[Address, ...]], None]
+
+
+async def serve(
+    config: ServerConfig, *, registry: Registry | None = None, on_ready: OnReady | None = None
+) -> None:
+    """Run a server until SIGTERM or SIGINT.
+
+    The first signal makes it refuse new exports and wait for the running ones, for
+    `ServerConfig.shutdown_grace` seconds at most; a second one, or the end of that time, cancels them.
+
+    Args:
+        config: The operator's choices.
+        registry: The kinds of output; those of the environment if None.
+        on_ready: Called with the addresses, ports filled in, once connections are taken.
+
+    Raises:
+        InvalidArgumentError: a choice cannot be used; `field` names it.
+        FailedPreconditionError: it cannot listen there, or `ServerConfig.root` holds something else.
+        OSError: the root or a socket cannot be made.
+    """
+    with _signals() as signals:
+        async with PluginServer.running(config, registry) as server:
+            logger.info("listening on %s", ", ".join(map(str, server.addresses)))
+            if on_ready is not None:
+                on_ready(server.addresses)
+            await signals.get()
+            hurry = asyncio.create_task(signals.get())
+            try:
+                await server.drain(config.shutdown_grace, hurry)
+            finally:
+                hurry.cancel()
+
+
+class PluginServer:
+    """A server that runs.
+
+    Attributes:
+        addresses: Where it listens.
+    """
+
+    def __init__(
+        self,
+        service: ExporterService,
+        health_service: health.aio.HealthServicer,
+        jobs: Jobs,
+        tokens: FinalizeStore,
+    ) -> None:
+        self.addresses: tuple[Address, ...] = ()
+        self._service = service
+        self._health = health_service
+        self._jobs = jobs
+        self._tokens = tokens
+
+    @classmethod
+    @asynccontextmanager
+    async def running(
+        cls, config: ServerConfig, registry: Registry | None = None
+    ) -> AsyncIterator[PluginServer]:
+        """Start a server; at the end stop it, cancelling what still runs. See `serve` for what is raised."""
+        addresses = [parse_address(text, field="addresses") for text in config.addresses]
+        patterns = [AddressPattern.parse(text, field="allow_endpoints") for text in config.allow_endpoints]
+        _raise_file_limit()
+        async with AsyncExitStack() as stack:
+            metrics = Metrics()
+            if config.metrics_address is not None:
+                address = parse_host_port(config.metrics_address, field="metrics_address")
+                bound = await stack.enter_async_context(metrics.served(address))
+                logger.info("metrics on http://%s/metrics", bound.target)
+            store, images = await open_root(config.root)
+            scratch = await stack.enter_async_context(ScratchSpace.open(config.root))
+            admission = Admission(config.max_concurrent_exports, config.max_queued_exports)
+            tokens, jobs, sessions = FinalizeStore(config.finalize_ttl), Jobs(), SessionManager()
+            metrics.watch(sessions=lambda: len(sessions), queued=lambda: admission.waiting)
+            stack.push_async_callback(tokens.close)
+            service = ExporterService(
+                registry=registry or default_registry(),
+                engine=Engine(
+                    store=store, images=images, scratch=scratch, admission=admission, tokens=tokens
+                ),
+                tokens=tokens,
+                peers=Peers(
+                    sessions=sessions,
+                    session_timeout=config.session_timeout,
+                    store=store,
+                    allowed=patterns,
+                    metrics=metrics,
+                ),
+                jobs=jobs,
+                metrics=metrics,
+            )
+            server = cls(service, health.aio.HealthServicer(), jobs, tokens)
+            grpc_server = _grpc_server(config, service, server._health, sessions)
+            server.addresses = tuple(
+                [
+                    await stack.enter_async_context(
+                        listening(grpc_server, address, config.tls, insecure=config.insecure_listen)
+                    )
+                    for address in addresses
+                ]
+            )
+            stack.push_async_callback(grpc_server.stop, HANGUP_SECONDS)
+            stack.push_async_callback(sessions.close)
+            stack.push_async_callback(server._cancel)
+            await grpc_server.start()
+            yield server
+
+    async def drain(self, grace: float, hurry: asyncio.Task[object]) -> None:
+        """Refuse new exports and wait for the running ones: `grace` seconds at most, or until `hurry`."""
+        logger.info("shutting down: waiting up to %g s for %d running requests", grace, len(self._jobs))
+        await self._health.enter_graceful_shutdown()
+        self._service.drain()
+        done = asyncio.create_task(self._done())
+        try:
+            await asyncio.wait((done, hurry), timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            done.cancel()
+
+    async def _done(self) -> None:
+        while len(self._jobs) or self._tokens.unpublished(FINALIZE_SECONDS):
+            await self._jobs.wait()
+            await asyncio.sleep(0.05)
+
+    async def _cancel(self) -> None:
+        if len(self._jobs):
+            logger.warning("cancelling %d running requests", len(self._jobs))
+        self._jobs.stop()
+        try:
+            async with asyncio.timeout(CLEANUP_SECONDS):
+                await self._jobs.wait()
+        except TimeoutError:
+            logger.error("%d requests do not end, they are left behind", len(self._jobs))
+
+
+def _grpc_server(
+    config: ServerConfig,
+    service: ExporterService,
+    health_service: health.aio.HealthServicer,
+    sessions: SessionManager,
+) -> grpc.aio.Server:
+    server = grpc.aio.server(
+        interceptors=(StatusInterceptor(),),
+        options=(
+            ("grpc.max_receive_message_length", config.max_message_bytes),
+            ("grpc.max_send_message_length", MAX_SEND_BYTES),
+            ("grpc.max_metadata_size", METADATA_SOFT_BYTES),
+            ("grpc.absolute_max_metadata_size", METADATA_HARD_BYTES),
+            # Two servers on one port would share its connections, and each know only half of the sessions.
+            ("grpc.so_reuseport", 0),
+            # A caller whose machine has gone without a word is noticed, and its exports are cancelled.
+            ("grpc.keepalive_time_ms", 60_000),
+            ("grpc.keepalive_timeout_ms", 20_000),
+            # Go measures bandwidth with pings, which gRPC's C core takes for misuse.
+            ("grpc.http2.max_ping_strikes", 0),
+        ),
+    )
+    exporter_pb2_grpc.add_ExporterServiceServicer_to_server(service, server)
+    SessionService(sessions).register(server)
+    health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
+    names = [
+        exporter_pb2.DESCRIPTOR.services_by_name["ExporterService"].full_name,
+        control_pb2.DESCRIPTOR.services_by_name["Control"].full_name,
+        health.SERVICE_NAME,
+        reflection.SERVICE_NAME,
+    ]
+    reflection.enable_server_reflection(names, server)
+    return server
+
+
+@contextmanager
+def _signals() -> Iterator[asyncio.Queue[signal.Signals]]:
+    """Queue SIGTERM and SIGINT."""
+    loop = asyncio.get_running_loop()
+    queue: asyncio.Queue[signal.Signals] = asyncio.Queue()
+    taken = (signal.SIGTERM, signal.SIGINT)
+    for number in taken:
+        loop.add_signal_handler(number, queue.put_nowait, number)
+    try:
+        yield queue
+    finally:
+        for number in taken:
+            loop.remove_signal_handler(number)
+
+
+def _raise_file_limit() -> None:
+    """Allow as many open files as we may: the usual soft limit of 1024 is for programs that use `select`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError):
+            logger.debug("cannot raise the limit of open files from %d to %d", soft, hard)

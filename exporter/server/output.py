@@ -1,0 +1,68 @@
+"""The client's side of ``dest=``: what goes through its session, as in BuildKit."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+
+from exporter.content.protocol import ContentStore
+from exporter.content.session import EXPORT_STORE, STORE_ID, ContentClient
+from exporter.errors import FailedPreconditionError
+from exporter.exporters.base import FileSink, LayoutSink
+from exporter.image import Descriptor
+from exporter.server.filesend import sending_file
+from exporter.server.refs import SessionOwner
+
+CONTENT_WRITE_METHOD = "/containerd.services.content.v1.Content/Write"
+
+
+class SessionOutput:
+    """Where files for the client go.
+
+    Args:
+        owner: The client.
+        exporter_id: Index of the exporter; tells the client which of its outputs is meant.
+        on_sent: Told how many bytes of files have been sent.
+    """
+
+    def __init__(self, owner: SessionOwner, exporter_id: int, on_sent: Callable[[int], None]) -> None:
+        self._owner = owner
+        self._exporter_id = exporter_id
+        self._on_sent = on_sent
+
+    @asynccontextmanager
+    async def file(self, response: Mapping[str, str]) -> AsyncIterator[FileSink]:
+        """See `Output.file`.
+
+        Raises:
+            UnavailableError: the client has not attached itself in time, or has gone.
+            FailedPreconditionError: it takes no files.
+        """
+        session = await self._owner.session()
+        async with sending_file(session, self._exporter_id, response, self._on_sent) as sink:
+            yield sink
+
+    @asynccontextmanager
+    async def layout(self) -> AsyncIterator[LayoutSink]:
+        """See `Output.layout`.
+
+        Raises:
+            UnavailableError: the client has not attached itself in time.
+            FailedPreconditionError: it has no store for images.
+        """
+        session = await self._owner.session()
+        if not session.supports(CONTENT_WRITE_METHOD):
+            raise FailedPreconditionError(
+                f"method {CONTENT_WRITE_METHOD} not supported by the client: it has no directory for images"
+            )
+        yield _SessionLayout(ContentClient(session.channel, metadata=((STORE_ID, EXPORT_STORE),)))
+
+
+class _SessionLayout:
+    """The client's OCI layout. Its ``index.json`` is the client's own affair, as with BuildKit's clients."""
+
+    def __init__(self, store: ContentStore) -> None:
+        self.store = store
+
+    async def publish(self, root: Descriptor, names: tuple[str, ...]) -> None:
+        """Do nothing: the client enters the image when it has the export's response."""

@@ -1,0 +1,56 @@
+"""Those that an export deals with: whom to ask for layers, and whom to give output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from exporter.bridge.sessions import SessionManager
+from exporter.content.protocol import Provider
+from exporter.server.address import AddressPattern
+from exporter.server.metrics import Metrics
+from exporter.server.output import SessionOutput
+from exporter.server.refs import RefOwner, RefResolver, SessionOwner
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peers:
+    """Finds an export's peers.
+
+    Attributes:
+        sessions: The clients that have attached themselves.
+        session_timeout: Seconds to wait for one.
+        store: The embedded store.
+        allowed: Addresses that requests may have dialled.
+        metrics: Counts what is read and sent.
+        daemons: Owners of refs that the operator has configured; asked after all those that a request names.
+    """
+
+    sessions: SessionManager
+    session_timeout: float
+    store: Provider
+    allowed: Sequence[AddressPattern]
+    metrics: Metrics
+    daemons: Sequence[RefOwner] = ()
+
+    def session(self, session_id: str) -> SessionOwner | None:
+        """The client of a request; None if the request names none."""
+        if not session_id:
+            return None
+        return SessionOwner(self.sessions, session_id, self.session_timeout, self.metrics.read)
+
+    def refs(self, session: SessionOwner | None, resources: AsyncExitStack) -> RefResolver:
+        """What makes a request's refs. Connections that it opens are closed with `resources`."""
+        return RefResolver(
+            store=self.store,
+            session=session,
+            daemons=self.daemons,
+            allowed=self.allowed,
+            resources=resources,
+            on_read=self.metrics.read,
+        )
+
+    def output(self, session: SessionOwner | None, exporter_id: int) -> SessionOutput | None:
+        """Where files for the client go; None without a client."""
+        return SessionOutput(session, exporter_id, self.metrics.sent) if session is not None else None

@@ -1,0 +1,222 @@
+"""A request's refs: who knows what they are made of, and where their blobs are."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from typing import Protocol
+
+import grpc.aio
+
+from exporter.bridge.sessions import Session, SessionManager
+from exporter.content.protocol import Provider
+from exporter.content.session import ContentClient
+from exporter.errors import FailedPreconditionError, PermissionDeniedError
+from exporter.image import CompressionConfig, Descriptor
+from exporter.pb.buildkit.exporter.v1 import exporter_pb2
+from exporter.server.address import AddressPattern, parse_address
+from exporter.server.config import PEER_OPTIONS
+from exporter.server.providers import CountingProvider, EmbeddedProvider, FirstProvider
+from exporter.server.request import inline_ref_of
+from exporter.source.inline import check_chain
+from exporter.source.session import GET_REMOTE_METHOD, SessionRef
+from exporter.source.types import LayerChain, Ref, Remote
+
+CONTENT_READ_METHOD = "/containerd.services.content.v1.Content/Read"
+
+
+class RefOwner(Protocol):
+    """Somebody who may know what refs are made of."""
+
+    async def ref(self, ref_id: str) -> Ref | None:
+        """Return the ref; None if this owner is not to be asked, so that the next one is."""
+        ...
+
+
+class SessionOwner:
+    """The client that attaches itself; it may come after its request.
+
+    Args:
+        sessions: Where it attaches itself.
+        session_id: How the request names it.
+        timeout: Seconds to wait for it.
+        on_read: Told how many bytes have been read from it.
+    """
+
+    def __init__(
+        self, sessions: SessionManager, session_id: str, timeout: float, on_read: Callable[[int], None]
+    ) -> None:
+        self._sessions = sessions
+        self._session_id = session_id
+        self._timeout = timeout
+        self._on_read = on_read
+
+    async def session(self) -> Session:
+        """Wait for the client.
+
+        Raises:
+            UnavailableError: it has not come in time.
+        """
+        return await self._sessions.wait(self._session_id, self._timeout)
+
+    async def ref(self, ref_id: str) -> Ref | None:
+        """See `RefOwner.ref`. The client is asked if it announced that it can be."""
+        session = await self.session()
+        return SessionRef(ref_id, session.channel) if session.supports(GET_REMOTE_METHOD) else None
+
+    async def content(self) -> Provider | None:
+        """The client's blobs; None if it serves none."""
+        session = await self.session()
+        if not session.supports(CONTENT_READ_METHOD):
+            return None
+        return CountingProvider(ContentClient(session.channel), self._on_read)
+
+
+class EndpointOwner:
+    """A server of ``RefService`` and ``Content`` at an address that the operator allows.
+
+    Args:
+        channel: Reaches it. Not closed here.
+        on_read: Told how many bytes have been read from it.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, on_read: Callable[[int], None]) -> None:
+        self._channel = channel
+        self._on_read = on_read
+
+    async def ref(self, ref_id: str) -> Ref | None:
+        """See `RefOwner.ref`."""
+        return SessionRef(ref_id, self._channel)
+
+    async def content(self) -> Provider | None:
+        """Its blobs."""
+        return CountingProvider(ContentClient(self._channel), self._on_read)
+
+
+class OwnedRef:
+    """A ref that is looked for when it is needed, and checked when it has been found.
+
+    Args:
+        ref_id: Its ID.
+        path: Of the field that it came in.
+        owners: Whom to ask, in this order.
+    """
+
+    def __init__(self, ref_id: str, path: str, owners: Sequence[RefOwner]) -> None:
+        self._id = ref_id
+        self._path = path
+        self._owners = owners
+        self._found: Ref | None = None
+        self._finding = asyncio.Lock()
+        self._descriptors: tuple[Descriptor, ...] | None = None
+
+    @property
+    def id(self) -> str:
+        """See `Ref.id`."""
+        return self._id
+
+    async def remote(self, compression: CompressionConfig | None = None) -> Remote:
+        """See `Ref.remote`.
+
+        Raises:
+            FailedPreconditionError: there is nobody to ask.
+        """
+        remote = await (await self._find()).remote(compression)
+        self._descriptors = remote.descriptors
+        return remote
+
+    async def layer_chain(self) -> LayerChain:
+        """See `Ref.layer_chain`.
+
+        Raises:
+            FailedPreconditionError: there is nobody to ask, or the chain does not fit the layers that
+                `remote` gave.
+        """
+        chain = await (await self._find()).layer_chain()
+        if self._descriptors is not None:
+            check_chain(chain, self._descriptors, field=self._path)
+        return chain
+
+    async def _find(self) -> Ref:
+        async with self._finding:
+            for owner in self._owners if self._found is None else ():
+                self._found = await owner.ref(self._id)
+                if self._found is not None:
+                    break
+        if self._found is None:
+            raise FailedPreconditionError(
+                f"nobody can be asked for the layers of ref {self._id}: give them inline, attach a session "
+                "that serves RefService, or name an endpoint",
+                field=self._path,
+            )
+        return self._found
+
+
+class RefResolver:
+    """Makes the refs of one request.
+
+    Args:
+        store: The embedded store; blobs that it has are read from nowhere else.
+        session: The client, if the request names a session.
+        daemons: Whom to ask after all those that the request names.
+        allowed: Addresses that requests may have dialled.
+        resources: Closes connections at the end of the export.
+        on_read: Told how many bytes have been read from endpoints.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Provider,
+        session: SessionOwner | None,
+        daemons: Sequence[RefOwner],
+        allowed: Sequence[AddressPattern],
+        resources: AsyncExitStack,
+        on_read: Callable[[int], None],
+    ) -> None:
+        self._store = store
+        self._session = session
+        self._daemons = daemons
+        self._allowed = allowed
+        self._resources = resources
+        self._on_read = on_read
+        self._endpoints: dict[str, EndpointOwner] = {}
+
+    def ref(self, message: exporter_pb2.Ref, path: str) -> Ref:
+        """Make a ref of a message, which came in the field `path`.
+
+        Raises:
+            InvalidArgumentError, FailedPreconditionError: it is malformed.
+            PermissionDeniedError: it names an endpoint that is not allowed.
+        """
+        owners = [
+            owner for owner in (self._session, self._endpoint(message.endpoint, path)) if owner is not None
+        ]
+        if not message.HasField("inline"):
+            return OwnedRef(message.id, path, (*owners, *self._daemons))
+        embedded = EmbeddedProvider({d.digest: d.data for d in message.inline.descriptors if d.data})
+
+        async def in_request() -> Provider:
+            return embedded
+
+        async def in_store() -> Provider:
+            return self._store
+
+        places = (in_request, in_store, *(owner.content for owner in owners))
+        return inline_ref_of(message, path, FirstProvider(*places))
+
+    def _endpoint(self, text: str, path: str) -> EndpointOwner | None:
+        if not text:
+            return None
+        address = parse_address(text, field=f"{path}.endpoint")
+        if not any(pattern.matches(address) for pattern in self._allowed):
+            raise PermissionDeniedError(
+                f"the operator of this exporter does not allow it to dial {address} (--allow-endpoint)",
+                field=f"{path}.endpoint",
+            )
+        if address.target not in self._endpoints:
+            channel = grpc.aio.insecure_channel(address.target, PEER_OPTIONS)
+            self._resources.push_async_callback(channel.close)
+            self._endpoints[address.target] = EndpointOwner(channel, self._on_read)
+        return self._endpoints[address.target]

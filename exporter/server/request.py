@@ -1,0 +1,153 @@
+"""Requests as the values that exporters work with, checked at the border.
+
+Whatever is wrong with a request is said here, with the path of the field; what gets past has well-formed
+digests, sizes and enumerations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from exporter.content.protocol import Provider
+from exporter.errors import InvalidArgumentError
+from exporter.exporters.base import ArtifactKind, Exporter
+from exporter.pb.buildkit.exporter.v1 import exporter_pb2
+from exporter.source.inline import InlineRef, check_chain
+from exporter.source.messages import check_digest, descriptor_of, layer_of
+from exporter.source.types import (
+    Attestation,
+    AttestationKind,
+    BuildInfo,
+    Ref,
+    Source,
+    Subject,
+    SubjectKind,
+)
+
+RefFactory = Callable[[exporter_pb2.Ref, str], Ref]
+"""Makes a ref of a message, which is not that of a nil ref, and the path of the field it came in."""
+
+
+def source_of(message: exporter_pb2.Source, make_ref: RefFactory) -> Source:
+    """Read a build result.
+
+    Raises:
+        InvalidArgumentError, FailedPreconditionError: it is malformed or contradicts itself.
+        PermissionDeniedError: from `make_ref`.
+    """
+
+    def ref(ref_message: exporter_pb2.Ref, path: str) -> Ref | None:
+        return None if _is_nil(ref_message, path) else make_ref(ref_message, path)
+
+    refs: dict[str, Ref | None] | None = None
+    if message.HasField("refs"):
+        refs = {key: ref(value, f"source.refs[{key}]") for key, value in message.refs.refs.items()}
+        if message.HasField("ref"):
+            raise InvalidArgumentError(
+                "a result has either a single ref or refs by platform", field="source.ref"
+            )
+    return Source(
+        ref=ref(message.ref, "source.ref") if message.HasField("ref") else None,
+        refs=refs,
+        metadata=dict(message.metadata),
+        attestations={
+            key: tuple(
+                _attestation(item, f"source.attestations[{key}][{index}]", ref)
+                for index, item in enumerate(value.attestations)
+            )
+            for key, value in message.attestations.items()
+        },
+    )
+
+
+def inline_ref_of(message: exporter_pb2.Ref, path: str, provider: Provider) -> InlineRef:
+    """Read an inline ref, whose blobs are in `provider`.
+
+    Raises:
+        InvalidArgumentError, FailedPreconditionError: see `check_chain`; and if a time is malformed.
+    """
+    inline, path = message.inline, f"{path}.inline"
+    chain = tuple(layer_of(layer, f"{path}.chain[{i}]") for i, layer in enumerate(inline.chain))
+    descriptors = tuple(
+        descriptor_of(blob, f"{path}.descriptors[{i}]") for i, blob in enumerate(inline.descriptors)
+    )
+    check_chain(chain, descriptors, field=path)
+    return InlineRef(message.id, chain, descriptors, provider)
+
+
+def build_info_of(message: exporter_pb2.BuildInfo) -> BuildInfo:
+    """Read the facts about the build.
+
+    Raises:
+        InvalidArgumentError: the compatibility version is negative.
+    """
+    if message.compatibility_version < 0:
+        raise InvalidArgumentError(
+            f"{message.compatibility_version} is no compatibility version",
+            field="build.compatibility_version",
+        )
+    return BuildInfo(
+        ref=message.ref,
+        session_id=message.session_id,
+        compatibility_version=message.compatibility_version,
+        inline_cache=dict(message.inline_cache),
+    )
+
+
+_ARTIFACT_KINDS: Mapping[ArtifactKind, exporter_pb2.ArtifactKind.ValueType] = {
+    ArtifactKind.IMAGE: exporter_pb2.ARTIFACT_KIND_IMAGE,
+    ArtifactKind.ARCHIVE: exporter_pb2.ARTIFACT_KIND_ARCHIVE,
+    ArtifactKind.FILES: exporter_pb2.ARTIFACT_KIND_FILES,
+    ArtifactKind.NONE: exporter_pb2.ARTIFACT_KIND_NONE,
+}
+
+
+def exporter_info(kind: type[Exporter]) -> exporter_pb2.ExporterInfo:
+    """Describe a kind of output."""
+    return exporter_pb2.ExporterInfo(
+        type=kind.type,
+        title=kind.title,
+        attributes=[
+            exporter_pb2.ExporterAttribute(name=a.name, kind=a.kind, default=a.default, help=a.help)
+            for a in kind.attributes
+        ],
+        artifact_kind=_ARTIFACT_KINDS[kind.artifact],
+    )
+
+
+def _is_nil(message: exporter_pb2.Ref, path: str) -> bool:
+    if message.id:
+        return False
+    if message.HasField("inline") or message.endpoint:
+        raise InvalidArgumentError("a ref needs an ID", field=f"{path}.id")
+    return True
+
+
+def _attestation(
+    message: exporter_pb2.Attestation, path: str, ref: Callable[[exporter_pb2.Ref, str], Ref | None]
+) -> Attestation:
+    try:
+        kind = AttestationKind(message.kind)
+    except ValueError:
+        raise InvalidArgumentError(
+            f"unknown kind of attestation {message.kind}", field=f"{path}.kind"
+        ) from None
+    return Attestation(
+        kind=kind,
+        path=message.path,
+        predicate_type=message.predicate_type,
+        subjects=tuple(_subject(item, f"{path}.subjects[{i}]") for i, item in enumerate(message.subjects)),
+        metadata=dict(message.metadata),
+        ref=ref(message.ref, f"{path}.ref") if message.HasField("ref") else None,
+        content=message.content if message.HasField("content") else None,
+    )
+
+
+def _subject(message: exporter_pb2.Subject, path: str) -> Subject:
+    try:
+        kind = SubjectKind(message.kind)
+    except ValueError:
+        raise InvalidArgumentError(f"unknown kind of subject {message.kind}", field=f"{path}.kind") from None
+    for index, digest in enumerate(message.digests):
+        check_digest(digest, f"{path}.digests[{index}]")
+    return Subject(kind, message.name, tuple(message.digests))

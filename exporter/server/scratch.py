@@ -1,0 +1,99 @@
+"""Scratch directories that do not outlive their exports, nor their process."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from exporter.content.lock import try_flock
+from exporter.content.threads import run_in_thread
+
+_LOCK_NAME = ".lock"
+
+
+class ScratchSpace:
+    """A process's own directory under ``ROOT/scratch``, with one directory in it for each export.
+
+    The process holds a lock on it as long as it lives. Directories of processes that died without cleaning up
+    are known by their lock being free, and removed when the next server starts.
+    """
+
+    def __init__(self, path: Path, lock: int) -> None:
+        self._path = path
+        self._lock = lock
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, root: Path) -> AsyncIterator[ScratchSpace]:
+        """Make the process's directory, and remove it at the end."""
+        space = await run_in_thread(cls._open, root / "scratch")
+        try:
+            yield space
+        finally:
+            await run_in_thread(space._close)
+
+    @asynccontextmanager
+    async def directory(self) -> AsyncIterator[Path]:
+        """Make a directory for an export, and remove it at the end with all that is in it."""
+        path = self._path / f"export-{secrets.token_hex(8)}"
+        try:
+            await run_in_thread(path.mkdir, 0o700)
+            yield path
+        finally:
+            await run_in_thread(_remove_tree, path)
+
+    @classmethod
+    def _open(cls, parent: Path) -> ScratchSpace:
+        parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Starting servers take turns: a directory must not be taken for a dead one before it has been locked.
+        turn = os.open(parent / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            for entry in parent.iterdir():
+                if entry.is_dir() and not entry.is_symlink():
+                    _remove_if_dead(entry)
+            path = Path(tempfile.mkdtemp(prefix=f"server-{os.getpid()}-", dir=parent))
+            descriptor = _open_directory(path)
+            try_flock(descriptor)
+            return cls(path, descriptor)
+        finally:
+            os.close(turn)
+
+    def _close(self) -> None:
+        _remove_tree(self._path)
+        os.close(self._lock)
+
+
+def _open_directory(path: Path) -> int:
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _remove_if_dead(path: Path) -> None:
+    descriptor = _open_directory(path)
+    try:
+        if try_flock(descriptor):
+            _remove_tree(path)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_tree(path: Path) -> None:
+    """Remove `path` and all in it, directories that somebody has made unwritable included."""
+
+    def make_writable(function: object, name: str, error: object) -> None:
+        entry = Path(name)
+        entry.parent.chmod(0o700)
+        if entry.is_dir() and not entry.is_symlink():
+            entry.chmod(0o700)
+            shutil.rmtree(entry)
+        else:
+            entry.unlink(missing_ok=True)
+
+    if path.exists():
+        shutil.rmtree(path, onerror=make_writable)

@@ -1,0 +1,166 @@
+"""``buildkit.exporter.v1.ExporterService``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from typing import Any
+
+import grpc.aio
+
+from exporter.content.threads import run_in_thread
+from exporter.errors import InvalidArgumentError, UnavailableError
+from exporter.exporters.base import Exporter
+from exporter.exporters.registry import Registry
+from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
+from exporter.progress.model import StatusSink, StatusUpdate
+from exporter.server.engine import Engine, ExportJob, Outcome
+from exporter.server.finalize import FinalizeStore
+from exporter.server.jobs import Jobs, delivering
+from exporter.server.metrics import Metrics
+from exporter.server.observe import observed
+from exporter.server.peers import Peers
+from exporter.server.request import (
+    build_info_of,
+    exporter_info,
+    source_of,
+)
+from exporter.server.status import status_response
+from exporter.source.messages import compression_message, descriptor_message
+
+logger = logging.getLogger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class ExporterService(exporter_pb2_grpc.ExporterServiceServicer):
+    """Answers a daemon's calls. Exceptions that leave its methods become statuses in an interceptor.
+
+    Export and Finalize write their answers themselves and are no generators: gRPC leaves a generator whose
+    call was cancelled to the garbage collector.
+    """
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        engine: Engine,
+        tokens: FinalizeStore,
+        peers: Peers,
+        jobs: Jobs,
+        metrics: Metrics,
+    ) -> None:
+        self._registry = registry
+        self._engine = engine
+        self._tokens = tokens
+        self._peers = peers
+        self._jobs = jobs
+        self._metrics = metrics
+        self._draining = False
+
+    def drain(self) -> None:
+        """Refuse new exports from now on. Finalizing what has been exported is still possible."""
+        self._draining = True
+
+    async def ListExporters(  # noqa: N802
+        self, request: exporter_pb2.ListExportersRequest, context: Context
+    ) -> exporter_pb2.ListExportersResponse:
+        """See the proto."""
+        with observed(self._metrics, context, "ListExporters"):
+            kinds = await run_in_thread(self._registry.all)
+            for warning in self._registry.warnings:
+                logger.warning("%s", warning)
+            return exporter_pb2.ListExportersResponse(exporters=[exporter_info(kind) for kind in kinds])
+
+    async def Resolve(  # noqa: N802
+        self, request: exporter_pb2.ResolveRequest, context: Context
+    ) -> exporter_pb2.ResolveResponse:
+        """See the proto."""
+        with observed(self._metrics, context, "Resolve", type=self._known(request.type)):
+            exporter = await self._resolve(request.type, request.attrs)
+            return exporter_pb2.ResolveResponse(
+                name=exporter.name, compression=compression_message(exporter.compression)
+            )
+
+    async def Export(  # type: ignore[override]  # noqa: N802 - a coroutine that writes, see the class
+        self, request: exporter_pb2.ExportRequest, context: Context
+    ) -> None:
+        """See the proto."""
+        build = request.build
+        facts = {"type": self._known(request.type), "build": build.ref, "session": build.session_id}
+        with observed(self._metrics, context, "Export", **facts):
+            outcome: Outcome | None = None
+
+            async def work(sink: StatusSink) -> None:
+                nonlocal outcome
+                outcome = await self._export(request, sink)
+
+            async def send(update: StatusUpdate) -> None:
+                await context.write(exporter_pb2.ExportResponse(progress=status_response(update)))
+
+            try:
+                await self._jobs.run(work, send)
+                assert outcome is not None
+                message = exporter_pb2.ExportResponse(result=_result_message(outcome))
+                with delivering():
+                    await context.write(message)
+            except BaseException:
+                # The caller will never know the token.
+                if outcome is not None and outcome.token:
+                    await self._tokens.drop(outcome.token)
+                raise
+
+    async def Finalize(  # type: ignore[override]  # noqa: N802 - a coroutine that writes, see the class
+        self, request: exporter_pb2.FinalizeRequest, context: Context
+    ) -> None:
+        """See the proto."""
+        token = request.finalize_token
+        with observed(self._metrics, context, "Finalize", type=self._tokens.type_of(token)):
+
+            async def work(sink: StatusSink) -> Mapping[str, str]:
+                return await self._tokens.run(token, sink)
+
+            async def send(update: StatusUpdate) -> None:
+                await context.write(exporter_pb2.FinalizeResponse(progress=status_response(update)))
+
+            response = await self._jobs.run(work, send)
+            result = exporter_pb2.FinalizeResult(response=response)
+            with delivering():
+                await context.write(exporter_pb2.FinalizeResponse(result=result))
+
+    async def _export(self, request: exporter_pb2.ExportRequest, sink: StatusSink) -> Outcome:
+        if self._draining:
+            raise UnavailableError("the server is shutting down and takes no new exports")
+        if request.id < 0:
+            raise InvalidArgumentError(f"{request.id} is no index of an exporter", field="id")
+        exporter = await self._resolve(request.type, request.attrs)
+        build = build_info_of(request.build)
+        async with AsyncExitStack() as resources:
+            session = self._peers.session(build.session_id)
+            job = ExportJob(
+                exporter=exporter,
+                index=request.id,
+                source=source_of(request.source, self._peers.refs(session, resources).ref),
+                build=build,
+                output=self._peers.output(session, request.id),
+                resources=resources,
+            )
+            return await self._engine.export(job, sink)
+
+    async def _resolve(self, exporter_type: str, attrs: Mapping[str, str]) -> Exporter:
+        kind = await run_in_thread(self._registry.get, exporter_type)  # may import a plugin
+        return kind(attrs)
+
+    def _known(self, exporter_type: str) -> str:
+        """The type, or a word for all that are none: a client must not be able to fill the metrics."""
+        return exporter_type if exporter_type in self._registry.types else "unknown"
+
+
+def _result_message(outcome: Outcome) -> exporter_pb2.ExportResult:
+    result = outcome.result
+    return exporter_pb2.ExportResult(
+        response=result.response,
+        descriptor=descriptor_message(result.descriptor) if result.descriptor is not None else None,
+        finalize_token=outcome.token,
+    )
