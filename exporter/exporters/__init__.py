@@ -1,0 +1,1 @@
+"""The kinds of output: the SDK's base classes, the registry, and the built-in exporters."""

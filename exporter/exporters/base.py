@@ -1,8 +1,9 @@
 """The SDK: what a kind of output is.
 
-A new kind of output is a subclass of `Exporter`: it names its type and attributes, parses them in `__init__`, and turns
-a `Source` into an artifact in `export`. Mirrors BuildKit's ``Exporter.Resolve`` → ``ExporterInstance.Export`` →
-(response, finalize, descriptor), so the order of events is the daemon's own. Built-in exporters use nothing else.
+A new kind of output is a subclass of `Exporter`: it names its type and attributes, parses them in `__init__`,
+and turns a `Source` into an artifact in `export`. Mirrors BuildKit's ``Exporter.Resolve`` →
+``ExporterInstance.Export`` → (response, finalize, descriptor), so the order of events is the daemon's own.
+Built-in exporters use nothing else.
 """
 
 from __future__ import annotations
@@ -120,8 +121,9 @@ class ExportContext:
 
 
 Finalize = Callable[["FinalizeContext"], Awaitable[Mapping[str, str]]]
-"""Publishes an artifact. Repeatable: after a failure it is called again and must do what is left, or the same again.
-Returns response keys to add."""
+"""Publishes an artifact, and returns response keys to add.
+
+Repeatable: after a failure it is called again and must do what is left, or the same again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,8 +152,9 @@ class Exporter(abc.ABC):
     """A kind of output, resolved with its attributes.
 
     The class says what the type is and which attributes it has; an instance is one use of it (BuildKit:
-    ``ExporterInstance``). Making an instance must be cheap and without I/O: a daemon does it before the build, so that a
-    typing error costs seconds and not the build. Unknown attributes are no error (as in BuildKit).
+    ``ExporterInstance``). Making an instance must be cheap and without I/O: a daemon does it before the
+    build, so that a typing error costs seconds and not the build. Unknown attributes are no error (as in
+    BuildKit).
     """
 
     type: ClassVar[str]

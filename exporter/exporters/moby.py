@@ -1,0 +1,126 @@
+"""Moby's exporter: an image as the Docker daemon's own store has it: config and layers, no manifest.
+
+The image ID is the digest of the config, and equals the one that dockerd gives to the same build.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from exporter.content.copy import copy_blobs
+from exporter.errors import FailedPreconditionError, InvalidArgumentError
+from exporter.exporters.attribute_help import MOBY_ATTRIBUTES
+from exporter.exporters.base import Attribute, ExportContext, Exporter, ExportResult
+from exporter.exporters.inline_cache import find_inline_cache
+from exporter.image import (
+    Descriptor,
+    ImageError,
+    LayerMetadata,
+    MobyExporterOptions,
+    digest_bytes,
+    moby_config,
+    parse_platforms,
+    platform_key,
+)
+from exporter.image.media_types import OCI_CONFIG
+from exporter.image.metadata import IMAGE_CONFIG, IMAGE_CONFIG_DIGEST, IMAGE_DIGEST, IMAGE_NAME
+from exporter.source.inline import DIFF_ID
+from exporter.source.types import Ref, Source
+
+__all__ = ["MobyExporter"]
+
+
+class MobyExporter(Exporter):
+    """An image in the embedded store, by its ID and tags (``type=moby``)."""
+
+    type: ClassVar[str] = "moby"
+    title: ClassVar[str] = "Image with the ID that dockerd would give it, in the embedded store"
+    attributes: ClassVar[tuple[Attribute, ...]] = MOBY_ATTRIBUTES
+
+    def __init__(self, attrs: Mapping[str, str]) -> None:
+        super().__init__(attrs)
+        self._options = MobyExporterOptions.resolve(attrs)
+
+    @property
+    def name(self) -> str:
+        """See `Exporter.name`."""
+        return "exporting to image"
+
+    async def export(self, source: Source, context: ExportContext) -> ExportResult:
+        """Store the image and tag it.
+
+        The layers are stored, too: dockerd has them as soon as it has the diff IDs. A chain that comes
+            without blobs therefore makes no image.
+
+        Raises:
+            InvalidArgumentError: the result has several refs; with moby's text.
+            FailedPreconditionError: a layer has no diff ID.
+            NotFoundError: a layer's blob cannot be had.
+        """
+        ref = _single_ref(source)
+        config = _config_of(source)
+        layers: tuple[Descriptor, ...] = ()
+        chain: list[LayerMetadata] | None = None
+        if ref is not None:
+            with context.progress.status("exporting layers"):
+                layers = await _store_layers(ref, context)
+            chain = [layer.metadata() for layer in await ref.layer_chain()]
+        config = moby_config(
+            config,
+            [layer.annotations[DIFF_ID] for layer in layers],
+            chain,
+            inline_cache=find_inline_cache(context.build, ""),
+        )
+        digest = digest_bytes(config)
+        with context.progress.status(f"writing image {digest}"):
+            image_id = await context.images.create(config, layers)
+        for target in self._options.target_names:
+            with context.progress.status(f"naming to {target}"):
+                await context.images.tag(str(target), image_id)
+        response = {IMAGE_CONFIG_DIGEST: digest, IMAGE_DIGEST: image_id}
+        if self._options.image_name:
+            response[IMAGE_NAME] = self._options.image_name
+        return ExportResult(response=response, descriptor=Descriptor(OCI_CONFIG, digest, len(config)))
+
+
+def _single_ref(source: Source) -> Ref | None:
+    refs = source.refs or {}
+    if len(refs) > 1:
+        raise InvalidArgumentError(
+            "exporting multiple references to image store is currently unsupported", field="source.refs"
+        )
+    if source.ref is not None and refs:
+        raise InvalidArgumentError(
+            "invalid exporter input: Ref and Refs are mutually exclusive", field="source.refs"
+        )
+    return next(iter(refs.values())) if refs else source.ref
+
+
+def _config_of(source: Source) -> bytes:
+    """The config that the frontend gave; of a keyed result the one that is the platform's own."""
+    if not source.refs:
+        return source.metadata.get(IMAGE_CONFIG, b"")
+    try:
+        platforms = parse_platforms(source.metadata)
+    except ImageError as error:
+        raise InvalidArgumentError(
+            f"cannot export image, failed to parse platforms: {error}", field=getattr(error, "field", None)
+        ) from error
+    if len(platforms) != len(source.refs):
+        raise InvalidArgumentError(
+            f"number of platforms does not match references {len(platforms)} {len(source.refs)}",
+            field="source.refs",
+        )
+    return source.metadata.get(platform_key(IMAGE_CONFIG, platforms[0].id), b"")
+
+
+async def _store_layers(ref: Ref, context: ExportContext) -> tuple[Descriptor, ...]:
+    remote = await ref.remote()
+    for position, diff_id in enumerate(remote.diff_ids):
+        if not diff_id:
+            raise FailedPreconditionError(
+                f"layer {position} of ref {ref.id} has no diff ID (annotation {DIFF_ID})"
+            )
+    await copy_blobs(context.images.content, remote.provider, remote.descriptors)
+    return remote.descriptors

@@ -1,0 +1,160 @@
+"""The client's side of ``dest=`` where client and exporter are one process: files of this machine."""
+
+from __future__ import annotations
+
+import stat
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from exporter.content.layout import OCILayout
+from exporter.content.protocol import ContentStore
+from exporter.content.staging import Staging
+from exporter.content.threads import run_in_thread
+from exporter.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
+from exporter.exporters.base import FileSink, LayoutSink
+from exporter.image import Descriptor
+
+__all__ = ["STDOUT", "LocalOutput"]
+
+STDOUT = "-"
+"""The destination that means standard output."""
+
+_LATEST = "latest"
+
+
+class LocalOutput:
+    """A path, or standard output.
+
+    A file appears at its place when it is complete; what was there before stays until then. Devices and pipes
+    are written to as they are.
+
+    Args:
+        dest: Path of the file or directory; `STDOUT`.
+        stdout: What standard output is; a parameter for tests.
+    """
+
+    def __init__(self, dest: str, *, stdout: BinaryIO | None = None) -> None:
+        self._dest = dest
+        self._stdout = stdout
+
+    @asynccontextmanager
+    async def file(self, response: Mapping[str, str]) -> AsyncIterator[FileSink]:
+        """See `Output.file`. The response is not needed here.
+
+        Raises:
+            FailedPreconditionError: the path is a directory.
+            InvalidArgumentError: standard output is a terminal.
+            NotFoundError: the path's directory does not exist.
+        """
+        target = await run_in_thread(self._open)
+        try:
+            yield _Sink(target)
+        finally:
+            await run_in_thread(target.close)
+
+    @asynccontextmanager
+    async def layout(self) -> AsyncIterator[LayoutSink]:
+        """See `Output.layout`.
+
+        Raises:
+            InvalidArgumentError: the destination is standard output.
+            FailedPreconditionError: the directory is neither empty nor a layout.
+        """
+        if self._dest == STDOUT:
+            raise InvalidArgumentError("a layout directory cannot go to standard output", field="attrs[dest]")
+        yield _LocalLayout(await OCILayout.open(self._dest))
+
+    def _open(self) -> _Target:
+        if self._dest == STDOUT:
+            return _Stream(self._stdout or sys.stdout.buffer)
+        # Through links: it is what they point to that is to be replaced.
+        path = Path(self._dest).resolve()
+        try:
+            mode = path.stat().st_mode
+        except FileNotFoundError:
+            return _File(path, 0o666)
+        if stat.S_ISDIR(mode):
+            raise FailedPreconditionError(
+                f"destination file is a directory: {self._dest}", field="attrs[dest]"
+            )
+        return _File(path, stat.S_IMODE(mode)) if stat.S_ISREG(mode) else _Stream(path.open("wb"), owned=True)
+
+
+class _Target(Protocol):
+    """Where the bytes go. All calls block."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def commit(self) -> None: ...
+
+    def close(self) -> None:
+        """Drop what was not committed, as far as that is possible."""
+        ...
+
+
+class _File:
+    def __init__(self, path: Path, mode: int) -> None:
+        if not path.parent.is_dir():
+            raise NotFoundError(f"{path.parent} is no directory that {path.name} could be written to")
+        self._path = path
+        staging = Staging(path.parent / f".{path.name}.partial")
+        staging.remove_stale()
+        self._staged = staging.create(mode=mode)
+
+    def write(self, data: bytes) -> None:
+        self._staged.write(data)
+
+    def commit(self) -> None:
+        self._staged.publish(self._path)
+
+    def close(self) -> None:
+        self._staged.discard()
+
+
+class _Stream:
+    """Something that cannot be replaced: standard output, a pipe, a device."""
+
+    def __init__(self, stream: BinaryIO, *, owned: bool = False) -> None:
+        if not owned and stream.isatty():
+            raise InvalidArgumentError(
+                "output file is required, refusing to write to console", field="attrs[dest]"
+            )
+        self._stream = stream
+        self._owned = owned
+
+    def write(self, data: bytes) -> None:
+        self._stream.write(data)
+
+    def commit(self) -> None:
+        self._stream.flush()
+
+    def close(self) -> None:
+        if self._owned:
+            self._stream.close()
+
+
+class _Sink:
+    def __init__(self, target: _Target) -> None:
+        self._target = target
+
+    async def write(self, data: bytes) -> None:
+        await run_in_thread(self._target.write, data)
+
+    async def commit(self) -> None:
+        await run_in_thread(self._target.commit)
+
+
+class _LocalLayout:
+    def __init__(self, layout: OCILayout) -> None:
+        self._layout = layout
+
+    @property
+    def store(self) -> ContentStore:
+        return self._layout
+
+    async def publish(self, root: Descriptor, names: tuple[str, ...]) -> None:
+        """As BuildKit's client: an image without a name is tagged as the latest."""
+        await self._layout.publish(root, names, tags=() if names else (_LATEST,))

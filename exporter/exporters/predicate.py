@@ -1,0 +1,27 @@
+"""The predicate of an attestation, from wherever it is."""
+
+from __future__ import annotations
+
+from exporter.errors import InvalidArgumentError
+from exporter.exporters.ref_files import RefFiles
+from exporter.source.types import Attestation
+
+__all__ = ["MAX_BYTES", "read_predicate"]
+
+MAX_BYTES = 40 << 20
+"""The longest file of an attestation that is read; BuildKit's limit."""
+
+
+async def read_predicate(attestation: Attestation) -> bytes:
+    """The predicate: what the daemon passed along, else a file of the attestation's ref.
+
+    Raises:
+        InvalidArgumentError: there is neither, or the file cannot be used; with BuildKit's text.
+        NotFoundError: the file or the ref is not there.
+    """
+    if attestation.content is not None:
+        return attestation.content
+    if attestation.ref is None:
+        raise InvalidArgumentError("no available content for attestation", field="source.attestations")
+    files = await RefFiles.open(attestation.ref)
+    return await files.read(attestation.path, limit=MAX_BYTES)

@@ -1,0 +1,139 @@
+"""Which kinds of output there are: the built-in ones and those that installed distributions bring along.
+
+A distribution adds one by an entry point in the group ``buildkit_exporter.exporters`` whose name is the
+type::
+
+    [project.entry-points."buildkit_exporter.exporters"]
+    sbom-report = "my_package.report:ReportExporter"
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib import metadata
+
+from exporter.errors import NotFoundError
+from exporter.exporters.base import Exporter
+
+__all__ = ["ENTRY_POINT_GROUP", "Registry", "default_registry"]
+
+ENTRY_POINT_GROUP = "buildkit_exporter.exporters"
+
+_BUILT_IN = {
+    "docker": "exporter.exporters.oci:DockerExporter",
+    "moby": "exporter.exporters.moby:MobyExporter",
+    "oci": "exporter.exporters.oci:OCIExporter",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A type that may be there: its class is loaded when somebody asks for it.
+
+    A plugin's import can be slow or fail, and neither should be noticed by who uses another type.
+    """
+
+    type: str
+    origin: str
+    load: Callable[[], object]
+
+
+class Registry:
+    """Exporter classes by type.
+
+    Args:
+        entry_points: What the environment offers; a parameter so that tests need no installed distributions.
+    """
+
+    def __init__(self, entry_points: Iterable[metadata.EntryPoint] = ()) -> None:
+        self._candidates: dict[str, _Candidate] = {}
+        self._warnings: dict[str, str] = {}
+        for exporter_type, path in _BUILT_IN.items():
+            self._candidates[exporter_type] = _Candidate(exporter_type, "built in", _loader(path))
+        for entry_point in sorted(entry_points, key=lambda e: (e.name, e.value)):
+            self._offer(entry_point)
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """All types, sorted, those included whose plugin will not load."""
+        return tuple(sorted(self._candidates))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is wrong with plugins, as far as it has come out."""
+        return tuple(self._warnings[key] for key in sorted(self._warnings))
+
+    def get(self, exporter_type: str) -> type[Exporter]:
+        """The class for a type.
+
+        Raises:
+            NotFoundError: there is no such type, or its plugin does not load; begins with BuildKit's text.
+        """
+        problem = f'exporter "{exporter_type}" could not be found'
+        candidate = self._candidates.get(exporter_type)
+        if candidate is None:
+            raise NotFoundError(f"{problem}{self._hint(exporter_type)}", field="type")
+        found = self._load(candidate)
+        if found is None:
+            raise NotFoundError(f"{problem}: {self._warnings[exporter_type]}", field="type")
+        return found
+
+    def all(self) -> tuple[type[Exporter], ...]:
+        """Every class that loads, by type; look at `warnings` afterwards for those that do not."""
+        loaded = (self._load(self._candidates[exporter_type]) for exporter_type in self.types)
+        return tuple(found for found in loaded if found is not None)
+
+    def _offer(self, entry_point: metadata.EntryPoint) -> None:
+        origin = f"plugin {entry_point.value}"
+        if entry_point.dist is not None:
+            origin += f" of {entry_point.dist.name} {entry_point.dist.version}"
+        taken = self._candidates.get(entry_point.name)
+        if taken is not None:
+            self._warnings[f"{entry_point.name}: {entry_point.value}"] = (
+                f'{origin} offers type "{entry_point.name}", which is taken ({taken.origin}); it is left out'
+            )
+            return
+        self._candidates[entry_point.name] = _Candidate(entry_point.name, origin, entry_point.load)
+
+    def _load(self, candidate: _Candidate) -> type[Exporter] | None:
+        try:
+            found = candidate.load()
+        except Exception as error:  # whatever a stranger's module does when it is imported
+            self._warnings[candidate.type] = (
+                f"{candidate.origin} does not load: {type(error).__name__}: {error}"
+            )
+            return None
+        if not (isinstance(found, type) and issubclass(found, Exporter)):
+            self._warnings[candidate.type] = f"{candidate.origin} is no subclass of exporter.Exporter"
+            return None
+        if getattr(found, "type", None) != candidate.type:
+            self._warnings[candidate.type] = (
+                f'{candidate.origin} says that its type is "{getattr(found, "type", "")}", '
+                f'but its entry point is named "{candidate.type}"'
+            )
+            return None
+        return found
+
+    def _hint(self, exporter_type: str) -> str:
+        close = difflib.get_close_matches(exporter_type, self.types, n=1)
+        if close:
+            return f' (did you mean "{close[0]}"?)'
+        return f" (there are: {', '.join(self.types)})"
+
+
+def default_registry() -> Registry:
+    """The built-in types and those of this environment's distributions."""
+    return Registry(metadata.entry_points(group=ENTRY_POINT_GROUP))
+
+
+def _loader(path: str) -> Callable[[], object]:
+    module, name = path.split(":")
+
+    def load() -> object:
+        found: object = getattr(importlib.import_module(module), name)
+        return found
+
+    return load

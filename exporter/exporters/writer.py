@@ -1,0 +1,204 @@
+"""Writing images as BuildKit's image exporter does (``exporter/containerimage.ImageWriter``).
+
+A build result becomes one manifest, or an index of manifests if it is keyed by platform or has attestations.
+What is computed here (configs, manifests, statements, the index) is held in memory; layers are not copied,
+only described. Where all that goes is the affair of the exporters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from exporter.content.copy import write_blob
+from exporter.content.memory import MemoryStore
+from exporter.content.overlay import MultiProvider
+from exporter.content.protocol import Provider
+from exporter.errors import InvalidArgumentError, NotFoundError
+from exporter.exporters.attestations import make_statements
+from exporter.exporters.base import ExportContext
+from exporter.exporters.inline_cache import find_inline_cache
+from exporter.exporters.layers import export_layers
+from exporter.exporters.purl import image_purl
+from exporter.exporters.sbom import SBOMSupplement
+from exporter.exporters.statements import StatementSubject, is_inline_only
+from exporter.image import (
+    Annotations,
+    CommitOptions,
+    Descriptor,
+    ImageError,
+    ResultPlatform,
+    attestation_manifest,
+    buildkit_image,
+    digest_bytes,
+    export_epoch,
+    index_bytes,
+    parse_key,
+    parse_platforms,
+)
+from exporter.image.media_types import DOCKER_MANIFEST_LIST, OCI_INDEX
+from exporter.image.metadata import IMAGE_BASE_CONFIG, IMAGE_CONFIG, PLATFORMS
+from exporter.source.types import Ref, Remote, Source
+
+__all__ = ["CommittedImage", "ImageWriter"]
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedImage:
+    """An image that is complete but nowhere yet.
+
+    Attributes:
+        root: Descriptor of its manifest or index.
+        config_digest: Of its config; ``""`` if the root is an index.
+        provider: Where its blobs can be read, for as long as the source lives.
+    """
+
+    root: Descriptor
+    config_digest: str
+    provider: Provider
+
+
+class ImageWriter:
+    """Turns one build result into one image.
+
+    Args:
+        exporter_type: Whose image it is; for messages.
+        options: How it is to be written, completed by `CommitOptions.for_export`.
+        context: Of the export.
+    """
+
+    def __init__(self, exporter_type: str, options: CommitOptions, context: ExportContext) -> None:
+        self._exporter_type = exporter_type
+        self._options = options
+        self._context = context
+        self._blobs = MemoryStore()
+        self._provider = MultiProvider(self._blobs)
+
+    async def commit(self, source: Source) -> CommittedImage:
+        """Write the image.
+
+        Raises:
+            ImageError: the image cannot be computed from what the build gave; with BuildKit's text.
+            InvalidArgumentError: the parts of the source do not make an image; with BuildKit's text.
+            NotFoundError: a ref or a layer is gone.
+        """
+        if source.refs and PLATFORMS not in source.metadata:
+            raise InvalidArgumentError(
+                "unable to export multiple refs, missing platforms mapping", field="source.metadata"
+            )
+        self._options.check_compatibility(self._context.build.compatibility_version, self._exporter_type)
+        platforms = parse_platforms(source.metadata)
+        self._options.annotations.check(
+            has_ref=lambda platform_id: source.find_ref(platform_id)[1],
+            oci_types=self._options.oci_types_enabled,
+        )
+        if source.refs or any(self._needs_index(source, platform) for platform in platforms):
+            return await self._commit_index(source, platforms)
+        if len(platforms) > 1:
+            raise InvalidArgumentError(
+                "cannot export multiple platforms without multi-platform enabled", field="source.metadata"
+            )
+        return await self._commit_single(source, platforms[0])
+
+    def _needs_index(self, source: Source, platform: ResultPlatform) -> bool:
+        """Whether the attestations of a platform make an index necessary."""
+        attestations = source.attestations.get(platform.id, ())
+        if self._options.force_inline_attestations:
+            return bool(attestations)
+        return not all(is_inline_only(attestation) for attestation in attestations)
+
+    async def _commit_single(self, source: Source, platform: ResultPlatform) -> CommittedImage:
+        annotations = self._options.annotations.platform(None)
+        if annotations.index or annotations.index_descriptor:
+            raise ImageError("index annotations not supported for single platform export")
+        ref, _ = source.find_ref(platform.id)
+        (remote,) = await export_layers([ref], self._options, self._context)
+        return await self._commit_manifest(source, platform, ref, remote, annotations)
+
+    async def _commit_index(self, source: Source, platforms: Sequence[ResultPlatform]) -> CommittedImage:
+        if source.attestations and not self._options.oci_types_enabled:
+            raise ImageError('cannot export attestations with "oci-mediatypes=false"')
+        refs = [_find_ref(source, platform) for platform in platforms]
+        remotes = await export_layers(refs, self._options, self._context)
+        manifests: list[Descriptor] = []
+        about_manifests: list[Descriptor] = []
+        for platform, ref, remote in zip(platforms, refs, remotes, strict=True):
+            annotations = self._options.annotations.platform(platform.platform)
+            image = await self._commit_manifest(source, platform, ref, remote, annotations)
+            manifests.append(image.root)
+            if platform.id in source.attestations:
+                about_manifests.append(
+                    await self._commit_attestations(source, platform, ref, remote, image.root)
+                )
+        annotations = self._options.annotations.platform(None)
+        media_type = OCI_INDEX if self._options.oci_types_enabled else DOCKER_MANIFEST_LIST
+        data = index_bytes(manifests + about_manifests, media_type=media_type, annotations=annotations.index)
+        index = Descriptor(
+            media_type, digest_bytes(data), len(data), annotations=annotations.index_descriptor
+        )
+        await self._stage(data, index, "exporting manifest list")
+        return CommittedImage(index, "", self._provider)
+
+    async def _commit_manifest(
+        self,
+        source: Source,
+        platform: ResultPlatform,
+        ref: Ref | None,
+        remote: Remote,
+        annotations: Annotations,
+    ) -> CommittedImage:
+        """Write a platform's config and manifest."""
+        # After the layers: a lazily pulled layer gets its description when it is pulled.
+        chain = None if ref is None else await ref.layer_chain()
+        image = buildkit_image(
+            parse_key(source.metadata, IMAGE_CONFIG, platform.id) or b"",
+            [layer.to_dict() for layer in remote.descriptors],
+            None if chain is None else [layer.metadata() for layer in chain],
+            oci_mediatypes=self._options.oci_types_enabled,
+            epoch=export_epoch(self._options.epoch, source.metadata, platform.id),
+            base_config=parse_key(source.metadata, IMAGE_BASE_CONFIG, platform.id),
+            inline_cache=find_inline_cache(self._context.build, platform.id),
+            manifest_annotations=annotations.manifest,
+        )
+        await self._stage(image.manifest, image.manifest_descriptor, "exporting manifest")
+        await self._stage(image.config, image.config_descriptor, "exporting config")
+        for layer in remote.descriptors:
+            self._provider.add(layer.digest, remote.provider)
+        root = replace(
+            image.manifest_descriptor, annotations=annotations.manifest_descriptor, platform=platform.platform
+        )
+        return CommittedImage(root, image.config_descriptor.digest, self._provider)
+
+    async def _commit_attestations(
+        self, source: Source, platform: ResultPlatform, ref: Ref | None, remote: Remote, image: Descriptor
+    ) -> Descriptor:
+        """Write the manifest of a platform's attestations; gives its descriptor for the index."""
+        names = filter(None, self._options.image_name.split(","))
+        subjects = [
+            StatementSubject.of(image_purl(name, platform.platform), [image.digest]) for name in names
+        ]
+        sbom = SBOMSupplement(None if ref is None else await ref.layer_chain(), remote)
+        statements = await make_statements(source.attestations[platform.id], subjects, sbom)
+        manifest = attestation_manifest(
+            image,
+            [(statement.data, statement.predicate_type) for statement in statements],
+            oci=self._options.oci_types_enabled,
+            artifact=self._options.oci_artifact_enabled,
+        )
+        for statement, layer in zip(statements, manifest.layers, strict=True):
+            await write_blob(self._blobs, statement.data, layer)
+        await write_blob(self._blobs, manifest.config, manifest.config_descriptor)
+        await self._stage(manifest.manifest, manifest.descriptor, "exporting attestation manifest")
+        return manifest.descriptor
+
+    async def _stage(self, data: bytes, descriptor: Descriptor, activity: str) -> None:
+        """Keep a document that was computed here, and say so."""
+        with self._context.progress.status(f"{activity} {descriptor.digest}"):
+            await write_blob(self._blobs, data, descriptor)
+
+
+def _find_ref(source: Source, platform: ResultPlatform) -> Ref | None:
+    ref, found = source.find_ref(platform.id)
+    if not found:
+        raise NotFoundError(f"failed to find ref for ID {platform.id}", field="source.refs")
+    return ref

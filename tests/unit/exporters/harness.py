@@ -1,0 +1,97 @@
+"""Running exporters in tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from exporter.content.images import ImageStore
+from exporter.content.layout import OCILayout
+from exporter.content.memory import MemoryStore
+from exporter.content.protocol import Provider
+from exporter.exporters.base import ExportContext, Exporter, ExportResult, Output
+from exporter.image import Descriptor, Time, digest_bytes
+from exporter.progress.model import StatusUpdate
+from exporter.progress.producer import VertexProgress
+from exporter.source.inline import DIFF_ID, InlineRef
+from exporter.source.types import BuildInfo, Layer, Ref, Source
+
+VERTEX = "sha256:" + "e" * 64
+
+
+@dataclass
+class Workplace:
+    """Where exports happen: stores of their own, and what was reported.
+
+    Attributes:
+        root: An empty directory.
+        updates: Progress messages, in order.
+    """
+
+    root: Path
+    updates: list[StatusUpdate] = field(default_factory=list)
+
+    async def context(self, *, build: BuildInfo | None = None, output: Output | None = None) -> ExportContext:
+        store = await OCILayout.open(self.root / "store")
+        scratch = self.root / "scratch"
+        scratch.mkdir(exist_ok=True)
+        return ExportContext(
+            build=build or BuildInfo(),
+            progress=VertexProgress(self.updates.append, VERTEX),
+            store=store,
+            images=await ImageStore.open(self.root / "images", store),
+            scratch=scratch,
+            output=output,
+        )
+
+    async def export(
+        self,
+        exporter: Exporter,
+        source: Source,
+        *,
+        build: BuildInfo | None = None,
+        output: Output | None = None,
+    ) -> ExportResult:
+        return await exporter.export(source, await self.context(build=build, output=output))
+
+    def status_ids(self) -> list[str]:
+        """The pieces of work that were reported, in the order in which they began."""
+        return list(dict.fromkeys(status.id for update in self.updates for status in update.statuses))
+
+    def unfinished(self) -> set[str]:
+        """The pieces of work whose end was not reported."""
+        last = {status.id: status.completed for update in self.updates for status in update.statuses}
+        return {status_id for status_id, completed in last.items() if completed is None}
+
+    def leftovers(self) -> list[Path]:
+        """Files in the making that were left behind."""
+        return [path for path in self.root.rglob("*") if "ingest" in path.parts or "partial" in path.name]
+
+
+@dataclass(frozen=True)
+class FakeLayer:
+    """A layer of a ref in tests."""
+
+    data: bytes
+    media_type: str = "application/vnd.oci.image.layer.v1.tar"
+    description: str = "RUN something"
+    created_at: Time | None = field(default_factory=lambda: Time.parse("2024-05-06T07:08:09.123456789Z"))
+    urls: tuple[str, ...] = ()
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    def descriptor(self) -> Descriptor:
+        # Uncompressed unless said otherwise: the diff ID is the digest.
+        annotations = {DIFF_ID: digest_bytes(self.data), **self.annotations}
+        return Descriptor(
+            self.media_type, digest_bytes(self.data), len(self.data), self.urls, annotations=annotations
+        )
+
+
+def make_ref(layers: Sequence[FakeLayer], *, ref_id: str = "ref", provider: Provider | None = None) -> Ref:
+    """A ref with layers in memory."""
+    store = MemoryStore()
+    for layer in layers:
+        store._blobs[digest_bytes(layer.data)] = layer.data
+    chain = [Layer(f"{ref_id}-{i}", layer.description, layer.created_at) for i, layer in enumerate(layers)]
+    return InlineRef(ref_id, chain, [layer.descriptor() for layer in layers], provider or store)
