@@ -106,7 +106,7 @@ def patch_moby(
     history: list[HistoryEntry[C]] | None,
     inline_cache: bytes | None,
 ) -> bytes:
-    """Put layers, history and time of creation into a config as moby does, which checks nothing but the history.
+    """Put layers, history and time of creation into a config as moby does, which checks only the history.
 
     Raises:
         ImageError: the config is ``null``, or a time of the history cannot be written; with Go's text.

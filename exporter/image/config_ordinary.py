@@ -22,7 +22,7 @@ from exporter.image import gojson
 from exporter.image.config import ConfigDocument, ConfigReader
 from exporter.image.errors import ImageError
 from exporter.image.history import HistoryEntry
-from exporter.image.timestamp import CANONICAL_UTC, Time
+from exporter.image.timestamp import VALID_UTC, Time, trim_fraction
 
 
 class NotOrdinaryError(Exception):
@@ -103,7 +103,7 @@ _CHECKS: dict[str, Callable[[msgspec.Raw], Any]] = {
 _BASE_CHECKS = {**_CHECKS, "config": msgspec.json.Decoder(_BaseConfig | None).decode}
 _KNOWN_KEYS = frozenset({*_CHECKS, "history"})
 
-_TIMES = re.compile(rf"(?:{CANONICAL_UTC}\n)*+", re.ASCII)
+_TIMES = re.compile(rf"(?:{VALID_UTC}\n)*+", re.ASCII)
 _REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -142,12 +142,17 @@ def _read_history(members: Mapping[str, msgspec.Raw]) -> list[HistoryEntry[str]]
     history: list[HistoryEntry[str]] | None = _decode_history(raw)
     if history is None:
         return None
-    # If Go would write the entries as they stand there, then no key occurs twice.
-    if gojson.marshal(history) != gojson.escape_html(bytes(raw)):
+    # If Go would write the entries as they stand there, escaping of HTML aside, then no key occurs twice.
+    encoded, written = msgspec.json.encode(history), bytes(raw)
+    if encoded != written and gojson.escape_html(encoded) != gojson.escape_html(written):
         raise NotOrdinaryError
-    times = [entry.created for entry in history if entry.created is not None]
-    if times and not _TIMES.fullmatch("\n".join([*times, ""])):
+    times = "".join([f"{entry.created}\n" for entry in history if entry.created is not None])
+    if not _TIMES.fullmatch(times):
         raise NotOrdinaryError
+    if "0Z\n" in times:
+        for entry in history:
+            if entry.created is not None:
+                entry.created = trim_fraction(entry.created)
     return history
 
 
@@ -174,7 +179,7 @@ def _check(
 ) -> dict[str, Any]:
     values = {key: checks[key](raw) for key, raw in members.items() if key in checks}
     created = values.get("created")
-    if created is not None and not _TIMES.fullmatch(created + "\n"):
+    if created is not None and not _TIMES.fullmatch(f"{created}\n"):
         raise NotOrdinaryError
     return values
 
@@ -189,6 +194,11 @@ def _stamp(time: Time) -> str:
     return text
 
 
+def _read_created(raw: bytes) -> str | None:
+    created = _decode_string(raw)
+    return None if created is None else trim_fraction(created)
+
+
 def _is_after(created: str, epoch: str) -> bool:
     # Without the Z, so that a fraction makes a time later; the epoch has none.
     return created[:-1] > epoch[:-1]
@@ -199,7 +209,7 @@ ORDINARY = ConfigReader(
     read_base_history=_read_base_history,
     check_image=_check_image,
     stamp=_stamp,
-    read_created=_decode_string,
+    read_created=_read_created,
     is_after=_is_after,
     is_same=lambda entry, base: entry == base,
     marshal_time=lambda created: created,

@@ -35,6 +35,11 @@ class DescriptorObject(msgspec.Struct, omit_defaults=True, rename="camel"):
     artifact_type: str = ""
 
 
+class _DescriptorList(msgspec.Struct):
+    # msgspec remembers what it finds out about a member's type, but not about a list that it is to convert to.
+    items: list[DescriptorObject]
+
+
 @dataclass(frozen=True, slots=True)
 class Descriptor:
     """A content descriptor of the OCI image specification.
@@ -82,24 +87,24 @@ class Descriptor:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object: keys in the order in which Go writes them, empty values left out as Go does."""
-        return descriptor_dict(
-            DescriptorObject(
-                media_type=self.media_type,
-                digest=self.digest,
-                size=self.size,
-                urls=list(self.urls),
-                annotations=gojson.sort_keys(self.annotations),
-                data=self.data,
-                platform=None
-                if self.platform is None
-                else msgspec.convert(self.platform.to_dict(), _PlatformObject),
-                artifact_type=self.artifact_type,
-            )
+        return descriptor_dict(self.to_object())
+
+    def to_object(self) -> DescriptorObject:
+        """The JSON object, as `exporter.image.gojson` writes it."""
+        return DescriptorObject(
+            media_type=self.media_type,
+            digest=self.digest,
+            size=self.size,
+            urls=list(self.urls),
+            annotations=gojson.sort_keys(self.annotations),
+            data=self.data,
+            platform=None if self.platform is None else _platform_object(self.platform),
+            artifact_type=self.artifact_type,
         )
 
     def marshal(self) -> bytes:
         """The descriptor in one line, as Go's ``json.Marshal`` writes it."""
-        return gojson.marshal(self.to_dict())
+        return gojson.marshal(self.to_object())
 
 
 def read_descriptors(values: Sequence[Mapping[str, Any]]) -> list[DescriptorObject]:
@@ -109,7 +114,7 @@ def read_descriptors(values: Sequence[Mapping[str, Any]]) -> list[DescriptorObje
         ImageError: a value has the wrong type; the text says which one.
     """
     try:
-        return msgspec.convert(values, list[DescriptorObject])
+        return msgspec.convert({"items": values}, _DescriptorList).items
     except msgspec.ValidationError:
         # To Go, null is the same as nothing.
         values = [_without_nulls(value) for value in values]
@@ -117,6 +122,10 @@ def read_descriptors(values: Sequence[Mapping[str, Any]]) -> list[DescriptorObje
         return msgspec.convert(values, list[DescriptorObject])
     except msgspec.ValidationError as error:
         raise ImageError(f"invalid descriptor: {error}") from error
+
+
+def _platform_object(platform: Platform) -> _PlatformObject:
+    return msgspec.convert(platform.to_dict(), _PlatformObject)
 
 
 def _without_nulls(value: Any) -> Any:

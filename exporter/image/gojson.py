@@ -23,7 +23,6 @@ from __future__ import annotations
 
 from exporter.image.gojson_decode import (
     Bool,
-    Decoder,
     Int64,
     Map,
     Pointer,
@@ -51,7 +50,6 @@ from exporter.image.gojson_syntax import MAX_DEPTH, Node, parse, unquote
 __all__ = [
     "MAX_DEPTH",
     "Bool",
-    "Decoder",
     "Int64",
     "Map",
     "Node",

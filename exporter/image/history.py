@@ -88,41 +88,36 @@ def fit_history(
         LayerChainError: the chain is shorter than the list of layers, and an item is needed that it does not
             have.
     """
-    metadata = _metadata(layers, chain)
+    if chain is None:
+        items, description = [LayerMetadata()] * layers, ""
+    else:
+        items, description = list(chain[max(len(chain) - layers, 0) :]), _DESCRIPTION
     filled = [entry for entry in history or () if not entry.empty_layer]
     if len(filled) > layers:
         for entry in filled[layers:]:
             entry.empty_layer = True
         del filled[layers:]
     elif len(filled) < layers:
-        if len(filled) > len(metadata):
-            raise LayerChainError(f"runtime error: slice bounds out of range [{len(filled)}:{len(metadata)}]")
+        if len(filled) > len(items):
+            raise LayerChainError(f"runtime error: slice bounds out of range [{len(filled)}:{len(items)}]")
         added: list[HistoryEntry[C]] = [
-            HistoryEntry(created_by=item.description, comment=_COMMENT) for item in metadata[len(filled) :]
+            HistoryEntry(created_by=item.description or description, comment=_COMMENT)
+            for item in items[len(filled) :]
         ]
         if added:
             history = [*(history or ()), *added]
             filled += added
     for position, entry in enumerate(filled):
         if entry.created is None:
-            if position >= len(metadata):
+            if position >= len(items):
                 raise LayerChainError(
-                    f"runtime error: index out of range [{position}] with length {len(metadata)}"
+                    f"runtime error: index out of range [{position}] with length {len(items)}"
                 )
-            created_at = metadata[position].created_at
+            created_at = items[position].created_at
             entry.created = None if created_at is None else stamp(created_at)
     if history is not None:
         _fill_in_times(history)
     return history
-
-
-def _metadata(layers: int, chain: Sequence[LayerMetadata] | None) -> list[LayerMetadata]:
-    if chain is None:
-        return [LayerMetadata()] * layers
-    return [
-        item if item.description else LayerMetadata(_DESCRIPTION, item.created_at)
-        for item in chain[max(len(chain) - layers, 0) :]
-    ]
 
 
 def _fill_in_times(history: list[HistoryEntry[C]]) -> None:
@@ -131,10 +126,18 @@ def _fill_in_times(history: list[HistoryEntry[C]]) -> None:
     The entries before the first new layer get that layer's time, not the older one of the base image's last
     layer.
     """
-    first = next((index for index, entry in enumerate(history) if entry.created is None), len(history))
-    older = history[first - 1].created if first else None
-    created = next((entry.created for entry in history[first:] if entry.created is not None), older)
-    for entry in history[first:]:
+    timed = 0
+    for entry in history:
+        if entry.created is None:
+            break
+        timed += 1
+    created = history[timed - 1].created if timed else None
+    rest = history[timed:]
+    for entry in rest:
+        if entry.created is not None:
+            created = entry.created
+            break
+    for entry in rest:
         if entry.created is None:
             entry.created = created
         else:
@@ -143,4 +146,7 @@ def _fill_in_times(history: list[HistoryEntry[C]]) -> None:
 
 def last_created(history: list[HistoryEntry[C]] | None) -> C | None:
     """The time of the last entry that has one."""
-    return next((entry.created for entry in reversed(history or ()) if entry.created is not None), None)
+    for entry in reversed(history or ()):
+        if entry.created is not None:
+            return entry.created
+    return None

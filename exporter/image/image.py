@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
+
+import msgspec
 
 from exporter.image import media_types
 from exporter.image.config import ConfigDocument, ConfigReader, default_config, patch_buildkit, patch_moby
@@ -14,7 +16,7 @@ from exporter.image.descriptor import Descriptor, DescriptorObject, descriptor_d
 from exporter.image.digest import digest_bytes
 from exporter.image.errors import ImageError
 from exporter.image.history import History, HistoryEntry, LayerMetadata, fit_history
-from exporter.image.manifest import DIFF_ID_ANNOTATION, manifest_bytes
+from exporter.image.manifest import DIFF_ID_ANNOTATION, manifest_bytes, published_annotations
 from exporter.image.platforms import Platform, host_platform
 from exporter.image.timestamp import Time
 
@@ -28,30 +30,41 @@ class BuildkitImage:
     Attributes:
         config: The config's bytes.
         manifest: The manifest's bytes.
-        config_descriptor: Of the config.
-        manifest_descriptor: Of the manifest, without annotations and platform.
+        config_digest: The config's digest: the image ID.
+        manifest_digest: The manifest's digest: what a registry knows the image by.
+        oci_mediatypes: Whether the image has OCI's media types, or Docker's.
     """
 
     config: bytes
     manifest: bytes
-    config_descriptor: Descriptor
-    manifest_descriptor: Descriptor
-    _layers: tuple[DescriptorObject, ...]
+    config_digest: str
+    manifest_digest: str
+    oci_mediatypes: bool
+    _layers: list[DescriptorObject] = field(repr=False)
+    _annotations: list[dict[str, str]] = field(repr=False)
 
     @property
-    def config_digest(self) -> str:
-        """The image ID."""
-        return self.config_descriptor.digest
+    def config_descriptor(self) -> Descriptor:
+        """The descriptor of the config."""
+        return Descriptor(_config_type(self.oci_mediatypes), self.config_digest, len(self.config))
 
     @property
-    def manifest_digest(self) -> str:
-        """What the image is called in a registry."""
-        return self.manifest_descriptor.digest
+    def manifest_descriptor(self) -> Descriptor:
+        """The descriptor of the manifest, without annotations and platform."""
+        media_type = media_types.OCI_MANIFEST if self.oci_mediatypes else media_types.DOCKER_MANIFEST
+        return Descriptor(media_type, self.manifest_digest, len(self.manifest))
 
     @property
     def layers(self) -> list[dict[str, Any]]:
         """The layers' descriptors, with their media types converted but all of their annotations kept."""
-        return [descriptor_dict(layer) for layer in self._layers]
+        return [
+            descriptor_dict(msgspec.structs.replace(layer, annotations=annotations))
+            for layer, annotations in zip(self._layers, self._annotations, strict=True)
+        ]
+
+
+def _config_type(oci: bool) -> str:
+    return media_types.OCI_CONFIG if oci else media_types.DOCKER_CONFIG
 
 
 def moby_config(
@@ -120,9 +133,11 @@ def buildkit_image(
     """
     data = config_bytes or default_config((host or host_platform()).normalized(), path_on_windows=False)
     layers = read_descriptors(descriptors)
+    annotations = [layer.annotations for layer in layers]
     for layer in layers:
         layer.media_type = media_types.convert_layer_type(layer.media_type, oci=oci_mediatypes)
-    diff_ids = [layer.annotations.get(DIFF_ID_ANNOTATION, "") for layer in layers]
+        layer.annotations = published_annotations(layer.annotations, oci=oci_mediatypes)
+    diff_ids = [internal.get(DIFF_ID_ANNOTATION, "") for internal in annotations]
 
     def compute(reader: ConfigReader[C]) -> bytes:
         base_history = _read_base_history(reader, base_config)
@@ -136,16 +151,15 @@ def buildkit_image(
         config = compute(ORDINARY)
     except NotOrdinaryError:
         config = compute(EXACT)
-    config_type = media_types.OCI_CONFIG if oci_mediatypes else media_types.DOCKER_CONFIG
-    config_descriptor = Descriptor(config_type, digest_bytes(config), len(config))
-    manifest = manifest_bytes(config_descriptor, layers, oci=oci_mediatypes, annotations=manifest_annotations)
-    manifest_type = media_types.OCI_MANIFEST if oci_mediatypes else media_types.DOCKER_MANIFEST
+    config_digest = digest_bytes(config)
+    manifest = manifest_bytes(
+        DescriptorObject(_config_type(oci_mediatypes), config_digest, len(config)),
+        layers,
+        oci=oci_mediatypes,
+        annotations=manifest_annotations,
+    )
     return BuildkitImage(
-        config=config,
-        manifest=manifest,
-        config_descriptor=config_descriptor,
-        manifest_descriptor=Descriptor(manifest_type, digest_bytes(manifest), len(manifest)),
-        _layers=tuple(layers),
+        config, manifest, config_digest, digest_bytes(manifest), oci_mediatypes, layers, annotations
     )
 
 

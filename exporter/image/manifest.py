@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from exporter.image import gojson, media_types
@@ -50,22 +49,35 @@ class AttestationManifest:
     descriptor: Descriptor
 
 
+def published_annotations(annotations: Mapping[str, str], *, oci: bool) -> dict[str, str]:
+    """What a manifest says of a layer's annotations: those that are of concern to others, in Go's order.
+
+    Docker's format knows no annotations of layers at all.
+    """
+    if not oci or annotations.keys() <= _INTERNAL_ANNOTATIONS:
+        return {}
+    public = {
+        key: value
+        for key, value in annotations.items()
+        if key not in _INTERNAL_ANNOTATIONS and not key.startswith(_INTERNAL_ANNOTATION_PREFIX)
+    }
+    return gojson.sort_keys(public)
+
+
 def manifest_bytes(
-    config: Descriptor,
+    config: DescriptorObject,
     layers: Sequence[DescriptorObject],
     *,
     oci: bool = True,
     annotations: Mapping[str, str] | None = None,
     artifact_type: str = "",
-    subject: Descriptor | None = None,
+    subject: DescriptorObject | None = None,
 ) -> bytes:
-    """Write a manifest, without the annotations of layers that are of no concern to others.
-
-    Docker's format knows no annotations of layers at all, so that they go there; its manifests keep theirs.
+    """Write a manifest.
 
     Args:
         config: Of the config.
-        layers: Base first.
+        layers: Base first, with the annotations that are to be published.
         oci: Whether to write OCI's format, or Docker's.
         annotations: Of the manifest.
         artifact_type: Of the manifest, if it is one of an artifact.
@@ -77,25 +89,13 @@ def manifest_bytes(
     }
     if artifact_type:
         manifest["artifactType"] = artifact_type
-    manifest["config"] = config.to_dict()
-    manifest["layers"] = [_published(layer, oci=oci) for layer in layers] or None
+    manifest["config"] = config
+    manifest["layers"] = layers or None
     if subject is not None:
-        manifest["subject"] = subject.to_dict()
+        manifest["subject"] = subject
     if annotations:
         manifest["annotations"] = gojson.sort_keys(annotations)
     return gojson.marshal_indent(manifest)
-
-
-def _published(layer: DescriptorObject, *, oci: bool) -> DescriptorObject:
-    layer = copy.copy(layer)
-    layer.annotations = dict(
-        sorted(
-            (key, value)
-            for key, value in layer.annotations.items()
-            if oci and key not in _INTERNAL_ANNOTATIONS and not key.startswith(_INTERNAL_ANNOTATION_PREFIX)
-        )
-    )
-    return layer
 
 
 def index_bytes(
@@ -124,9 +124,9 @@ def index_bytes(
         index["mediaType"] = media_type
     if artifact_type:
         index["artifactType"] = artifact_type
-    index["manifests"] = [manifest.to_dict() for manifest in manifests] or None
+    index["manifests"] = [manifest.to_object() for manifest in manifests] or None
     if subject is not None:
-        index["subject"] = subject.to_dict()
+        index["subject"] = subject.to_object()
     if annotations:
         index["annotations"] = gojson.sort_keys(annotations)
     return gojson.marshal(index) if compact else gojson.marshal_indent(index)
@@ -153,9 +153,7 @@ def attestation_manifest(
     for data, predicate_type in statements:
         digest = digest_bytes(data)
         annotations = {DIFF_ID_ANNOTATION: digest, PREDICATE_TYPE_ANNOTATION: predicate_type}
-        layers.append(
-            DescriptorObject(media_types.IN_TOTO, digest, len(data), annotations=annotations),
-        )
+        layers.append(Descriptor(media_types.IN_TOTO, digest, len(data), annotations=annotations))
     if artifact:
         config = _EMPTY_JSON
         config_descriptor = Descriptor(media_types.OCI_EMPTY, digest_bytes(config), len(config), data=config)
@@ -164,20 +162,20 @@ def attestation_manifest(
         config_type = media_types.OCI_CONFIG if oci else media_types.DOCKER_CONFIG
         config_descriptor = Descriptor(config_type, digest_bytes(config), len(config))
     manifest = manifest_bytes(
-        config_descriptor,
-        layers,
+        config_descriptor.to_object(),
+        [
+            replace(layer, annotations=published_annotations(layer.annotations, oci=oci)).to_object()
+            for layer in layers
+        ],
         oci=oci,
         artifact_type=media_types.ATTESTATION_MANIFEST if artifact else "",
-        subject=Descriptor(target.media_type, target.digest, target.size) if artifact else None,
+        subject=DescriptorObject(target.media_type, target.digest, target.size) if artifact else None,
     )
     return AttestationManifest(
         config=config,
         manifest=manifest,
         config_descriptor=config_descriptor,
-        layers=tuple(
-            Descriptor(layer.media_type, layer.digest, layer.size, annotations=layer.annotations)
-            for layer in layers
-        ),
+        layers=tuple(layers),
         descriptor=Descriptor(
             media_types.OCI_MANIFEST if oci else media_types.DOCKER_MANIFEST,
             digest_bytes(manifest),

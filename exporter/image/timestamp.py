@@ -13,14 +13,14 @@ from functools import total_ordering
 
 from exporter.image.errors import ImageError
 
-CANONICAL_UTC = (
+VALID_UTC = (
     r"(?:[0-9]{4}-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
     r"|(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)-02-29)"
-    r"T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{0,8}[1-9])?Z"
+    r"T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?Z"
 )
-"""Regular expression for just those texts in UTC that are written again as they were read."""
+"""Regular expression for times in UTC that are written as they were read, but for zeros that end a fraction."""
 
-_CANONICAL = re.compile(CANONICAL_UTC, re.ASCII)
+_VALID_UTC = re.compile(VALID_UTC, re.ASCII)
 _RFC3339 = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{1,2}):([0-9]{2}):([0-9]{2})(?:[.,]([0-9]+))?(?:Z|([+-])([0-9]{2}):([0-9]{2}))",
     re.ASCII,
@@ -89,7 +89,7 @@ class Time:
             nanosecond=int(fraction[:9].ljust(9, "0")) if fraction else 0,
             offset_seconds=offset,
             has_location=bool(sign),
-            _text=text if _CANONICAL.fullmatch(text) else None,
+            _text=trim_fraction(text) if _VALID_UTC.fullmatch(text) else None,
         )
 
     @classmethod
@@ -169,6 +169,13 @@ class Time:
 
     def __hash__(self) -> int:
         return hash((self.unix, self.nanosecond))
+
+
+def trim_fraction(text: str) -> str:
+    """Take the zeros at the end of the fraction, if it has one, from a time that matches `VALID_UTC`."""
+    if text[-2] != "0" or "." not in text:
+        return text
+    return text[:-1].rstrip("0").removesuffix(".") + "Z"
 
 
 def _days_since_unix(year: int, month: int, day: int) -> int:
