@@ -36,7 +36,7 @@ class DescriptorObject(msgspec.Struct, omit_defaults=True, rename="camel"):
 
 
 class _DescriptorList(msgspec.Struct):
-    # msgspec remembers what it finds out about a member's type, but not about a list that it is to convert to.
+    # msgspec remembers what it found out about the type of a member, but not about a list as such.
     items: list[DescriptorObject]
 
 

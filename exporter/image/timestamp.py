@@ -18,7 +18,7 @@ VALID_UTC = (
     r"|(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)-02-29)"
     r"T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?Z"
 )
-"""Regular expression for times in UTC that are written as they were read, but for zeros that end a fraction."""
+"""Regular expression for times in UTC that Go writes as it read them, but for zeros that end a fraction."""
 
 _VALID_UTC = re.compile(VALID_UTC, re.ASCII)
 _RFC3339 = re.compile(
