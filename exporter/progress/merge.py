@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from exporter.image import Time
 from exporter.progress.model import StatusUpdate, Vertex, VertexLog, VertexStatus, VertexWarning
+from exporter.progress.producer import CANCELED
 
 _NANOSECONDS = 1_000_000_000
 _LINE_LIMIT = 16 * 1024  # of a line in `tail`: output without line feeds must not pile up
@@ -78,8 +79,8 @@ class VertexState:
 
     @property
     def canceled(self) -> bool:
-        """Whether the error only says that the build was cancelled; Go's words for that."""
-        return self.error.endswith("context canceled")
+        """Whether the error only says that the build was cancelled."""
+        return self.error.endswith(CANCELED)
 
     @property
     def failed(self) -> bool:

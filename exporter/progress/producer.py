@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from exporter.image import Time
 from exporter.progress.model import StatusSink, StatusUpdate, Vertex, VertexLog, VertexStatus, VertexWarning
+
+CANCELED = "context canceled"
+"""The error of a vertex that was cancelled, in Go's words: whoever shows it knows it by them."""
 
 
 def now() -> Time:
@@ -86,6 +90,12 @@ class VertexProgress:
         self._sink(StatusUpdate(warnings=(VertexWarning(self.digest, short, level, detail, url),)))
 
 
+def _describe(error: BaseException) -> str:
+    if isinstance(error, asyncio.CancelledError):
+        return CANCELED
+    return str(error) or type(error).__name__
+
+
 @contextmanager
 def vertex(sink: StatusSink, digest: str, name: str) -> Iterator[VertexProgress]:
     """Report a vertex from its start to its end; an exception marks it as failed and goes on."""
@@ -94,7 +104,7 @@ def vertex(sink: StatusSink, digest: str, name: str) -> Iterator[VertexProgress]
     try:
         yield VertexProgress(sink, digest)
     except BaseException as error:
-        text = str(error) or type(error).__name__
+        text = _describe(error)
         sink(StatusUpdate(vertexes=(Vertex(digest, name, started=started, completed=now(), error=text),)))
         raise
     sink(StatusUpdate(vertexes=(Vertex(digest, name, started=started, completed=now()),)))

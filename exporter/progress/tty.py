@@ -7,7 +7,6 @@ completed work first.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from rich.text import Text
 from exporter.image import Time
 from exporter.progress.merge import Interval, ProgressState, VertexState, busy_seconds
 from exporter.progress.model import StatusUpdate, VertexStatus
+from exporter.progress.sanitize import clean, clean_output
 from exporter.progress.units import format_amount
 
 _DRAW_EVERY = 0.1  # seconds between two frames
@@ -30,8 +30,6 @@ _SPIN = 0.1  # seconds that a spinner's position is shown
 _MIN_NAME = 12  # columns that a name must have left before amount and timer are shown
 _BRAILLE = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _ASCII = "|/-\\"
-_ESCAPES = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,14 +227,3 @@ def fit_height(rows: Sequence[Row], limit: int) -> list[Row]:
         return list(rows)
     indexes = sorted(range(len(rows)), key=lambda index: (rows[index].running, index), reverse=True)
     return [rows[index] for index in sorted(indexes[: max(limit, 0)])]
-
-
-def clean(text: str) -> str:
-    """Take out what would move the cursor or turn the text around."""
-    return _CONTROLS.sub(" ", text)
-
-
-def clean_output(line: bytes) -> str:
-    """Show a line of output as a terminal would end up showing it, without colours."""
-    plain = _ESCAPES.sub(b"", line).decode("utf-8", "replace").rstrip("\r")
-    return clean(plain.rsplit("\r", 1)[-1])

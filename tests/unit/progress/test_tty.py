@@ -8,7 +8,8 @@ from rich.console import Console
 
 from exporter.image import Time
 from exporter.progress import StatusUpdate, Vertex, VertexLog, VertexStatus, VertexWarning
-from exporter.progress.tty import Row, TTYRenderer, clean, clean_output, fit_height
+from exporter.progress.sanitize import clean, clean_output
+from exporter.progress.tty import Row, TTYRenderer, fit_height
 from tests.unit.progress import streams
 
 

@@ -1,0 +1,134 @@
+"""Talking to a running server."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import grpc.aio
+
+from exporter.cli.descriptions import ExporterDescription
+from exporter.cli.failures import UsageError
+from exporter.content.threads import run_in_thread
+from exporter.errors import InvalidArgumentError
+from exporter.exporters.base import ArtifactKind, Attribute
+from exporter.grpc_status import rpc_errors
+from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
+from exporter.server.address import Address, UnixAddress, parse_address
+from exporter.server.config import PEER_OPTIONS
+
+
+@dataclass(frozen=True, slots=True)
+class ServerAccess:
+    """How to reach a server.
+
+    Attributes:
+        address: Where it listens.
+        timeout: Seconds that connecting may take.
+        ca: Certificates that vouch for it; those of the system if None.
+        cert: The client's certificate.
+        key: Its private key.
+        name: The name that the server's certificate must have, if not the address's.
+    """
+
+    address: Address
+    timeout: float
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+    name: str | None = None
+
+    @classmethod
+    def of(cls, options: argparse.Namespace) -> ServerAccess:
+        """Read the options of a command that talks to a server.
+
+        Raises:
+            UsageError: they cannot be used.
+        """
+        try:
+            address = parse_address(options.addr, field="addr")
+        except InvalidArgumentError as error:
+            raise UsageError(f"--addr: {error.message}") from error
+        if (options.tlscert is None) != (options.tlskey is None):
+            raise UsageError("--tlscert and --tlskey belong together: give both, or neither")
+        access = cls(
+            address=address,
+            timeout=options.timeout,
+            ca=options.tlscacert,
+            cert=options.tlscert,
+            key=options.tlskey,
+            name=options.tlsservername,
+        )
+        if access.uses_tls and isinstance(address, UnixAddress):
+            raise UsageError("TLS is for servers that listen on TCP: --addr names a Unix socket")
+        return access
+
+    @property
+    def uses_tls(self) -> bool:
+        """Whether anything about TLS was said."""
+        return any(value is not None for value in (self.ca, self.cert, self.name))
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """Read the files. Blocks.
+
+        Raises:
+            OSError: one cannot be read.
+        """
+        ca, key, cert = (
+            path.read_bytes() if path is not None else None for path in (self.ca, self.key, self.cert)
+        )
+        return grpc.ssl_channel_credentials(ca, key, cert)
+
+
+@asynccontextmanager
+async def connect(access: ServerAccess) -> AsyncIterator[grpc.aio.Channel]:
+    """Connect to a server.
+
+    Raises:
+        UnavailableError: it cannot be reached.
+        UsageError, OSError: certificates cannot be used.
+    """
+    options: list[tuple[str, int | str]] = list(PEER_OPTIONS)
+    if not access.uses_tls:
+        channel = grpc.aio.insecure_channel(access.address.target, options)
+    else:
+        credentials = await run_in_thread(access.credentials)
+        if access.name is not None:
+            options.append(("grpc.ssl_target_name_override", access.name))
+        channel = grpc.aio.secure_channel(access.address.target, credentials, options)
+    async with channel:
+        yield channel
+
+
+async def list_exporters(channel: grpc.aio.Channel, access: ServerAccess) -> list[ExporterDescription]:
+    """Ask a server for its types; the first question that it is asked, so that it shows whether it is there.
+
+    Raises:
+        UnavailableError: it cannot be reached.
+        ExporterError: it answers with an error.
+    """
+    with rpc_errors(f"cannot reach a server at {access.address} (is it running?)"):
+        response = await exporter_pb2_grpc.ExporterServiceStub(channel).ListExporters(
+            exporter_pb2.ListExportersRequest(), timeout=access.timeout
+        )
+    return [_description(info) for info in response.exporters]
+
+
+_ARTIFACTS = {
+    exporter_pb2.ARTIFACT_KIND_IMAGE: ArtifactKind.IMAGE,
+    exporter_pb2.ARTIFACT_KIND_ARCHIVE: ArtifactKind.ARCHIVE,
+    exporter_pb2.ARTIFACT_KIND_FILES: ArtifactKind.FILES,
+}
+
+
+def _description(info: exporter_pb2.ExporterInfo) -> ExporterDescription:
+    return ExporterDescription(
+        type=info.type,
+        title=info.title,
+        artifact=_ARTIFACTS.get(info.artifact_kind, ArtifactKind.NONE),
+        attributes=[Attribute(item.name, item.kind, item.default, item.help) for item in info.attributes],
+    )

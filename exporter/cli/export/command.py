@@ -1,0 +1,105 @@
+"""The command ``export``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from exporter.cli.export.backend import Backend
+from exporter.cli.export.local import LocalBackend
+from exporter.cli.failures import ExitCode, UsageError
+from exporter.cli.metadata_file import write_metadata_file
+from exporter.cli.outputs import Output, OutputOption, check_destinations, place_output
+from exporter.cli.running import run_async
+from exporter.content.layout import default_root
+from exporter.content.threads import run_in_thread
+from exporter.errors import ImageError, InvalidArgumentError, NotFoundError
+from exporter.exporters.registry import default_registry
+from exporter.progress.display import Renderer, display, open_renderer
+from exporter.progress.model import StatusSink
+from exporter.source.saved import SavedSource
+
+_FRONTEND_PREFIX = "frontend."
+
+
+def run_export(options: argparse.Namespace) -> int:
+    """Export a saved source to all outputs.
+
+    Raises:
+        UsageError: an option cannot be used; nothing has been done.
+        ExporterError, ImageError, OSError: an export failed.
+    """
+    outputs = [OutputOption.parse(text) for text in options.output]
+    if options.addr is not None and options.root is not None:
+        raise UsageError(
+            "--root is the store of an export in this process; with --addr the server has its own"
+        )
+    try:
+        renderer = open_renderer(options.progress, sys.stderr)
+    except InvalidArgumentError as error:
+        raise UsageError(error.message) from error
+    return run_async(_export(options, outputs, renderer))
+
+
+async def _export(options: argparse.Namespace, requested: Sequence[OutputOption], renderer: Renderer) -> int:
+    saved = await SavedSource.open(options.source)
+    async with _backend(options, saved) as backend:
+        outputs = await _resolve(backend, requested)
+        async with display(renderer) as sink:
+            response = await export_all(backend, outputs, sink)
+    response.update(
+        (key, value.decode("utf-8", "replace"))
+        for key, value in saved.source.metadata.items()
+        if key.startswith(_FRONTEND_PREFIX)
+    )
+    if options.metadata_file is not None:
+        await run_in_thread(write_metadata_file, options.metadata_file, response)
+    return ExitCode.OK
+
+
+@asynccontextmanager
+async def _backend(options: argparse.Namespace, saved: SavedSource) -> AsyncIterator[Backend]:
+    if options.addr is None:
+        root = options.root or await run_in_thread(default_root)
+        async with LocalBackend.open(saved, default_registry(), root) as local:
+            yield local
+    else:
+        from exporter.cli.client import ServerAccess
+        from exporter.cli.export.remote import RemoteBackend
+
+        async with RemoteBackend.connect(saved, ServerAccess.of(options)) as remote:
+            yield remote
+
+
+async def _resolve(backend: Backend, requested: Sequence[OutputOption]) -> list[Output]:
+    """Find out what all outputs need, before anything is done for one of them."""
+    try:
+        kinds = [await backend.describe(option.type) for option in requested]
+        is_terminal = sys.stdout.isatty()
+        outputs = [
+            place_output(option, kind, stdout_is_terminal=is_terminal)
+            for option, kind in zip(requested, kinds, strict=True)
+        ]
+        check_destinations(outputs)
+        await backend.resolve(outputs)
+    except (ImageError, InvalidArgumentError, NotFoundError) as error:
+        raise error if isinstance(error, UsageError) else UsageError(str(error)) from error
+    return outputs
+
+
+async def export_all(backend: Backend, outputs: Sequence[Output], sink: StatusSink) -> dict[str, str]:
+    """Make all artifacts, in order, and publish them when all have been made, as BuildKit does.
+
+    Returns:
+        All responses in one; where keys are the same, the later output's value counts.
+    """
+    exported = [await backend.export(index, sink) for index in range(len(outputs))]
+    response: dict[str, str] = {}
+    for result in exported:
+        response.update(result.response)
+    for index, result in enumerate(exported):
+        if result.token:
+            response.update(await backend.finalize(index, result.token, sink))
+    return response

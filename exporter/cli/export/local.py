@@ -1,0 +1,86 @@
+"""Exporting in this process, into the embedded store."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from exporter.cli.descriptions import ExporterDescription, describe
+from exporter.cli.export.backend import Exported
+from exporter.cli.outputs import Output
+from exporter.content.root import open_root
+from exporter.content.threads import run_in_thread
+from exporter.exporters.base import Exporter
+from exporter.exporters.output import LocalOutput
+from exporter.exporters.registry import Registry
+from exporter.progress.model import StatusSink
+from exporter.server.engine import Engine, ExportJob
+from exporter.server.finalize import FinalizeStore
+from exporter.server.limits import Admission
+from exporter.server.scratch import ScratchSpace
+from exporter.source.saved import SavedSource
+
+_TOKEN_SECONDS = 24 * 3600.0  # an artifact is published right after the last export, however long that takes
+
+
+class LocalBackend:
+    """See `Backend`. Made by `open`."""
+
+    def __init__(self, saved: SavedSource, registry: Registry, engine: Engine) -> None:
+        self._source = saved.source
+        # The digests of the exports' vertices are made of it.
+        self._build = replace(saved.build, session_id=uuid.uuid4().hex)
+        self._registry = registry
+        self._engine = engine
+        self._jobs: list[tuple[Exporter, Output]] = []
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, saved: SavedSource, registry: Registry, root: Path) -> AsyncIterator[LocalBackend]:
+        """Open the store below `root`; at the end, what has not been published is dropped.
+
+        Raises:
+            FailedPreconditionError, OSError: the root cannot be used.
+        """
+        async with AsyncExitStack() as stack:
+            store, images = await open_root(root)
+            tokens = FinalizeStore(_TOKEN_SECONDS)
+            scratch = await stack.enter_async_context(ScratchSpace.open(root))
+            stack.push_async_callback(tokens.close)
+            admission = Admission(running=1, waiting=0)
+            yield cls(
+                saved,
+                registry,
+                Engine(store=store, images=images, scratch=scratch, admission=admission, tokens=tokens),
+            )
+
+    async def describe(self, exporter_type: str) -> ExporterDescription:
+        """See `Backend.describe`."""
+        # This may import a plugin.
+        return describe(await run_in_thread(self._registry.get, exporter_type))
+
+    async def resolve(self, outputs: Sequence[Output]) -> None:
+        """See `Backend.resolve`."""
+        self._jobs = [(self._registry.get(output.type)(output.attrs), output) for output in outputs]
+
+    async def export(self, index: int, sink: StatusSink) -> Exported:
+        """See `Backend.export`."""
+        exporter, output = self._jobs[index]
+        destination = output.destination
+        job = ExportJob(
+            exporter=exporter,
+            index=index,
+            source=self._source,
+            build=self._build,
+            output=LocalOutput(destination.path) if destination is not None else None,
+            resources=AsyncExitStack(),
+        )
+        outcome = await self._engine.export(job, sink)
+        return Exported(outcome.result.response, outcome.token)
+
+    async def finalize(self, index: int, token: str, sink: StatusSink) -> Mapping[str, str]:
+        """See `Backend.finalize`."""
+        return await self._engine.finalize(token, sink)

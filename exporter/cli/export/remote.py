@@ -1,0 +1,173 @@
+"""Exporting on a running server, in the place of a daemon."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import grpc.aio
+
+from exporter.bridge.attach import Attachable, attach
+from exporter.bridge.content_service import ContentServicer
+from exporter.bridge.ref_service import RefServicer
+from exporter.cli.client import ServerAccess, connect, list_exporters
+from exporter.cli.descriptions import ExporterDescription
+from exporter.cli.export.backend import Exported
+from exporter.cli.export.messages import build_message, refs_of, source_message, status_update
+from exporter.cli.export.receive import FileReceiver, LayoutReceiver
+from exporter.cli.failures import UsageError
+from exporter.cli.outputs import Output
+from exporter.content.session import EXPORT_STORE
+from exporter.errors import NotFoundError, UnavailableError
+from exporter.grpc_status import rpc_errors
+from exporter.image.metadata import IMAGE_NAME
+from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
+from exporter.progress.model import StatusSink, StatusUpdate, Vertex
+from exporter.progress.producer import CANCELED, now
+from exporter.source.messages import descriptor_of
+from exporter.source.saved import SavedSource
+
+_SESSION_NAME = "buildkit-exporter export"
+
+
+class RemoteBackend:
+    """See `Backend`. Made by `connect`."""
+
+    def __init__(
+        self,
+        saved: SavedSource,
+        channel: grpc.aio.Channel,
+        descriptions: Sequence[ExporterDescription],
+        stack: AsyncExitStack,
+    ) -> None:
+        self._saved = saved
+        self._channel = channel
+        self._stub = exporter_pb2_grpc.ExporterServiceStub(channel)
+        self._descriptions = {description.type: description for description in descriptions}
+        self._stack = stack
+        self._outputs: Sequence[Output] = ()
+        self._files = FileReceiver(())
+        self._layouts: dict[int, LayoutReceiver] = {}
+        self._session_id = ""
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(cls, saved: SavedSource, access: ServerAccess) -> AsyncIterator[RemoteBackend]:
+        """Connect to a server.
+
+        Raises:
+            UnavailableError: it cannot be reached.
+        """
+        async with connect(access) as channel, AsyncExitStack() as stack:
+            yield cls(saved, channel, await list_exporters(channel, access), stack)
+
+    async def describe(self, exporter_type: str) -> ExporterDescription:
+        """See `Backend.describe`."""
+        if exporter_type not in self._descriptions:
+            types = ", ".join(sorted(self._descriptions))
+            raise NotFoundError(f'exporter "{exporter_type}" could not be found (the server has: {types})')
+        return self._descriptions[exporter_type]
+
+    async def resolve(self, outputs: Sequence[Output]) -> None:
+        """See `Backend.resolve`. Attaches the session, too."""
+        for index, output in enumerate(outputs):
+            with rpc_errors():
+                await self._stub.Resolve(
+                    exporter_pb2.ResolveRequest(id=index, type=output.type, attrs=dict(output.attrs))
+                )
+        self._outputs = outputs
+        attachment = await self._stack.enter_async_context(
+            attach(self._channel, self._attachables(outputs), name=_SESSION_NAME)
+        )
+        self._session_id = attachment.id
+
+    def _attachables(self, outputs: Sequence[Output]) -> list[Attachable]:
+        refs = RefServicer(refs_of(self._saved.source))
+        for index, output in enumerate(outputs):
+            if output.destination is not None and output.destination.is_directory:
+                self._layouts[index] = LayoutReceiver(Path(output.destination.path))
+        if len(self._layouts) > 1:
+            raise UsageError(
+                "a session has room for one directory: with --addr only one output may have tar=false"
+            )
+        stores = {EXPORT_STORE: next(iter(self._layouts.values()))} if self._layouts else {}
+        attachables: list[Attachable] = [refs.register, ContentServicer(refs.provider, stores).register]
+        if any(output.destination is not None and not output.destination.is_directory for output in outputs):
+            self._files = FileReceiver(outputs)
+            self._stack.push_async_callback(self._files.close)
+            attachables.append(self._files.register)
+        return attachables
+
+    async def export(self, index: int, sink: StatusSink) -> Exported:
+        """See `Backend.export`."""
+        output = self._outputs[index]
+        request = exporter_pb2.ExportRequest(
+            id=index,
+            type=output.type,
+            attrs=dict(output.attrs),
+            source=source_message(self._saved.source),
+            build=build_message(self._saved.build, self._session_id),
+        )
+        result: exporter_pb2.ExportResult | None = None
+        with _ending_vertices(sink) as report, rpc_errors():
+            call = self._stub.Export(request)
+            try:
+                async for message in call:
+                    if message.HasField("progress"):
+                        report(status_update(message.progress))
+                    else:
+                        result = message.result
+            finally:
+                call.cancel()
+        if result is None:
+            raise UnavailableError("the server ended the export without a result")
+        await self._files.commit(index)
+        if index in self._layouts and result.HasField("descriptor"):
+            await self._publish(self._layouts[index], result)
+        return Exported(dict(result.response), result.finalize_token)
+
+    async def finalize(self, index: int, token: str, sink: StatusSink) -> Mapping[str, str]:
+        """See `Backend.finalize`."""
+        result: exporter_pb2.FinalizeResult | None = None
+        with _ending_vertices(sink) as report, rpc_errors():
+            call = self._stub.Finalize(exporter_pb2.FinalizeRequest(finalize_token=token))
+            try:
+                async for message in call:
+                    if message.HasField("progress"):
+                        report(status_update(message.progress))
+                    else:
+                        result = message.result
+            finally:
+                call.cancel()
+        if result is None:
+            raise UnavailableError("the server ended the finalization without a result")
+        return dict(result.response)
+
+    async def _publish(self, layout: LayoutReceiver, result: exporter_pb2.ExportResult) -> None:
+        """Enter the image into ``index.json``, which the server leaves to its client."""
+        names = tuple(name for name in result.response.get(IMAGE_NAME, "").split(",") if name)
+        await layout.publish(descriptor_of(result.descriptor, "result.descriptor"), names)
+
+
+@contextmanager
+def _ending_vertices(sink: StatusSink) -> Iterator[StatusSink]:
+    """Show vertices as cancelled that are under way when the block is: nobody tells of them any more."""
+    running: dict[str, Vertex] = {}
+
+    def report(update: StatusUpdate) -> None:
+        for vertex in update.vertexes:
+            if vertex.started is not None and vertex.completed is None:
+                running[vertex.digest] = vertex
+            else:
+                running.pop(vertex.digest, None)
+        sink(update)
+
+    try:
+        yield report
+    except asyncio.CancelledError:
+        ended = [replace(vertex, completed=now(), error=CANCELED) for vertex in running.values()]
+        sink(StatusUpdate(vertexes=tuple(ended)))
+        raise

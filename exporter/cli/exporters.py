@@ -1,0 +1,96 @@
+"""The command ``exporters``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Mapping, Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from exporter.cli.descriptions import ExporterDescription, describe
+from exporter.cli.failures import ExitCode, UsageError
+from exporter.cli.printing import print_tables
+from exporter.exporters.base import ArtifactKind
+from exporter.exporters.registry import default_registry
+
+_ARTIFACTS: Mapping[ArtifactKind, str] = {
+    ArtifactKind.IMAGE: "image",
+    ArtifactKind.ARCHIVE: "archive",
+    ArtifactKind.FILES: "directory",
+    ArtifactKind.NONE: "nothing",
+}
+
+
+def run_exporters(options: argparse.Namespace) -> int:
+    """List the types, or the attributes of one of them.
+
+    Raises:
+        UsageError: there is no such type.
+        ExporterError: the server cannot be asked.
+    """
+    descriptions = _installed() if options.addr is None else asyncio.run(_of_server(options))
+    if options.type is not None:
+        descriptions = [item for item in descriptions if item.type == options.type]
+        if not descriptions:
+            raise UsageError(f'exporter "{options.type}" could not be found: run without --type for a list')
+    if options.json:
+        print(json.dumps([_to_dict(item) for item in descriptions], indent=2, ensure_ascii=False))
+    elif options.type is None:
+        print_tables(_types(descriptions))
+    else:
+        [description] = descriptions
+        print_tables(Text(description.title, style="bold"), _attributes(description))
+    return ExitCode.OK
+
+
+def _installed() -> list[ExporterDescription]:
+    registry = default_registry()
+    kinds = registry.all()
+    for warning in registry.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    return [describe(kind) for kind in kinds]
+
+
+async def _of_server(options: argparse.Namespace) -> list[ExporterDescription]:
+    from exporter.cli.client import ServerAccess, connect, list_exporters
+
+    access = ServerAccess.of(options)
+    async with connect(access) as channel:
+        return await list_exporters(channel, access)
+
+
+def _types(descriptions: Sequence[ExporterDescription]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("TYPE", no_wrap=True)
+    table.add_column("MAKES", no_wrap=True)
+    table.add_column("TITLE")
+    for item in descriptions:
+        table.add_row(Text(item.type), _ARTIFACTS[item.artifact], Text(item.title))
+    return table
+
+
+def _attributes(description: ExporterDescription) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for column in ("ATTRIBUTE", "KIND", "DEFAULT"):
+        table.add_column(column, no_wrap=column == "ATTRIBUTE", overflow="fold")
+    table.add_column("MEANING")
+    for attribute in description.attributes:
+        kind = attribute.kind.removeprefix("enum:").replace("|", " | ")
+        table.add_row(*map(Text, (attribute.name, kind, attribute.default, attribute.help)))
+    return table
+
+
+def _to_dict(description: ExporterDescription) -> dict[str, object]:
+    return {
+        "type": description.type,
+        "title": description.title,
+        "artifact": description.artifact.name.lower(),
+        "attributes": [
+            {"name": item.name, "kind": item.kind, "default": item.default, "help": item.help}
+            for item in description.attributes
+        ],
+    }

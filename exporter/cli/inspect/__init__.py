@@ -1,0 +1,1 @@
+"""``buildkit-exporter inspect``: what an image is made of."""

@@ -1,0 +1,29 @@
+"""The command ``inspect``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+
+from exporter.cli.failures import ExitCode
+from exporter.cli.inspect.document import to_document
+from exporter.cli.inspect.load import load_contents
+from exporter.cli.inspect.select import select
+from exporter.cli.inspect.table import render_contents
+from exporter.cli.printing import print_tables
+
+
+def run_inspect(options: argparse.Namespace) -> int:
+    """Show what is in a place.
+
+    Raises:
+        ExporterError, ImageError: it is no image, or not the one that is asked for.
+    """
+    contents = asyncio.run(load_contents(options.path))
+    contents = select(contents, options.image, options.platform)
+    if options.json:
+        print(json.dumps(to_document(contents), indent=2, ensure_ascii=False))
+    else:
+        print_tables(*render_contents(contents, truncate=not options.no_trunc))
+    return ExitCode.OK

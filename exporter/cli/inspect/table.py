@@ -1,0 +1,160 @@
+"""Showing images as tables that people can read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from exporter.cli.inspect.view import PREDICATE_TYPE, ArtifactView, Contents, ImageView, LayerView, Step
+from exporter.image import Descriptor, Time
+from exporter.progress.sanitize import clean
+from exporter.progress.units import format_bytes
+
+_SHORT_DIGEST = 12
+_SHORT_COMMAND = 60
+_SHELL = "/bin/sh -c "
+_NO_OPERATION = "#(nop)"
+_UNKNOWN = "-"
+_INDENT = 2
+
+
+def render_contents(contents: Contents, *, truncate: bool) -> Iterator[RenderableType]:
+    """Make all images and artifacts printable, with empty lines between them.
+
+    Args:
+        contents: What was found.
+        truncate: Whether digests, times and commands are shortened.
+    """
+    for position, item in enumerate(contents.items):
+        if position:
+            yield ""
+        if isinstance(item, ImageView):
+            yield _image(item, truncate=truncate)
+        else:
+            yield _artifact(item, truncate=truncate)
+
+
+def _image(image: ImageView, *, truncate: bool) -> RenderableType:
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(no_wrap=True, style="dim")
+    facts.add_column(overflow="fold")
+    for name, value in _facts(image):
+        if value:
+            facts.add_row(name, Text("\n".join(map(clean, value.split("\n")))))
+    parts: list[RenderableType] = [_title(image.names, "(no name)"), Padding.indent(facts, _INDENT)]
+    parts.extend(Text(f"  ! {problem}", style="red") for problem in image.problems)
+    if image.steps:
+        parts.extend(("", Padding.indent(_steps(image, truncate=truncate), _INDENT)))
+    return Group(*parts)
+
+
+def _facts(image: ImageView) -> Iterator[tuple[str, str]]:
+    yield "Platform", image.platform.format_all()
+    if image.manifest is not None:
+        yield "Manifest", f"{image.manifest.digest} ({image.manifest.media_type})"
+    yield "Config", image.config_digest
+    yield "Created", str(image.created) if image.created is not None else ""
+    yield "Author", image.author
+    size = format_bytes(image.size) if image.size is not None else "size unknown"
+    yield "Layers", f"{len(image.layers)} ({size})" if image.layers else "none"
+    for key, value in image.runtime.items():
+        yield key, _runtime_value(key, value)
+
+
+def _runtime_value(key: str, value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if key == "Env" and isinstance(value, list):
+        return "\n".join(map(str, value))
+    if isinstance(value, Mapping) and key == "Labels":
+        return "\n".join(f"{name}={text}" for name, text in sorted(value.items()))
+    if isinstance(value, Mapping) and key in {"ExposedPorts", "Volumes"}:
+        return " ".join(sorted(value))
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _steps(image: ImageView, *, truncate: bool) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("#", justify="right", no_wrap=True)
+    table.add_column("CREATED", no_wrap=True)
+    table.add_column("SIZE", justify="right", no_wrap=True)
+    table.add_column("LAYER", no_wrap=truncate, overflow="fold")
+    table.add_column("DIFF ID", no_wrap=truncate, overflow="fold")
+    table.add_column("CREATED BY", overflow="fold")
+    for step in image.steps:
+        layer = image.layers[step.layer] if step.layer is not None else None
+        cells = _cells(step, layer, truncate=truncate)
+        table.add_row(*map(Text, cells), style="dim" if layer is None else "")
+    return table
+
+
+def _cells(step: Step, layer: LayerView | None, *, truncate: bool) -> Iterator[str]:
+    yield str(step.layer + 1) if step.layer is not None else ""
+    yield _moment(step.created, truncate=truncate)
+    if layer is None:
+        yield "0B"
+        yield ""
+        yield ""
+    else:
+        yield format_bytes(layer.size) if layer.size is not None else _UNKNOWN
+        yield _digest(layer.digest, truncate=truncate)
+        yield _digest(layer.diff_id, truncate=truncate)
+    yield _short_command(step.created_by) if truncate else clean(step.created_by)
+
+
+def _artifact(artifact: ArtifactView, *, truncate: bool) -> RenderableType:
+    if artifact.subject:
+        what = f"Attestations of {artifact.subject}"
+    else:
+        what = f"No image: {artifact.manifest.artifact_type or artifact.manifest.media_type}"
+    parts: list[RenderableType] = [
+        _title(artifact.names, "(no name)"),
+        Text(f"  {clean(what)}"),
+        Text(f"  Manifest  {artifact.manifest.digest}"),
+    ]
+    if artifact.blobs:
+        parts.append(Padding.indent(_blobs(artifact.blobs, truncate=truncate), _INDENT))
+    return Group(*parts)
+
+
+def _blobs(blobs: Sequence[Descriptor], *, truncate: bool) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("SIZE", justify="right", no_wrap=True)
+    table.add_column("BLOB", no_wrap=truncate, overflow="fold")
+    table.add_column("TYPE", overflow="fold")
+    for blob in blobs:
+        table.add_row(
+            format_bytes(blob.size),
+            _digest(blob.digest, truncate=truncate),
+            Text(clean(blob.annotations.get(PREDICATE_TYPE, blob.media_type))),
+        )
+    return table
+
+
+def _title(names: Sequence[str], default: str) -> Text:
+    return Text(clean(", ".join(names)) or default, style="bold")
+
+
+def _digest(digest: str, *, truncate: bool) -> str:
+    if not digest:
+        return _UNKNOWN
+    return digest.partition(":")[2][:_SHORT_DIGEST] if truncate else digest
+
+
+def _moment(moment: Time | None, *, truncate: bool) -> str:
+    if moment is None:
+        return _UNKNOWN
+    if not truncate:
+        return str(moment)
+    return str(Time.from_unix(moment.unix)).removesuffix("Z").replace("T", " ")
+
+
+def _short_command(command: str) -> str:
+    """What a person looks for in ``created_by``: without the shell around it, in one line, not too long."""
+    text = " ".join(clean(command).removeprefix(_SHELL).removeprefix(_NO_OPERATION).split())
+    return text if len(text) <= _SHORT_COMMAND else f"{text[: _SHORT_COMMAND - 1]}…"

@@ -1,0 +1,74 @@
+"""The command's entry point."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+
+from exporter.cli.failures import ExitCode, UsageError
+from exporter.cli.parser import PROGRAM, build_parser
+from exporter.errors import ExporterError, ImageError, failure_of
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        argv: The words after the program's name; those of the process if None.
+
+    Returns:
+        The exit status, see `ExitCode`.
+    """
+    options = build_parser().parse_args(argv)
+    try:
+        status = _run(options)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # The reader has seen enough. Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.SIGNAL + signal.SIGPIPE
+    except UsageError as error:
+        return _report(options, error, ExitCode.USAGE)
+    except Exception as error:
+        return _report(options, error, ExitCode.FAILED)
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Run the command that is asked for; its module is loaded only now."""
+    match options.command:
+        case "serve":
+            from exporter.cli.serve import run_serve
+
+            return run_serve(options)
+        case "export":
+            from exporter.cli.export.command import run_export
+
+            return run_export(options)
+        case "exporters":
+            from exporter.cli.exporters import run_exporters
+
+            return run_exporters(options)
+        case _:
+            from exporter.cli.inspect.command import run_inspect
+
+            return run_inspect(options)
+
+
+def _report(options: argparse.Namespace, error: Exception, status: ExitCode) -> ExitCode:
+    """Say what went wrong; where it comes from only if that is asked for."""
+    if options.debug:
+        traceback.print_exception(error)
+    is_known = isinstance(error, ExporterError | ImageError | OSError)
+    message = failure_of(error).message
+    if not is_known:
+        message = f"internal error: {message}"
+        if not options.debug:
+            message += "\nThis is a bug. Please report it with what --debug shows."
+    where = f"{PROGRAM} {options.command}: " if status is ExitCode.USAGE else ""
+    print(f"{where}error: {message}", file=sys.stderr)
+    return status

@@ -1,0 +1,50 @@
+"""``--metadata-file``: what the exporters answered, as JSON, in the form that buildctl writes."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from pathlib import Path
+
+from exporter.content.staging import Staging
+from exporter.image import ImageError, gojson
+
+_LINE_BREAKS = str.maketrans("", "", "\r\n")
+
+
+def marshal_metadata(response: Mapping[str, str]) -> bytes:
+    """Write a response as indented JSON, its keys sorted.
+
+    A value that is base64 of a JSON object (not an empty one) becomes that object, such as
+    ``containerimage.descriptor``; its keys keep their order.
+    """
+    values = {key: _value(text) for key, text in response.items()}
+    return gojson.marshal_indent(gojson.sort_keys(values))
+
+
+def write_metadata_file(path: Path, response: Mapping[str, str]) -> None:
+    """Write the file at one stroke: readers see the old content or the new one. Blocks.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    target = path.resolve()
+    staging = Staging(target.parent / f".{target.name}.partial")
+    staging.remove_stale()
+    staged = staging.create(mode=0o666)
+    try:
+        staged.write(marshal_metadata(response))
+        staged.publish(target)
+    finally:
+        staged.discard()
+
+
+def _value(text: str) -> object:
+    try:
+        # Go's decoder skips line breaks, and nothing else.
+        data = base64.b64decode(text.translate(_LINE_BREAKS), validate=True)
+        node = gojson.parse(data)
+    except (binascii.Error, ValueError, ImageError):
+        return text
+    return gojson.Verbatim(gojson.compact(data)) if node.kind == "object" and node.keys else text

@@ -1,0 +1,173 @@
+"""``--output type=…,dest=…``: read as buildctl reads it, and where the artifact goes.
+
+The texts of errors begin with buildctl's.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from exporter.cli.csvvalue import split_fields
+from exporter.cli.descriptions import ExporterDescription
+from exporter.cli.failures import UsageError
+from exporter.errors import InvalidArgumentError
+from exporter.exporters.base import ArtifactKind
+from exporter.exporters.output import STDOUT
+from exporter.image import ImageError
+from exporter.image.gotext import lower, parse_bool
+
+_DEST = "dest"
+
+
+@dataclass(frozen=True, slots=True)
+class OutputOption:
+    """An ``--output`` as the user wrote it: the type, and all other words by their keys in lower case."""
+
+    type: str
+    attrs: Mapping[str, str]
+
+    @classmethod
+    def parse(cls, text: str) -> OutputOption:
+        """Read the value of an ``--output``.
+
+        Raises:
+            UsageError: it is malformed or names no type.
+        """
+        try:
+            fields = split_fields(text)
+        except InvalidArgumentError as error:
+            raise UsageError(f"invalid value for --output: {error} in {text!r}") from None
+        attrs: dict[str, str] = {}
+        for field in fields:
+            key, equals, value = field.partition("=")
+            if not equals:
+                raise UsageError(f"invalid value {field} in --output {text}: write KEY=VALUE")
+            attrs[lower(key)] = value
+        exporter_type = attrs.pop("type", "")
+        if not exporter_type:
+            raise UsageError(
+                f"--output requires type=<type>: there is none in {text!r}; "
+                "buildkit-exporter exporters lists the types"
+            )
+        if "output" in attrs:
+            value = attrs["output"]
+            raise UsageError(f"output={value} not supported for --output, you meant dest={value}?")
+        return cls(exporter_type, attrs)
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where an artifact goes.
+
+    Attributes:
+        path: A path, or `STDOUT`.
+        is_directory: Whether it is a directory, not a file.
+    """
+
+    path: str
+    is_directory: bool
+
+    @property
+    def is_stdout(self) -> bool:
+        """Whether it is standard output."""
+        return self.path == STDOUT and not self.is_directory
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """An output that can be carried out: what the exporter is told, and where the artifact goes."""
+
+    type: str
+    attrs: Mapping[str, str]
+    destination: Destination | None
+
+
+def place_output(option: OutputOption, kind: ExporterDescription, *, stdout_is_terminal: bool) -> Output:
+    """Find out where an output goes; ``dest`` is the client's affair and not passed on.
+
+    Args:
+        option: What the user wrote.
+        kind: The exporter's type.
+        stdout_is_terminal: Whether standard output would be flooded with an archive.
+
+    Raises:
+        UsageError: the type needs a destination, has none, or the given one cannot be used.
+    """
+    dest = option.attrs.get(_DEST, "")
+    attrs = {key: value for key, value in option.attrs.items() if key != _DEST}
+    match _form(option, kind):
+        case ArtifactKind.FILES:
+            return Output(option.type, attrs, _directory(dest, kind.type))
+        case ArtifactKind.ARCHIVE:
+            return Output(option.type, attrs, _file(dest, kind.type, stdout_is_terminal=stdout_is_terminal))
+    if dest:
+        raise _bad_destination(f"output {dest} is not supported by {kind.type} exporter")
+    return Output(option.type, attrs, None)
+
+
+def check_destinations(outputs: Sequence[Output]) -> None:
+    """Refuse outputs that would get into each other's way.
+
+    Raises:
+        UsageError: two outputs have the same destination.
+    """
+    seen: set[str] = set()
+    for output in outputs:
+        if output.destination is None:
+            continue
+        place = STDOUT if output.destination.is_stdout else str(Path(output.destination.path).resolve())
+        if place in seen:
+            name = "standard output" if place == STDOUT else output.destination.path
+            raise UsageError(f"two outputs go to {name}: give each of them a dest of its own")
+        seen.add(place)
+
+
+def _form(option: OutputOption, kind: ExporterDescription) -> ArtifactKind:
+    if kind.artifact is not ArtifactKind.ARCHIVE or not kind.has_directory_form:
+        return kind.artifact
+    try:
+        wants_archive = parse_bool(option.attrs.get("tar", ""))
+    except ImageError:
+        wants_archive = True  # as buildctl has it; the exporter itself refuses what is no boolean
+    return ArtifactKind.ARCHIVE if wants_archive else ArtifactKind.FILES
+
+
+def _directory(dest: str, name: str) -> Destination:
+    if not dest:
+        raise _bad_destination(f"output directory is required for {name} exporter: add dest=DIRECTORY")
+    mode = _mode_of(dest)
+    if mode is not None and not stat.S_ISDIR(mode):
+        raise _bad_destination(f"destination directory is a file: {dest}")
+    return Destination(dest, is_directory=True)
+
+
+def _file(dest: str, name: str, *, stdout_is_terminal: bool) -> Destination:
+    if not dest or dest == STDOUT:
+        if stdout_is_terminal:
+            raise _bad_destination(
+                f"output file is required for {name} exporter. refusing to write to console: "
+                "add dest=FILE, or redirect standard output"
+            )
+        return Destination(STDOUT, is_directory=False)
+    mode = _mode_of(dest)
+    if mode is not None and stat.S_ISDIR(mode):
+        raise _bad_destination(f"destination file is a directory: {dest}")
+    if mode is None and not Path(dest).resolve().parent.is_dir():
+        raise _bad_destination(f"the directory of the destination file does not exist: {dest}")
+    return Destination(dest, is_directory=False)
+
+
+def _mode_of(dest: str) -> int | None:
+    try:
+        return Path(dest).stat().st_mode
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _bad_destination(f"invalid destination file: {dest}: {error.strerror}") from error
+
+
+def _bad_destination(problem: str) -> UsageError:
+    return UsageError(f"invalid output option: output: {problem}")

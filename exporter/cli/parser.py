@@ -1,0 +1,228 @@
+"""The commands and their options, spelled as buildctl and buildkitd spell theirs."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from exporter.progress.display import ProgressMode
+from exporter.server.config import ServerConfig
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+PROGRAM = "buildkit-exporter"
+DEFAULT_ADDRESS = "unix:///run/buildkit-exporter/exporter.sock"
+
+_HELP_WIDTH = 100
+_ROOT = "directory of the embedded image store (default: $XDG_DATA_HOME/buildkit-exporter, else "
+_ROOT += "~/.local/share/buildkit-exporter)"
+_SERVER_DEFAULTS = {field.name: field.default for field in dataclasses.fields(ServerConfig)}
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Help that looks the same on every terminal and with every version of Python: the README quotes it."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=32, width=_HELP_WIDTH)
+
+    def add_argument(self, action: argparse.Action) -> None:
+        super().add_argument(action)
+        # Names of commands are indented, which argparse does not take into account.
+        for command in self._iter_indented_subactions(action):
+            length = len(self._format_action_invocation(command)) + self._current_indent
+            self._action_max_length = max(self._action_max_length, length)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings:
+            return super()._format_action_invocation(action)
+        names = ", ".join(action.option_strings)
+        return names if action.nargs == 0 else f"{names} {action.metavar}"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Make the parser of the whole command line; ``command`` in what it gives is the command's name."""
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        usage=f"{PROGRAM} COMMAND [OPTIONS]",
+        description="Exporters for BuildKit, outside the daemon.",
+        epilog=f"'{PROGRAM} COMMAND --help' tells about a command.",
+        formatter_class=_HelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {metadata.version(PROGRAM)}")
+    _add_debug(parser, default=False)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
+    _add_serve(commands)
+    _add_export(commands)
+    _add_exporters(commands)
+    _add_inspect(commands)
+    return parser
+
+
+def _add_serve(commands: Commands) -> None:
+    parser = _command(commands, "serve", "run the plugin server", "[OPTIONS]")
+    parser.add_argument(
+        "--addr",
+        action="append",
+        metavar="ADDRESS",
+        help=f"where to listen, unix:///PATH or tcp://HOST:PORT; repeatable (default: {DEFAULT_ADDRESS})",
+    )
+    _add_root(parser)
+    parser.add_argument("--tlscert", type=Path, metavar="FILE", help="certificate for TCP addresses (PEM)")
+    parser.add_argument("--tlskey", type=Path, metavar="FILE", help="its private key (PEM)")
+    parser.add_argument(
+        "--tlscacert",
+        type=Path,
+        metavar="FILE",
+        help="ask clients for certificates that these CAs signed (PEM)",
+    )
+    _add_flag(parser, "--insecure-listen", "allow TCP without TLS on other interfaces than loopback")
+    parser.add_argument(
+        "--allow-endpoint",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="addresses that requests may have the server dial for refs, e.g. tcp://10.0.0.*:*; "
+        "repeatable (default: none)",
+    )
+    _add_number(parser, "max_concurrent_exports", int, "exports that run at once")
+    _add_number(parser, "max_queued_exports", int, "exports that may wait in line")
+    _add_number(parser, "max_message_bytes", int, "largest request")
+    _add_number(parser, "session_timeout", float, "seconds to wait for the session that a request names")
+    _add_number(parser, "finalize_ttl", float, "seconds that a finalize token stays valid after its last use")
+    _add_number(parser, "shutdown_grace", float, "seconds that running exports get to end after SIGTERM")
+    parser.add_argument(
+        "--metrics-addr", metavar="HOST:PORT", help="serve Prometheus metrics there (default: no metrics)"
+    )
+    parser.add_argument(
+        "--log-format",
+        choices=("text", "json"),
+        default="text",
+        metavar="FORMAT",
+        help="text or json (default: text)",
+    )
+
+
+def _add_export(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "export",
+        "export a saved source, without any daemon",
+        "--source DIR --output type=TYPE[,KEY=VALUE...] [OPTIONS]",
+        epilog="exit status: 0 done, 1 the export failed, 2 wrong usage, 130 interrupted",
+    )
+    parser.add_argument(
+        "--source", type=Path, required=True, metavar="DIR", help="saved source: the build result"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        action="append",
+        required=True,
+        metavar="OUTPUT",
+        help="type=TYPE[,dest=PATH][,KEY=VALUE...], e.g. type=oci,dest=app.tar,name=example.com/app:v1; "
+        "repeatable",
+    )
+    parser.add_argument(
+        "--metadata-file", type=Path, metavar="FILE", help="write the exporters' response there, as JSON"
+    )
+    modes = "|".join(ProgressMode)
+    parser.add_argument(
+        "--progress", default="auto", metavar="MODE", help=f"{modes} (default: auto, or $BUILDKIT_PROGRESS)"
+    )
+    _add_root(parser)
+    _add_client(parser, "export on the server at this address, as a daemon does")
+
+
+def _add_exporters(commands: Commands) -> None:
+    parser = _command(commands, "exporters", "list the types of outputs and their attributes", "[OPTIONS]")
+    parser.add_argument("--type", metavar="TYPE", help="tell about the attributes of this type")
+    _add_flag(parser, "--json", "print JSON")
+    _add_client(parser, "ask the server at this address (default: tell what is installed here)")
+
+
+def _add_inspect(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "inspect",
+        "show what an image is made of",
+        "PATH [IMAGE] [OPTIONS]",
+    )
+    parser.add_argument(
+        "path", type=Path, metavar="PATH", help="OCI layout directory, OCI or Docker archive, or saved source"
+    )
+    parser.add_argument(
+        "image", nargs="?", metavar="IMAGE", help="only this one: a name, or the beginning of a digest"
+    )
+    parser.add_argument(
+        "--platform", metavar="PLATFORM", help="only images for this platform, e.g. linux/arm64"
+    )
+    _add_flag(parser, "--no-trunc", "shorten neither digests nor commands")
+    _add_flag(parser, "--json", "print JSON")
+
+
+def _command(
+    commands: Commands, name: str, summary: str, usage: str, epilog: str | None = None
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        usage=f"{PROGRAM} {name} {usage}",
+        epilog=epilog,
+        formatter_class=_HelpFormatter,
+        allow_abbrev=False,
+    )
+    _add_debug(parser, default=argparse.SUPPRESS)
+    return parser
+
+
+def _add_debug(parser: argparse.ArgumentParser, default: Any) -> None:
+    parser.add_argument(
+        "--debug",
+        action="store_true",
+        default=default,
+        help="show debug messages, and where errors come from",
+    )
+
+
+def _add_root(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--root", type=Path, metavar="DIR", help=_ROOT)
+
+
+def _add_client(parser: argparse.ArgumentParser, addr_help: str) -> None:
+    parser.add_argument("--addr", metavar="ADDRESS", help=addr_help)
+    parser.add_argument(
+        "--tlsservername", metavar="NAME", help="name that the server's certificate must have"
+    )
+    parser.add_argument(
+        "--tlscacert", type=Path, metavar="FILE", help="CA certificates that vouch for the server (PEM)"
+    )
+    parser.add_argument("--tlscert", type=Path, metavar="FILE", help="client certificate (PEM)")
+    parser.add_argument("--tlskey", type=Path, metavar="FILE", help="its private key (PEM)")
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=5.0,
+        metavar="SECONDS",
+        help="how long connecting may take (default: 5)",
+    )
+
+
+def _add_number(parser: argparse.ArgumentParser, field: str, kind: type, what: str) -> None:
+    default = _SERVER_DEFAULTS[field]
+    parser.add_argument(
+        "--" + field.replace("_", "-"),
+        type=kind,
+        default=default,
+        metavar="N" if kind is int else "SECONDS",
+        help=f"{what} (default: {default:g})" if kind is float else f"{what} (default: {default})",
+    )
+
+
+def _add_flag(parser: argparse.ArgumentParser, name: str, what: str) -> None:
+    parser.add_argument(name, action="store_true", help=what)

@@ -1,0 +1,79 @@
+"""The command ``serve``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from pathlib import Path
+
+from exporter.cli.failures import ExitCode, UsageError
+from exporter.cli.logs import configure_logging
+from exporter.cli.parser import DEFAULT_ADDRESS
+from exporter.content.layout import default_root
+from exporter.errors import InvalidArgumentError
+from exporter.server import ServerConfig, TLSConfig, serve
+
+_OPTIONS = {
+    "addresses": "--addr",
+    "allow_endpoints": "--allow-endpoint",
+    "metrics_address": "--metrics-addr",
+    "tls": "--tlscert",
+}
+"""Options whose name is not that of the config's field."""
+
+
+def run_serve(options: argparse.Namespace) -> int:
+    """Run the server until a signal ends it.
+
+    Raises:
+        UsageError: an option's value cannot be used.
+        ExporterError, OSError: the server cannot listen there, or cannot use its root.
+    """
+    configure_logging(options.log_format, debug=options.debug)
+    config = _config(options)
+    if options.addr is None:
+        _make_socket_directory()
+    try:
+        asyncio.run(serve(config))
+    except InvalidArgumentError as error:
+        if error.field is None:
+            raise
+        name = _OPTIONS.get(error.field, f"--{error.field.replace('_', '-')}")
+        raise UsageError(f"{name}: {error.message}") from error
+    return ExitCode.OK
+
+
+def _config(options: argparse.Namespace) -> ServerConfig:
+    if (options.tlscert is None) != (options.tlskey is None):
+        raise UsageError("--tlscert and --tlskey belong together: give both, or neither")
+    if options.tlscacert is not None and options.tlscert is None:
+        raise UsageError("--tlscacert asks clients for certificates, which needs --tlscert and --tlskey")
+    tls = None
+    if options.tlscert is not None:
+        tls = TLSConfig(options.tlscert, options.tlskey, options.tlscacert)
+    return ServerConfig(
+        addresses=tuple(options.addr or (DEFAULT_ADDRESS,)),
+        root=options.root or default_root(),
+        tls=tls,
+        insecure_listen=options.insecure_listen,
+        allow_endpoints=tuple(options.allow_endpoint),
+        max_concurrent_exports=options.max_concurrent_exports,
+        max_queued_exports=options.max_queued_exports,
+        max_message_bytes=options.max_message_bytes,
+        session_timeout=options.session_timeout,
+        finalize_ttl=options.finalize_ttl,
+        shutdown_grace=options.shutdown_grace,
+        metrics_address=options.metrics_addr,
+    )
+
+
+def _make_socket_directory() -> None:
+    """Make the directory of the default address, for its owner alone. Others are for the operator to make."""
+    directory = Path(DEFAULT_ADDRESS.removeprefix("unix://")).parent
+    try:
+        directory.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"cannot make {directory}, where the default address is: {error.strerror}; "
+            "choose an address with --addr"
+        ) from error
