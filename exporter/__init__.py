@@ -46,7 +46,9 @@ from exporter.exporters.base import (
     Finalize,
     FinalizeContext,
     LayoutSink,
+    NamedStore,
     Output,
+    Pusher,
 )
 from exporter.exporters.registry import ENTRY_POINT_GROUP, Registry, default_registry
 from exporter.image import (
@@ -101,11 +103,13 @@ __all__ = [
     "LayerChainError",
     "LayerMetadata",
     "LayoutSink",
+    "NamedStore",
     "NotFoundError",
     "Output",
     "PermissionDeniedError",
     "Platform",
     "Provider",
+    "Pusher",
     "Ref",
     "Registry",
     "Remote",

@@ -10,20 +10,19 @@ from __future__ import annotations
 
 import abc
 import enum
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from exporter.content.protocol import ContentStore, Provider
 from exporter.image import CompressionConfig, Descriptor
 from exporter.progress.producer import VertexProgress
 from exporter.source.types import BuildInfo, Source
 
 if TYPE_CHECKING:
     from exporter.content.images import ImageStore
-    from exporter.content.layout import OCILayout
-    from exporter.content.protocol import ContentStore
 
 
 class ArtifactKind(enum.Enum):
@@ -99,6 +98,49 @@ class Output(Protocol):
         ...
 
 
+class NamedStore(ContentStore, Protocol):
+    """A content store that has names for images, such as an OCI layout or containerd."""
+
+    async def publish(self, descriptor: Descriptor, names: Sequence[str] = ()) -> None:
+        """Let `names` stand for an image or an index, all of whose blobs are in the store.
+
+        Without names it is kept nevertheless, if the store can do that.
+
+        Raises:
+            FailedPreconditionError: something that it points to is missing.
+        """
+        ...
+
+
+class Pusher(Protocol):
+    """Sends images to registries. `exporter.content.registry.push` is one."""
+
+    async def __call__(
+        self,
+        provider: Provider,
+        root: Descriptor,
+        name: str,
+        *,
+        by_digest: bool = False,
+        insecure: bool = False,
+        sources: Mapping[str, Mapping[str, str]] | None = None,
+        progress: VertexProgress,
+    ) -> object:
+        """Push an image or an index with all that it points to. After a failure this can be repeated.
+
+        Args:
+            provider: Where the blobs are.
+            root: What to push.
+            name: Repository and tag; without a tag, ``latest`` is meant.
+            by_digest: Push without a tag.
+            insecure: Allow plain HTTP and unverified TLS.
+            sources: Per digest, annotations ``containerd.io/distribution.source.HOST`` that tell which
+                repositories have the blob already.
+            progress: Reports under it.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportContext:
     """What an exporter may use while it works.
@@ -110,14 +152,16 @@ class ExportContext:
         images: Images by image ID and their tags, as dockerd keeps them; beside `store`.
         scratch: A directory of this export alone, removed when the export (and its finalize) is over.
         output: Where files for the client go; None if the client asked for none.
+        pusher: Sends images to registries; None for the built-in client with the user's Docker credentials.
     """
 
     build: BuildInfo
     progress: VertexProgress
-    store: OCILayout
+    store: NamedStore
     images: ImageStore
     scratch: Path
     output: Output | None = None
+    pusher: Pusher | None = None
 
 
 Finalize = Callable[["FinalizeContext"], Awaitable[Mapping[str, str]]]

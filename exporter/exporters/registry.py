@@ -17,6 +17,7 @@ from importlib import metadata
 
 from exporter.errors import NotFoundError
 from exporter.exporters.base import Exporter
+from exporter.image import gotext
 
 __all__ = ["ENTRY_POINT_GROUP", "Registry", "default_registry"]
 
@@ -24,8 +25,10 @@ ENTRY_POINT_GROUP = "buildkit_exporter.exporters"
 
 _BUILT_IN = {
     "docker": "exporter.exporters.oci:DockerExporter",
+    "image": "exporter.exporters.image:ImageExporter",
     "moby": "exporter.exporters.moby:MobyExporter",
     "oci": "exporter.exporters.oci:OCIExporter",
+    "registry": "exporter.exporters.image:RegistryExporter",
 }
 
 
@@ -72,7 +75,7 @@ class Registry:
         Raises:
             NotFoundError: there is no such type, or its plugin does not load; begins with BuildKit's text.
         """
-        problem = f'exporter "{exporter_type}" could not be found'
+        problem = f"exporter {gotext.quote(exporter_type)} could not be found"
         candidate = self._candidates.get(exporter_type)
         if candidate is None:
             raise NotFoundError(f"{problem}{self._hint(exporter_type)}", field="type")

@@ -51,11 +51,22 @@ class CommittedImage:
         root: Descriptor of its manifest or index.
         config_digest: Of its config; ``""`` if the root is an index.
         provider: Where its blobs can be read, for as long as the source lives.
+        layers: Of all its platforms, with the annotations that the daemon has for them.
     """
 
     root: Descriptor
     config_digest: str
     provider: Provider
+    layers: tuple[Descriptor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One platform of a build result. The ref is None if the platform has no layers."""
+
+    platform: ResultPlatform
+    ref: Ref | None
+    remote: Remote
 
 
 class ImageWriter:
@@ -113,7 +124,9 @@ class ImageWriter:
             raise ImageError("index annotations not supported for single platform export")
         ref, _ = source.find_ref(platform.id)
         (remote,) = await export_layers([ref], self._options, self._context)
-        return await self._commit_manifest(source, platform, ref, remote, annotations)
+        part = _Part(platform, ref, remote)
+        manifest, config_digest = await self._commit_manifest(source, part, annotations)
+        return CommittedImage(manifest, config_digest, self._provider, remote.descriptors)
 
     async def _commit_index(self, source: Source, platforms: Sequence[ResultPlatform]) -> CommittedImage:
         if source.attestations and not self._options.oci_types_enabled:
@@ -122,14 +135,12 @@ class ImageWriter:
         remotes = await export_layers(refs, self._options, self._context)
         manifests: list[Descriptor] = []
         about_manifests: list[Descriptor] = []
-        for platform, ref, remote in zip(platforms, refs, remotes, strict=True):
-            annotations = self._options.annotations.platform(platform.platform)
-            image = await self._commit_manifest(source, platform, ref, remote, annotations)
-            manifests.append(image.root)
-            if platform.id in source.attestations:
-                about_manifests.append(
-                    await self._commit_attestations(source, platform, ref, remote, image.root)
-                )
+        for part in map(_Part, platforms, refs, remotes):
+            annotations = self._options.annotations.platform(part.platform.platform)
+            manifest, _ = await self._commit_manifest(source, part, annotations)
+            manifests.append(manifest)
+            if part.platform.id in source.attestations:
+                about_manifests.append(await self._commit_attestations(source, part, manifest))
         annotations = self._options.annotations.platform(None)
         media_type = OCI_INDEX if self._options.oci_types_enabled else DOCKER_MANIFEST_LIST
         data = index_bytes(manifests + about_manifests, media_type=media_type, annotations=annotations.index)
@@ -137,22 +148,19 @@ class ImageWriter:
             media_type, digest_bytes(data), len(data), annotations=annotations.index_descriptor
         )
         await self._stage(data, index, "exporting manifest list")
-        return CommittedImage(index, "", self._provider)
+        layers = tuple(layer for remote in remotes for layer in remote.descriptors)
+        return CommittedImage(index, "", self._provider, layers)
 
     async def _commit_manifest(
-        self,
-        source: Source,
-        platform: ResultPlatform,
-        ref: Ref | None,
-        remote: Remote,
-        annotations: Annotations,
-    ) -> CommittedImage:
-        """Write a platform's config and manifest."""
+        self, source: Source, part: _Part, annotations: Annotations
+    ) -> tuple[Descriptor, str]:
+        """Write a platform's config and manifest; gives the manifest's descriptor and the config's digest."""
         # After the layers: a lazily pulled layer gets its description when it is pulled.
-        chain = None if ref is None else await ref.layer_chain()
+        chain = None if part.ref is None else await part.ref.layer_chain()
+        platform, layers = part.platform, part.remote.descriptors
         image = buildkit_image(
             parse_key(source.metadata, IMAGE_CONFIG, platform.id) or b"",
-            [layer.to_dict() for layer in remote.descriptors],
+            [layer.to_dict() for layer in layers],
             None if chain is None else [layer.metadata() for layer in chain],
             oci_mediatypes=self._options.oci_types_enabled,
             epoch=export_epoch(self._options.epoch, source.metadata, platform.id),
@@ -162,23 +170,24 @@ class ImageWriter:
         )
         await self._stage(image.manifest, image.manifest_descriptor, "exporting manifest")
         await self._stage(image.config, image.config_descriptor, "exporting config")
-        for layer in remote.descriptors:
-            self._provider.add(layer.digest, remote.provider)
-        root = replace(
+        for layer in layers:
+            self._provider.add(layer.digest, part.remote.provider)
+        manifest = replace(
             image.manifest_descriptor, annotations=annotations.manifest_descriptor, platform=platform.platform
         )
-        return CommittedImage(root, image.config_descriptor.digest, self._provider)
+        return manifest, image.config_descriptor.digest
 
-    async def _commit_attestations(
-        self, source: Source, platform: ResultPlatform, ref: Ref | None, remote: Remote, image: Descriptor
-    ) -> Descriptor:
+    async def _commit_attestations(self, source: Source, part: _Part, image: Descriptor) -> Descriptor:
         """Write the manifest of a platform's attestations; gives its descriptor for the index."""
         names = filter(None, self._options.image_name.split(","))
+        platform = part.platform
         subjects = [
             StatementSubject.of(image_purl(name, platform.platform), [image.digest]) for name in names
         ]
-        sbom = SBOMSupplement(None if ref is None else await ref.layer_chain(), remote)
-        statements = await make_statements(source.attestations[platform.id], subjects, sbom)
+        chain = None if part.ref is None else await part.ref.layer_chain()
+        statements = await make_statements(
+            source.attestations[platform.id], subjects, SBOMSupplement(chain, part.remote)
+        )
         manifest = attestation_manifest(
             image,
             [(statement.data, statement.predicate_type) for statement in statements],

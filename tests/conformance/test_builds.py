@@ -18,10 +18,12 @@ import pytest
 
 from exporter.content.copy import has_blob, read_blob
 from exporter.content.images import ImageStore
+from exporter.content.index import IMAGE_NAME
+from exporter.content.layout import OCILayout
 from exporter.exporters.base import ExportResult
 from exporter.exporters.output import LocalOutput
 from exporter.exporters.registry import Registry
-from exporter.image import Reference, Time, digest_bytes
+from exporter.image import Descriptor, Reference, Time, digest_bytes
 from exporter.source.saved import SavedSource
 from exporter.source.types import BuildInfo
 from tests.builds import read_json, scenario, scenario_names
@@ -29,6 +31,11 @@ from tests.unit.exporters.harness import Workplace
 
 CREATED = "org.opencontainers.image.created"
 INLINE_CACHE = "moby.buildkit.cache.v0"
+
+PUSH_STATUSES = ("[auth]", "pushing ")
+
+# A daemon without an image store does not fetch the layers of a base image that nothing was built on.
+EXTRA_ATTRS = {"lazy-image-nohistory": {"store": "false"}}
 
 # Reported on the exporter's vertex, but by the daemon, while it makes the cache data that it hands over.
 DAEMON_STATUSES = {"preparing layers for inline cache", "preparing build cache for export"}
@@ -49,6 +56,8 @@ class Replay:
     statuses: list[str]
     output: Path
     images: ImageStore
+    entries: tuple[Descriptor, ...]
+    blobs: set[str]
 
 
 @pytest.fixture
@@ -68,16 +77,21 @@ def replay_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         result = await exporter.export(saved.source, context)
         assert not work.unfinished()
         assert not work.leftovers()
-        return Replay(name, result, work.status_ids(), output, context.images)
+        return Replay(name, result, work.status_ids(), output, context.images, *await _stored(tmp_path))
 
     return replay
+
+
+async def _stored(root: Path) -> tuple[tuple[Descriptor, ...], set[str]]:
+    store = await OCILayout.open(root / "store")
+    return await store.index(), {blob.digest for blob in await store.blobs()}
 
 
 def _exporter(name: str) -> tuple[str, dict[str, str]]:
     recorded = read_json(name, "scenario.json")
     # Of the attributes, those that the daemon used: the epoch of the request is among them.
     resolved = recorded.get("exporter_as_resolved") or [recorded["exporter"]]
-    return recorded["exporter"]["type"], resolved[0]["attrs"] or {}
+    return recorded["exporter"]["type"], {**(resolved[0]["attrs"] or {}), **EXTRA_ATTRS.get(name, {})}
 
 
 def _build(name: str, build: BuildInfo) -> BuildInfo:
@@ -118,7 +132,8 @@ def _recorded_statuses(name: str) -> list[str]:
     return [status_id for status_id in ids if status_id not in DAEMON_STATUSES]
 
 
-BUILDKIT = [name for name in scenario_names(daemon="buildkit") if _exporter(name)[0] in {"oci", "docker"}]
+FILE_TYPES = {"local", "tar"}
+BUILDKIT = [name for name in scenario_names(daemon="buildkit") if _exporter(name)[0] not in FILE_TYPES]
 MOBY = scenario_names(daemon="moby")
 
 
@@ -127,6 +142,9 @@ def _check_buildkit(replay: Replay) -> None:
     assert replay.result.response == recorded
     assert replay.result.descriptor is not None
     assert base64.b64decode(recorded["containerimage.descriptor"]) == replay.result.descriptor.marshal()
+    if _exporter(replay.name)[0] == "image":
+        _check_store(replay)
+        return
     assert replay.statuses == _recorded_statuses(replay.name)
     if replay.output.is_dir():
         _check_layout(replay)
@@ -153,6 +171,37 @@ def _check_archive(replay: Replay) -> None:
     data = replay.output.read_bytes()
     assert len(data) == recorded["bytes"]
     assert hashlib.sha256(data).hexdigest() == recorded["sha256"]
+
+
+def _check_store(replay: Replay) -> None:
+    recorded = _recorded_statuses(replay.name)
+    statuses = replay.statuses
+    names = _recorded_names(replay.name)
+    if names is None:
+        # That daemon had no image store.
+        statuses = [status for status in statuses if not status.startswith("naming to ")]
+    else:
+        assert {entry.annotations[IMAGE_NAME] for entry in replay.entries} == names
+    # Pushing comes with finalize.
+    assert statuses == [status for status in recorded if not status.startswith(PUSH_STATUSES)]
+    attrs = _exporter(replay.name)[1]
+    assert (replay.result.finalize is not None) == (attrs.get("push") == "true")
+    if attrs.get("store") == "false":
+        assert not replay.blobs
+        return
+    assert {entry.digest for entry in replay.entries} == {replay.result.response["containerimage.digest"]}
+    assert replay.blobs == {
+        f"sha256:{path.name}" for path in (scenario(replay.name) / "oci" / "blobs" / "sha256").iterdir()
+    }
+
+
+def _recorded_names(name: str) -> set[str] | None:
+    """What containerd's image store had for the image; None if there was no such store."""
+    if not (scenario(name) / "image_store.json").exists():
+        return None
+    digest = read_json(name, "result.json")["exporter_response"]["containerimage.digest"]
+    images = read_json(name, "image_store.json")["images"]
+    return {image["name"] for image in images if image["digest"] == digest}
 
 
 @pytest.mark.parametrize("name", [name for name in BUILDKIT if name not in NOT_COVERED])

@@ -1,0 +1,187 @@
+"""BuildKit's exporter ``image``: an image in a store under its names, pushed to registries if asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from exporter.content.copy import copy_chain
+from exporter.content.protocol import Provider
+from exporter.errors import ExporterError
+from exporter.exporters.attribute_help import IMAGE_ATTRIBUTES
+from exporter.exporters.base import (
+    Attribute,
+    ExportContext,
+    Exporter,
+    ExportResult,
+    FinalizeContext,
+    Pusher,
+)
+from exporter.exporters.response import image_response
+from exporter.exporters.writer import CommittedImage, ImageWriter
+from exporter.image import (
+    CompressionConfig,
+    Descriptor,
+    ImageError,
+    ImageExporterOptions,
+    ImageNames,
+    Reference,
+    resolve_image_name,
+)
+from exporter.image import attributes as keys
+from exporter.image.metadata import IMAGE_NAME
+from exporter.source.types import Source
+
+__all__ = ["ImageExporter", "RegistryExporter"]
+
+_SOURCE_LABEL = "containerd.io/distribution.source."
+
+
+class ImageExporter(Exporter):
+    """An image in the image store (``type=image``).
+
+    Export writes and names it; finalize pushes it. As in BuildKit, ``unpack`` does nothing where the store
+    has no snapshotter, and ``unsafe-internal-store-allow-incomplete`` nothing where the layers are at hand:
+    they are always stored.
+    """
+
+    type: ClassVar[str] = "image"
+    title: ClassVar[str] = "Image in the image store, pushed to registries on request"
+    attributes: ClassVar[tuple[Attribute, ...]] = IMAGE_ATTRIBUTES
+
+    def __init__(self, attrs: Mapping[str, str]) -> None:
+        super().__init__(attrs)
+        self._options = ImageExporterOptions.resolve(attrs)
+        if self._options.push:
+            _check_pushed_names(self._options)
+
+    @property
+    def name(self) -> str:
+        """See `Exporter.name`."""
+        return "exporting to image"
+
+    @property
+    def compression(self) -> CompressionConfig:
+        """See `Exporter.compression`."""
+        return self._options.commit.compression
+
+    async def export(self, source: Source, context: ExportContext) -> ExportResult:
+        """Write the image, store it and name it."""
+        source = source.with_metadata(self._options.meta)
+        self._check_unpack(source)
+        options = self._options.commit.for_export(
+            source.metadata,
+            has_attestations=bool(source.attestations),
+            compatibility_version=context.build.compatibility_version,
+        )
+        image = await ImageWriter(self.type, options, context).commit(source)
+        names = self._options.names(source.metadata, image.root.digest)
+        response = image_response(image.root, image.config_digest)
+        if names.value:
+            response[IMAGE_NAME] = names.value
+        provider = image.provider
+        if self._options.store:
+            await self._store(image, names, context)
+            provider = context.store
+        finalize = None
+        if self._options.push and names.value:
+            finalize = _Push(self._options, image, names.targets, provider, context.pusher)
+        return ExportResult(response=response, descriptor=image.root, finalize=finalize)
+
+    def _check_unpack(self, source: Source) -> None:
+        """Refuse to unpack what was not built: the layers of a ref, when the image has others.
+
+        BuildKit notices after it has named the image; here no name is moved for an export that fails.
+        """
+        options = self._options
+        named = resolve_image_name(options.commit.image_name, source.metadata) or options.dangling_prefix
+        if named and options.store and options.unpack and options.commit.rewrite_timestamp:
+            raise keys.AttributeValueError(
+                keys.UNPACK, f'exporter option "{keys.REWRITE_TIMESTAMP}" conflicts with "{keys.UNPACK}"'
+            )
+
+    async def _store(self, image: CommittedImage, names: ImageNames, context: ExportContext) -> None:
+        await copy_chain(context.store, image.provider, image.root)
+        if not names.value:
+            await context.store.publish(image.root)
+        for target in names.targets:
+            with context.progress.status(f"naming to {target}"):
+                await context.store.publish(image.root, names.stored(target, image.root.digest))
+
+
+class RegistryExporter(ImageExporter):
+    """An image in registries: ``image`` that pushes unless told otherwise (``type=registry``)."""
+
+    type: ClassVar[str] = "registry"
+    title: ClassVar[str] = "Image pushed to registries; the same as image with push=true"
+    attributes: ClassVar[tuple[Attribute, ...]] = tuple(
+        Attribute(a.name, a.kind, "true", a.help) if a.name == keys.PUSH else a for a in IMAGE_ATTRIBUTES
+    )
+
+    def __init__(self, attrs: Mapping[str, str]) -> None:
+        super().__init__({keys.PUSH: "true", **attrs})
+
+
+@dataclass(frozen=True, slots=True)
+class _Push:
+    """Pushes an image under each of its names; can be repeated."""
+
+    options: ImageExporterOptions
+    image: CommittedImage
+    names: tuple[str, ...]
+    provider: Provider
+    pusher: Pusher | None
+
+    async def __call__(self, context: FinalizeContext) -> Mapping[str, str]:
+        push = self.pusher or _built_in_pusher()
+        for name in self.names:
+            try:
+                _check_pushed_name(name, by_digest=self.options.push_by_digest)
+                await push(
+                    self.provider,
+                    self.image.root,
+                    name,
+                    by_digest=self.options.push_by_digest,
+                    insecure=self.options.insecure,
+                    sources=_sources(self.image.layers),
+                    progress=context.progress,
+                )
+            except ExporterError as error:
+                raise type(error)(f"failed to push {name}: {error.message}", field=error.field) from error
+            except ImageError as error:
+                raise ImageError(f"failed to push {name}: {error}") from error
+        return {}
+
+
+def _built_in_pusher() -> Pusher:
+    # Only here: the client takes a moment to import, and most exports do not push.
+    from exporter.content.registry import push
+
+    return push
+
+
+def _check_pushed_names(options: ImageExporterOptions) -> None:
+    """Refuse names that cannot be pushed before the build, as far as they are known then."""
+    name = options.commit.image_name
+    for target in name.split(",") if name not in {"", "*"} else ():
+        try:
+            _check_pushed_name(target, by_digest=options.push_by_digest)
+        except ImageError as error:
+            raise keys.AttributeValueError(keys.NAME, f"failed to push {target}: {error}") from error
+
+
+def _check_pushed_name(name: str, *, by_digest: bool) -> None:
+    reference = Reference.parse(name)
+    if by_digest and not reference.is_name_only:
+        raise ImageError(f"can't push tagged ref {reference} by digest")
+
+
+def _sources(layers: tuple[Descriptor, ...]) -> dict[str, dict[str, str]]:
+    """Which repositories are said to have layers, by digest."""
+    sources: dict[str, dict[str, str]] = {}
+    for layer in layers:
+        found = {key: value for key, value in layer.annotations.items() if key.startswith(_SOURCE_LABEL)}
+        if found:
+            sources.setdefault(layer.digest, {}).update(found)
+    return sources
