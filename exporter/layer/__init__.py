@@ -1,1 +1,1 @@
-"""What happens to a layer's bytes: (de)compression, conversion, timestamp rewriting, and reading of its files."""
+"""What happens to the bytes of layers: conversion, timestamp rewriting, and reading the files in them."""

@@ -2,40 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from exporter.layer.gotar import TarReader, TarTime, TarWriter
-from exporter.layer.gotar.reader import Source
-from exporter.layer.gotar.writer import Sink
-
-_COPY_SIZE = 1 << 20
+from exporter.layer.streams import PIECE_SIZE, Pieces, Readable, drain
 
 
-def rewrite_times(source: Source, sink: Sink, epoch: int) -> None:
+def rewrite_times(source: Readable, epoch: int) -> Iterator[bytes]:
     """Copy a tar, moving modification, access and change times that lie after `epoch` to it.
 
-    Every header is written anew by Go's rules, so that even a tar whose times are all early enough may
-    change (BuildKit: ``tarconverter``). What follows the end of the archive is read, so that its digest is
-    complete, and left out.
+    Every header is written anew by Go's rules, so that even a tar whose times are all early enough may change
+    (BuildKit: ``tarconverter``). What follows the end of the archive is read, so that its digest is complete,
+    and left out. A sparse file is filled up; one in GNU's old format keeps its kind nevertheless and can then
+    no longer be read, which is a flaw of Go's writer that the diff ID depends on.
 
     Args:
         source: The tar, uncompressed.
-        sink: Gets the new tar.
         epoch: Unix seconds.
+
+    Yields:
+        The new tar, piece by piece.
 
     Raises:
         TarError: the tar is malformed, or a header cannot be written by Go's rules.
     """
     limit = TarTime(epoch)
-    reader, writer = TarReader(source), TarWriter(sink)
+    written = Pieces()
+    reader, writer = TarReader(source), TarWriter(written)
     while (header := reader.next()) is not None:
         header.mod_time = _clamp(header.mod_time, limit)
         header.access_time = _clamp(header.access_time, limit)
         header.change_time = _clamp(header.change_time, limit)
         writer.write_header(header)
-        while data := reader.read(_COPY_SIZE):
+        yield written.take()
+        while data := reader.read(PIECE_SIZE):
             writer.write(data)
+            yield written.take()
     writer.close()
-    while source.read(_COPY_SIZE):
-        pass
+    yield written.take()
+    drain(source)
 
 
 def _clamp(time: TarTime, limit: TarTime) -> TarTime:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
 
 from exporter.layer.gotar import block as blk
 from exporter.layer.gotar.block import BLOCK_SIZE, ZERO_BLOCK
@@ -25,17 +24,10 @@ from exporter.layer.gotar.sparse import (
     old_gnu_fragments,
     pax_fragments,
 )
+from exporter.layer.streams import Readable
 
 _NUMERIC_FIELDS = (blk.SIZE, blk.MODE, blk.UID, blk.GID, blk.MTIME, blk.DEVMAJOR, blk.DEVMINOR)
 _SKIP_SIZE = 1 << 20
-
-
-class Source(Protocol):
-    """Where the archive comes from."""
-
-    def read(self, size: int, /) -> bytes:
-        """Give up to `size` bytes; none only at the end."""
-        ...
 
 
 class TarReader:
@@ -46,7 +38,7 @@ class TarReader:
         keep_raw: Keep the bytes that are not content, for `take_raw`.
     """
 
-    def __init__(self, source: Source, *, keep_raw: bool = False) -> None:
+    def __init__(self, source: Readable, *, keep_raw: bool = False) -> None:
         self._source = source
         self._raw: bytearray | None = bytearray() if keep_raw else None
         self._data_left = 0
@@ -97,6 +89,11 @@ class TarReader:
             data = bytes(min(size, self._hole.end - self._position))
         self._position += len(data)
         return data
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether the current entry has holes, which `read` fills with NULs."""
+        return self._holes is not None
 
     def take_raw(self) -> bytes:
         """All bytes since the last call that were not given out as content: headers and paddings."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
 
 from exporter.layer.gotar import block as blk
 from exporter.layer.gotar import pax
@@ -24,6 +23,7 @@ from exporter.layer.gotar.header import (
     is_header_only,
 )
 from exporter.layer.gotar.sparse import MAX_SPECIAL_SIZE
+from exporter.layer.streams import Writable
 
 _LONG_LINK = b"././@LongLink"
 _NO_TRAILING_SLASH = frozenset(
@@ -32,18 +32,10 @@ _NO_TRAILING_SLASH = frozenset(
 _META_TYPES = frozenset({TypeFlag.X_HEADER, TypeFlag.GNU_LONG_NAME, TypeFlag.GNU_LONG_LINK})
 
 
-class Sink(Protocol):
-    """Where the archive goes."""
-
-    def write(self, data: bytes, /) -> object:
-        """Append `data`."""
-        ...
-
-
 class TarWriter:
     """Writes an archive: `write_header`, then the entry's content with `write`, and `close` at the end."""
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Writable) -> None:
         self._sink = sink
         self._data_left = 0
         self._padding = 0

@@ -1,0 +1,193 @@
+"""Layers that were converted before, kept on disk."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from exporter.content.files import CHUNK_SIZE, BlobDirectory, open_regular, read_file
+from exporter.content.lock import file_lock
+from exporter.content.staging import Staging, replace_file
+from exporter.content.threads import run_in_thread
+from exporter.content.verify import Verifier
+from exporter.errors import DataLossError, ExporterError
+from exporter.image import Descriptor, digest_bytes, parse_digest
+from exporter.layer.recode import Recipe
+
+# To be raised when the same recipe gives other bytes than before.
+_VERSION = 1
+_MAX_RECORD_SIZE = 1 << 20
+# What `link` says on or between file systems that cannot do it.
+_NO_LINKS = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP})
+
+DEFAULT_LIMIT = 10 << 30
+"""Bytes of blobs that are kept, by default."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertedLayer:
+    """A converted layer.
+
+    Attributes:
+        descriptor: Of the new blob.
+        source_diff_id: Digest of the tar that it was made of.
+    """
+
+    descriptor: Descriptor
+    source_diff_id: str
+
+
+class LayerCache:
+    """A directory of converted layers by what they were made of, shared by processes.
+
+    Blobs are hard links (copies, on another file system) to those in the users' own directories, so that a
+    user keeps what he has got whatever happens here. A blob is checked before it is handed out; one that is
+    damaged is forgotten. Those unused for longest go when there are too many.
+
+    Args:
+        path: The directory; made if missing.
+        limit: Bytes of blobs to keep.
+    """
+
+    def __init__(self, path: Path, *, limit: int = DEFAULT_LIMIT) -> None:
+        self._path = path
+        self._limit = limit
+        self._blobs = BlobDirectory(path / "blobs")
+        self._records = path / "records"
+        self._staging = Staging(path / "staging")
+
+    async def get(self, source: str, recipe: Recipe, into: BlobDirectory) -> ConvertedLayer | None:
+        """Look for what was made of a layer, and put its blob into a directory.
+
+        Args:
+            source: Digest of the layer.
+            recipe: What was made.
+            into: Gets the blob.
+
+        Returns:
+            None if there is nothing, or only something damaged.
+        """
+        record = self._record_path(source, recipe)
+        layer = await run_in_thread(_load_record, record)
+        if layer is None:
+            return None
+        digest = layer.descriptor.digest
+        try:
+            await run_in_thread(_link, self._blobs.path_of(digest), into.path_of(digest))
+            await _verify(into, layer.descriptor)
+            await run_in_thread(os.utime, record)
+        except FileNotFoundError:
+            return None
+        except DataLossError as error:
+            log.warning("forgetting a cached layer: %s", error.message)
+            await run_in_thread(_forget, into.path_of(digest), self._blobs.path_of(digest), record)
+            return None
+        return layer
+
+    async def put(self, source: str, recipe: Recipe, layer: ConvertedLayer, of: BlobDirectory) -> None:
+        """Keep what was made of a layer.
+
+        Args:
+            source: Digest of the layer.
+            recipe: What was made.
+            layer: What came of it.
+            of: Has the blob.
+        """
+        digest = layer.descriptor.digest
+        await run_in_thread(self._prepare)
+        await run_in_thread(_link, of.path_of(digest), self._blobs.path_of(digest))
+        data = json.dumps(
+            {"descriptor": layer.descriptor.to_dict(), "sourceDiffID": layer.source_diff_id}, sort_keys=True
+        ).encode()
+        await run_in_thread(replace_file, self._staging, self._record_path(source, recipe), data)
+        async with file_lock(self._path / "lock"):
+            await run_in_thread(self._prune)
+
+    def _record_path(self, source: str, recipe: Recipe) -> Path:
+        key = [_VERSION, source, recipe.type, recipe.level, recipe.epoch]
+        _, encoded = parse_digest(digest_bytes(json.dumps(key).encode()))
+        return self._records / f"{encoded}.json"
+
+    def _prepare(self) -> None:
+        self._records.mkdir(parents=True, exist_ok=True)
+        self._staging.remove_stale()
+
+    def _prune(self) -> None:
+        """Remove what was unused for longest until the rest is within the limit; and stray blobs."""
+        blobs = {blob.digest: blob.size for blob in self._blobs.list()}
+        kept: set[str] = set()
+        total = 0
+        for record in sorted(self._records.glob("*.json"), key=_last_use, reverse=True):
+            layer = _load_record(record)
+            digest = layer.descriptor.digest if layer is not None else ""
+            if digest not in kept:
+                total += blobs.get(digest, 0)
+            if digest in blobs and total <= self._limit:
+                kept.add(digest)
+            else:
+                record.unlink(missing_ok=True)
+        for digest in blobs.keys() - kept:
+            self._blobs.path_of(digest).unlink(missing_ok=True)
+
+
+def _load_record(path: Path) -> ConvertedLayer | None:
+    try:
+        record = json.loads(read_file(path, _MAX_RECORD_SIZE))
+        descriptor = Descriptor.from_dict(record["descriptor"])
+        parse_digest(descriptor.digest)
+        return ConvertedLayer(descriptor, str(record["sourceDiffID"]))
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, ExporterError) as error:
+        # An ImageError is a ValueError, too.
+        log.warning("ignoring the record %s of a cached layer: %s", path, error)
+        return None
+
+
+def _last_use(record: Path) -> float:
+    try:
+        return record.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _link(source: Path, destination: Path) -> None:
+    """Give a file a second name, or copy it to another file system. One that has the name already stays."""
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, destination)
+    except FileExistsError:
+        return
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        _copy(source, destination)
+
+
+def _copy(source: Path, destination: Path) -> None:
+    staged = Staging(destination.parent / ".staging").create(mode=0o444)
+    try:
+        with open_regular(source) as file:
+            while data := file.read(CHUNK_SIZE):
+                staged.write(data)
+        staged.publish(destination)
+    finally:
+        staged.discard()
+
+
+async def _verify(blobs: BlobDirectory, descriptor: Descriptor) -> None:
+    verifier = Verifier(descriptor)
+    async for data in blobs.read(descriptor.digest):
+        await run_in_thread(verifier.update, data)
+    verifier.finish()
+
+
+def _forget(*paths: Path) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
