@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import re
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 from exporter.content.lock import is_at, try_flock
+from exporter.errors import FailedPreconditionError
 
+_ATTEMPTS = 1000
 _NAME = re.compile(r"staged-[0-9a-f]{32}")
 
 
@@ -28,18 +31,20 @@ class Staging:
 
     def create(self, *, mode: int = 0o644) -> StagedFile:
         """Open a new file. Its permissions are `mode` less the umask; we can write to it all the same."""
-        while True:
+        for _ in range(_ATTEMPTS):
             path = self.directory / f"staged-{secrets.token_hex(16)}"
             try:
                 fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
             except FileNotFoundError:
                 # Not made yet, or removed by the owner of what was the last file in it.
-                self.directory.mkdir(exist_ok=True)
+                with suppress(FileExistsError):
+                    self.directory.mkdir()
                 continue
             # Between these two calls somebody else's `remove_stale` may take the file for an abandoned one.
             if try_flock(fd) and is_at(fd, path):
                 return StagedFile(self, fd, path)
             os.close(fd)
+        raise FailedPreconditionError(f"{self.directory} is no directory in which files could be made")
 
     def remove_stale(self) -> None:
         """Remove what writers left that are no more. Files of others in the directory are left alone."""

@@ -27,6 +27,7 @@ from exporter.source.saved_format import (
     ChainsFile,
     LayerRecord,
     RefRecord,
+    ScenarioFile,
     SourceFile,
     read_document,
     to_bytes,
@@ -227,9 +228,9 @@ class _Loader:
     def _load_build(self) -> BuildInfo:
         build = read_document(self._path / "build.json", BuildFile)
         if build is not None:
-            return BuildInfo(build.ref, "", build.compatibility_version or 0, build.inline_cache)
-        scenario = read_document(self._path / "scenario.json", BuildFile)
-        return BuildInfo(compatibility_version=scenario.compatibility_version or 0 if scenario else 0)
+            return BuildInfo(build.ref, "", build.compatibility_version, build.inline_cache)
+        scenario = read_document(self._path / "scenario.json", ScenarioFile) or ScenarioFile()
+        return BuildInfo(compatibility_version=scenario.compatibility_version or 0)
 
     def _check_digest(self, digest: str, where: str) -> None:
         try:

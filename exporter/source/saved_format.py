@@ -142,14 +142,17 @@ class AttestationsFile(msgspec.Struct):
 
 
 class BuildFile(msgspec.Struct, omit_defaults=True):
-    """``build.json``, see `BuildInfo`; the session is not in it, since it is over.
-
-    A record of a build may have ``scenario.json`` instead, of which only the compatibility version is used.
-    """
+    """``build.json``, see `BuildInfo`; the session is not in it, since it is over."""
 
     ref: str = ""
-    compatibility_version: int | None = None
+    compatibility_version: int = 0
     inline_cache: dict[str, bytes] = {}
+
+
+class ScenarioFile(msgspec.Struct):
+    """``scenario.json``, which says how a build was made; stands in for a missing ``build.json``."""
+
+    compatibility_version: int | None = None
 
 
 def read_document(path: Path, kind: type[T]) -> T | None:

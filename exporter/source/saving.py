@@ -52,8 +52,8 @@ async def save_source(source: Source, build: BuildInfo, path: Path | str) -> Non
     """
     path = Path(path)
     partial = path.parent / f".{path.name}.{secrets.token_hex(8)}.partial"
-    await run_in_thread(_begin, path, partial)
     try:
+        await run_in_thread(_begin, path, partial)
         await _write(source, build, partial)
         await run_in_thread(_end, partial, path)
     except BaseException:
