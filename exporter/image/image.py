@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -21,6 +21,9 @@ from exporter.image.platforms import Platform, host_platform
 from exporter.image.timestamp import Time
 
 C = TypeVar("C")
+
+READERS: tuple[ConfigReader[Any], ...] = (ORDINARY, EXACT)
+"""What configs are read with: the first that can, and the last one can read them all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +98,7 @@ def moby_config(
         history = fit_history(document.history, len(diff_ids), chain, reader.stamp)
         return patch_moby(reader, document, diff_ids, history, inline_cache)
 
-    try:
-        return compute(ORDINARY)
-    except NotOrdinaryError:
-        return compute(EXACT)
+    return _with_first_able_reader(compute)
 
 
 def buildkit_image(
@@ -147,10 +147,7 @@ def buildkit_image(
             reader, document, diff_ids, history, inline_cache, epoch=epoch, base_history=base_history
         )
 
-    try:
-        config = compute(ORDINARY)
-    except NotOrdinaryError:
-        config = compute(EXACT)
+    config = _with_first_able_reader(compute)
     config_digest = digest_bytes(config)
     manifest = manifest_bytes(
         DescriptorObject(_config_type(oci_mediatypes), config_digest, len(config)),
@@ -191,6 +188,16 @@ def fitted_history(
     """
     history = _read(EXACT, config_bytes).history if config_bytes else None
     return _typed(fit_history(history, layers, chain, EXACT.stamp))
+
+
+def _with_first_able_reader(compute: Callable[[ConfigReader[Any]], bytes]) -> bytes:
+    *others, last = READERS
+    for reader in others:
+        try:
+            return compute(reader)
+        except NotOrdinaryError:
+            continue
+    return compute(last)
 
 
 def _read(reader: ConfigReader[C], data: bytes) -> ConfigDocument[C]:

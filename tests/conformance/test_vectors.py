@@ -34,7 +34,7 @@ GROUPS = sorted({(vector["flavor"], vector["group"]) for vector in read_vectors(
 @pytest.fixture(params=["ordinary first", "exact only"])
 def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "exact only":
-        monkeypatch.setattr(image, "ORDINARY", EXACT)
+        monkeypatch.setattr(image, "READERS", (EXACT,))
 
 
 @pytest.mark.parametrize(("flavor", "group"), GROUPS)

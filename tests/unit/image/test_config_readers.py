@@ -22,9 +22,9 @@ LAYERS = [{"mediaType": "x", "digest": f"sha256:{i}", "size": i} for i in range(
 
 
 def outcome(reader: ConfigReader[Any], export: Callable[[], Any]) -> Any:
-    """What comes of an export when every config is read by `reader` first."""
+    """What comes of an export when every config is read by `reader`, or by the exact one if that cannot."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(image, "ORDINARY", reader)
+        patch.setattr(image, "READERS", (reader, EXACT))
         try:
             return export()
         except ImageError as error:
