@@ -23,6 +23,7 @@ from exporter.source.types import BuildInfo, Source
 
 if TYPE_CHECKING:
     from exporter.content.images import ImageStore
+    from exporter.layer.cache import LayerCache
 
 
 class ArtifactKind(enum.Enum):
@@ -153,6 +154,7 @@ class ExportContext:
         scratch: A directory of this export alone, removed when the export (and its finalize) is over.
         output: Where files for the client go; None if the client asked for none.
         pusher: Sends images to registries; None for the built-in client with the user's Docker credentials.
+        layer_cache: Layers that were converted before; None if none are kept.
     """
 
     build: BuildInfo
@@ -162,6 +164,7 @@ class ExportContext:
     scratch: Path
     output: Output | None = None
     pusher: Pusher | None = None
+    layer_cache: LayerCache | None = None
 
 
 Finalize = Callable[["FinalizeContext"], Awaitable[Mapping[str, str]]]

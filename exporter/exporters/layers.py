@@ -6,33 +6,75 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from exporter.content.memory import MemoryStore
-from exporter.exporters.base import ExportContext
 from exporter.exporters.concurrency import gather
-from exporter.image import CommitOptions, media_types
-from exporter.source.types import Ref, Remote
+from exporter.image import (
+    CommitOptions,
+    ImageError,
+    ResultPlatform,
+    export_epoch,
+    gojson,
+    media_types,
+    parse_key,
+)
+from exporter.image.config_types import BASE_IMAGE
+from exporter.image.metadata import IMAGE_BASE_CONFIG
+from exporter.layer.convert import LayerConverter
+from exporter.progress.producer import VertexProgress
+from exporter.source.types import Ref, Remote, Source
 
-__all__ = ["export_layers"]
+__all__ = ["LayerExport"]
 
 
-async def export_layers(
-    refs: Sequence[Ref | None], options: CommitOptions, context: ExportContext
-) -> list[Remote]:
-    """Get the layers of refs as blobs, in the compression and of the kind that the options ask for.
+class LayerExport:
+    """Gets the layers of one image.
 
-    A ref that is None has no layers (``FROM scratch`` with metadata only).
-
-    Raises:
-        NotFoundError: a ref is gone.
+    Args:
+        options: Say how layers are wanted.
+        converter: Makes those that are not as they are wanted.
+        progress: Of the export.
     """
-    with context.progress.status("exporting layers"):
-        return await gather(_export(ref, options, context) for ref in refs)
 
+    def __init__(self, options: CommitOptions, converter: LayerConverter, progress: VertexProgress) -> None:
+        self._options = options
+        self._converter = converter
+        self._progress = progress
 
-async def _export(ref: Ref | None, options: CommitOptions, context: ExportContext) -> Remote:
-    if ref is None:
-        return Remote((), MemoryStore())
-    remote = await ref.remote(options.compression)
-    return _distributable(remote, prefer_nondistributable=options.prefer_nondist_layers)
+    async def export(self, refs: Sequence[Ref | None]) -> list[Remote]:
+        """Get the layers of refs as blobs, in the compression and of the kind that the options ask for.
+
+        A ref that is None has no layers (``FROM scratch`` with metadata only).
+
+        Raises:
+            DataLossError: a layer that has to be converted is damaged.
+            InvalidArgumentError: a layer cannot be converted.
+            NotFoundError: a ref or a layer is gone.
+        """
+        with self._progress.status("exporting layers"):
+            return await gather(self._export(ref) for ref in refs)
+
+    async def rewrite_timestamps(self, source: Source, platform: ResultPlatform, remote: Remote) -> Remote:
+        """Clamp the times in a platform's layers to its epoch, if that was asked for.
+
+        Raises:
+            ImageError: the config of the base image cannot be read; with BuildKit's text.
+            DataLossError, InvalidArgumentError, NotFoundError: as in `export`.
+        """
+        if not self._options.rewrite_timestamp:
+            return remote
+        epoch = export_epoch(self._options.epoch, source.metadata, platform.id)
+        if epoch is None:
+            self._progress.warn("rewrite-timestamp is specified, but no source-date-epoch was found")
+            return remote
+        return await self._converter.rewrite_timestamps(
+            remote, self._options.compression, epoch, base_diff_ids=_base_diff_ids(source, platform)
+        )
+
+    async def _export(self, ref: Ref | None) -> Remote:
+        if ref is None:
+            return Remote((), MemoryStore())
+        remote = await ref.remote(self._options.compression)
+        remote = _distributable(remote, prefer_nondistributable=self._options.prefer_nondist_layers)
+        return await self._converter.convert(remote, self._options.compression)
 
 
 def _distributable(remote: Remote, *, prefer_nondistributable: bool) -> Remote:
@@ -45,3 +87,14 @@ def _distributable(remote: Remote, *, prefer_nondistributable: bool) -> Remote:
         urls = layer.urls if prefer_nondistributable else ()
         descriptors.append(replace(layer, media_type=media_type, urls=urls))
     return replace(remote, descriptors=tuple(descriptors))
+
+
+def _base_diff_ids(source: Source, platform: ResultPlatform) -> list[str]:
+    config = parse_key(source.metadata, IMAGE_BASE_CONFIG, platform.id)
+    if not config:
+        return []
+    try:
+        diff_ids: list[str] | None = gojson.decode(config, BASE_IMAGE, "DockerOCIImage")["rootfs"]["diff_ids"]
+    except ImageError as error:
+        raise ImageError(f"failed to unmarshal base image config: {error}") from error
+    return diff_ids or []

@@ -12,8 +12,8 @@ from exporter.content.protocol import Provider
 from exporter.errors import InvalidArgumentError
 from exporter.exporters.blobs import read_verified
 from exporter.exporters.file_tree import FileTree, Kind, Node, clean_path
-from exporter.image import CompressionType, Descriptor
-from exporter.layer.decompress import decompressed
+from exporter.image import Descriptor
+from exporter.layer.detect import open_layer
 from exporter.layer.gotar import TarReader
 from exporter.layer.pipe import run_piped
 from exporter.layer.streams import PIECE_SIZE, Readable, Writable, drain
@@ -103,7 +103,7 @@ async def _scan(provider: Provider, layer: Descriptor, visit: Callable[[TarReade
     """Let `visit` read a layer's tar, in a thread."""
 
     def work(source: Readable, sink: Writable) -> T:
-        tar = decompressed(source, _compression(layer.media_type))
+        tar = open_layer(source, layer.media_type)
         result = visit(TarReader(tar))
         # To the end, or the blob would go unverified.
         drain(tar)
@@ -114,14 +114,6 @@ async def _scan(provider: Provider, layer: Descriptor, visit: Callable[[TarReade
 
     with ThreadPoolExecutor(max_workers=1) as executor:
         return await run_piped(work, read_verified(provider, layer), discard, executor)
-
-
-def _compression(media_type: str) -> CompressionType:
-    if media_type.endswith(("+gzip", ".gzip")):
-        return CompressionType.GZIP
-    if media_type.endswith(("+zstd", ".zstd")):
-        return CompressionType.ZSTD
-    return CompressionType.UNCOMPRESSED
 
 
 def _apply(tree: FileTree, position: int, reader: TarReader) -> None:

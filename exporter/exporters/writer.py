@@ -18,7 +18,7 @@ from exporter.errors import InvalidArgumentError, NotFoundError
 from exporter.exporters.attestations import make_statements
 from exporter.exporters.base import ExportContext
 from exporter.exporters.inline_cache import find_inline_cache
-from exporter.exporters.layers import export_layers
+from exporter.exporters.layers import LayerExport
 from exporter.exporters.purl import image_purl
 from exporter.exporters.sbom import SBOMSupplement
 from exporter.exporters.statements import StatementSubject, is_inline_only
@@ -38,6 +38,7 @@ from exporter.image import (
 )
 from exporter.image.media_types import DOCKER_MANIFEST_LIST, OCI_INDEX
 from exporter.image.metadata import IMAGE_BASE_CONFIG, IMAGE_CONFIG, PLATFORMS
+from exporter.layer.convert import LayerConverter
 from exporter.source.types import Ref, Remote, Source
 
 __all__ = ["CommittedImage", "ImageWriter"]
@@ -92,6 +93,7 @@ class ImageWriter:
             ImageError: the image cannot be computed from what the build gave; with BuildKit's text.
             InvalidArgumentError: the parts of the source do not make an image; with BuildKit's text.
             NotFoundError: a ref or a layer is gone.
+            DataLossError: a layer that has to be converted is damaged.
         """
         if source.refs and PLATFORMS not in source.metadata:
             raise InvalidArgumentError(
@@ -103,13 +105,18 @@ class ImageWriter:
             has_ref=lambda platform_id: source.find_ref(platform_id)[1],
             oci_types=self._options.oci_types_enabled,
         )
-        if source.refs or any(self._needs_index(source, platform) for platform in platforms):
-            return await self._commit_index(source, platforms)
-        if len(platforms) > 1:
-            raise InvalidArgumentError(
-                "cannot export multiple platforms without multi-platform enabled", field="source.metadata"
-            )
-        return await self._commit_single(source, platforms[0])
+        context = self._context
+        async with LayerConverter(
+            context.scratch, cache=context.layer_cache, progress=context.progress
+        ) as converter:
+            layers = LayerExport(self._options, converter, context.progress)
+            if source.refs or any(self._needs_index(source, platform) for platform in platforms):
+                return await self._commit_index(source, platforms, layers)
+            if len(platforms) > 1:
+                raise InvalidArgumentError(
+                    "cannot export multiple platforms without multi-platform enabled", field="source.metadata"
+                )
+            return await self._commit_single(source, platforms[0], layers)
 
     def _needs_index(self, source: Source, platform: ResultPlatform) -> bool:
         """Whether the attestations of a platform make an index necessary."""
@@ -118,24 +125,31 @@ class ImageWriter:
             return bool(attestations)
         return not all(is_inline_only(attestation) for attestation in attestations)
 
-    async def _commit_single(self, source: Source, platform: ResultPlatform) -> CommittedImage:
+    async def _commit_single(
+        self, source: Source, platform: ResultPlatform, layers: LayerExport
+    ) -> CommittedImage:
         annotations = self._options.annotations.platform(None)
         if annotations.index or annotations.index_descriptor:
             raise ImageError("index annotations not supported for single platform export")
         ref, _ = source.find_ref(platform.id)
-        (remote,) = await export_layers([ref], self._options, self._context)
-        part = _Part(platform, ref, remote)
+        (remote,) = await layers.export([ref])
+        part = _Part(platform, ref, await layers.rewrite_timestamps(source, platform, remote))
         manifest, config_digest = await self._commit_manifest(source, part, annotations)
-        return CommittedImage(manifest, config_digest, self._provider, remote.descriptors)
+        return CommittedImage(manifest, config_digest, self._provider, part.remote.descriptors)
 
-    async def _commit_index(self, source: Source, platforms: Sequence[ResultPlatform]) -> CommittedImage:
+    async def _commit_index(
+        self, source: Source, platforms: Sequence[ResultPlatform], layers: LayerExport
+    ) -> CommittedImage:
         if source.attestations and not self._options.oci_types_enabled:
             raise ImageError('cannot export attestations with "oci-mediatypes=false"')
         refs = [_find_ref(source, platform) for platform in platforms]
-        remotes = await export_layers(refs, self._options, self._context)
+        remotes = await layers.export(refs)
+        parts: list[_Part] = []
         manifests: list[Descriptor] = []
         about_manifests: list[Descriptor] = []
-        for part in map(_Part, platforms, refs, remotes):
+        for platform, ref, remote in zip(platforms, refs, remotes, strict=True):
+            part = _Part(platform, ref, await layers.rewrite_timestamps(source, platform, remote))
+            parts.append(part)
             annotations = self._options.annotations.platform(part.platform.platform)
             manifest, _ = await self._commit_manifest(source, part, annotations)
             manifests.append(manifest)
@@ -148,8 +162,8 @@ class ImageWriter:
             media_type, digest_bytes(data), len(data), annotations=annotations.index_descriptor
         )
         await self._stage(data, index, "exporting manifest list")
-        layers = tuple(layer for remote in remotes for layer in remote.descriptors)
-        return CommittedImage(index, "", self._provider, layers)
+        all_layers = tuple(layer for part in parts for layer in part.remote.descriptors)
+        return CommittedImage(index, "", self._provider, all_layers)
 
     async def _commit_manifest(
         self, source: Source, part: _Part, annotations: Annotations
