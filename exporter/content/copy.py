@@ -29,6 +29,26 @@ OnBytes = Callable[[int], None]
 """Told how many more bytes are done. Called from the event loop's thread."""
 
 
+@asynccontextmanager
+async def reading(
+    provider: Provider, descriptor: Descriptor, *, offset: int = 0, length: int | None = None
+) -> AsyncIterator[AsyncIterator[bytes]]:
+    """Read a blob or a part of it, unverified; one that is embedded in the descriptor is taken from there.
+
+    The provider's stream is closed with the block, however far it was read.
+    """
+    if descriptor.data and len(descriptor.data) == descriptor.size:
+        source = _only(descriptor.data[offset:][:length])
+    else:
+        source = provider.read(descriptor.digest, offset=offset, length=length)
+    try:
+        yield source
+    finally:
+        close = getattr(source, "aclose", None)
+        if close is not None:
+            await close()
+
+
 async def read_blob(provider: Provider, descriptor: Descriptor, limit: int = PARSE_LIMIT) -> bytes:
     """Read a whole blob, verified; one that is embedded in the descriptor is taken from there.
 
@@ -43,7 +63,7 @@ async def read_blob(provider: Provider, descriptor: Descriptor, limit: int = PAR
         )
     verifier = Verifier(descriptor)
     pieces: list[bytes] = []
-    async with _reading(provider, descriptor) as source:
+    async with reading(provider, descriptor) as source:
         async for data in source:
             await run_in_thread(verifier.update, data)
             pieces.append(data)
@@ -106,7 +126,7 @@ async def copy_blob(
         if on_bytes is not None:
             on_bytes(descriptor.size)
         return
-    async with _reading(provider, descriptor) as source, store.ingest(descriptor, labels=labels) as writer:
+    async with reading(provider, descriptor) as source, store.ingest(descriptor, labels=labels) as writer:
         async for data in source:
             await writer.write(data)
             if on_bytes is not None:
@@ -236,18 +256,6 @@ async def for_each(
                 group.create_task(work())
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None
-
-
-@asynccontextmanager
-async def _reading(provider: Provider, descriptor: Descriptor) -> AsyncIterator[AsyncIterator[bytes]]:
-    embedded = bool(descriptor.data) and len(descriptor.data) == descriptor.size
-    source = _only(descriptor.data) if embedded else provider.read(descriptor.digest)
-    try:
-        yield source
-    finally:
-        close = getattr(source, "aclose", None)
-        if close is not None:
-            await close()
 
 
 async def _only(data: bytes) -> AsyncIterator[bytes]:

@@ -30,10 +30,19 @@ def default_root() -> Path:
 
     The user's data directory (XDG Base Directory Specification): ``$XDG_DATA_HOME/buildkit-exporter``, or
     ``~/.local/share/buildkit-exporter``. Made if missing, for the user alone. Blocks.
+
+    Raises:
+        FailedPreconditionError: the user has no home directory.
     """
-    home = Path(os.environ.get("XDG_DATA_HOME", ""))
-    # The specification has relative paths ignored.
-    root = (home if home.is_absolute() else Path.home() / ".local" / "share") / "buildkit-exporter"
+    data = Path(os.environ.get("XDG_DATA_HOME", ""))
+    if not data.is_absolute():  # the specification has relative paths ignored
+        try:
+            data = Path.home() / ".local" / "share"
+        except RuntimeError as error:
+            raise FailedPreconditionError(
+                f"{error}; choose a root directory, or set XDG_DATA_HOME"
+            ) from error
+    root = data / "buildkit-exporter"
     root.parent.mkdir(parents=True, exist_ok=True)
     root.mkdir(mode=0o700, exist_ok=True)
     return root

@@ -20,6 +20,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from exporter.content.files import read_file
+from exporter.content.staging import Staging, replace_file
 from exporter.errors import FailedPreconditionError, InvalidArgumentError
 from exporter.source.types import AttestationKind, SubjectKind
 
@@ -173,7 +174,8 @@ def read_document(path: Path, kind: type[T]) -> T | None:
 
 def write_document(path: Path, document: msgspec.Struct) -> None:
     """Write one of the files, for people to read. Blocks."""
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=1))
+    data = msgspec.json.format(msgspec.json.encode(document), indent=1)
+    replace_file(Staging(path.parent / ".staging"), path, data)
 
 
 def to_text(data: bytes) -> str | Base64:

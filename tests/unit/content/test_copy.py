@@ -16,7 +16,7 @@ from exporter.content import (
     read_blob,
     write_blob,
 )
-from exporter.content.copy import for_each
+from exporter.content.copy import for_each, reading
 from exporter.content.files import CHUNK_SIZE
 from exporter.errors import DataLossError, InvalidArgumentError, NotFoundError, ResourceExhaustedError
 from exporter.image import Descriptor
@@ -60,6 +60,25 @@ async def test_an_embedded_blob_is_used_and_verified() -> None:
     assert await read_blob(store, describe(b"blob")) == b"blob"
     with pytest.raises(DataLossError):
         await read_blob(MemoryStore(), replace(embedded, data=b"blub"))
+
+
+@pytest.mark.parametrize(("offset", "length"), [(0, None), (1, None), (1, 2), (3, 9), (4, 1), (9, None)])
+async def test_reads_any_part_wherever_the_blob_is(offset: int, length: int | None) -> None:
+    wanted = b"blob"[offset:][:length]
+    for provider, descriptor in (
+        (MemoryStore(b"blob"), describe(b"blob")),
+        (MemoryStore(), replace(describe(b"blob"), data=b"blob")),
+    ):
+        async with reading(provider, descriptor, offset=offset, length=length) as pieces:
+            assert b"".join([piece async for piece in pieces]) == wanted
+
+
+async def test_the_stream_is_closed_with_the_block() -> None:
+    hanging = Hanging(4)
+    async with reading(hanging, describe(b"blob")) as pieces:
+        await anext(pieces)
+        assert hanging.closed == 0
+    assert hanging.closed == 1
 
 
 async def test_writes_a_blob() -> None:

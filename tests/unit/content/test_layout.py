@@ -124,6 +124,16 @@ def test_the_default_root_is_in_the_users_data_directory(
         assert default_root() == root
 
 
+def test_a_user_without_a_home_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    with pytest.raises(FailedPreconditionError, match="set XDG_DATA_HOME"):
+        default_root()
+
+
 # --- names ---
 
 
