@@ -1,0 +1,82 @@
+"""A server that takes sessions, and clients attached to it, in one process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import grpc.aio
+
+from exporter.bridge.attach import Attachable, attach
+from exporter.bridge.sessions import (
+    SESSION_ID,
+    SESSION_METHOD,
+    HealthCheck,
+    Session,
+    SessionManager,
+    SessionService,
+)
+from exporter.bridge.tunnel import connect_server, pump_bytes
+from exporter.grpc_status import StatusInterceptor
+from exporter.pb.moby.buildkit.v1 import control_pb2_grpc
+
+PATIENCE = 30.0
+"""Seconds until a test that waits for something gives up."""
+
+
+@asynccontextmanager
+async def session_server(
+    *, limit: int = 1000, health: HealthCheck | None = None, options: Iterable[tuple[str, int]] = ()
+) -> AsyncIterator[tuple[SessionManager, grpc.aio.Channel]]:
+    """A server that takes sessions, and a channel to it."""
+    sessions = SessionManager(limit=limit, health=health)
+    server = grpc.aio.server(interceptors=[StatusInterceptor()], options=tuple(options))
+    SessionService(sessions).register(server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=tuple(options)) as channel:
+            yield sessions, channel
+    finally:
+        await sessions.close()
+        await server.stop(None)
+
+
+@asynccontextmanager
+async def attached(*attachables: Attachable, health: HealthCheck | None = None) -> AsyncIterator[Session]:
+    """A client with some services, seen from the server."""
+    async with AsyncExitStack() as stack:
+        sessions, channel = await stack.enter_async_context(session_server(health=health))
+        attachment = await stack.enter_async_context(attach(channel, attachables))
+        yield await sessions.wait(attachment.id, PATIENCE)
+
+
+@asynccontextmanager
+async def raw_session(
+    channel: grpc.aio.Channel, server: grpc.aio.Server, methods: Iterable[str]
+) -> AsyncIterator[str]:
+    """A client that announces what it likes, for as long as the block runs."""
+    async with connect_server(server) as (reader, writer):
+        metadata = [(SESSION_ID, "raw"), *((SESSION_METHOD, method) for method in methods)]
+        call = control_pb2_grpc.ControlStub(channel).Session(metadata=metadata)
+        pump = asyncio.create_task(pump_bytes(call, reader, writer))
+        try:
+            yield "raw"
+        finally:
+            pump.cancel()
+            await asyncio.wait((pump,))
+            call.cancel()
+
+
+async def until_closed(session: Session) -> None:
+    """Wait until the client has gone."""
+    async with asyncio.timeout(PATIENCE):
+        await session.wait_closed()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that nobody tells of."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
