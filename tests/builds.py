@@ -1,4 +1,4 @@
-"""The recorded builds: what real daemons were given, held, and made of it. See tests/data/builds/README.md."""
+"""The recorded builds: what real daemons were given and what they made of it; see tests/data/builds."""
 
 from __future__ import annotations
 
