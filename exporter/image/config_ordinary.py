@@ -123,7 +123,9 @@ def _read_members(data: bytes) -> dict[str, msgspec.Raw]:
         members = _decode_members(data)
         if _compact_size(members) != len(data):
             raise NotOrdinaryError
-    if any(gojson.fold(key) in _KNOWN_KEYS for key in members.keys() - _KNOWN_KEYS):
+    if not members.keys() <= _KNOWN_KEYS and any(
+        gojson.fold(key) in _KNOWN_KEYS for key in members.keys() - _KNOWN_KEYS
+    ):
         raise NotOrdinaryError
     return members
 

@@ -13,22 +13,22 @@ from exporter.image.errors import ImageError
 from exporter.image.platforms import Platform
 
 
-class _PlatformObject(msgspec.Struct, omit_defaults=True):
+class _PlatformObject(msgspec.Struct, omit_defaults=True, gc=False):
     # A default from a factory is written even if the value equals it.
     architecture: str = msgspec.field(default_factory=str)
     os: str = msgspec.field(default_factory=str)
     os_version: str = msgspec.field(default="", name="os.version")
-    os_features: list[str] = msgspec.field(default_factory=list, name="os.features")
+    os_features: tuple[str, ...] = msgspec.field(default=(), name="os.features")
     variant: str = ""
 
 
-class DescriptorObject(msgspec.Struct, omit_defaults=True, rename="camel"):
+class DescriptorObject(msgspec.Struct, omit_defaults=True, rename="camel", gc=False):
     """The JSON object of a descriptor, for work on many of them: order and omissions are those of Go."""
 
     media_type: str = msgspec.field(default_factory=str)
     digest: str = msgspec.field(default_factory=str)
     size: int = msgspec.field(default_factory=int)
-    urls: list[str] = msgspec.field(default_factory=list)
+    urls: tuple[str, ...] = ()
     annotations: dict[str, str] = msgspec.field(default_factory=dict)
     data: bytes = b""
     platform: _PlatformObject | None = None
@@ -76,7 +76,7 @@ class Descriptor:
             media_type=read.media_type,
             digest=read.digest,
             size=read.size,
-            urls=tuple(read.urls),
+            urls=read.urls,
             annotations=read.annotations,
             data=read.data,
             platform=None
@@ -95,7 +95,7 @@ class Descriptor:
             media_type=self.media_type,
             digest=self.digest,
             size=self.size,
-            urls=list(self.urls),
+            urls=self.urls,
             annotations=gojson.sort_keys(self.annotations),
             data=self.data,
             platform=None if self.platform is None else _platform_object(self.platform),
@@ -136,5 +136,5 @@ def _without_nulls(value: Any) -> Any:
 
 def descriptor_dict(value: DescriptorObject) -> dict[str, Any]:
     """The JSON object as a dict; data as base64."""
-    result: dict[str, Any] = msgspec.to_builtins(value)
+    result: dict[str, Any] = msgspec.json.decode(gojson.marshal(value))
     return result
