@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import textwrap
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from exporter.progress.display import ProgressMode
 from exporter.server.config import ServerConfig
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+N = TypeVar("N", int, float)
 
 PROGRAM = "buildkit-exporter"
 DEFAULT_ADDRESS = "unix:///run/buildkit-exporter/exporter.sock"
@@ -28,6 +32,9 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=32, width=_HELP_WIDTH)
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(text, width, break_on_hyphens=False)
 
     def add_argument(self, action: argparse.Action) -> None:
         super().add_argument(action)
@@ -89,12 +96,12 @@ def _add_serve(commands: Commands) -> None:
         help="addresses that requests may have the server dial for refs, e.g. tcp://10.0.0.*:*; "
         "repeatable (default: none)",
     )
-    _add_number(parser, "max_concurrent_exports", int, "exports that run at once")
-    _add_number(parser, "max_queued_exports", int, "exports that may wait in line")
-    _add_number(parser, "max_message_bytes", int, "largest request")
-    _add_number(parser, "session_timeout", float, "seconds to wait for the session that a request names")
-    _add_number(parser, "finalize_ttl", float, "seconds that a finalize token stays valid after its last use")
-    _add_number(parser, "shutdown_grace", float, "seconds that running exports get to end after SIGTERM")
+    _add_count(parser, "max_concurrent_exports", least=1, what="exports that run at once")
+    _add_count(parser, "max_queued_exports", least=0, what="exports that may wait in line")
+    _add_count(parser, "max_message_bytes", least=1, what="largest request")
+    _add_seconds(parser, "session_timeout", "seconds to wait for the session that a request names")
+    _add_seconds(parser, "finalize_ttl", "seconds that a finalize token stays valid after its last use")
+    _add_seconds(parser, "shutdown_grace", "seconds that running exports get to end after SIGTERM")
     parser.add_argument(
         "--metrics-addr", metavar="HOST:PORT", help="serve Prometheus metrics there (default: no metrics)"
     )
@@ -153,7 +160,10 @@ def _add_inspect(commands: Commands) -> None:
         "PATH [IMAGE] [OPTIONS]",
     )
     parser.add_argument(
-        "path", type=Path, metavar="PATH", help="OCI layout directory, OCI or Docker archive, or saved source"
+        "path",
+        type=Path,
+        metavar="PATH",
+        help="OCI layout directory, OCI or Docker archive, saved source, or a --root",
     )
     parser.add_argument(
         "image", nargs="?", metavar="IMAGE", help="only this one: a name, or the beginning of a digest"
@@ -213,15 +223,40 @@ def _add_client(parser: argparse.ArgumentParser, addr_help: str) -> None:
     )
 
 
-def _add_number(parser: argparse.ArgumentParser, field: str, kind: type, what: str) -> None:
+def _add_count(parser: argparse.ArgumentParser, field: str, *, least: int, what: str) -> None:
     default = _SERVER_DEFAULTS[field]
     parser.add_argument(
         "--" + field.replace("_", "-"),
-        type=kind,
+        type=lambda text: _number(int, text, least),
         default=default,
-        metavar="N" if kind is int else "SECONDS",
-        help=f"{what} (default: {default:g})" if kind is float else f"{what} (default: {default})",
+        metavar="N",
+        help=f"{what} (default: {default})",
     )
+
+
+def _add_seconds(parser: argparse.ArgumentParser, field: str, what: str) -> None:
+    default = _SERVER_DEFAULTS[field]
+    parser.add_argument(
+        "--" + field.replace("_", "-"),
+        type=_seconds,
+        default=default,
+        metavar="SECONDS",
+        help=f"{what} (default: {default:g})",
+    )
+
+
+def _seconds(text: str) -> float:
+    return _number(float, text, 0)
+
+
+def _number(kind: Callable[[str], N], text: str, least: int) -> N:
+    try:
+        value = kind(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is no number") from None
+    if not value >= least:
+        raise argparse.ArgumentTypeError(f"{text} is less than {least}")
+    return value
 
 
 def _add_flag(parser: argparse.ArgumentParser, name: str, what: str) -> None:

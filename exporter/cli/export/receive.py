@@ -21,8 +21,6 @@ from exporter.pb.moby.filesync.v1 import filesync_pb2, filesync_pb2_grpc
 
 _EXPORTER_ID = "buildkit-attachable-exporter-id"
 
-_NO_ANSWERS: tuple[filesync_pb2.BytesMessage, ...] = ()  # the method is a stream that stays empty
-
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -44,23 +42,21 @@ class FileReceiver(filesync_pb2_grpc.FileSendServicer):
         """Add the service to a server."""
         filesync_pb2_grpc.add_FileSendServicer_to_server(self, server)
 
-    async def DiffCopy(  # noqa: N802
-        self, request_iterator: AsyncIterator[filesync_pb2.BytesMessage], context: Context
-    ) -> AsyncIterator[filesync_pb2.BytesMessage]:
-        """Take a file."""
+    async def DiffCopy(  # type: ignore[override]  # noqa: N802
+        self, request_iterator: object, context: Context
+    ) -> None:
+        """Take a file. A coroutine and no generator, since nothing is ever answered."""
         index = _exporter_id(context)
         output = self._outputs[index] if index < len(self._outputs) else None
         if output is None or output.destination is None or output.destination.is_directory:
             raise FailedPreconditionError(f"output {index} takes no file")
         async with AsyncExitStack() as stack:
             sink = await stack.enter_async_context(LocalOutput(output.destination.path).file({}))
-            async for message in request_iterator:
+            while isinstance(message := await context.read(), filesync_pb2.BytesMessage):
                 await sink.write(message.data)
             if index in self._received:
                 raise FailedPreconditionError(f"output {index} has been sent already")
             self._received[index] = (sink, stack.pop_all())
-        for answer in _NO_ANSWERS:
-            yield answer
 
     async def commit(self, index: int) -> None:
         """Put an output's file into its place, if one came."""

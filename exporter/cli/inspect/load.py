@@ -13,6 +13,7 @@ from exporter.content.index import IMAGE_NAME, REF_NAME, LayoutIndex
 from exporter.content.layout import OCILayout
 from exporter.content.manifest import children
 from exporter.content.protocol import Provider
+from exporter.content.root import open_root
 from exporter.content.threads import run_in_thread
 from exporter.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from exporter.image import Descriptor, ImageError, digest_bytes, moby_config, parse_platforms
@@ -39,6 +40,8 @@ async def load_contents(path: Path) -> Contents:
             return Contents("OCI layout", await _indexed(layout, await layout.index()))
         case _Kind.SAVED_SOURCE:
             return Contents("saved source", await _saved_images(path))
+        case _Kind.ROOT:
+            return Contents("image store", await _stored_images(path))
         case _Kind.FILE:
             async with ImageArchive.open(path) as archive:
                 return await _archive_contents(archive, path)
@@ -47,6 +50,7 @@ async def load_contents(path: Path) -> Contents:
 class _Kind(enum.Enum):
     LAYOUT = enum.auto()
     SAVED_SOURCE = enum.auto()
+    ROOT = enum.auto()
     FILE = enum.auto()
 
 
@@ -59,6 +63,8 @@ def _kind_of(path: Path) -> _Kind:
         return _Kind.SAVED_SOURCE
     if (path / "oci-layout").is_file():
         return _Kind.LAYOUT
+    if (path / "oci" / "oci-layout").is_file():
+        return _Kind.ROOT
     raise InvalidArgumentError(
         f"{path} is no image: it is neither an OCI layout (it has no file oci-layout) "
         "nor a saved source (no source.json)"
@@ -132,6 +138,17 @@ def _docker_images(archive: ImageArchive) -> tuple[ImageView, ...]:
             raise NotFoundError(f"the archive has no file {missing[0]}, which manifest.json names as a layer")
         images.append(view_image(entry["RepoTags"] or [], None, digest_bytes(config), config, layers))
     return tuple(images)
+
+
+async def _stored_images(root: Path) -> tuple[ImageView | ArtifactView, ...]:
+    """What is in the directory that `--root` names: images with manifests, and those without one."""
+    layout, images = await open_root(root)
+    found = list(await _indexed(layout, await layout.index()))
+    for image in await images.list():
+        config = await read_blob(layout, image.config)
+        layers = [LayerView(layer.digest, "", layer.size, layer.media_type) for layer in image.layers]
+        found.append(view_image(image.tags, None, image.id, config, layers))
+    return tuple(found)
 
 
 async def _saved_images(path: Path) -> tuple[ImageView, ...]:

@@ -100,7 +100,8 @@ class Contents:
     """What was found in a place.
 
     Attributes:
-        kind: What the place is: ``OCI layout``, ``OCI archive``, ``Docker archive``, ``saved source``.
+        kind: What the place is: ``OCI layout``, ``OCI archive``, ``Docker archive``, ``image store`` or
+            ``saved source``.
         items: In the order in which they were found.
     """
 

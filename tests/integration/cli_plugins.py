@@ -1,0 +1,66 @@
+"""Kinds of output that tests of the command line use; processes find them as they find every plugin."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+
+from exporter import ArtifactKind, ExportContext, Exporter, ExportResult, FinalizeContext, Source
+
+
+class StalledExporter(Exporter):
+    """Sends the beginning of a file, says so in the directory ``control``, and never goes on."""
+
+    type = "stalled"
+    title = "Half a file"
+    artifact = ArtifactKind.ARCHIVE
+
+    @property
+    def name(self) -> str:
+        return "exporting half a file"
+
+    async def export(self, source: Source, context: ExportContext) -> ExportResult:
+        control = Path(self.attrs["control"])
+        assert context.output is not None
+        (context.scratch / "scratched").write_bytes(b"x")
+        async with context.output.file({}) as sink:
+            with context.progress.status("sending half"):
+                await sink.write(b"half" * 1_000_000)
+                (control / "started").touch()
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    (control / "stopped").touch()
+        raise AssertionError("it never goes on")
+
+
+class OrderedExporter(Exporter):
+    """Writes down when it exports and when it publishes; ``fails`` names the one that does not work."""
+
+    type = "ordered"
+    title = "A line for each call"
+    artifact = ArtifactKind.NONE
+
+    @property
+    def name(self) -> str:
+        return f"exporting {self.attrs['label']}"
+
+    async def export(self, source: Source, context: ExportContext) -> ExportResult:
+        self._write("export")
+        return ExportResult(
+            response={"label": self.attrs["label"], self.attrs["label"]: "exported"}, finalize=self._finalize
+        )
+
+    async def _finalize(self, context: FinalizeContext) -> Mapping[str, str]:
+        self._write("finalize")
+        return {self.attrs["label"]: "finalized"}
+
+    def _write(self, what: str) -> None:
+        if self.attrs.get("fails") == what:
+            raise RuntimeError(f"cannot {what}")
+        with Path(self.attrs["log"]).open("a") as log:
+            log.write(f"{what} {self.attrs['label']}\n")
+
+
+PLUGINS = (OrderedExporter, StalledExporter)

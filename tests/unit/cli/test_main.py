@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import exporter.cli.inspect.command
+from exporter.cli.client import ServerAccess
+from exporter.cli.failures import UsageError
+from exporter.cli.main import main
+from exporter.cli.parser import build_parser
+from exporter.server.address import TCPAddress, UnixAddress
+
+
+def run(*words: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    try:
+        status = main(words)
+    except SystemExit as end:
+        status = int(end.code or 0)
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_the_version_is_the_distributions(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run("--version", capsys=capsys)
+    assert (status, out) == (0, f"buildkit-exporter {metadata.version('buildkit-exporter')}\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "the following arguments are required: COMMAND"),
+        (("build",), "invalid choice: 'build'"),
+        (("export",), "the following arguments are required: --source, -o/--output"),
+        (("export", "--source", "x", "--output", "dest=y"), "--output requires type=<type>"),
+        (("export", "--source", "x", "-o", "type=oci", "--progress", "fancy"), "invalid progress mode fancy"),
+        (
+            ("export", "--source", "x", "-o", "type=oci", "--addr", "unix:///x", "--root", "y"),
+            "--root is the store",
+        ),
+        (("export", "--sourc", "x"), "required: --source"),
+        (("exporters", "--type", "nope"), 'exporter "nope" could not be found'),
+        (("exporters", "--addr", "nowhere"), "--addr: 'nowhere' is no address"),
+        (("serve", "--tlscert", "x"), "--tlscert and --tlskey belong together"),
+        (("serve", "--tlscacert", "x"), "--tlscacert asks clients for certificates"),
+        (("serve", "--addr", "x", "--root", "y"), "--addr: 'x' is no address"),
+        (("serve", "--max-queued-exports", "-1"), "argument --max-queued-exports: -1 is less than 0"),
+        (("serve", "--max-concurrent-exports", "0"), "argument --max-concurrent-exports: 0 is less than 1"),
+        (("serve", "--session-timeout", "soon"), "argument --session-timeout: soon is no number"),
+        (("serve", "--log-format", "xml"), "invalid choice: 'xml'"),
+        (("inspect", "/", "--platform", "a/b/c/d/e"), "is no image"),
+    ],
+)
+def test_wrong_usage_is_told_in_a_line(
+    words: tuple[str, ...],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run(*words, capsys=capsys)
+    assert status == (1 if words[:1] == ("inspect",) else 2)
+    assert out == ""
+    assert message in err.splitlines()[-1]
+    assert "Traceback" not in err
+
+
+def test_errors_of_users_have_a_traceback_only_on_request(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = str(tmp_path / "missing")
+    status, out, err = run("inspect", missing, capsys=capsys)
+    assert (status, out, err) == (1, "", f"error: {missing} does not exist\n")
+    for words in (("--debug", "inspect", missing), ("inspect", missing, "--debug")):
+        status, _, err = run(*words, capsys=capsys)
+        assert status == 1
+        assert err.startswith("Traceback")
+        assert err.endswith(f"error: {missing} does not exist\n")
+
+
+def test_a_bug_is_called_one(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(options: argparse.Namespace) -> int:
+        raise KeyError("oops")
+
+    monkeypatch.setattr(exporter.cli.inspect.command, "run_inspect", fail)
+    status, _, err = run("inspect", "x", capsys=capsys)
+    assert status == 1
+    assert err.splitlines() == [
+        "error: internal error: KeyError: 'oops'",
+        "This is a bug. Please report it with what --debug shows.",
+    ]
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        result = subprocess.run(
+            [sys.executable, "-m", "exporter.cli", "exporters", "--json"],
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    finally:
+        os.close(writer)
+    assert (result.returncode, result.stderr) == (128 + signal.SIGPIPE, b"")
+
+
+def access(*words: str) -> ServerAccess:
+    return ServerAccess.of(build_parser().parse_args(["exporters", *words]))
+
+
+def test_how_to_reach_a_server() -> None:
+    plain = access("--addr", "unix:///run/x.sock")
+    assert (plain.address, plain.uses_tls, plain.timeout) == (UnixAddress("/run/x.sock"), False, 5.0)
+    secure = access(
+        "--addr", "tcp://host:1", "--tlscacert", "ca.pem", "--tlsservername", "name", "--timeout", "2.5"
+    )
+    assert (secure.address, secure.uses_tls, secure.timeout) == (TCPAddress("host", 1), True, 2.5)
+    assert (secure.ca, secure.cert, secure.key, secure.name) == (Path("ca.pem"), None, None, "name")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--addr", "tcp://host:1", "--tlscert", "x"), "belong together"),
+        (("--addr", "unix:///run/x.sock", "--tlscacert", "x"), "TLS is for servers that listen on TCP"),
+    ],
+)
+def test_tls_options_that_make_no_sense_are_refused(words: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        access(*words)
