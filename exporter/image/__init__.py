@@ -10,6 +10,7 @@ from exporter.image.attributes import AttributeValueError
 from exporter.image.commit_options import CommitOptions
 from exporter.image.compatibility import check_compatibility_version
 from exporter.image.compression import CompressionConfig, CompressionType
+from exporter.image.config import attestation_config
 from exporter.image.descriptor import Descriptor
 from exporter.image.digest import digest_bytes, parse_digest
 from exporter.image.epoch import Epoch, epoch_from_build_args, epoch_source, export_epoch
@@ -62,6 +63,7 @@ __all__ = [
     "Reference",
     "ResultPlatform",
     "Time",
+    "attestation_config",
     "attestation_manifest",
     "buildkit_image",
     "check_compatibility_version",

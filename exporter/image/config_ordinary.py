@@ -2,12 +2,11 @@
 
 What this reader takes, it reads exactly as Go does; whatever it cannot be sure of, it refuses, and the caller
 turns to `exporter.image.config_exact`. msgspec's rules for syntax, keys, ``null`` and types are stricter than
-Go's, but for two
-gaps that are closed here: it says nothing about keys that occur twice, and it does not know that keys which
-differ only in case are the same to Go.
+Go's, but for two gaps that are closed here: it says nothing about keys that occur twice, and it does not know
+that keys which differ only in case are the same to Go.
 
-Times are held as text. Only texts in UTC that Go would write again in the same way are taken, so that equal
-texts are equal times, and the order of texts is that of times.
+Times are held as text, in the form that Go gives them. Only times in UTC are taken, so that equal texts are
+equal times, and the order of texts is that of times.
 """
 
 from __future__ import annotations

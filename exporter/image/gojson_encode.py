@@ -16,8 +16,7 @@ import msgspec
 T = TypeVar("T")
 
 Verbatim = msgspec.Raw
-"""JSON that `marshal` writes as it is. It must be valid, without blanks and with HTML escaped, such as
-`compact` gives it."""
+"""JSON that `marshal` writes as it is, but for escaping HTML. It must be valid, and without blanks."""
 
 _HTML = ((b"<", b"\\u003c"), (b">", b"\\u003e"), (b"&", b"\\u0026"))
 _LINE_SEPARATORS = (("\u2028".encode(), b"\\u2028"), ("\u2029".encode(), b"\\u2029"))
