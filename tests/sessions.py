@@ -26,6 +26,21 @@ PATIENCE = 30.0
 
 
 @asynccontextmanager
+async def serving(*attachables: Attachable) -> AsyncIterator[grpc.aio.Channel]:
+    """A server with some services, and a channel to it."""
+    server = grpc.aio.server(interceptors=[StatusInterceptor()])
+    for attachable in attachables:
+        attachable(server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield channel
+    finally:
+        await server.stop(None)
+
+
+@asynccontextmanager
 async def session_server(
     *, limit: int = 1000, health: HealthCheck | None = None, options: Iterable[tuple[str, int]] = ()
 ) -> AsyncIterator[tuple[SessionManager, grpc.aio.Channel]]:

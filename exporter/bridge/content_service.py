@@ -4,14 +4,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from typing import Any, TypeGuard
+from collections.abc import AsyncIterator, Mapping, Sequence
+from inspect import iscoroutinefunction
+from typing import Any, Protocol, TypeGuard
 
 import grpc.aio
 from google.protobuf import empty_pb2
 
 from exporter.bridge.content_write import OutOfRangeError, Write
-from exporter.content.protocol import ContentStore, Provider
+from exporter.content.protocol import BlobInfo, ContentStore, Provider
 from exporter.content.session import STORE_ID
 from exporter.content.verify import split_digest
 from exporter.errors import (
@@ -25,6 +26,9 @@ from exporter.pb.containerd.services.content.v1 import content_pb2, content_pb2_
 
 CHUNK_SIZE = 1 << 20
 """Bytes of the largest piece of a blob in one message, as in containerd."""
+
+LIST_SIZE = 100
+"""Blobs described in one message, as in containerd."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -57,6 +61,18 @@ class ContentServicer(content_pb2_grpc.ContentServicer):
         split_digest(request.digest)
         info = await self._provider(context).info(request.digest)
         return content_pb2.InfoResponse(info=content_pb2.Info(digest=info.digest, size=info.size))
+
+    async def List(
+        self, request: content_pb2.ListContentRequest, context: Context
+    ) -> AsyncIterator[content_pb2.ListContentResponse]:
+        """Describe all blobs, of a store that can list them (`OCILayout.blobs`)."""
+        _refuse_filters(request.filters)
+        store = self._provider(context)
+        if not _is_listable(store):
+            raise NotImplementedError("this store cannot list its blobs")
+        infos = [content_pb2.Info(digest=blob.digest, size=blob.size) for blob in await store.blobs()]
+        for start in range(0, len(infos), LIST_SIZE):
+            yield content_pb2.ListContentResponse(info=infos[start : start + LIST_SIZE])
 
     async def Read(
         self, request: content_pb2.ReadContentRequest, context: Context
@@ -138,6 +154,10 @@ class ContentServicer(content_pb2_grpc.ContentServicer):
         await self._provider(context).info(request.info.digest)
         raise FailedPreconditionError("blobs have no labels here")
 
+    async def Delete(self, request: content_pb2.DeleteContentRequest, context: Context) -> empty_pb2.Empty:
+        """Refuse: a session's stores grow only."""
+        raise NotImplementedError("blobs cannot be deleted here")
+
     def _provider(self, context: Context) -> Provider:
         return self._choose(context)[1]
 
@@ -155,6 +175,14 @@ class ContentServicer(content_pb2_grpc.ContentServicer):
 
 def _is_writable(store: Provider) -> TypeGuard[ContentStore]:
     return hasattr(store, "ingest")
+
+
+class _Listable(Protocol):
+    async def blobs(self) -> Sequence[BlobInfo]: ...
+
+
+def _is_listable(store: object) -> TypeGuard[_Listable]:
+    return iscoroutinefunction(getattr(store, "blobs", None))
 
 
 def _refuse_filters(filters: object) -> None:

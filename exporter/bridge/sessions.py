@@ -250,8 +250,8 @@ class SessionService:
 
     async def _session(self, _: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         try:
-            # A first write would do it, but when a session is ended just then, the write is cancelled, gRPC sends the
-            # initial metadata again, and the call never ends.
+            # A first write would send it, too. But when a session is ended just then, that write is
+            # cancelled, gRPC sends the initial metadata again, and the call never ends.
             await context.send_initial_metadata(())
             await self._sessions.serve(tuple(context.invocation_metadata() or ()), context)
         except ExporterError as error:

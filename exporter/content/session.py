@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -204,7 +205,8 @@ class _Writer:
 
     async def _step(self, request: content_pb2.WriteContentRequest) -> content_pb2.WriteContentResponse:
         assert self._call is not None
-        await self._call.write(request)
+        with suppress(asyncio.InvalidStateError):  # the call has ended; reading tells why
+            await self._call.write(request)
         response = await self._call.read()
         if not isinstance(response, content_pb2.WriteContentResponse):
             raise UnavailableError(f"{self._what}: the store ended the write")
