@@ -68,8 +68,8 @@ def run(home: Path, *words: str) -> Result:
 
 
 @contextmanager
-def server(home: Path, *words: str) -> Iterator[str]:
-    """Run a server; yields its address. It must end by itself after SIGTERM."""
+def server(home: Path, *words: str, dies: bool = False) -> Iterator[str]:
+    """Run a server; yields its address. It must end by itself after SIGTERM, unless it is to be killed."""
     path = home / "exporter.sock"
     process = subprocess.Popen(
         command("serve", "--addr", f"unix://{path}", "--root", str(home / "server"), *words),
@@ -80,14 +80,14 @@ def server(home: Path, *words: str) -> Iterator[str]:
         _wait_for_listener(process, path)
         yield f"unix://{path}"
     finally:
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGKILL if dies else signal.SIGTERM)
         try:
             status = process.wait(PATIENCE)
         finally:
             with suppress(ProcessLookupError):
                 process.kill()
             process.wait()
-    assert status == 0, (home / "server.log").read_text()
+    assert status == (-signal.SIGKILL if dies else 0), (home / "server.log").read_text()
 
 
 def _wait_for_listener(process: subprocess.Popen[bytes], path: Path) -> None:

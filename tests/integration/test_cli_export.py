@@ -186,7 +186,7 @@ def test_a_failed_export_says_why_and_leaves_what_was_there(export: Export, tmp_
     assert result.err == "error: docker exporter does not currently support exporting manifest lists\n"
     assert archive.read_bytes() == b"before"
     assert not metadata_file.exists()
-    assert {path.name for path in tmp_path.iterdir()} - {"root"} == {"image.tar"}
+    assert {path.name for path in tmp_path.iterdir()} - {"root", "site"} == {"image.tar"}
 
 
 def test_a_source_that_lacks_a_blob_says_which(export: Export, tmp_path: Path) -> None:

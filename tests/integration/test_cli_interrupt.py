@@ -73,6 +73,23 @@ def test_an_interrupted_export_leaves_nothing(place: Place, number: signal.Signa
     assert not list(tmp_path.glob("buildkit-exporter-*"))
 
 
+def test_a_server_that_dies_fails_the_export(tmp_path: Path) -> None:
+    control = tmp_path / "control"
+    control.mkdir()
+    with server(tmp_path, dies=True) as address:
+        process = start(
+            tmp_path,
+            *("export", "--source", str(scenario("docker")), "--addr", address, "--progress", "plain"),
+            *("--output", f"type=stalled,control={control},dest={tmp_path}/image.tar"),
+        )
+        wait_for((control / "started").exists, process)
+    out, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, out) == (1, b"")
+    assert err.decode().splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in err.decode()
+    assert not (tmp_path / "image.tar").exists()
+
+
 def export_in_order(place: Place, home: Path, *fails: str) -> tuple[Result, list[str]]:
     log = home / "log"
     outputs = [

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import grpc.aio
 
@@ -29,6 +30,8 @@ from exporter.progress.model import StatusSink, StatusUpdate, Vertex
 from exporter.progress.producer import CANCELED, now
 from exporter.source.messages import descriptor_of
 from exporter.source.saved import SavedSource
+
+M = TypeVar("M", exporter_pb2.ExportResponse, exporter_pb2.FinalizeResponse)
 
 _SESSION_NAME = "buildkit-exporter export"
 
@@ -111,19 +114,8 @@ class RemoteBackend:
             source=source_message(self._saved.source),
             build=build_message(self._saved.build, self._session_id),
         )
-        result: exporter_pb2.ExportResult | None = None
-        with _ending_vertices(sink) as report, rpc_errors():
-            call = self._stub.Export(request)
-            try:
-                async for message in call:
-                    if message.HasField("progress"):
-                        report(status_update(message.progress))
-                    else:
-                        result = message.result
-            finally:
-                call.cancel()
-        if result is None:
-            raise UnavailableError("the server ended the export without a result")
+        message = await _follow(self._stub.Export(request), sink, "the export")
+        result = message.result
         await self._files.commit(index)
         if index in self._layouts and result.HasField("descriptor"):
             await self._publish(self._layouts[index], result)
@@ -131,25 +123,31 @@ class RemoteBackend:
 
     async def finalize(self, index: int, token: str, sink: StatusSink) -> Mapping[str, str]:
         """See `Backend.finalize`."""
-        result: exporter_pb2.FinalizeResult | None = None
-        with _ending_vertices(sink) as report, rpc_errors():
-            call = self._stub.Finalize(exporter_pb2.FinalizeRequest(finalize_token=token))
-            try:
-                async for message in call:
-                    if message.HasField("progress"):
-                        report(status_update(message.progress))
-                    else:
-                        result = message.result
-            finally:
-                call.cancel()
-        if result is None:
-            raise UnavailableError("the server ended the finalization without a result")
-        return dict(result.response)
+        request = exporter_pb2.FinalizeRequest(finalize_token=token)
+        message = await _follow(self._stub.Finalize(request), sink, "publishing")
+        return dict(message.result.response)
 
     async def _publish(self, layout: LayoutReceiver, result: exporter_pb2.ExportResult) -> None:
         """Enter the image into ``index.json``, which the server leaves to its client."""
         names = tuple(name for name in result.response.get(IMAGE_NAME, "").split(",") if name)
         await layout.publish(descriptor_of(result.descriptor, "result.descriptor"), names)
+
+
+async def _follow(call: grpc.aio.UnaryStreamCall[Any, M], sink: StatusSink, what: str) -> M:
+    """Show a call's progress to its end; returns the message that has the result."""
+    last: M | None = None
+    with _ending_vertices(sink) as report, rpc_errors():
+        try:
+            async for message in call:
+                if message.HasField("result"):
+                    last = message
+                else:
+                    report(status_update(message.progress))
+        finally:
+            call.cancel()
+    if last is None:
+        raise UnavailableError(f"the server ended {what} without a result")
+    return last
 
 
 @contextmanager
