@@ -8,10 +8,8 @@ from exporter.errors import InvalidArgumentError
 from exporter.image import CompressionConfig, Descriptor, ImageError, Platform, Time, parse_digest
 from exporter.image.compression import CompressionType
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2
+from exporter.source.inline import DIFF_ID
 from exporter.source.types import Layer
-
-DIFF_ID = "containerd.io/uncompressed"
-"""BuildKit's annotation of a layer for the digest of its uncompressed tar."""
 
 _NANOSECONDS = 1_000_000_000
 

@@ -45,7 +45,7 @@ class SessionRef:
         with rpc_errors(f"cannot get the layers of ref {self._id}"):
             request = exporter_pb2.GetRemoteRequest(ref_id=self._id, compression=wanted)
             response = await self._refs.GetRemote(request)
-        path = f"layers of ref {self._id}"
+        path = f"GetRemote({self._id}).descriptors"
         descriptors = tuple(descriptor_of(d, f"{path}[{i}]") for i, d in enumerate(response.descriptors))
         return Remote(descriptors, self._content)
 
@@ -59,5 +59,5 @@ class SessionRef:
         """
         with rpc_errors(f"cannot get the layer chain of ref {self._id}"):
             response = await self._refs.GetLayerChain(exporter_pb2.GetLayerChainRequest(ref_id=self._id))
-        path = f"layer chain of ref {self._id}"
+        path = f"GetLayerChain({self._id}).layers"
         return tuple(layer_of(layer, f"{path}[{i}]") for i, layer in enumerate(response.layers))

@@ -31,6 +31,7 @@ WIRE = {"pb", "grpc_status", "server", "bridge", "cli"}
 WIRE_MODULES = {
     "exporter.content.session",
     "exporter.content.containerd",
+    "exporter.source.messages",
     "exporter.source.session",
 }
 
