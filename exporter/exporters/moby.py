@@ -5,7 +5,7 @@ The image ID is the digest of the config, and equals the one that dockerd gives 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from exporter.content.copy import copy_blobs
@@ -16,7 +16,6 @@ from exporter.exporters.inline_cache import find_inline_cache
 from exporter.image import (
     Descriptor,
     ImageError,
-    LayerMetadata,
     MobyExporterOptions,
     digest_bytes,
     moby_config,
@@ -26,7 +25,7 @@ from exporter.image import (
 from exporter.image.media_types import OCI_CONFIG
 from exporter.image.metadata import IMAGE_CONFIG, IMAGE_CONFIG_DIGEST, IMAGE_DIGEST, IMAGE_NAME
 from exporter.source.inline import DIFF_ID
-from exporter.source.types import Ref, Source
+from exporter.source.types import LayerChain, Ref, Remote, Source
 
 __all__ = ["MobyExporter"]
 
@@ -50,8 +49,8 @@ class MobyExporter(Exporter):
     async def export(self, source: Source, context: ExportContext) -> ExportResult:
         """Store the image and tag it.
 
-        The layers are stored, too: dockerd has them as soon as it has the diff IDs. A chain that comes
-            without blobs therefore makes no image.
+        So are the layers, since dockerd has them as soon as it has the diff IDs. A chain that comes without
+        blobs therefore makes no image.
 
         Raises:
             InvalidArgumentError: the result has several refs; with moby's text.
@@ -60,18 +59,17 @@ class MobyExporter(Exporter):
         """
         ref = _single_ref(source)
         config = _config_of(source)
-        layers: tuple[Descriptor, ...] = ()
-        chain: list[LayerMetadata] | None = None
-        if ref is not None:
+        if ref is None:
+            layers: tuple[Descriptor, ...] = ()
+            config = _patch(config, layers, None, context)
+        else:
             with context.progress.status("exporting layers"):
-                layers = await _store_layers(ref, context)
-            chain = [layer.metadata() for layer in await ref.layer_chain()]
-        config = moby_config(
-            config,
-            [layer.annotations[DIFF_ID] for layer in layers],
-            chain,
-            inline_cache=find_inline_cache(context.build, ""),
-        )
+                remote = await ref.remote()
+                layers = remote.descriptors
+                _check_diff_ids(ref, remote)
+                # Before anything is stored: it may be refused.
+                config = _patch(config, layers, await ref.layer_chain(), context)
+                await copy_blobs(context.images.content, remote.provider, layers)
         digest = digest_bytes(config)
         with context.progress.status(f"writing image {digest}"):
             image_id = await context.images.create(config, layers)
@@ -115,12 +113,20 @@ def _config_of(source: Source) -> bytes:
     return source.metadata.get(platform_key(IMAGE_CONFIG, platforms[0].id), b"")
 
 
-async def _store_layers(ref: Ref, context: ExportContext) -> tuple[Descriptor, ...]:
-    remote = await ref.remote()
+def _check_diff_ids(ref: Ref, remote: Remote) -> None:
     for position, diff_id in enumerate(remote.diff_ids):
         if not diff_id:
             raise FailedPreconditionError(
                 f"layer {position} of ref {ref.id} has no diff ID (annotation {DIFF_ID})"
             )
-    await copy_blobs(context.images.content, remote.provider, remote.descriptors)
-    return remote.descriptors
+
+
+def _patch(
+    config: bytes, layers: Sequence[Descriptor], chain: LayerChain | None, context: ExportContext
+) -> bytes:
+    return moby_config(
+        config,
+        [layer.annotations[DIFF_ID] for layer in layers],
+        None if chain is None else [layer.metadata() for layer in chain],
+        inline_cache=find_inline_cache(context.build, ""),
+    )
