@@ -1,0 +1,192 @@
+"""Answering a registry's ``WWW-Authenticate``: user and password, or a token.
+
+Source of the rules: the distribution project's token authentication, and its OAuth2 form for identity tokens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from yarl import URL
+
+from exporter.content.registry.challenge import Challenge, parse_challenges
+from exporter.content.registry.client import HTTPClient, Request, basic_authorization
+from exporter.content.registry.credentials import Credentials, CredentialSource
+from exporter.content.registry.retry import RequestError, Retries
+from exporter.errors import PermissionDeniedError, UnavailableError
+
+_CLIENT_ID = "buildkit-exporter"
+# A token is renewed somewhat before it ends: clocks differ, and requests take time.
+_MARGIN_SECONDS = 10.0
+# The specification's, for answers that do not tell.
+_DEFAULT_LIFETIME = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    value: str
+    expires: float
+
+
+class Authorizer:
+    """Gives the ``Authorization`` for requests to one registry.
+
+    Tokens are kept for each set of scopes until shortly before they end.
+
+    Args:
+        http: Reaches the token server.
+        host: The registry, as in a reference (``docker.io``).
+        credentials: Where to find what to show.
+    """
+
+    def __init__(self, http: HTTPClient, host: str, credentials: CredentialSource) -> None:
+        self._http = http
+        self._host = host
+        self._source = credentials
+        self._credentials: Credentials | None = None
+        self._challenge: Challenge | None = None
+        self._tokens: dict[tuple[str, ...], _Token] = {}
+        self._wanted: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._lock = asyncio.Lock()
+
+    async def header(self, scopes: tuple[str, ...], retries: Retries) -> str | None:
+        """The header for a request that needs `scopes`; None as long as the registry has not asked for one.
+
+        Args:
+            scopes: ``repository:NAME:ACTIONS``.
+            retries: For requests to the token server.
+
+        Raises:
+            PermissionDeniedError: the token server refuses our credentials.
+            UnavailableError: it cannot be reached, or does not do its work.
+            ExporterError: the credentials cannot be read.
+        """
+        async with self._lock:
+            if self._challenge is None:
+                return None
+            credentials = await self._get_credentials()
+            if self._challenge.scheme == "basic":
+                return _basic(credentials)
+            if credentials.registry_token:
+                return f"Bearer {credentials.registry_token}"
+            token = self._tokens.get(scopes)
+            if token is None or token.expires <= time.monotonic():
+                token = self._tokens[scopes] = await self._fetch(
+                    self._challenge, scopes, credentials, retries
+                )
+            return f"Bearer {token.value}"
+
+    def challenged(self, headers: Iterable[str], scopes: tuple[str, ...], refused: str | None) -> None:
+        """Take the challenge of a 401. It makes sense to try again if `header` then gives something new.
+
+        Args:
+            headers: The answer's ``WWW-Authenticate``; the best challenge that can be answered is taken.
+            scopes: What the request needed.
+            refused: The ``Authorization`` that it had. A token is forgotten.
+        """
+        offered = {challenge.scheme: challenge for challenge in reversed(parse_challenges(headers))}
+        challenge = offered.get("bearer") or offered.get("basic")
+        if challenge is None:
+            return
+        self._challenge = challenge
+        self._wanted[scopes] = tuple(challenge.parameters.get("scope", "").split())
+        token = self._tokens.get(scopes)
+        if token is not None and refused == f"Bearer {token.value}":
+            del self._tokens[scopes]
+
+    async def _get_credentials(self) -> Credentials:
+        if self._credentials is None:
+            self._credentials = await self._source.get(self._host)
+        return self._credentials
+
+    async def _fetch(
+        self, challenge: Challenge, scopes: tuple[str, ...], credentials: Credentials, retries: Retries
+    ) -> _Token:
+        realm = challenge.parameters.get("realm", "")
+        if not realm.startswith(("https://", "http://")):
+            raise UnavailableError(
+                f"{self._host} asks for a token but names no server for it (realm {realm!r})"
+            )
+        every = _merge(scopes, self._wanted.get(scopes, ()))
+        request, authorization = _token_request(
+            realm, challenge.parameters.get("service", ""), every, credentials
+        )
+        while True:
+            try:
+                answer = await self._http.exchange(request, authorization)
+                break
+            except RequestError as failure:
+                if failure.status in {400, 401, 403}:
+                    raise PermissionDeniedError(
+                        self._refusal(realm, every, credentials, failure)
+                    ) from failure
+                await retries.wait(failure)
+        return _parse_token(answer.body, realm)
+
+    def _refusal(
+        self, realm: str, scopes: Iterable[str], credentials: Credentials, failure: RequestError
+    ) -> str:
+        user = credentials.username or (
+            "the saved token" if credentials.identity_token else "an anonymous user"
+        )
+        return (
+            f"{self._host} gives {user} no access for {' '.join(scopes)}: {realm} answered {failure.status}; "
+            f"log in with `docker login {self._host}`"
+        )
+
+
+def _basic(credentials: Credentials) -> str | None:
+    if not credentials.username:
+        return None
+    return basic_authorization(credentials.username, credentials.password)
+
+
+def _merge(scopes: tuple[str, ...], wanted: tuple[str, ...]) -> list[str]:
+    """Add what only the challenge asks for: a registry may know a repository by another name."""
+    resources = {_resource(scope) for scope in scopes}
+    return [*scopes, *(scope for scope in wanted if _resource(scope) not in resources)]
+
+
+def _resource(scope: str) -> str:
+    return scope.rpartition(":")[0]
+
+
+def _token_request(
+    realm: str, service: str, scopes: list[str], credentials: Credentials
+) -> tuple[Request, str | None]:
+    what = f"getting a token for {' '.join(scopes)}"
+    url = URL(realm)
+    if credentials.identity_token:
+        form = {
+            "grant_type": "refresh_token",
+            "service": service,
+            "client_id": _CLIENT_ID,
+            "scope": " ".join(scopes),
+            "refresh_token": credentials.identity_token,
+        }
+        return Request(method="POST", url=url, what=what, body=form), None
+    query = [("service", service)] if service else []
+    query += [("scope", scope) for scope in scopes]
+    if credentials.username:
+        query.append(("account", credentials.username))
+    return Request(method="GET", url=url.extend_query(query), what=what), _basic(credentials)
+
+
+def _parse_token(body: bytes, realm: str) -> _Token:
+    try:
+        answer: Any = json.loads(body)
+    except ValueError:
+        answer = None
+    fields = answer if isinstance(answer, dict) else {}
+    value = fields.get("token") or fields.get("access_token")
+    if not isinstance(value, str) or not value.isascii() or not value.isprintable():
+        raise UnavailableError(f"{realm} was asked for a token and answered without one")
+    lifetime = fields.get("expires_in")
+    if not isinstance(lifetime, int | float) or lifetime <= 0:
+        lifetime = _DEFAULT_LIFETIME
+    return _Token(value, time.monotonic() + max(lifetime - _MARGIN_SECONDS, 1.0))

@@ -1,0 +1,188 @@
+"""Credentials for registries from Docker's configuration file and its credential helpers.
+
+Reads ``$DOCKER_CONFIG/config.json`` (``~/.docker/config.json``): ``credHelpers``, ``credsStore`` and
+``auths``, in the order that docker itself uses. A helper is a program ``docker-credential-NAME`` that is
+given a server's address on its standard input.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from exporter.content.threads import run_in_thread
+from exporter.errors import InvalidArgumentError, UnavailableError
+
+DOCKER_HUB_SERVER = "https://index.docker.io/v1/"
+"""Under which docker keeps the credentials of docker.io."""
+
+_HELPER_SECONDS = 30.0
+_TOKEN_USER = "<token>"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What to show to a registry. `identity_token` (an OAuth2 refresh token) beats user and password."""
+
+    username: str = ""
+    password: str = field(default="", repr=False)
+    identity_token: str = field(default="", repr=False)
+    registry_token: str = field(default="", repr=False)
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether there is nothing to show."""
+        return not (self.username or self.identity_token or self.registry_token)
+
+
+class CredentialSource(Protocol):
+    """Finds the credentials for a registry host."""
+
+    async def get(self, host: str) -> Credentials:
+        """Return them; anonymous if there are none."""
+        ...
+
+
+class StaticCredentials:
+    """The same credentials for every host in the map, none for others."""
+
+    def __init__(self, by_host: Mapping[str, Credentials] | None = None) -> None:
+        self._by_host = dict(by_host or {})
+
+    async def get(self, host: str) -> Credentials:
+        """See `CredentialSource.get`."""
+        return self._by_host.get(host, Credentials())
+
+
+class DockerCredentials:
+    """Credentials of the user who runs us, as `docker login` left them.
+
+    The file is read at each use: a login during a long life of a server is seen.
+
+    Args:
+        path: The configuration file; docker's own place if None. A missing file means no credentials.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+
+    @property
+    def path(self) -> Path:
+        """Where the configuration is read from."""
+        if self._path is not None:
+            return self._path
+        directory = os.environ.get("DOCKER_CONFIG")
+        return (Path(directory) if directory else Path.home() / ".docker") / "config.json"
+
+    async def get(self, host: str) -> Credentials:
+        """Find the credentials for `host` (``docker.io`` for Docker Hub).
+
+        Raises:
+            InvalidArgumentError: the file is not a docker configuration.
+            UnavailableError: a credential helper failed.
+        """
+        config = await run_in_thread(self._load)
+        server = DOCKER_HUB_SERVER if host == "docker.io" else host
+        helpers = _mapping(config, "credHelpers")
+        # An empty one means: not from the store.
+        helper = next((helpers[key] for key in (server, host) if key in helpers), config.get("credsStore"))
+        if helper:
+            return await _ask_helper(str(helper), server)
+        auths = _mapping(config, "auths")
+        by_host = (key for key in auths if _host_of(key) == host)
+        key = server if server in auths else next(by_host, None)
+        entry = auths.get(key) if key is not None else None
+        return _from_entry(entry, f"{self.path}: auths[{key}]") if isinstance(entry, dict) else Credentials()
+
+    def _load(self) -> dict[str, Any]:
+        try:
+            text = self.path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return {}
+        try:
+            config = json.loads(text)
+        except ValueError as error:
+            raise InvalidArgumentError(f"{self.path} is not JSON: {error}") from error
+        if not isinstance(config, dict):
+            raise InvalidArgumentError(f"{self.path} is not a docker configuration: not a JSON object")
+        return config
+
+
+def _mapping(config: dict[str, Any], key: str) -> dict[str, Any]:
+    value = config.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _host_of(key: str) -> str:
+    """Old docker versions kept whole URLs as keys."""
+    host = key.removeprefix("https://").removeprefix("http://").split("/", 1)[0]
+    return "docker.io" if host in {"index.docker.io", "registry-1.docker.io"} else host
+
+
+def _from_entry(entry: dict[str, Any], where: str) -> Credentials:
+    username, password = str(entry.get("username") or ""), str(entry.get("password") or "")
+    if entry.get("auth"):
+        try:
+            decoded = base64.b64decode(str(entry["auth"]), validate=True).decode("utf-8")
+            username, _, password = decoded.partition(":")
+        except (binascii.Error, UnicodeDecodeError) as error:
+            raise InvalidArgumentError(f"{where}: auth is not base64 of user:password: {error}") from error
+        password = password.rstrip("\0")
+    return Credentials(
+        username=username,
+        password=password,
+        identity_token=str(entry.get("identitytoken") or ""),
+        registry_token=str(entry.get("registrytoken") or ""),
+    )
+
+
+async def _ask_helper(name: str, server: str) -> Credentials:
+    program = f"docker-credential-{name}"
+    if "/" in name:
+        raise InvalidArgumentError(f"credential helper {name!r}: must be a name, not a path")
+    try:
+        process = await asyncio.create_subprocess_exec(
+            program,
+            "get",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+    except OSError as error:
+        raise UnavailableError(f"credential helper {program} cannot be run: {error}") from error
+    try:
+        async with asyncio.timeout(_HELPER_SECONDS):
+            stdout, stderr = await process.communicate(server.encode())
+    except TimeoutError as error:
+        raise UnavailableError(
+            f"credential helper {program} did not answer in {_HELPER_SECONDS:.0f} s"
+        ) from error
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+    if process.returncode != 0:
+        said = (stdout + stderr).decode("utf-8", "replace").strip()
+        # The protocol's way to say that it has nothing for this server.
+        if "credentials not found" in said:
+            return Credentials()
+        raise UnavailableError(f"credential helper {program} failed for {server}: {said}")
+    try:
+        answer = json.loads(stdout)
+        username, secret = str(answer["Username"]), str(answer["Secret"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UnavailableError(
+            f"credential helper {program} gave no Username and Secret for {server}"
+        ) from error
+    if username == _TOKEN_USER:
+        return Credentials(identity_token=secret)
+    return Credentials(username=username, password=secret)
