@@ -9,16 +9,25 @@ from rich.console import Console, RenderableType
 _UNLIMITED = 10_000  # columns: who reads what is not on a terminal has no use for broken lines
 
 
+def output_width() -> int:
+    """Columns that standard output has; a great many if it is no terminal."""
+    return _console().width if sys.stdout.isatty() else _UNLIMITED
+
+
 def print_tables(*parts: RenderableType) -> None:
     """Print on standard output.
 
     On a terminal tables are fitted to it, elsewhere they are as wide as it takes.
     """
     if sys.stdout.isatty():
-        Console(highlight=False, markup=False, emoji=False).print(*parts, sep="\n")
+        _console().print(*parts, sep="\n")
         return
-    console = Console(highlight=False, markup=False, emoji=False, width=_UNLIMITED)
+    console = _console(_UNLIMITED)
     with console.capture() as capture:
         console.print(*parts, sep="\n")
     for line in capture.get().splitlines():
         print(line.rstrip())
+
+
+def _console(width: int | None = None) -> Console:
+    return Console(highlight=False, markup=False, emoji=False, width=width)

@@ -27,6 +27,7 @@ _DRAW_EVERY = 0.1  # seconds between two frames
 _OUTPUT_LINES = 6  # of a running vertex that are shown below it
 _KEPT_LINES = 1000  # of a vertex's output, for the report if it fails
 _SPIN = 0.1  # seconds that a spinner's position is shown
+_ECHO = 2  # columns that are left for the "^C" of an impatient user: at the edge it would take another line
 _MIN_NAME = 12  # columns that a name must have left before amount and timer are shown
 _BRAILLE = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _ASCII = "|/-\\"
@@ -114,7 +115,7 @@ class TTYRenderer:
 
     def frame(self, *, final: bool = False) -> Group:
         """The picture at this moment: as much as fits the terminal, or all of it if it is the `final` one."""
-        width, height = self._console.size
+        width, height = self._console.width - _ECHO, self._console.height
         now = self._now()
         seconds = (now - self._began) / 1e9 if self._began is not None else 0.0
         completed, total = self._state.completed, self._state.total

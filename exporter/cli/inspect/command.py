@@ -11,7 +11,7 @@ from exporter.cli.inspect.document import to_document
 from exporter.cli.inspect.load import load_contents
 from exporter.cli.inspect.select import select
 from exporter.cli.inspect.table import render_contents
-from exporter.cli.printing import print_tables
+from exporter.cli.printing import output_width, print_tables
 
 
 def run_inspect(options: argparse.Namespace) -> int:
@@ -25,5 +25,5 @@ def run_inspect(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(to_document(contents), indent=2, ensure_ascii=False))
     else:
-        print_tables(*render_contents(contents, truncate=not options.no_trunc))
+        print_tables(*render_contents(contents, truncate=not options.no_trunc, width=output_width()))
     return ExitCode.OK

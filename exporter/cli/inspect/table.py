@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from exporter.cli.inspect.view import PREDICATE_TYPE, ArtifactView, Contents, ImageView, LayerView, Step
+from exporter.cli.inspect.view import PREDICATE_TYPE, ArtifactView, Contents, ImageView
 from exporter.image import Descriptor, Time
 from exporter.progress.sanitize import clean
 from exporter.progress.units import format_bytes
@@ -21,25 +21,28 @@ _SHELL = "/bin/sh -c "
 _NO_OPERATION = "#(nop)"
 _UNKNOWN = "-"
 _INDENT = 2
+_WIDE = 100  # columns in which the diff IDs leave room for commands
 
 
-def render_contents(contents: Contents, *, truncate: bool) -> Iterator[RenderableType]:
+def render_contents(contents: Contents, *, truncate: bool, width: int) -> Iterator[RenderableType]:
     """Make all images and artifacts printable, with empty lines between them.
 
     Args:
         contents: What was found.
         truncate: Whether digests, times and commands are shortened.
+        width: Columns that there are. If they are few, and shortening is allowed, the diff IDs are left out.
     """
+    with_diff_ids = width >= _WIDE or not truncate
     for position, item in enumerate(contents.items):
         if position:
             yield ""
         if isinstance(item, ImageView):
-            yield _image(item, truncate=truncate)
+            yield _image(item, truncate=truncate, with_diff_ids=with_diff_ids)
         else:
             yield _artifact(item, truncate=truncate)
 
 
-def _image(image: ImageView, *, truncate: bool) -> RenderableType:
+def _image(image: ImageView, *, truncate: bool, with_diff_ids: bool) -> RenderableType:
     facts = Table.grid(padding=(0, 2))
     facts.add_column(no_wrap=True, style="dim")
     facts.add_column(overflow="fold")
@@ -49,7 +52,8 @@ def _image(image: ImageView, *, truncate: bool) -> RenderableType:
     parts: list[RenderableType] = [_title(image.names, "(no name)"), Padding.indent(facts, _INDENT)]
     parts.extend(Text(f"  ! {problem}", style="red") for problem in image.problems)
     if image.steps:
-        parts.extend(("", Padding.indent(_steps(image, truncate=truncate), _INDENT)))
+        steps = _steps(image, truncate=truncate, with_diff_ids=with_diff_ids)
+        parts.extend(("", Padding.indent(steps, _INDENT)))
     return Group(*parts)
 
 
@@ -78,33 +82,33 @@ def _runtime_value(key: str, value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _steps(image: ImageView, *, truncate: bool) -> Table:
+def _steps(image: ImageView, *, truncate: bool, with_diff_ids: bool) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("#", justify="right", no_wrap=True)
     table.add_column("CREATED", no_wrap=True)
     table.add_column("SIZE", justify="right", no_wrap=True)
     table.add_column("LAYER", no_wrap=truncate, overflow="fold")
-    table.add_column("DIFF ID", no_wrap=truncate, overflow="fold")
+    if with_diff_ids:
+        table.add_column("DIFF ID", no_wrap=truncate, overflow="fold")
     table.add_column("CREATED BY", overflow="fold")
     for step in image.steps:
-        layer = image.layers[step.layer] if step.layer is not None else None
-        cells = _cells(step, layer, truncate=truncate)
-        table.add_row(*map(Text, cells), style="dim" if layer is None else "")
+        number, size, digest, diff_id = "", "0B", "", ""
+        if step.layer is not None:
+            layer = image.layers[step.layer]
+            number = str(step.layer + 1)
+            size = format_bytes(layer.size) if layer.size is not None else _UNKNOWN
+            digest = _digest(layer.digest, truncate=truncate)
+            diff_id = _digest(layer.diff_id, truncate=truncate)
+        table.add_row(
+            number,
+            _moment(step.created, truncate=truncate),
+            size,
+            digest,
+            *([diff_id] if with_diff_ids else []),
+            Text(_short_command(step.created_by) if truncate else clean(step.created_by)),
+            style="dim" if step.layer is None else "",
+        )
     return table
-
-
-def _cells(step: Step, layer: LayerView | None, *, truncate: bool) -> Iterator[str]:
-    yield str(step.layer + 1) if step.layer is not None else ""
-    yield _moment(step.created, truncate=truncate)
-    if layer is None:
-        yield "0B"
-        yield ""
-        yield ""
-    else:
-        yield format_bytes(layer.size) if layer.size is not None else _UNKNOWN
-        yield _digest(layer.digest, truncate=truncate)
-        yield _digest(layer.diff_id, truncate=truncate)
-    yield _short_command(step.created_by) if truncate else clean(step.created_by)
 
 
 def _artifact(artifact: ArtifactView, *, truncate: bool) -> RenderableType:

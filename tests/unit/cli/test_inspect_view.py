@@ -41,8 +41,10 @@ def image(
     )
 
 
-def printed(capsys: pytest.CaptureFixture[str], contents: Contents, *, truncate: bool = True) -> str:
-    print_tables(*render_contents(contents, truncate=truncate))
+def printed(
+    capsys: pytest.CaptureFixture[str], contents: Contents, *, truncate: bool = True, width: int = 120
+) -> str:
+    print_tables(*render_contents(contents, truncate=truncate, width=width))
     return capsys.readouterr().out
 
 
@@ -126,6 +128,15 @@ def test_nothing_is_shortened_on_request(capsys: pytest.CaptureFixture[str]) -> 
     view = image([{"created": "2026-01-02T03:04:05.678Z", "created_by": command}], 1)
     row = printed(capsys, Contents("OCI layout", (view,)), truncate=False).splitlines()[-1]
     assert row.split("  ")[1:] == ["1", "2026-01-02T03:04:05.678Z", "1.00kB", DIGESTS[0], DIGESTS[3], command]
+
+
+def test_a_narrow_terminal_has_no_room_for_diff_ids(capsys: pytest.CaptureFixture[str]) -> None:
+    contents = Contents("OCI layout", (image([{"created_by": "RUN make"}], 1),))
+    assert printed(capsys, contents, width=80).splitlines()[-2:] == [
+        "  #  CREATED    SIZE  LAYER         CREATED BY",
+        "  1  -        1.00kB  aaaaaaaaaaaa  RUN make",
+    ]
+    assert "DIFF ID" in printed(capsys, contents, width=80, truncate=False)
 
 
 def test_artifacts_are_shown_with_what_they_are_about(capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,7 +29,7 @@ class Screen:
         self.console = Console(
             file=self.stream,
             force_terminal=True,
-            width=width,
+            width=width + 2,  # for the echo of Ctrl-C
             height=height,
             color_system=self.colours,
             highlight=False,
