@@ -1,0 +1,102 @@
+"""The example of docs/writing-an-exporter.md works as it stands there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.builds import read_json, scenario
+
+GUIDE = Path(__file__).parents[2] / "docs" / "writing-an-exporter.md"
+
+
+def block(language: str) -> str:
+    match = re.search(rf"```{language}\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    assert match is not None
+    return match[1]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """An environment in which the example is installed, as an installer of its wheel would have done it."""
+    site = tmp_path / "site"
+    project = tomllib.loads(block("toml"))["project"]
+    info = site / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    info.mkdir(parents=True)
+    (site / "layer_report.py").write_text(block("python"))
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    )
+    lines = [
+        f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in entries.items())
+        for group, entries in project["entry-points"].items()
+    ]
+    (info / "entry_points.txt").write_text("".join(lines))
+    return {**os.environ, "PYTHONPATH": str(site), "XDG_DATA_HOME": str(tmp_path / "data")}
+
+
+def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [
+        sys.executable,
+        "-c",
+        "from exporter.cli.main import main; raise SystemExit(main())",
+        *arguments,
+    ]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def export(environment: dict[str, str], name: str, output: str) -> subprocess.CompletedProcess[str]:
+    return run(
+        environment, "export", "--source", str(scenario(name)), "--progress", "plain", "--output", output
+    )
+
+
+def test_the_type_is_listed(environment: dict[str, str]) -> None:
+    result = run(environment, "exporters", "--type", "layer-report", "--json")
+    assert result.returncode == 0, result.stderr
+    (description,) = json.loads(result.stdout)
+    assert description["type"] == "layer-report"
+    assert [attribute["name"] for attribute in description["attributes"]] == ["min-size"]
+
+
+@pytest.mark.parametrize(("name", "platforms"), [("from-base", 1), ("multi-platform", 2)])
+def test_it_exports(environment: dict[str, str], tmp_path: Path, name: str, platforms: int) -> None:
+    dest = tmp_path / "layers.json"
+    metadata = tmp_path / "metadata.json"
+    result = run(
+        environment,
+        *("export", "--source", str(scenario(name)), "--metadata-file", str(metadata)),
+        *("--progress", "plain", "--output", f"type=layer-report,dest={dest}"),
+    )
+    assert result.returncode == 0, result.stderr
+    assert "exporting a report of the layers" in result.stderr
+    report = json.loads(dest.read_text())
+    chains = {entry["key"]: entry["chain"] for entry in read_json(name, "chains.json")["refs"]}
+    assert len(report) == platforms
+    assert {key: [layer["digest"] for layer in layers] for key, layers in report.items()} == {
+        key: [layer["blob"]["digest"] for layer in chain] for key, chain in chains.items()
+    }
+    count = sum(len(layers) for layers in report.values())
+    assert json.loads(metadata.read_text())["layer-report.count"] == str(count)
+
+
+def test_attributes_are_heeded(environment: dict[str, str], tmp_path: Path) -> None:
+    dest = tmp_path / "layers.json"
+    result = export(environment, "from-base", f"type=layer-report,min-size=1000,dest={dest}")
+    assert result.returncode == 0, result.stderr
+    (layers,) = json.loads(dest.read_text()).values()
+    assert len(layers) == 1
+
+
+def test_wrong_attributes_are_refused(environment: dict[str, str], tmp_path: Path) -> None:
+    result = export(environment, "from-base", f"type=layer-report,min-size=big,dest={tmp_path / 'x'}")
+    assert result.returncode != 0
+    assert "min-size must be a number of bytes, not 'big'" in result.stderr
+    assert not (tmp_path / "x").exists()
