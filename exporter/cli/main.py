@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -23,6 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status, see `ExitCode`.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names can be anything; a terminal's encoding cannot say everything.
+        sys.stdout.reconfigure(errors="backslashreplace")
     options = build_parser().parse_args(argv)
     try:
         status = _run(options)
@@ -32,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader has seen enough. Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.SIGNAL + signal.SIGPIPE
+    except KeyboardInterrupt:
+        return ExitCode.SIGNAL + signal.SIGINT
     except UsageError as error:
         return _report(options, error, ExitCode.USAGE)
     except Exception as error:

@@ -98,6 +98,27 @@ def test_a_bug_is_called_one(capsys: pytest.CaptureFixture[str], monkeypatch: py
     ]
 
 
+def test_a_terminal_that_cannot_say_a_name_gets_something_like_it(tmp_path: Path) -> None:
+    path = tmp_path / "grüße"
+    done = subprocess.run(
+        [sys.executable, "-X", "utf8=0", "-m", "exporter.cli", "exporters", "--json"],
+        env={"PYTHONIOENCODING": "ascii", "HOME": str(path)},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_an_interrupt_is_no_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(options: argparse.Namespace) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(exporter.cli.inspect.command, "run_inspect", interrupt)
+    assert run("inspect", "x", capsys=capsys) == (128 + signal.SIGINT, "", "")
+
+
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     reader, writer = os.pipe()
     os.close(reader)
