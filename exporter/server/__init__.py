@@ -15,7 +15,20 @@ if given, once connections are accepted.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from exporter.server.config import ServerConfig, TLSConfig
-from exporter.server.lifecycle import serve
+
+if TYPE_CHECKING:
+    from exporter.server.lifecycle import serve
 
 __all__ = ["ServerConfig", "TLSConfig", "serve"]
+
+
+def __getattr__(name: str) -> object:
+    # gRPC takes its time to load; whoever only asks for the flags need not wait for it.
+    if name == "serve":
+        from exporter.server.lifecycle import serve
+
+        return serve
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

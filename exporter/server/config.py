@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from exporter.layer.cache import DEFAULT_LIMIT
+
 MIB = 1 << 20
 
 MAX_MESSAGE_BYTES = 128 * MIB
@@ -64,6 +66,7 @@ class ServerConfig:
         session_timeout: Seconds that an export waits for the session it names to attach (BuildKit: 5).
         finalize_ttl: Seconds that a finalize token stays valid after its export, or after its last use.
         shutdown_grace: Seconds that running exports get to end after the first SIGTERM or SIGINT.
+        layer_cache_bytes: Largest size of the cache of converted layers; 0 for no cache.
         metrics_address: ``host:port`` of the Prometheus endpoint; None for no endpoint.
     """
 
@@ -78,4 +81,5 @@ class ServerConfig:
     session_timeout: float = 5.0
     finalize_ttl: float = 600.0
     shutdown_grace: float = 30.0
+    layer_cache_bytes: int = DEFAULT_LIMIT
     metrics_address: str | None = None

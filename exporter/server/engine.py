@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack
 from dataclasses import dataclass
 
 from exporter.content.images import ImageStore
-from exporter.content.layout import OCILayout
 from exporter.exporters.base import (
     ExportContext,
     Exporter,
     ExportResult,
     Finalize,
     FinalizeContext,
+    NamedStore,
     Output,
 )
+from exporter.layer.cache import LayerCache
 from exporter.progress.model import StatusSink
 from exporter.progress.producer import VertexProgress, vertex
 from exporter.server.finalize import FinalizeStore, Work
 from exporter.server.limits import Admission
 from exporter.server.scratch import ScratchSpace
 from exporter.source.types import BuildInfo, Source
+
+
+OpenStore = Callable[[], AbstractAsyncContextManager[NamedStore]]
+"""Gives an export the store that its images go to, and takes it back when the export is over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +40,7 @@ class ExportJob:
         source: The build result.
         build: Facts about the build.
         output: Where files for the client go; None if there is no client to take any.
-        resources: What is released after the export. A finalize token takes its contents over.
+        resources: What is released after the export, or with its finalize token if it issues one.
     """
 
     exporter: Exporter
@@ -61,51 +66,54 @@ class Outcome:
 
 
 class Engine:
-    """Runs exports on one image store.
+    """Runs exports.
 
     Args:
-        store: The embedded image store.
+        open_store: Gives each export its image store.
         images: Images by ID, beside it.
         scratch: Where exports get their scratch directories.
         admission: How many run at once.
         tokens: Takes what is left to publish.
+        layer_cache: Layers that were converted before; None if none are kept.
     """
 
     def __init__(
         self,
         *,
-        store: OCILayout,
+        open_store: OpenStore,
         images: ImageStore,
         scratch: ScratchSpace,
         admission: Admission,
         tokens: FinalizeStore,
+        layer_cache: LayerCache | None = None,
     ) -> None:
-        self._store = store
+        self._open_store = open_store
         self._images = images
         self._scratch = scratch
         self._admission = admission
         self._tokens = tokens
+        self._layer_cache = layer_cache
 
     async def export(self, job: ExportJob, sink: StatusSink) -> Outcome:
         """Run an export, reporting it to `sink` as a vertex."""
         with vertex(sink, job.vertex_digest, job.exporter.name) as progress:
-            async with AsyncExitStack() as slot:
+            async with AsyncExitStack() as slot, job.resources as resources:
                 with ExitStack() as line:
                     await slot.enter_async_context(self._admission.slot(_in_line(progress, line)))
                 context = ExportContext(
                     build=job.build,
                     progress=progress,
-                    store=self._store,
+                    store=await job.resources.enter_async_context(self._open_store()),
                     images=self._images,
-                    scratch=await job.resources.enter_async_context(self._scratch.directory()),
+                    scratch=await resources.enter_async_context(self._scratch.directory()),
                     output=job.output,
+                    layer_cache=self._layer_cache,
                 )
                 result = await job.exporter.export(job.source, context)
                 if result.finalize is None:
-                    await job.resources.aclose()
                     return Outcome(result)
                 work = _finalizing(result.finalize, job.vertex_digest, job.exporter.name)
-                return Outcome(result, self._tokens.add(job.exporter.type, work, job.resources.pop_all()))
+                return Outcome(result, self._tokens.add(job.exporter.type, work, resources.pop_all()))
 
     async def finalize(self, token: str, sink: StatusSink) -> Mapping[str, str]:
         """Publish what an export has made; see `FinalizeStore.run`."""

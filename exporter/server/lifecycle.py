@@ -10,13 +10,14 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 import grpc.aio
-from grpc_health.v1 import health, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from exporter.bridge.sessions import SessionManager, SessionService
 from exporter.content.root import open_root
 from exporter.exporters.registry import Registry, default_registry
 from exporter.grpc_status import StatusInterceptor
+from exporter.layer.cache import LayerCache
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
 from exporter.pb.moby.buildkit.v1 import control_pb2
 from exporter.server.address import Address, AddressPattern, parse_address, parse_host_port
@@ -46,6 +47,11 @@ HANGUP_SECONDS = 1.0
 
 FINALIZE_SECONDS = 2.0
 """How long after an export its caller gets to finalize it, at shutdown. A daemon does so at once."""
+
+SERVICES = (
+    exporter_pb2.DESCRIPTOR.services_by_name["ExporterService"].full_name,
+    control_pb2.DESCRIPTOR.services_by_name["Control"].full_name,
+)
 
 OnReady = Callable[[tuple[Address, ...]], None]
 
@@ -152,6 +158,8 @@ class PluginServer:
             stack.push_async_callback(sessions.close)
             stack.push_async_callback(server._cancel)
             await grpc_server.start()
+            for name in SERVICES:
+                await server._health.set(name, health_pb2.HealthCheckResponse.SERVING)
             yield server
 
     async def drain(self, grace: float, hurry: asyncio.Task[object]) -> None:
@@ -181,6 +189,12 @@ class PluginServer:
             logger.error("%d requests do not end, they are left behind", len(self._jobs))
 
 
+def _layer_cache(config: ServerConfig) -> LayerCache | None:
+    if not config.layer_cache_bytes:
+        return None
+    return LayerCache(config.root / "layers", limit=config.layer_cache_bytes)
+
+
 def _grpc_server(
     config: ServerConfig,
     service: ExporterService,
@@ -206,13 +220,7 @@ def _grpc_server(
     exporter_pb2_grpc.add_ExporterServiceServicer_to_server(service, server)
     SessionService(sessions).register(server)
     health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
-    names = [
-        exporter_pb2.DESCRIPTOR.services_by_name["ExporterService"].full_name,
-        control_pb2.DESCRIPTOR.services_by_name["Control"].full_name,
-        health.SERVICE_NAME,
-        reflection.SERVICE_NAME,
-    ]
-    reflection.enable_server_reflection(names, server)
+    reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     return server
 
 

@@ -67,7 +67,7 @@ class Metrics:
         )
         self._read = Counter(
             "buildkit_exporter_layer_read_bytes",
-            "Bytes of layers that were read from clients.",
+            "Bytes of layers that exports have read, wherever they were.",
             registry=self.registry,
         )
         self._sent = Counter(
@@ -87,7 +87,7 @@ class Metrics:
         self._duration.labels(method, exporter_type).observe(seconds)
 
     def read(self, amount: int) -> None:
-        """Count bytes read from a client."""
+        """Count bytes of layers that were read."""
         self._read.inc(amount)
 
     def sent(self, amount: int) -> None:

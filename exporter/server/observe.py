@@ -19,6 +19,9 @@ from exporter.server.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
+_DEADLINE_SLACK = 1.0
+"""Seconds. A caller's deadline is over before ours is, by the time that the request travelled."""
+
 _BARE = re.compile(r"[A-Za-z0-9_./:@+-]+")
 
 
@@ -60,7 +63,7 @@ def observed(
 
 def _cancellation(context: grpc.aio.ServicerContext[Any, Any]) -> Failure:
     remaining = context.time_remaining()
-    if remaining is not None and remaining <= 0:
+    if remaining is not None and remaining < _DEADLINE_SLACK:
         return Failure(Code.DEADLINE_EXCEEDED, "the caller's deadline has passed")
     return Failure(Code.CANCELLED, "the caller has cancelled the call or is gone")
 

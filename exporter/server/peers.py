@@ -38,7 +38,7 @@ class Peers:
         """The client of a request; None if the request names none."""
         if not session_id:
             return None
-        return SessionOwner(self.sessions, session_id, self.session_timeout, self.metrics.read)
+        return SessionOwner(self.sessions, session_id, self.session_timeout)
 
     def refs(self, session: SessionOwner | None, resources: AsyncExitStack) -> RefResolver:
         """What makes a request's refs. Connections that it opens are closed with `resources`."""

@@ -41,16 +41,12 @@ class SessionOwner:
         sessions: Where it attaches itself.
         session_id: How the request names it.
         timeout: Seconds to wait for it.
-        on_read: Told how many bytes have been read from it.
     """
 
-    def __init__(
-        self, sessions: SessionManager, session_id: str, timeout: float, on_read: Callable[[int], None]
-    ) -> None:
+    def __init__(self, sessions: SessionManager, session_id: str, timeout: float) -> None:
         self._sessions = sessions
         self._session_id = session_id
         self._timeout = timeout
-        self._on_read = on_read
 
     async def session(self) -> Session:
         """Wait for the client.
@@ -68,9 +64,7 @@ class SessionOwner:
     async def content(self) -> Provider | None:
         """The client's blobs; None if it serves none."""
         session = await self.session()
-        if not session.supports(CONTENT_READ_METHOD):
-            return None
-        return CountingProvider(ContentClient(session.channel), self._on_read)
+        return ContentClient(session.channel) if session.supports(CONTENT_READ_METHOD) else None
 
 
 class EndpointOwner:
@@ -78,12 +72,10 @@ class EndpointOwner:
 
     Args:
         channel: Reaches it. Not closed here.
-        on_read: Told how many bytes have been read from it.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, on_read: Callable[[int], None]) -> None:
+    def __init__(self, channel: grpc.aio.Channel) -> None:
         self._channel = channel
-        self._on_read = on_read
 
     async def ref(self, ref_id: str) -> Ref | None:
         """See `RefOwner.ref`."""
@@ -91,7 +83,7 @@ class EndpointOwner:
 
     async def content(self) -> Provider | None:
         """Its blobs."""
-        return CountingProvider(ContentClient(self._channel), self._on_read)
+        return ContentClient(self._channel)
 
 
 class OwnedRef:
@@ -101,12 +93,16 @@ class OwnedRef:
         ref_id: Its ID.
         path: Of the field that it came in.
         owners: Whom to ask, in this order.
+        on_read: Told how many bytes of its layers have been read.
     """
 
-    def __init__(self, ref_id: str, path: str, owners: Sequence[RefOwner]) -> None:
+    def __init__(
+        self, ref_id: str, path: str, owners: Sequence[RefOwner], on_read: Callable[[int], None]
+    ) -> None:
         self._id = ref_id
         self._path = path
         self._owners = owners
+        self._on_read = on_read
         self._found: Ref | None = None
         self._finding = asyncio.Lock()
         self._descriptors: tuple[Descriptor, ...] | None = None
@@ -124,7 +120,7 @@ class OwnedRef:
         """
         remote = await (await self._find()).remote(compression)
         self._descriptors = remote.descriptors
-        return remote
+        return Remote(remote.descriptors, CountingProvider(remote.provider, self._on_read))
 
     async def layer_chain(self) -> LayerChain:
         """See `Ref.layer_chain`.
@@ -162,7 +158,7 @@ class RefResolver:
         daemons: Whom to ask after all those that the request names.
         allowed: Addresses that requests may have dialled.
         resources: Closes connections at the end of the export.
-        on_read: Told how many bytes have been read from endpoints.
+        on_read: Told how many bytes of layers have been read.
     """
 
     def __init__(
@@ -194,7 +190,7 @@ class RefResolver:
             owner for owner in (self._session, self._endpoint(message.endpoint, path)) if owner is not None
         ]
         if not message.HasField("inline"):
-            return OwnedRef(message.id, path, (*owners, *self._daemons))
+            return OwnedRef(message.id, path, (*owners, *self._daemons), self._on_read)
         embedded = EmbeddedProvider({d.digest: d.data for d in message.inline.descriptors if d.data})
 
         async def in_request() -> Provider:
@@ -203,8 +199,8 @@ class RefResolver:
         async def in_store() -> Provider:
             return self._store
 
-        places = (in_request, in_store, *(owner.content for owner in owners))
-        return inline_ref_of(message, path, FirstProvider(*places))
+        provider = FirstProvider(in_request, in_store, *(owner.content for owner in owners))
+        return inline_ref_of(message, path, CountingProvider(provider, self._on_read))
 
     def _endpoint(self, text: str, path: str) -> EndpointOwner | None:
         if not text:
@@ -218,5 +214,5 @@ class RefResolver:
         if address.target not in self._endpoints:
             channel = grpc.aio.insecure_channel(address.target, PEER_OPTIONS)
             self._resources.push_async_callback(channel.close)
-            self._endpoints[address.target] = EndpointOwner(channel, self._on_read)
+            self._endpoints[address.target] = EndpointOwner(channel)
         return self._endpoints[address.target]

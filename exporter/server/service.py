@@ -119,7 +119,7 @@ class ExporterService(exporter_pb2_grpc.ExporterServiceServicer):
         with observed(self._metrics, context, "Finalize", type=self._tokens.type_of(token)):
 
             async def work(sink: StatusSink) -> Mapping[str, str]:
-                return await self._tokens.run(token, sink)
+                return await self._engine.finalize(token, sink)
 
             async def send(update: StatusUpdate) -> None:
                 await context.write(exporter_pb2.FinalizeResponse(progress=status_response(update)))
