@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+
+import pytest
+
+from exporter.bridge.sessions import SessionManager
+from exporter.content.memory import MemoryStore
+from exporter.errors import (
+    FailedPreconditionError,
+    InvalidArgumentError,
+    PermissionDeniedError,
+    UnavailableError,
+)
+from exporter.image import CompressionConfig, Descriptor, digest_bytes
+from exporter.pb.buildkit.exporter.v1 import exporter_pb2 as pb
+from exporter.server.address import AddressPattern
+from exporter.server.refs import OwnedRef, RefResolver, SessionOwner
+from exporter.source.inline import DIFF_ID, InlineRef
+from exporter.source.types import Layer, LayerChain, Ref, Remote
+
+BLOB = b"layer"
+DIGEST = digest_bytes(BLOB)
+LAYER = Descriptor("m", DIGEST, len(BLOB), annotations={DIFF_ID: DIGEST})
+
+
+class Owner:
+    """Knows some refs."""
+
+    def __init__(self, *refs: Ref) -> None:
+        self.refs = {ref.id: ref for ref in refs}
+        self.asked = 0
+
+    async def ref(self, ref_id: str) -> Ref | None:
+        self.asked += 1
+        return self.refs.get(ref_id)
+
+
+class GrowingRef(InlineRef):
+    """Has a layer more in its chain each time it is asked."""
+
+    times = 0
+
+    async def layer_chain(self) -> LayerChain:
+        self.times += 1
+        return (Layer("r"),) * self.times
+
+    async def remote(self, compression: CompressionConfig | None = None) -> Remote:
+        return await super().remote(compression)
+
+
+def known(ref_id: str = "r") -> InlineRef:
+    return InlineRef(ref_id, [Layer("r")], [LAYER], MemoryStore(BLOB))
+
+
+def ignore(amount: int) -> None:
+    pass
+
+
+def resolver(
+    *, session: SessionOwner | None = None, daemons: tuple[Owner, ...] = (), allowed: tuple[str, ...] = ()
+) -> RefResolver:
+    return RefResolver(
+        store=MemoryStore(),
+        session=session,
+        daemons=daemons,
+        allowed=[AddressPattern.parse(text, field="f") for text in allowed],
+        resources=AsyncExitStack(),
+        on_read=ignore,
+    )
+
+
+async def test_owners_are_asked_in_order_until_one_applies_and_once() -> None:
+    first, second, third = Owner(), Owner(known()), Owner(known())
+    ref = OwnedRef("r", "source.ref", (first, second, third), ignore)
+    assert (await ref.remote()).descriptors == (LAYER,)
+    assert [layer.id for layer in await ref.layer_chain()] == ["r"]
+    assert (first.asked, second.asked, third.asked) == (1, 1, 0)
+
+
+async def test_a_configured_daemon_is_asked_last() -> None:
+    daemon = Owner(known())
+    ref = resolver(daemons=(daemon,)).ref(pb.Ref(id="r"), "source.ref")
+    assert (await ref.remote()).descriptors == (LAYER,)
+
+
+async def test_nobody_can_be_asked() -> None:
+    ref = resolver(daemons=(Owner(),)).ref(pb.Ref(id="r"), "source.ref")
+    for ask in (ref.remote, ref.layer_chain):
+        with pytest.raises(FailedPreconditionError) as caught:
+            await ask()
+        assert caught.value.field == "source.ref"
+
+
+async def test_a_chain_is_checked_against_the_layers() -> None:
+    growing = GrowingRef("r", [], [LAYER], MemoryStore(BLOB))
+    ref = OwnedRef("r", "source.refs[p]", (Owner(growing),), ignore)
+    await ref.remote()
+    assert len(await ref.layer_chain()) == 1
+    with pytest.raises(FailedPreconditionError) as caught:
+        await ref.layer_chain()
+    assert caught.value.field == "source.refs[p].chain"
+
+
+async def test_a_session_that_does_not_come_ends_the_search() -> None:
+    session = SessionOwner(SessionManager(), "s", 0.01)
+    daemon = Owner(known())
+    ref = resolver(session=session, daemons=(daemon,)).ref(pb.Ref(id="r"), "source.ref")
+    with pytest.raises(UnavailableError):
+        await ref.remote()
+    assert not daemon.asked
+
+
+def test_endpoints_are_dialled_with_leave_only() -> None:
+    message = pb.Ref(id="r", endpoint="unix:///run/refs.sock")
+    with pytest.raises(PermissionDeniedError) as caught:
+        resolver().ref(message, "source.ref")
+    assert caught.value.field == "source.ref.endpoint"
+    with pytest.raises(PermissionDeniedError):
+        resolver(allowed=("unix:///run/other.sock", "tcp://*:*")).ref(message, "source.ref")
+    with pytest.raises(InvalidArgumentError):
+        resolver(allowed=("tcp://*:*",)).ref(pb.Ref(id="r", endpoint="nonsense"), "source.ref")
+
+
+async def test_an_inline_ref_with_a_forbidden_endpoint_is_refused_too() -> None:
+    message = pb.Ref(id="r", endpoint="tcp://10.0.0.1:1", inline=pb.InlineRef())
+    with pytest.raises(PermissionDeniedError):
+        resolver().ref(message, "source.ref")
