@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import quote
 
 import grpc
 import grpc.aio
@@ -95,7 +96,7 @@ async def open_channel(
                 connection.set_result((reader, writer))
 
         listener = await asyncio.start_unix_server(on_connect, path, limit=CHUNK_SIZE)
-        channel = grpc.aio.insecure_channel(f"unix:{path}", options)
+        channel = grpc.aio.insecure_channel(_target(path), options)
         try:
             # A channel connects on its first call. The peer's first bytes, and with them an idle peer's
             # belief in us, would have to wait for that.
@@ -134,7 +135,7 @@ async def connect_server(
         The connection, for `pump_bytes`.
     """
     with _private_path() as path:
-        server.add_insecure_port(f"unix:{path}")
+        server.add_insecure_port(_target(path))
         await server.start()
         try:
             reader, writer = await asyncio.open_unix_connection(path, limit=CHUNK_SIZE)
@@ -199,3 +200,7 @@ def _private_path() -> Iterator[str]:
         yield f"{directory}/s"
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _target(path: str) -> str:
+    return f"unix:{quote(path)}"  # gRPC reads it as a URI

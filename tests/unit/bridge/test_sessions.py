@@ -413,16 +413,17 @@ async def test_a_stream_that_talks_nonsense_ends_by_itself() -> None:
         assert len(sessions) == 0
 
 
-async def test_a_long_temporary_directory_is_no_obstacle(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["x" * 100, "a b%41ü?#"])
+async def test_any_temporary_directory_will_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    long = tmp_path / ("x" * 100)
-    long.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    odd = tmp_path / name
+    odd.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(odd))
     async with attached(Secrets().register) as session:
         assert (await get_secret(session)).data == b"value"
-    assert list(long.iterdir()) == []
-    long.rmdir()
+    assert list(odd.iterdir()) == []
+    odd.rmdir()
 
 
 class NeverUsed:

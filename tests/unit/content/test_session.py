@@ -103,9 +103,18 @@ class ContainerdLike(content_pb2_grpc.ContentServicer):
         return content_pb2.UpdateResponse(info=request.info)
 
     async def Info(self, request: Any, context: Any) -> Any:
+        if request.digest not in self.blobs:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "not found")
+        labels = self.labels.get(request.digest)
+        size = len(self.blobs[request.digest])
+        return content_pb2.InfoResponse(
+            info=content_pb2.Info(digest=request.digest, size=size, labels=labels)
+        )
+
+    async def Delete(self, request: Any, context: Any) -> Any:
         raise NotImplementedError
 
-    Read = List = Delete = Status = ListStatuses = Info  # type: ignore[assignment]
+    Read = List = Status = ListStatuses = Delete  # type: ignore[assignment]
 
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK_SIZE - 1, CHUNK_SIZE, CHUNK_SIZE + 1, 3 * CHUNK_SIZE + 7])

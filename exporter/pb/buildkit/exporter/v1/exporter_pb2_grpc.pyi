@@ -56,6 +56,13 @@ of the field at fault; RetryInfo where trying again may help):
   - UNAVAILABLE: a peer is gone or out of reach
   - RESOURCE_EXHAUSTED, CANCELLED, DEADLINE_EXCEEDED: as usual
   - INTERNAL, UNKNOWN: a bug in the exporter
+
+# Stubs for Go
+
+A program that links BuildKit must map the imported files to BuildKit's own packages, since Go's registry knows a
+type only once: protoc-gen-go's options Mmoby/buildkit/v1/control.proto=github.com/moby/buildkit/api/services/control
+and Mmoby/buildkit/v1/frontend/gateway.proto=github.com/moby/buildkit/frontend/gateway/pb, and likewise for what
+these import.
 """
 
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2 as _exporter_pb2
