@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-from exporter.content.manifest import children, gc_labels, is_parent
-from exporter.content.protocol import BlobInfo, ContentStore, Provider
+from exporter.content.manifest import children, gc_labels, is_parent, must_not_be_distributed
+from exporter.content.protocol import BlobInfo, ContentStore, LabelledStore, Provider
 from exporter.content.threads import run_in_thread
 from exporter.content.verify import Verifier
 from exporter.errors import NotFoundError, ResourceExhaustedError
@@ -24,6 +24,8 @@ manifests of more than 4 MiB; configs with inline cache data can be longer."""
 
 CONCURRENCY = 4
 """Blobs copied at once, by default; BuildKit's limit for one registry."""
+
+Labels = Mapping[str, str]
 
 OnBytes = Callable[[int], None]
 """Told how many more bytes are done. Called from the event loop's thread."""
@@ -75,7 +77,7 @@ async def write_blob(
     store: ContentStore,
     data: bytes,
     descriptor: Descriptor | None = None,
-    labels: Mapping[str, str] | None = None,
+    labels: Labels | None = None,
 ) -> BlobInfo:
     """Write a blob that is in memory.
 
@@ -107,7 +109,7 @@ async def copy_blob(
     provider: Provider,
     descriptor: Descriptor,
     on_bytes: OnBytes | None = None,
-    labels: Mapping[str, str] | None = None,
+    labels: Labels | None = None,
 ) -> None:
     """Copy a blob, unless the store has it already. Memory does not grow with its size.
 
@@ -116,7 +118,7 @@ async def copy_blob(
         provider: Where from.
         descriptor: Of the blob.
         on_bytes: Told of the progress; of the whole size at once if nothing has to be copied.
-        labels: See `ContentStore.ingest`.
+        labels: See `ContentStore.ingest`. A blob that is there already is given them, too.
 
     Raises:
         DataLossError: what the provider has is not what the descriptor says.
@@ -125,6 +127,8 @@ async def copy_blob(
     if await has_blob(store, descriptor):
         if on_bytes is not None:
             on_bytes(descriptor.size)
+        if labels and isinstance(store, LabelledStore):
+            await store.add_labels(descriptor.digest, labels)
         return
     async with reading(provider, descriptor) as source, store.ingest(descriptor, labels=labels) as writer:
         async for data in source:
@@ -140,16 +144,27 @@ async def copy_blobs(
     descriptors: Iterable[Descriptor],
     on_bytes: OnBytes | None = None,
     concurrency: int = CONCURRENCY,
+    labels: Mapping[str, Labels] | None = None,
 ) -> None:
     """Copy several blobs, each digest once. The first failure is raised, and cancels the others.
+
+    Args:
+        store: Where to.
+        provider: Where from.
+        descriptors: Of the blobs.
+        on_bytes: Told of the progress.
+        concurrency: Blobs copied at once.
+        labels: See `ContentStore.ingest`; by digest.
 
     Raises:
         DataLossError, NotFoundError: see `copy_blob`.
     """
+
+    async def copy(descriptor: Descriptor) -> None:
+        await copy_blob(store, provider, descriptor, on_bytes, (labels or {}).get(descriptor.digest))
+
     unique = {descriptor.digest: descriptor for descriptor in descriptors}
-    await for_each(
-        unique.values(), lambda descriptor: copy_blob(store, provider, descriptor, on_bytes), concurrency
-    )
+    await for_each(unique.values(), copy, concurrency)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +225,7 @@ async def copy_chain(
     on_bytes: OnBytes | None = None,
     skip: Callable[[Descriptor], bool] | None = None,
     concurrency: int = CONCURRENCY,
+    labels: Mapping[str, Labels] | None = None,
 ) -> None:
     """Copy an image or an index with all that it points to (BuildKit: ``contentutil.CopyChain``).
 
@@ -227,6 +243,7 @@ async def copy_chain(
         on_bytes: Told of the progress.
         skip: Says which blobs are left out.
         concurrency: Blobs copied at once.
+        labels: What is known of layers and configs, by digest, for stores that have labels.
 
     Raises:
         ExporterError: a manifest cannot be read (see `read_blob`) or is malformed (see `children`).
@@ -234,10 +251,22 @@ async def copy_chain(
     """
     nodes = await load_graph(provider, [root], skip=skip, concurrency=concurrency)
     leaves = [node.descriptor for node in nodes if not is_parent(node.descriptor)]
-    await copy_blobs(store, provider, leaves, on_bytes, concurrency)
+    await copy_blobs(store, provider, leaves, on_bytes, concurrency, labels)
     for node in nodes:
         if is_parent(node.descriptor):
             await copy_blob(store, provider, node.descriptor, on_bytes, gc_labels(node.children))
+
+
+async def missing_blobs(provider: Provider, root: Descriptor) -> list[str]:
+    """What an image or an index lacks: digests of blobs that are not there, or not in full length.
+
+    Layers that must not be distributed may be missing.
+
+    Raises:
+        ExporterError: a manifest cannot be read (see `read_blob`) or is malformed (see `children`).
+    """
+    needed = await load_graph(provider, [root], skip=must_not_be_distributed, missing_ok=True)
+    return [node.descriptor.digest for node in needed if not await has_blob(provider, node.descriptor)]
 
 
 async def for_each(

@@ -7,11 +7,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from exporter.content.copy import has_blob, load_graph
+from exporter.content.copy import load_graph, missing_blobs
 from exporter.content.files import CHUNK_SIZE, BlobDirectory, read_file
 from exporter.content.index import LayoutIndex
 from exporter.content.lock import file_lock
-from exporter.content.manifest import must_not_be_distributed
 from exporter.content.protocol import BlobInfo, BlobWriter
 from exporter.content.staging import StagedFile, Staging, replace_file, sync_directory
 from exporter.content.threads import run_in_thread
@@ -99,7 +98,12 @@ class OCILayout:
             await run_in_thread(writer.close)
 
     async def publish(
-        self, descriptor: Descriptor, names: Sequence[str] = (), *, tags: Sequence[str] = ()
+        self,
+        descriptor: Descriptor,
+        names: Sequence[str] = (),
+        *,
+        tags: Sequence[str] = (),
+        epoch: int | None = None,
     ) -> None:
         """Enter an image or an index into ``index.json``, as BuildKit's client does.
 
@@ -110,6 +114,7 @@ class OCILayout:
             descriptor: Of the manifest or index.
             names: Full image names, such as ``docker.io/library/app:latest``.
             tags: Bare names within the layout, such as ``latest``.
+            epoch: See `NamedStore.publish`; a layout notes no times.
 
         Raises:
             FailedPreconditionError: something is missing; or ``index.json`` is no index.
@@ -173,9 +178,7 @@ class OCILayout:
             yield
 
     async def _check_complete(self, root: Descriptor) -> None:
-        needed = await load_graph(self, [root], skip=must_not_be_distributed, missing_ok=True)
-        missing = [node.descriptor.digest for node in needed if not await has_blob(self, node.descriptor)]
-        if missing:
+        if missing := await missing_blobs(self, root):
             raise FailedPreconditionError(
                 f"{root.digest} cannot be given a name in {self.path}: not all that it points to is there"
                 f" (missing or of the wrong length: {', '.join(missing)})"

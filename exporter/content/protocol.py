@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from exporter.image import Descriptor
 
@@ -77,5 +77,18 @@ class ContentStore(Provider, Protocol):
                 ``containerd.io/gc.ref.*``); others ignore them.
 
         Several writers of one digest may be open at once; all of their commits succeed.
+        """
+        ...
+
+
+@runtime_checkable
+class LabelledStore(ContentStore, Protocol):
+    """A store that has labels for its blobs, and something that heeds them: containerd's."""
+
+    async def add_labels(self, digest: str, labels: Mapping[str, str]) -> None:
+        """Give a blob labels that it does not have yet; those that it has stay.
+
+        Raises:
+            NotFoundError: the store has no such blob.
         """
         ...

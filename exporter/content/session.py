@@ -98,6 +98,14 @@ class ContentClient:
         finally:
             await writer.close()
 
+    async def add_labels(self, digest: str, labels: Mapping[str, str]) -> None:
+        """See `LabelledStore.add_labels`. Nothing happens if the store has no labels.
+
+        Raises:
+            UnavailableError: the other side has gone.
+        """
+        await _add_labels(self._stub, self._metadata, digest, labels)
+
 
 class _Writer:
     """A write of the content API: each request is answered by one response."""
@@ -215,17 +223,24 @@ class _Writer:
     async def _found(self) -> None:
         """The store has the blob, be it from another writer. It lacks our labels then, if it keeps any."""
         self._is_done = True
-        if not self._labels or self._expected is None:
-            return
-        mask = FieldMask(paths=[f"labels.{key}" for key in self._labels])
-        info = content_pb2.Info(digest=self._expected.digest, labels=self._labels)
-        try:
-            await self._stub.Update(
-                content_pb2.UpdateRequest(info=info, update_mask=mask), metadata=self._metadata
-            )
-        except grpc.aio.AioRpcError as error:
-            if error.code() not in _WITHOUT_LABELS:
-                raise from_rpc_error(error, f"labels of {self._what}") from error
+        if self._labels and self._expected is not None:
+            await _add_labels(self._stub, self._metadata, self._expected.digest, self._labels)
+
+
+async def _add_labels(
+    stub: content_pb2_grpc.ContentStub, metadata: CallMetadata, digest: str, labels: Mapping[str, str]
+) -> None:
+    try:
+        request = content_pb2.InfoRequest(digest=digest)
+        found = (await stub.Info(request, metadata=metadata)).info.labels
+        missing = {key: value for key, value in labels.items() if key not in found}
+        if missing:
+            mask = FieldMask(paths=[f"labels.{key}" for key in missing])
+            info = content_pb2.Info(digest=digest, labels=missing)
+            await stub.Update(content_pb2.UpdateRequest(info=info, update_mask=mask), metadata=metadata)
+    except grpc.aio.AioRpcError as error:
+        if error.code() not in _WITHOUT_LABELS:
+            raise from_rpc_error(error, f"labels of blob {digest}") from error
 
 
 # What stores without labels answer: containerd's bare directory store, ours.

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 from exporter.content.protocol import ContentStore, Provider
 from exporter.image import CompressionConfig, Descriptor
@@ -102,13 +102,34 @@ class Output(Protocol):
 class NamedStore(ContentStore, Protocol):
     """A content store that has names for images, such as an OCI layout or containerd."""
 
-    async def publish(self, descriptor: Descriptor, names: Sequence[str] = ()) -> None:
+    async def publish(
+        self, descriptor: Descriptor, names: Sequence[str] = (), *, epoch: int | None = None
+    ) -> None:
         """Let `names` stand for an image or an index, all of whose blobs are in the store.
 
         Without names it is kept nevertheless, if the store can do that.
 
+        Args:
+            descriptor: Of the image or index.
+            names: As they were given; nothing is completed.
+            epoch: Unix seconds to note in place of the present, in stores that note when an image was named.
+
         Raises:
             FailedPreconditionError: something that it points to is missing.
+        """
+        ...
+
+
+@runtime_checkable
+class UnpackingStore(NamedStore, Protocol):
+    """A store with a place for unpacked layers, such as containerd with its snapshotters."""
+
+    async def unpack(self, root: Descriptor) -> None:
+        """Unpack what this machine can run of an image or index that is in the store.
+
+        Raises:
+            DataLossError: a layer's diff ID is not the one in the config.
+            NotFoundError: the index has nothing for this machine.
         """
         ...
 
@@ -149,7 +170,9 @@ class ExportContext:
     Attributes:
         build: Facts about the build.
         progress: The vertex of this export.
-        store: The embedded image store, the destination where nothing else is asked for.
+        store: The image store, the destination where nothing else is asked for: the embedded one, or the
+            containerd that the operator chose. It keeps what is written to it until the export has ended, and
+            what got a name for longer.
         images: Images by image ID and their tags, as dockerd keeps them; beside `store`.
         scratch: A directory of this export alone, removed when the export (and its finalize) is over.
         output: Where files for the client go; None if the client asked for none.

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from exporter.content.copy import copy_chain
 from exporter.content.protocol import Provider
 from exporter.errors import ExporterError
 from exporter.exporters.attribute_help import IMAGE_ATTRIBUTES
@@ -17,16 +16,20 @@ from exporter.exporters.base import (
     ExportResult,
     FinalizeContext,
     Pusher,
+    UnpackingStore,
 )
 from exporter.exporters.response import image_response
+from exporter.exporters.storing import distribution_sources, store_image
 from exporter.exporters.writer import CommittedImage, ImageWriter
 from exporter.image import (
     CompressionConfig,
-    Descriptor,
     ImageError,
     ImageExporterOptions,
     ImageNames,
+    PlatformMatcher,
     Reference,
+    host_platform,
+    parse_platforms,
     resolve_image_name,
 )
 from exporter.image import attributes as keys
@@ -35,15 +38,13 @@ from exporter.source.types import Source
 
 __all__ = ["ImageExporter", "RegistryExporter"]
 
-_SOURCE_LABEL = "containerd.io/distribution.source."
-
 
 class ImageExporter(Exporter):
     """An image in the image store (``type=image``).
 
-    Export writes and names it; finalize pushes it. As in BuildKit, ``unpack`` does nothing where the store
-    has no snapshotter, and ``unsafe-internal-store-allow-incomplete`` nothing where the layers are at hand:
-    they are always stored.
+    Export writes and names it; finalize pushes it. ``unpack`` does nothing where the store has no
+    snapshotter, such as the embedded one. ``unsafe-internal-store-allow-incomplete`` does nothing where the
+    layers are at hand: they are always stored.
     """
 
     type: ClassVar[str] = "image"
@@ -82,7 +83,7 @@ class ImageExporter(Exporter):
             response[IMAGE_NAME] = names.value
         provider = image.provider
         if self._options.store:
-            await self._store(image, names, context)
+            await self._store(source, image, names, context)
             provider = context.store
         finalize = None
         if self._options.push and names.value:
@@ -101,13 +102,20 @@ class ImageExporter(Exporter):
                 keys.UNPACK, f'exporter option "{keys.REWRITE_TIMESTAMP}" conflicts with "{keys.UNPACK}"'
             )
 
-    async def _store(self, image: CommittedImage, names: ImageNames, context: ExportContext) -> None:
-        await copy_chain(context.store, image.provider, image.root)
+    async def _store(
+        self, source: Source, image: CommittedImage, names: ImageNames, context: ExportContext
+    ) -> None:
+        store, epoch = context.store, self._options.commit.epoch
+        await store_image(store, image)
         if not names.value:
-            await context.store.publish(image.root)
+            await store.publish(image.root)
         for target in names.targets:
+            stored = names.stored(target, image.root.digest)
             with context.progress.status(f"naming to {target}"):
-                await context.store.publish(image.root, names.stored(target, image.root.digest))
+                await store.publish(image.root, stored, epoch=epoch.value if epoch is not None else None)
+            if self._options.unpack and isinstance(store, UnpackingStore) and _runs_here(source):
+                with context.progress.status(f"unpacking to {stored[-1]}"):
+                    await store.unpack(image.root)
 
 
 class RegistryExporter(ImageExporter):
@@ -144,7 +152,7 @@ class _Push:
                     name,
                     by_digest=self.options.push_by_digest,
                     insecure=self.options.insecure,
-                    sources=_sources(self.image.layers),
+                    sources=distribution_sources(self.image.layers),
                     progress=context.progress,
                 )
             except ExporterError as error:
@@ -177,11 +185,11 @@ def _check_pushed_name(name: str, *, by_digest: bool) -> None:
         raise ImageError(f"can't push tagged ref {reference} by digest")
 
 
-def _sources(layers: tuple[Descriptor, ...]) -> dict[str, dict[str, str]]:
-    """Which repositories are said to have layers, by digest."""
-    sources: dict[str, dict[str, str]] = {}
-    for layer in layers:
-        found = {key: value for key, value in layer.annotations.items() if key.startswith(_SOURCE_LABEL)}
-        if found:
-            sources.setdefault(layer.digest, {}).update(found)
-    return sources
+def _runs_here(source: Source) -> bool:
+    """Whether the best that this machine can run of a result has layers; all else is not unpacked."""
+    matcher = PlatformMatcher.only(host_platform())
+    suitable = [item for item in parse_platforms(source.metadata) if matcher.match(item.platform)]
+    if not suitable:
+        return False
+    best = min(suitable, key=lambda item: matcher.rank(item.platform))
+    return source.find_ref(best.id)[0] is not None

@@ -12,6 +12,7 @@ from exporter.exporters.archive import plan_archive
 from exporter.exporters.attribute_help import ARCHIVE_ATTRIBUTES
 from exporter.exporters.base import ArtifactKind, Attribute, ExportContext, Exporter, ExportResult, Output
 from exporter.exporters.response import image_response
+from exporter.exporters.storing import store_image
 from exporter.exporters.writer import CommittedImage, ImageWriter
 from exporter.image import (
     ArchiveExporterOptions,
@@ -79,7 +80,7 @@ class OCIExporter(Exporter):
     ) -> None:
         output = context.output
         if output is None:
-            await copy_chain(context.store, image.provider, image.root)
+            await store_image(context.store, image)
             await context.store.publish(image.root, names)
         elif self._options.tar:
             await self._send_archive(image, names, response, output, context)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from exporter.content.containerd import ContainerdConfig
 from exporter.layer.cache import DEFAULT_LIMIT
 
 MIB = 1 << 20
@@ -55,6 +56,7 @@ class ServerConfig:
         addresses: Where to listen: ``unix:///absolute/path`` (mode 0600) or ``tcp://host:port`` (port 0: any
             free one).
         root: The server's directory: the embedded image store and scratch space.
+        containerd: Where images go in place of the embedded store, if anywhere. Requests cannot choose.
         tls: Makes TCP listeners speak TLS.
         insecure_listen: Allow plain TCP on other interfaces than loopback.
         allow_endpoints: Patterns of addresses that a request may have the server dial
@@ -72,6 +74,7 @@ class ServerConfig:
 
     addresses: tuple[str, ...]
     root: Path
+    containerd: ContainerdConfig | None = None
     tls: TLSConfig | None = None
     insecure_listen: bool = False
     allow_endpoints: tuple[str, ...] = field(default=())

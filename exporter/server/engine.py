@@ -25,7 +25,6 @@ from exporter.server.limits import Admission
 from exporter.server.scratch import ScratchSpace
 from exporter.source.types import BuildInfo, Source
 
-
 OpenStore = Callable[[], AbstractAsyncContextManager[NamedStore]]
 """Gives an export the store that its images go to, and takes it back when the export is over."""
 

@@ -36,6 +36,7 @@ from exporter.server.metrics import Metrics
 from exporter.server.peers import Peers
 from exporter.server.scratch import ScratchSpace
 from exporter.server.service import ExporterService
+from exporter.server.stores import image_stores
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +124,7 @@ class PluginServer:
                 bound = await stack.enter_async_context(metrics.served(address))
                 logger.info("metrics on http://%s/metrics", bound.target)
             store, images = await open_root(config.root)
+            stores = await stack.enter_async_context(image_stores(store, config.containerd))
             scratch = await stack.enter_async_context(ScratchSpace.open(config.root))
             admission = Admission(config.max_concurrent_exports, config.max_queued_exports)
             tokens, jobs, sessions = FinalizeStore(config.finalize_ttl), Jobs(), SessionManager()
@@ -131,13 +133,18 @@ class PluginServer:
             service = ExporterService(
                 registry=registry or default_registry(),
                 engine=Engine(
-                    store=store, images=images, scratch=scratch, admission=admission, tokens=tokens
+                    open_store=stores.open,
+                    images=images,
+                    scratch=scratch,
+                    admission=admission,
+                    tokens=tokens,
                 ),
                 tokens=tokens,
                 peers=Peers(
                     sessions=sessions,
                     session_timeout=config.session_timeout,
                     store=store,
+                    shared=stores.shared,
                     allowed=patterns,
                     metrics=metrics,
                 ),

@@ -22,6 +22,7 @@ class Peers:
         sessions: The clients that have attached themselves.
         session_timeout: Seconds to wait for one.
         store: The embedded store.
+        shared: Blobs of this machine's daemons, asked for what nobody else has; None for no such place.
         allowed: Addresses that requests may have dialled.
         metrics: Counts what is read and sent.
         daemons: Owners of refs that the operator has configured; asked after all those that a request names.
@@ -32,6 +33,7 @@ class Peers:
     store: Provider
     allowed: Sequence[AddressPattern]
     metrics: Metrics
+    shared: Provider | None = None
     daemons: Sequence[RefOwner] = ()
 
     def session(self, session_id: str) -> SessionOwner | None:
@@ -44,6 +46,7 @@ class Peers:
         """What makes a request's refs. Connections that it opens are closed with `resources`."""
         return RefResolver(
             store=self.store,
+            shared=self.shared,
             session=session,
             daemons=self.daemons,
             allowed=self.allowed,

@@ -154,6 +154,7 @@ class RefResolver:
 
     Args:
         store: The embedded store; blobs that it has are read from nowhere else.
+        shared: Asked for blobs that nobody else has.
         session: The client, if the request names a session.
         daemons: Whom to ask after all those that the request names.
         allowed: Addresses that requests may have dialled.
@@ -165,6 +166,7 @@ class RefResolver:
         self,
         *,
         store: Provider,
+        shared: Provider | None = None,
         session: SessionOwner | None,
         daemons: Sequence[RefOwner],
         allowed: Sequence[AddressPattern],
@@ -172,6 +174,7 @@ class RefResolver:
         on_read: Callable[[int], None],
     ) -> None:
         self._store = store
+        self._shared = shared
         self._session = session
         self._daemons = daemons
         self._allowed = allowed
@@ -199,7 +202,10 @@ class RefResolver:
         async def in_store() -> Provider:
             return self._store
 
-        provider = FirstProvider(in_request, in_store, *(owner.content for owner in owners))
+        async def shared() -> Provider | None:
+            return self._shared
+
+        provider = FirstProvider(in_request, in_store, *(owner.content for owner in owners), shared)
         return inline_ref_of(message, path, CountingProvider(provider, self._on_read))
 
     def _endpoint(self, text: str, path: str) -> EndpointOwner | None:

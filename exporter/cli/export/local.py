@@ -11,6 +11,7 @@ from pathlib import Path
 from exporter.cli.descriptions import ExporterDescription, describe
 from exporter.cli.export.backend import Exported
 from exporter.cli.outputs import Output
+from exporter.content.containerd import ContainerdConfig
 from exporter.content.root import open_root
 from exporter.content.threads import run_in_thread
 from exporter.exporters.base import Exporter
@@ -21,6 +22,7 @@ from exporter.server.engine import Engine, ExportJob
 from exporter.server.finalize import FinalizeStore
 from exporter.server.limits import Admission
 from exporter.server.scratch import ScratchSpace
+from exporter.server.stores import image_stores
 from exporter.source.saved import SavedSource
 
 _TOKEN_SECONDS = 24 * 3600.0  # an artifact is published right after the last export, however long that takes
@@ -39,14 +41,27 @@ class LocalBackend:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, saved: SavedSource, registry: Registry, root: Path) -> AsyncIterator[LocalBackend]:
+    async def open(
+        cls,
+        saved: SavedSource,
+        registry: Registry,
+        root: Path,
+        containerd: ContainerdConfig | None = None,
+    ) -> AsyncIterator[LocalBackend]:
         """Open the store below `root`; at the end, what has not been published is dropped.
+
+        Args:
+            saved: What is exported.
+            registry: The types of outputs.
+            root: The directory.
+            containerd: Where images go in place of the store below `root`.
 
         Raises:
             FailedPreconditionError, OSError: the root cannot be used.
         """
         async with AsyncExitStack() as stack:
             store, images = await open_root(root)
+            stores = await stack.enter_async_context(image_stores(store, containerd))
             tokens = FinalizeStore(_TOKEN_SECONDS)
             scratch = await stack.enter_async_context(ScratchSpace.open(root))
             stack.push_async_callback(tokens.close)
@@ -54,7 +69,13 @@ class LocalBackend:
             yield cls(
                 saved,
                 registry,
-                Engine(store=store, images=images, scratch=scratch, admission=admission, tokens=tokens),
+                Engine(
+                    open_store=stores.open,
+                    images=images,
+                    scratch=scratch,
+                    admission=admission,
+                    tokens=tokens,
+                ),
             )
 
     async def describe(self, exporter_type: str) -> ExporterDescription:
@@ -70,15 +91,16 @@ class LocalBackend:
         """See `Backend.export`."""
         exporter, output = self._jobs[index]
         destination = output.destination
-        job = ExportJob(
-            exporter=exporter,
-            index=index,
-            source=self._source,
-            build=self._build,
-            output=LocalOutput(destination.path) if destination is not None else None,
-            resources=AsyncExitStack(),
-        )
-        outcome = await self._engine.export(job, sink)
+        async with AsyncExitStack() as resources:
+            job = ExportJob(
+                exporter=exporter,
+                index=index,
+                source=self._source,
+                build=self._build,
+                output=LocalOutput(destination.path) if destination is not None else None,
+                resources=resources,
+            )
+            outcome = await self._engine.export(job, sink)
         return Exported(outcome.result.response, outcome.token)
 
     async def finalize(self, index: int, token: str, sink: StatusSink) -> Mapping[str, str]:

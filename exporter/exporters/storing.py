@@ -1,0 +1,39 @@
+"""Putting images into stores, with what is known of their layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from exporter.content.copy import copy_chain
+from exporter.content.protocol import ContentStore
+from exporter.exporters.writer import CommittedImage
+from exporter.image import Descriptor
+from exporter.source.inline import DIFF_ID
+
+__all__ = ["distribution_sources", "store_image"]
+
+_SOURCE = "containerd.io/distribution.source."
+
+
+async def store_image(store: ContentStore, image: CommittedImage) -> None:
+    """Copy an image with all that it is made of; see `copy_chain`.
+
+    In stores that have labels, layers get those that a daemon gives them: their diff ID, and the repositories
+    that have them, so that a later push need not send them.
+    """
+    labels = _annotations(image.layers, lambda key: key == DIFF_ID or key.startswith(_SOURCE))
+    await copy_chain(store, image.provider, image.root, labels=labels)
+
+
+def distribution_sources(layers: Sequence[Descriptor]) -> dict[str, dict[str, str]]:
+    """Which repositories are said to have layers, by digest."""
+    return _annotations(layers, lambda key: key.startswith(_SOURCE))
+
+
+def _annotations(layers: Sequence[Descriptor], wanted: Callable[[str], bool]) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for layer in layers:
+        some = {key: value for key, value in layer.annotations.items() if value and wanted(key)}
+        if some:
+            found.setdefault(layer.digest, {}).update(some)
+    return found
