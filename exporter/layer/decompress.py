@@ -78,7 +78,8 @@ class _Frames:
         self._new_decoder = new_decoder
         self._errors = errors
         self._decoder: _Decoder | None = None
-        self._input = memoryview(b"")
+        self._input = b""
+        self._position = 0
 
     def read(self, size: int) -> bytes:
         while True:
@@ -94,20 +95,20 @@ class _Frames:
         if decoder.needs_input:
             if not self._has_input():
                 raise DataLossError(f"the {self._name} stream is cut short")
-            piece = bytes(self._input[:_FEED_SIZE])
+            piece = self._input[self._position : self._position + _FEED_SIZE]
+            self._position += len(piece)
         try:
             data = decoder.decompress(piece, size)
         except self._errors as error:
             raise DataLossError(f"this is no {self._name} stream, or a damaged one: {error}") from error
-        unused = len(decoder.unused_data) if decoder.eof else 0
-        self._input = self._input[len(piece) - unused :]
         if decoder.eof:
+            self._position -= len(decoder.unused_data)
             self._decoder = None
         return data
 
     def _has_input(self) -> bool:
-        if not self._input:
-            self._input = memoryview(self._source.read(PIECE_SIZE))
+        if self._position == len(self._input):
+            self._input, self._position = self._source.read(PIECE_SIZE), 0
         return bool(self._input)
 
 

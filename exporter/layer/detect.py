@@ -12,7 +12,7 @@ from exporter.layer.estargz import FOOTER_SIZE, parse_footer
 from exporter.layer.estargz_toc import TOC_NAME
 from exporter.layer.gotar import Format, TarError, TarReader
 from exporter.layer.gotar.block import BLOCK_SIZE, ZERO_BLOCK, block_format
-from exporter.layer.pipe import run_piped
+from exporter.layer.pipe import discard, run_piped
 from exporter.layer.streams import PeekingReader, Readable, Writable, drain
 
 HEAD_SIZE = BLOCK_SIZE
@@ -131,7 +131,7 @@ async def find_toc(provider: Provider, descriptor: Descriptor, executor: Executo
     if offset is None or offset >= descriptor.size:
         return None
     rest = provider.read(descriptor.digest, offset=offset)
-    is_toc = await run_piped(_is_toc, rest, _discard, executor)
+    is_toc = await run_piped(_is_toc, rest, discard, executor)
     return offset if is_toc else None
 
 
@@ -152,7 +152,3 @@ def _is_toc(member: Readable, _: Writable) -> bool:
         found = False
     drain(member)
     return found
-
-
-async def _discard(_: bytes) -> None:
-    return None

@@ -31,8 +31,9 @@ async def run_piped(
 ) -> T:
     """Run `work` in a thread, with `source` as its input and `sink` as its output.
 
-    Returns when the work is done and `sink` has taken all that it wrote. If anything fails, or on
-    cancellation, the work's next read or write ends it; its thread has ended when this raises.
+    Returns when the work is done and `sink` has taken all that it wrote; input that it did not want is not
+    fetched. If anything fails, or on cancellation, the work's next read or write ends it; its thread has
+    ended when this raises.
 
     Args:
         work: Reads its input and writes its output, blocking.
@@ -64,6 +65,10 @@ async def run_piped(
         await _ended(job)
 
 
+async def discard(data: bytes) -> None:
+    """A sink that forgets."""
+
+
 async def _feed(
     source: AsyncIterator[bytes], channel: _Channel, on_input: Callable[[int], None] | None
 ) -> None:
@@ -73,6 +78,8 @@ async def _feed(
             if on_input is not None:
                 on_input(len(data))
         channel.close()
+    except _AbandonedError:
+        return  # the work has seen enough
     except Exception as error:
         channel.abort(error)
         raise
@@ -94,6 +101,7 @@ def _run(work: Callable[[Readable, Writable], T], inbound: _Channel, outbound: _
         inbound.abort(error)
         outbound.abort(error)
         raise
+    inbound.abort(_AbandonedError())
     outbound.close()
     return result
 

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from exporter.content.verify import Verifier
-from exporter.errors import DataLossError, InvalidArgumentError
+from exporter.errors import DataLossError
 from exporter.image import CompressionType, Descriptor
 from exporter.layer.compress import new_compressor
 from exporter.layer.detect import open_layer
@@ -26,9 +25,9 @@ from exporter.layer.streams import (
     LimitedReader,
     Readable,
     Writable,
-    drain,
 )
 from exporter.layer.timestamps import rewrite_times
+from exporter.layer.verified import verified
 
 # A table of contents larger than this goes to a file.
 _SPOOL_SIZE = 4 << 20
@@ -64,29 +63,6 @@ class Recoded:
     annotations: Mapping[str, str] = field(default_factory=dict)
 
 
-class VerifyingReader:
-    """Reads a blob and checks it against its descriptor: `finish` must be called at the end."""
-
-    def __init__(self, source: Readable, descriptor: Descriptor) -> None:
-        self._source = source
-        self._verifier = Verifier(descriptor)
-
-    def read(self, size: int) -> bytes:
-        """See `Readable.read`."""
-        data = self._source.read(size)
-        self._verifier.update(data)
-        return data
-
-    def finish(self) -> None:
-        """Read what is left.
-
-        Raises:
-            DataLossError: the blob is not what the descriptor says.
-        """
-        drain(self)
-        self._verifier.finish()
-
-
 def recode(
     source: Readable,
     sink: Writable,
@@ -113,18 +89,12 @@ def recode(
         InvalidArgumentError: the blob is no layer; or its tar is malformed, or cannot be written as is
         asked for.
     """
-    blob = VerifyingReader(source, descriptor)
-    try:
+    with verified(source, descriptor) as blob:
         payload = blob if toc_offset is None else LimitedReader(blob, toc_offset)
         tar = HashingReader(open_layer(payload, descriptor.media_type))
         out = GatheringWriter(sink)
         result = _recode(tar, out, recipe, pool, scratch)
         out.flush()
-    except (DataLossError, InvalidArgumentError) as error:
-        # That the blob is not the right one explains whatever else was wrong with it.
-        blob.finish()
-        raise type(error)(f"layer {descriptor.digest}: {error.message}") from error
-    blob.finish()
     named = descriptor.annotations.get("containerd.io/uncompressed")
     if named and toc_offset is None and named != tar.digest:
         raise DataLossError(f"layer {descriptor.digest}: the digest of its tar is {tar.digest}, not {named}")

@@ -58,7 +58,7 @@ class TarReader:
         Raises:
             TarError: the archive is malformed. The message tells the offset.
         """
-        start = self.offset
+        start = self.offset + self._data_left + self._padding
         try:
             return self._next()
         except _EndOfArchiveError:

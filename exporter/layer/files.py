@@ -1,0 +1,131 @@
+"""The files of a ref, out of its layers: a tree to look at, and contents to read in any order.
+
+Layers are streams, and compressed ones cannot be read from the middle. So they are unpacked once, contents
+into one temporary file, attributes into a `FileTree`. Memory grows with the number of files, and not with
+what is in them.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from exporter.content.threads import run_in_thread
+from exporter.errors import InvalidArgumentError, ResourceExhaustedError
+from exporter.image import Descriptor
+from exporter.layer.detect import open_layer
+from exporter.layer.gotar import TarReader, TypeFlag
+from exporter.layer.pipe import discard, run_piped
+from exporter.layer.streams import PIECE_SIZE, Readable, Writable, drain
+from exporter.layer.tree import FileTree, Inode, Kind
+from exporter.layer.verified import verified
+from exporter.source.types import Remote
+
+
+class LayerFiles:
+    """The files of a ref; made by `unpack`. Use it as a context manager: it owns a temporary file.
+
+    Attributes:
+        tree: What there is.
+    """
+
+    def __init__(self, tree: FileTree, contents: BinaryIO) -> None:
+        self.tree = tree
+        self._contents = contents
+
+    @classmethod
+    async def unpack(cls, remote: Remote, *, scratch: Path, max_size: int | None = None) -> Self:
+        """Unpack layers.
+
+        Args:
+            remote: The layers, base first.
+            scratch: A directory for the temporary file, which takes as much room as the files do.
+            max_size: Bytes of the files' contents, hidden ones included, that are too many.
+
+        Raises:
+            DataLossError: a layer is not what its descriptor says.
+            InvalidArgumentError: a layer is of an unknown type, or its tar is malformed or makes no sense.
+            NotFoundError: a layer is gone.
+            ResourceExhaustedError: there is more than `max_size`.
+        """
+        with ExitStack() as stack:
+            file = stack.enter_context(await run_in_thread(_temporary_file, scratch))
+            files = cls(FileTree(), file)
+            unpacking = _Unpacking(files.tree, file, max_size)
+            with ThreadPoolExecutor(1, "unpack") as executor:
+                for layer in remote.descriptors:
+                    source = remote.provider.read(layer.digest)
+                    await run_piped(partial(unpacking.run, layer), source, discard, executor)
+            stack.pop_all()
+        return files
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the temporary file up."""
+        self._contents.close()
+
+    async def read(self, inode: Inode, *, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        """Stream a file's content, or a part of it.
+
+        Raises:
+            InvalidArgumentError: it is no regular file.
+        """
+        if inode.kind is not Kind.FILE:
+            raise InvalidArgumentError(f"only files have content, not a {inode.kind.name.lower()}")
+        end = inode.size if length is None else min(inode.size, offset + length)
+        for start in range(offset, end, PIECE_SIZE):
+            size = min(PIECE_SIZE, end - start)
+            yield await run_in_thread(os.pread, self._contents.fileno(), size, inode.content + start)
+
+
+def _temporary_file(directory: Path) -> BinaryIO:
+    return tempfile.TemporaryFile(dir=directory)
+
+
+class _Unpacking:
+    """Unpacks layers, in a thread."""
+
+    def __init__(self, tree: FileTree, contents: BinaryIO, max_size: int | None) -> None:
+        self._tree = tree
+        self._contents = contents
+        self._max_size = max_size
+        self._position = 0
+
+    def run(self, layer: Descriptor, source: Readable, sink: Writable) -> None:
+        self._tree.begin_layer()
+        with verified(source, layer) as blob:
+            tar = open_layer(blob, layer.media_type)
+            reader = TarReader(tar)
+            while (header := reader.next()) is not None:
+                self._tree.apply(header, self._position)
+                if header.typeflag == TypeFlag.REG:
+                    self._copy(reader, sink)
+            drain(tar)
+        self._contents.truncate()  # there may be a hole at the end
+        self._contents.flush()
+
+    def _copy(self, reader: TarReader, sink: Writable) -> None:
+        while data := reader.read(PIECE_SIZE):
+            self._position += len(data)
+            if self._max_size is not None and self._position > self._max_size:
+                raise ResourceExhaustedError(f"the files of the layers have more than {self._max_size} bytes")
+            if data.count(0) == len(data):
+                self._contents.seek(self._position)  # leaves a hole
+            else:
+                self._contents.write(data)
+            # The holes of a sparse file come from nowhere: here is where cancellation can end their filling.
+            sink.write(b"")
