@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import posixpath
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 from exporter.errors import InvalidArgumentError
-from exporter.exporters import go_any
-from exporter.exporters.predicate import MAX_BYTES
+from exporter.exporters import go_any, predicate
 from exporter.exporters.ref_files import RefFiles
 from exporter.image import ImageError, gojson
 from exporter.image.gojson import Map, Raw, Slice, String, Struct
@@ -27,20 +27,21 @@ _STATEMENT: Final = Struct(
 )
 
 
-async def read_bundle(bundle: Attestation, ref: Ref) -> list[Attestation]:
+async def read_bundle(bundle: Attestation, ref: Ref, scratch: Path) -> list[Attestation]:
     """The attestations in a bundle, by the names of their files.
 
     Args:
         bundle: Its path is a directory of `ref`; its predicate type, if there is one, holds for all that is
             in it.
         ref: The files.
+        scratch: A directory to unpack them in.
 
     Raises:
         InvalidArgumentError: a file cannot be used; with BuildKit's text.
         NotFoundError: the directory or the ref is not there.
     """
-    files = await RefFiles.open(ref)
-    contents = await files.read_directory(bundle.path, limit=MAX_BYTES)
+    async with RefFiles.open(ref, scratch) as files:
+        contents = await files.read_directory(bundle.path, limit=predicate.MAX_BYTES)
     return [_read_member(bundle, name, contents[name]) for name in sorted(contents)]
 
 
@@ -48,7 +49,7 @@ def _read_member(bundle: Attestation, name: str, data: bytes) -> Attestation:
     path = posixpath.join(bundle.path, name)
     try:
         statement = gojson.decode(data, _STATEMENT, "Statement")
-        predicate = go_any.normalize(statement["predicate"] or b"null")
+        content = go_any.normalize(statement["predicate"] or b"null")
     except ImageError as error:
         if str(error).endswith("after top-level value"):
             raise InvalidArgumentError(f"{path}: in-toto statement is not a single JSON object") from error
@@ -65,7 +66,7 @@ def _read_member(bundle: Attestation, name: str, data: bytes) -> Attestation:
         predicate_type=predicate_type,
         subjects=tuple(_subject(subject) for subject in statement["subject"] or ()),
         ref=None,
-        content=predicate,
+        content=content,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from exporter.errors import InvalidArgumentError
 from exporter.exporters.ref_files import RefFiles
 from exporter.source.types import Attestation
@@ -12,8 +14,12 @@ MAX_BYTES = 40 << 20
 """The longest file of an attestation that is read; BuildKit's limit."""
 
 
-async def read_predicate(attestation: Attestation) -> bytes:
+async def read_predicate(attestation: Attestation, scratch: Path) -> bytes:
     """The predicate: what the daemon passed along, else a file of the attestation's ref.
+
+    Args:
+        attestation: Of kind in-toto.
+        scratch: A directory to unpack the ref in.
 
     Raises:
         InvalidArgumentError: there is neither, or the file cannot be used; with BuildKit's text.
@@ -23,5 +29,5 @@ async def read_predicate(attestation: Attestation) -> bytes:
         return attestation.content
     if attestation.ref is None:
         raise InvalidArgumentError("no available content for attestation", field="source.attestations")
-    files = await RefFiles.open(attestation.ref)
-    return await files.read(attestation.path, limit=MAX_BYTES)
+    async with RefFiles.open(attestation.ref, scratch) as files:
+        return await files.read(attestation.path, limit=MAX_BYTES)

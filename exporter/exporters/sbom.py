@@ -9,8 +9,7 @@ from typing import Final
 
 from exporter.errors import FailedPreconditionError
 from exporter.exporters import spdx
-from exporter.exporters.file_tree import clean_path
-from exporter.exporters.ref_files import layer_paths
+from exporter.exporters.layer_paths import clean_path, layer_paths
 from exporter.image import Descriptor
 from exporter.image.metadata import ATTESTATION_SBOM_CORE
 from exporter.source.types import Attestation, LayerChain, Remote

@@ -200,7 +200,10 @@ class ImageWriter:
         ]
         chain = None if part.ref is None else await part.ref.layer_chain()
         statements = await make_statements(
-            source.attestations[platform.id], subjects, SBOMSupplement(chain, part.remote)
+            source.attestations[platform.id],
+            subjects,
+            SBOMSupplement(chain, part.remote),
+            self._context.scratch,
         )
         manifest = attestation_manifest(
             image,
