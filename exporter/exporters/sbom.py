@@ -16,7 +16,15 @@ from exporter.source.types import Attestation, LayerChain, Remote
 
 __all__ = ["SBOMSupplement"]
 
-CREATOR: Final = f"buildkit-exporter-{metadata.version('buildkit-exporter')}"
+
+def _own_version() -> str:
+    try:
+        return metadata.version("buildkit-exporter")
+    except metadata.PackageNotFoundError:  # run from a source tree
+        return "unknown"
+
+
+CREATOR: Final = f"buildkit-exporter-{_own_version()}"
 """The tool that completed documents name besides their scanner; BuildKit names itself there."""
 
 _SPDX: Final = "https://spdx.dev/Document"

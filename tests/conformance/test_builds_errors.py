@@ -24,7 +24,7 @@ OTHERS = {
     "refs without a platforms mapping": "the daemon refuses it before it asks an exporter",
     "push to a registry that is not there": "the text is that of the network",
 }
-FILE_TYPES = {"local", "tar"}
+FILE_TYPES = {"local", "tar"}  # there are no exporters of files
 
 
 def _case_id(case: dict[str, Any]) -> str:
@@ -64,6 +64,10 @@ async def _export(case: dict[str, Any], directory: Path) -> None:
     output = None if case["exporter"]["type"] == "image" else LocalOutput(str(directory / "output.tar"))
     build = BuildInfo(compatibility_version=version)
     await Workplace(directory).export(exporter, source, build=build, output=output)
+
+
+def test_what_is_not_covered() -> None:
+    assert not FILE_TYPES & set(Registry().types)
 
 
 def _files(directory: Path) -> list[str]:
