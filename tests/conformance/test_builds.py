@@ -37,25 +37,9 @@ NOT_COVERED = dict.fromkeys(
     "there is no exporter of files",
 )
 
-PUSH_STATUSES = ("[auth]", "pushing ")
-
-# A daemon without an image store does not fetch the layers of a base image that nothing was built on.
-EXTRA_ATTRS = {"lazy-image-nohistory": {"store": "false"}}
-
-# Reported on the exporter's vertex, but by the daemon, while it makes the cache data that it hands over.
-DAEMON_STATUSES = {"preparing layers for inline cache", "preparing build cache for export"}
-
 # Layers are compressed anew, by another compressor than the daemon's: what is in them must be the same.
 RECOMPRESSED = {"rewrite-timestamp", "rewrite-timestamp-force", "rewrite-timestamp-scratch"}
 
-NOT_COVERED = dict.fromkeys(
-    (
-        *("local", "local-devices", "local-metadata-only", "local-multi-split"),
-        *("local-provenance", "local-provenance-clash", "tar", "tar-epoch", "tar-multi"),
-    ),
-    "there is no exporter of files",
-)
-
 PUSH_STATUSES = ("[auth]", "pushing ")
 
 # A daemon without an image store does not fetch the layers of a base image that nothing was built on.
@@ -63,12 +47,6 @@ EXTRA_ATTRS = {"lazy-image-nohistory": {"store": "false"}}
 
 # Reported on the exporter's vertex, but by the daemon, while it makes the cache data that it hands over.
 DAEMON_STATUSES = {"preparing layers for inline cache", "preparing build cache for export"}
-
-NOT_COVERED = {
-    "rewrite-timestamp": "the layers' timestamps have to be rewritten",
-    "rewrite-timestamp-force": "the layers' timestamps have to be rewritten",
-    "rewrite-timestamp-scratch": "the layers' timestamps have to be rewritten",
-}
 
 
 @dataclass(frozen=True)
