@@ -40,7 +40,7 @@ class _Body:
 class Sending(Generic[T]):
     """A request whose body is being written; made by `sending`."""
 
-    def __init__(self, body: _Body, request: asyncio.Task[T], stall_seconds: float) -> None:
+    def __init__(self, body: _Body, request: asyncio.Task[T], stall_seconds: float | None) -> None:
         self._body = body
         self._request = request
         self._stall_seconds = stall_seconds
@@ -78,13 +78,13 @@ class Sending(Generic[T]):
 
 @asynccontextmanager
 async def sending(
-    send: Callable[[AsyncIterable[bytes]], Awaitable[T]], *, stall_seconds: float
+    send: Callable[[AsyncIterable[bytes]], Awaitable[T]], *, stall_seconds: float | None
 ) -> AsyncIterator[Sending[T]]:
     """Run a request as a task while the block writes its body. The task has ended when the block has.
 
     Args:
         send: Makes the request with the given body. It must not need the body twice.
-        stall_seconds: How long the other side may take no bytes.
+        stall_seconds: How long the other side may take no bytes; None for ever.
     """
     body = _Body()
 

@@ -6,14 +6,13 @@ Source of the rules: the distribution project's token authentication, and its OA
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from yarl import URL
 
+from exporter.content.answers import json_object
 from exporter.content.registry.challenge import Challenge, parse_challenges
 from exporter.content.registry.client import HTTPClient, Request, basic_authorization
 from exporter.content.registry.credentials import Credentials, CredentialSource
@@ -178,11 +177,7 @@ def _token_request(
 
 
 def _parse_token(body: bytes, realm: str) -> _Token:
-    try:
-        answer: Any = json.loads(body)
-    except ValueError:
-        answer = None
-    fields = answer if isinstance(answer, dict) else {}
+    fields = json_object(body) or {}
     value = fields.get("token") or fields.get("access_token")
     if not isinstance(value, str) or not value.isascii() or not value.isprintable():
         raise UnavailableError(f"{realm} was asked for a token and answered without one")

@@ -18,6 +18,7 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
+from exporter.content.answers import read_body
 from exporter.content.registry.endpoint import proxy_for
 from exporter.content.registry.failure import CONNECTION_ERRORS, connection_error, status_error
 from exporter.content.registry.retry import RequestError
@@ -136,7 +137,7 @@ class HTTPClient:
                 allow_redirects=request.is_repeatable,
             ) as response:
                 if response.status not in request.expect:
-                    body = await _read(response, _ERROR_LIMIT)
+                    body = await read_body(response, _ERROR_LIMIT)
                     raise status_error(response, body, self._host, request.what)
                 yield response
         except CONNECTION_ERRORS as error:
@@ -158,20 +159,11 @@ async def read_answer(response: aiohttp.ClientResponse, request: Request) -> Ans
     Raises:
         RequestError: it is longer than the request's limit.
     """
-    body = await _read(response, request.limit + 1)
+    body = await read_body(response, request.limit + 1)
     if len(body) > request.limit:
         message = f"{request.what}: the answer has more than {request.limit} bytes"
         raise RequestError(ResourceExhaustedError(message))
     return Answer(response.status, response.headers, body, response.url)
-
-
-async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    data = bytearray()
-    async for piece in response.content.iter_chunked(64 << 10):
-        data += piece
-        if len(data) >= limit:
-            break
-    return bytes(data[:limit])
 
 
 def _data(request: Request) -> Any:

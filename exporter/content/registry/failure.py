@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import ssl
 from http import HTTPStatus
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
+from exporter.content.answers import json_object
 from exporter.content.registry.retry import RequestError, parse_retry_after
 from exporter.errors import (
     ExporterError,
@@ -73,10 +73,9 @@ def status_error(response: aiohttp.ClientResponse, body: bytes, host: str, what:
         what: What was being done.
     """
     status = response.status
-    text = _message(body)
-    message = f"{what}: {response.url.authority} answered {status} {_reason(response)}" + (
-        f": {text}" if text else ""
-    )
+    message = f"{what}: {response.url.authority} answered {status} {_reason(response)}"
+    if text := error_text(body):
+        message += f": {text}"
     may_pass = status in {408, 429} or status >= 500
     return RequestError(
         _meaning(status, message, host),
@@ -124,20 +123,18 @@ def _reason(response: aiohttp.ClientResponse) -> str:
         return ""
 
 
-def _message(body: bytes) -> str:
+def error_text(body: bytes) -> str:
     """The text of an error: the specification's ``errors``, a token server's ``details``, or plain."""
-    try:
-        answer: Any = json.loads(body)
-    except ValueError:
+    answer = json_object(body)
+    if answer is None:
         # Proxies answer in HTML, which says nothing that the status does not.
         return "" if body.lstrip()[:1] == b"<" else _plain(body.decode("utf-8", "replace"))
-    if not isinstance(answer, dict):
-        return ""
     errors = answer.get("errors")
     if isinstance(errors, list):
-        return _plain("; ".join(_one(error) for error in errors if isinstance(error, dict)))
-    texts = (answer.get(key) for key in ("error_description", "details", "message", "error"))
-    return _plain(next((text for text in texts if isinstance(text, str)), ""))
+        texts = [_one(error) for error in errors if isinstance(error, dict)]
+        return _plain("; ".join(text for text in texts if text))
+    values = (answer.get(key) for key in ("error_description", "details", "message", "error"))
+    return _plain(next((text for text in values if isinstance(text, str)), ""))
 
 
 def _one(error: dict[str, Any]) -> str:

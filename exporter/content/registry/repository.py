@@ -5,7 +5,6 @@ Source of the rules: the OCI distribution specification, 1.1.
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
+from exporter.content.answers import json_object
 from exporter.content.copy import PARSE_LIMIT
 from exporter.content.files import CHUNK_SIZE
 from exporter.content.protocol import BlobInfo
@@ -213,9 +213,5 @@ def _media_type(answer: Answer) -> str:
     media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
     if media_type in MANIFEST_TYPES | INDEX_TYPES:
         return media_type
-    try:
-        document = json.loads(answer.body)
-    except ValueError:
-        return media_type
-    inner = document.get("mediaType") if isinstance(document, dict) else None
+    inner = (json_object(answer.body) or {}).get("mediaType")
     return inner if isinstance(inner, str) else media_type

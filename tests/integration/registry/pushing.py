@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import json
 import random
-import subprocess
 from collections.abc import AsyncIterator, Mapping
 from itertools import pairwise
 from typing import Any
@@ -163,9 +162,3 @@ def zeros_digest(size: int) -> str:
     for _ in range(size >> 20):
         digest.update(bytes(1 << 20))
     return f"sha256:{digest.hexdigest()}"
-
-
-async def run(*command: str) -> bytes:
-    done = await asyncio.to_thread(subprocess.run, command, check=False, capture_output=True)
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout

@@ -13,10 +13,14 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from exporter.content.registry import Credentials, DockerCredentials, StaticCredentials
+from exporter.content.registry import Credentials, DockerCredentials, StaticCredentials, push
+from exporter.content.registry.client import basic_authorization
 from exporter.errors import FailedPreconditionError, InvalidArgumentError, PermissionDeniedError
-from tests.integration.registry.pushing import UPLOADS, Peer, noise, run
-from tests.integration.registry_peer import FaultyProxy, docker_registry
+from exporter.progress.producer import VertexProgress
+from tests.integration.certificates import make_certificate
+from tests.integration.commands import run
+from tests.integration.registry.pushing import UPLOADS, Peer, noise
+from tests.integration.registry_peer import Fault, FaultyProxy, docker_registry
 from tests.peers import require
 
 # The password is "s3cret".
@@ -30,15 +34,6 @@ async def peer_of(directory: Path, **settings: Any) -> AsyncIterator[Peer]:
         upstream = await stack.enter_async_context(docker_registry(directory, **settings))
         proxy = await stack.enter_async_context(FaultyProxy(upstream).run())
         yield Peer(proxy, upstream)
-
-
-async def make_certificate(directory: Path, name: str) -> None:
-    """A key and a certificate, signed by itself, for this machine."""
-    openssl = require("openssl", "openssl")
-    key, certificate = directory / f"{name}.key", directory / f"{name}.crt"
-    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}"]
-    extensions = ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:TRUE"]
-    await run(*command, *extensions, "-keyout", str(key), "-out", str(certificate))
 
 
 async def push_something(peer: Peer, seed: int = 0) -> None:
@@ -334,3 +329,19 @@ async def test_no_plain_http_where_it_is_not(peer: Peer, tmp_path: Path) -> None
     with pytest.raises(FailedPreconditionError, match="no TLS with https://.*registry.insecure=true"):
         await push_something(peer)
     assert peer.pauses == []
+
+
+async def test_a_proxy_of_the_environment(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, f"http://jo:s3cret@{peer.proxy.host}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    peer.proxy.faults.append(Fault("CONNECT", "", status=502, times=100))
+    root = await peer.add_image(await peer.add(noise(1 << 20)))
+    progress = VertexProgress(peer.updates.append, "sha256:" + "0" * 64)
+    options = peer.options
+    name = "registry.invalid/app:v1"
+    await push(peer.store, root, name, insecure=True, options=options, progress=progress)
+    assert await peer.digest_of("app", "v1") == root.digest
+    (ping,) = peer.proxy.of("GET", "/v2/$")
+    assert ping.headers["Host"] == "registry.invalid"
+    assert ping.headers["Proxy-Authorization"] == basic_authorization("jo", "s3cret")

@@ -12,7 +12,8 @@ from exporter.errors import (
 )
 from exporter.image import digest_bytes
 from exporter.image.media_types import DOCKER_LAYER_FOREIGN_GZIP, IN_TOTO, OCI_INDEX
-from tests.integration.registry.pushing import UPLOADS, Peer, noise, run
+from tests.integration.commands import run
+from tests.integration.registry.pushing import UPLOADS, Peer, noise
 from tests.integration.registry_peer import Fault
 from tests.peers import require
 from tests.unit.content.images import describe, index

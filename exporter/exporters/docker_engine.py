@@ -1,0 +1,85 @@
+"""A Docker engine as the place where the archive of ``type=docker`` goes, instead of a file."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+
+from exporter.content.docker_engine import DockerEngine, EngineAddress, ImageLoad, LayerProgress, LoadedImage
+from exporter.errors import InvalidArgumentError
+from exporter.exporters.base import FileSink, LayoutSink
+from exporter.progress.model import StatusSink
+from exporter.progress.producer import Status, VertexProgress, vertex
+
+__all__ = ["DockerEngineOutput"]
+
+
+class DockerEngineOutput:
+    """An `Output` that loads the archive into a Docker engine while it is written, without a file on the way.
+
+    buildx does so for ``type=docker`` without ``dest``; the vertex that is reported is called as there.
+
+    Args:
+        engine: Where the engine is; None for that of the user's docker client.
+        sink: Takes the progress of the engine's work, which is a vertex of its own.
+    """
+
+    def __init__(self, engine: EngineAddress | None = None, *, sink: StatusSink | None = None) -> None:
+        self._engine = engine
+        self._sink = sink or (lambda _: None)
+        self.images: tuple[LoadedImage, ...] = ()
+        """What the engine has loaded, once the file is committed."""
+
+    @asynccontextmanager
+    async def file(self, response: Mapping[str, str]) -> AsyncIterator[FileSink]:
+        """See `Output.file`. The engine has the image after `commit`, and nothing without it.
+
+        Raises:
+            UnavailableError: there is no engine, or it has gone. The archive cannot be sent again.
+            FailedPreconditionError: the engine refuses it.
+        """
+        digest = f"sha256:{hashlib.sha256(uuid.uuid4().bytes).hexdigest()}"
+        async with DockerEngine(self._engine) as engine:
+            with vertex(self._sink, digest, "importing to docker") as progress, ExitStack() as bars:
+                async with engine.load(_Layers(progress, bars).report) as load:
+                    yield _Sink(self, load)
+
+    def layout(self) -> AbstractAsyncContextManager[LayoutSink]:
+        """See `Output.layout`.
+
+        Raises:
+            InvalidArgumentError: always.
+        """
+        raise InvalidArgumentError(
+            "a Docker engine loads an archive, not a directory: leave tar=false out", field="attrs[tar]"
+        )
+
+
+class _Sink:
+    def __init__(self, output: DockerEngineOutput, load: ImageLoad) -> None:
+        self._output = output
+        self._load = load
+
+    async def write(self, data: bytes) -> None:
+        await self._load.write(data)
+
+    async def commit(self) -> None:
+        await self._load.commit()
+        self._output.images = self._load.images
+
+
+class _Layers:
+    """A bar for each layer that the engine tells of; they end with the load."""
+
+    def __init__(self, progress: VertexProgress, bars: ExitStack) -> None:
+        self._progress = progress
+        self._bars = bars
+        self._statuses: dict[str, Status] = {}
+
+    def report(self, layer: LayerProgress) -> None:
+        if layer.layer not in self._statuses:
+            status = self._progress.status(f"loading layer {layer.layer}", total=layer.total)
+            self._statuses[layer.layer] = self._bars.enter_context(status)
+        self._statuses[layer.layer].update(layer.current, layer.total)
