@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import replace
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
 
 import grpc.aio
 
 from exporter.bridge.attach import Attachable, attach
 from exporter.bridge.content_service import ContentServicer
+from exporter.bridge.exporting import follow_call
+from exporter.bridge.messages import build_message, refs_of, source_message
 from exporter.bridge.ref_service import RefServicer
 from exporter.cli.client import ServerAccess, connect, list_exporters
 from exporter.cli.descriptions import ExporterDescription
 from exporter.cli.export.backend import Exported
-from exporter.cli.export.messages import build_message, refs_of, source_message, status_update
 from exporter.cli.export.receive import FileReceiver, LayoutReceiver
 from exporter.cli.failures import UsageError
 from exporter.cli.outputs import Output
 from exporter.content.session import EXPORT_STORE
-from exporter.errors import NotFoundError, UnavailableError
+from exporter.errors import NotFoundError
 from exporter.grpc_status import rpc_errors
 from exporter.image.metadata import IMAGE_NAME
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
-from exporter.progress.model import StatusSink, StatusUpdate, Vertex
-from exporter.progress.producer import CANCELED, now
+from exporter.progress.model import StatusSink
 from exporter.source.messages import descriptor_of
 from exporter.source.saved import SavedSource
-
-M = TypeVar("M", exporter_pb2.ExportResponse, exporter_pb2.FinalizeResponse)
 
 _SESSION_NAME = "buildkit-exporter export"
 
@@ -114,7 +109,7 @@ class RemoteBackend:
             source=source_message(self._saved.source),
             build=build_message(self._saved.build, self._session_id),
         )
-        message = await _follow(self._stub.Export(request), sink, "the export")
+        message = await follow_call(self._stub.Export(request), sink, "the export")
         result = message.result
         await self._files.commit(index)
         if index in self._layouts and result.HasField("descriptor"):
@@ -124,48 +119,10 @@ class RemoteBackend:
     async def finalize(self, index: int, token: str, sink: StatusSink) -> Mapping[str, str]:
         """See `Backend.finalize`."""
         request = exporter_pb2.FinalizeRequest(finalize_token=token)
-        message = await _follow(self._stub.Finalize(request), sink, "publishing")
+        message = await follow_call(self._stub.Finalize(request), sink, "publishing")
         return dict(message.result.response)
 
     async def _publish(self, layout: LayoutReceiver, result: exporter_pb2.ExportResult) -> None:
         """Enter the image into ``index.json``, which the server leaves to its client."""
         names = tuple(name for name in result.response.get(IMAGE_NAME, "").split(",") if name)
         await layout.publish(descriptor_of(result.descriptor, "result.descriptor"), names)
-
-
-async def _follow(call: grpc.aio.UnaryStreamCall[Any, M], sink: StatusSink, what: str) -> M:
-    """Show a call's progress to its end; returns the message that has the result."""
-    last: M | None = None
-    with _ending_vertices(sink) as report, rpc_errors():
-        try:
-            async for message in call:
-                if message.HasField("result"):
-                    last = message
-                else:
-                    report(status_update(message.progress))
-        finally:
-            call.cancel()
-    if last is None:
-        raise UnavailableError(f"the server ended {what} without a result")
-    return last
-
-
-@contextmanager
-def _ending_vertices(sink: StatusSink) -> Iterator[StatusSink]:
-    """Show vertices as cancelled that are under way when the block is: nobody tells of them any more."""
-    running: dict[str, Vertex] = {}
-
-    def report(update: StatusUpdate) -> None:
-        for vertex in update.vertexes:
-            if vertex.started is not None and vertex.completed is None:
-                running[vertex.digest] = vertex
-            else:
-                running.pop(vertex.digest, None)
-        sink(update)
-
-    try:
-        yield report
-    except asyncio.CancelledError:
-        ended = [replace(vertex, completed=now(), error=CANCELED) for vertex in running.values()]
-        sink(StatusUpdate(vertexes=tuple(ended)))
-        raise

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.cli.export.messages import build_message, refs_of, source_message, status_update
+from exporter.bridge.messages import build_message, refs_of, source_message, status_update
 from exporter.image import Time
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2
 from exporter.progress import StatusUpdate, Vertex
