@@ -24,6 +24,7 @@ DEFAULT_ADDRESS = "unix:///run/buildkit-exporter/exporter.sock"
 _HELP_WIDTH = 100
 _ROOT = "directory of the embedded image store (default: $XDG_DATA_HOME/buildkit-exporter, else "
 _ROOT += "~/.local/share/buildkit-exporter)"
+_CONTAINERD = "images go to this containerd: the path of its socket (default: the embedded store)"
 _SERVER_DEFAULTS = {field.name: field.default for field in dataclasses.fields(ServerConfig)}
 
 
@@ -79,6 +80,7 @@ def _add_serve(commands: Commands) -> None:
         help=f"where to listen, unix:///PATH or tcp://HOST:PORT; repeatable (default: {DEFAULT_ADDRESS})",
     )
     _add_root(parser)
+    _add_containerd(parser, _CONTAINERD)
     parser.add_argument("--tlscert", type=Path, metavar="FILE", help="certificate for TCP addresses (PEM)")
     parser.add_argument("--tlskey", type=Path, metavar="FILE", help="its private key (PEM)")
     parser.add_argument(
@@ -142,6 +144,7 @@ def _add_export(commands: Commands) -> None:
         "--progress", default="auto", metavar="MODE", help=f"{modes} (default: auto, or $BUILDKIT_PROGRESS)"
     )
     _add_root(parser)
+    _add_containerd(parser, _CONTAINERD)
     _add_client(parser, "export on the server at this address, as a daemon does")
 
 
@@ -202,6 +205,23 @@ def _add_debug(parser: argparse.ArgumentParser, default: Any) -> None:
 
 def _add_root(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", type=Path, metavar="DIR", help=_ROOT)
+
+
+def _add_containerd(
+    parser: argparse.ArgumentParser, containerd_help: str, *, with_snapshotter: bool = True
+) -> None:
+    parser.add_argument("--containerd", metavar="ADDRESS", help=containerd_help)
+    parser.add_argument(
+        "--containerd-namespace",
+        metavar="NAME",
+        help="its namespace (default: $CONTAINERD_NAMESPACE, else default)",
+    )
+    if with_snapshotter:
+        parser.add_argument(
+            "--containerd-snapshotter",
+            metavar="NAME",
+            help="where it puts layers with unpack=true (default: $CONTAINERD_SNAPSHOTTER, else overlayfs)",
+        )
 
 
 def _add_client(parser: argparse.ArgumentParser, addr_help: str) -> None:

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 from pathlib import Path
 
+from exporter.cli.containerd import containerd_config
 from exporter.cli.failures import ExitCode, UsageError
 from exporter.cli.logs import configure_logging
 from exporter.cli.parser import DEFAULT_ADDRESS
@@ -54,6 +55,7 @@ def _config(options: argparse.Namespace) -> ServerConfig:
     return ServerConfig(
         addresses=tuple(options.addr or (DEFAULT_ADDRESS,)),
         root=options.root or default_root(),
+        containerd=containerd_config(options),
         tls=tls,
         insecure_listen=options.insecure_listen,
         allow_endpoints=tuple(options.allow_endpoint),

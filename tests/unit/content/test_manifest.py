@@ -134,7 +134,7 @@ def test_parents_and_layers_that_must_not_be_distributed() -> None:
 
 def test_labels_for_the_garbage_collector_are_those_of_buildkit() -> None:
     assert gc_labels((CONFIG, LAYER)) == {
-        "containerd.io/gc.ref.content.0": CONFIG.digest,
-        "containerd.io/gc.ref.content.1": LAYER.digest,
+        "containerd.io/gc.ref.content.part.0": CONFIG.digest,
+        "containerd.io/gc.ref.content.part.1": LAYER.digest,
     }
     assert json.loads(manifest(b"{}"))["layers"] == []

@@ -1,0 +1,38 @@
+"""Options about a containerd, with the environment variables that containerd's own tools know."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from exporter.cli.failures import UsageError
+from exporter.content.containerd import ContainerdConfig
+from exporter.errors import InvalidArgumentError
+
+
+def containerd_config(options: argparse.Namespace) -> ContainerdConfig | None:
+    """The containerd that the options name; None if they name none.
+
+    Raises:
+        UsageError: they cannot be used.
+    """
+    chosen = {
+        key: getattr(options, f"containerd_{key}", None) or os.environ.get(variable)
+        for key, variable in (
+            ("namespace", "CONTAINERD_NAMESPACE"),
+            ("snapshotter", "CONTAINERD_SNAPSHOTTER"),
+        )
+    }
+    if options.containerd is None:
+        for key in chosen:
+            if getattr(options, f"containerd_{key}", None) is not None:
+                raise UsageError(
+                    f"--containerd-{key} says something about a containerd: name it by --containerd"
+                )
+        return None
+    try:
+        return ContainerdConfig(
+            address=options.containerd, **{key: value for key, value in chosen.items() if value}
+        )
+    except InvalidArgumentError as error:
+        raise UsageError(f"--{(error.field or '').replace('_', '-')}: {error.message}") from error
