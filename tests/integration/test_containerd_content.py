@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import grpc.aio
 import pytest
-from google.protobuf import empty_pb2
 
 from exporter.content.copy import read_blob, write_blob
 from exporter.content.protocol import BlobInfo
@@ -20,47 +17,22 @@ from exporter.content.session import CHUNK_SIZE, ContentClient
 from exporter.errors import DataLossError, InvalidArgumentError, NotFoundError, UnavailableError
 from exporter.image import Descriptor, digest_bytes
 from exporter.pb.containerd.services.content.v1 import content_pb2, content_pb2_grpc
-from exporter.pb.containerd.services.version.v1 import version_pb2_grpc
-from tests.peers import require
+from tests.integration.containerd_peer import ContainerdPeer
+from tests.integration.containerd_peer import containerd as running_containerd
 
 NAMESPACE = (("containerd-namespace", "test"),)
 
-CONFIG = """
-version = 2
-root = "{directory}/root"
-state = "{directory}/state"
-disabled_plugins = ["io.containerd.grpc.v1.cri"]
-[grpc]
-  address = "{directory}/s"
-"""
-
 
 @pytest.fixture(scope="module")
-def directory() -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix="bke-", dir="/tmp"))
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
+def peer() -> Iterator[ContainerdPeer]:
+    with running_containerd() as peer:
+        yield peer
 
 
 @pytest.fixture
-async def containerd(directory: Path) -> AsyncIterator[grpc.aio.Channel]:
-    program = require("containerd", "containerd")
-    if os.geteuid() != 0:
-        pytest.skip("containerd needs root")
-    config = directory / "config.toml"
-    config.write_text(CONFIG.format(directory=directory))
-    with (directory / "log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            program, "--config", str(config), stdout=log, stderr=log
-        )
-    try:
-        async with grpc.aio.insecure_channel(f"unix:{directory}/s") as channel:
-            version = version_pb2_grpc.VersionStub(channel).Version
-            await version(empty_pb2.Empty(), wait_for_ready=True, timeout=30)
-            yield channel
-    finally:
-        process.terminate()
-        await process.wait()
+async def containerd(peer: ContainerdPeer) -> AsyncIterator[grpc.aio.Channel]:
+    async with grpc.aio.insecure_channel(f"unix:{peer.socket}") as channel:
+        yield channel
 
 
 def descriptor_of(data: bytes) -> Descriptor:
@@ -125,11 +97,11 @@ async def test_many_writers_of_one_blob_all_succeed(containerd: grpc.aio.Channel
 
 
 async def test_a_write_goes_on_where_the_connection_broke(
-    containerd: grpc.aio.Channel, directory: Path
+    containerd: grpc.aio.Channel, peer: ContainerdPeer
 ) -> None:
     stub = content_pb2_grpc.ContentStub(containerd)
     blob = os.urandom(4 * CHUNK_SIZE)
-    relay = await Relay.to(directory)
+    relay = await Relay.to(Path(peer.socket))
     async with grpc.aio.insecure_channel(f"unix:{relay.path}") as channel, AsyncExitStack() as stack:
         ingest = ContentClient(channel, metadata=NAMESPACE).ingest(descriptor_of(blob))
         writer = await stack.enter_async_context(ingest)
@@ -158,8 +130,8 @@ class Relay:
         self._server: asyncio.Server | None = None
 
     @classmethod
-    async def to(cls, directory: Path) -> Relay:
-        relay = cls(directory / "relay")
+    async def to(cls, socket: Path) -> Relay:
+        relay = cls(socket.with_name("relay"))
 
         async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             while data := await reader.read(1 << 16):
@@ -167,7 +139,7 @@ class Relay:
                 await writer.drain()
 
         async def on_connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            there, back = await asyncio.open_unix_connection(directory / "s")
+            there, back = await asyncio.open_unix_connection(socket)
             relay._writers += [writer, back]
             relay._tasks += [
                 asyncio.create_task(pump(reader, back)),

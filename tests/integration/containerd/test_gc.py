@@ -1,0 +1,75 @@
+"""What containerd's garbage collector takes, and what it must not."""
+
+from __future__ import annotations
+
+import datetime
+
+from exporter.content.containerd import Containerd
+from exporter.content.copy import write_blob
+from exporter.image import Descriptor, digest_bytes
+from tests.integration.containerd.exporting import Namespace, PausedExport
+
+LAYER = "application/vnd.oci.image.layer.v1.tar"
+
+
+async def ingest(place: Namespace, data: bytes) -> str:
+    """Put a blob there that nothing points to."""
+    async with Containerd.connect(place.peer.config(place.name)) as connection:
+        info = await write_blob(connection.content, data, Descriptor(LAYER, digest_bytes(data), len(data)))
+    return info.digest
+
+
+async def test_an_image_survives_with_all_its_parts_and_nothing_else_does(place: Namespace) -> None:
+    for name in ("provenance-multi-max", "run-chain"):
+        await place.export(name, {"name": f"example.com/{name}:1"})
+    blobs = place.blobs()
+    other = await ingest(place, b"nobody's")
+    assert place.blobs() == blobs | {other}
+    place.ctr("content", "prune", "references")
+    place.collect()
+    assert place.blobs() == blobs
+    assert set(place.check().values()) == {"complete"}
+
+
+async def test_an_image_goes_with_its_last_name(place: Namespace) -> None:
+    await place.export("multi-platform", {"name": "a,b", "unpack": "true"})
+    place.ctr("images", "rm", "--sync", "a")
+    assert place.check() == {"b": "complete"}
+    place.ctr("images", "rm", "--sync", "b")
+    assert (place.blobs(), place.snapshots()) == (set(), {})
+
+
+async def test_an_image_without_a_name_is_kept_for_as_long_as_the_export(place: Namespace) -> None:
+    await place.export("run-chain", {})
+    place.collect()
+    assert place.blobs() == set()
+
+
+async def test_nothing_goes_while_an_export_is_under_way(place: Namespace) -> None:
+    """Neither what it has written nor what it found there and does not write again."""
+    found = await ingest(place, b"found" * 100)
+    export = await PausedExport.begin(place, b"slow" * 100, [b"found" * 100, b"written" * 100])
+    place.collect()
+    assert {found, digest_bytes(b"written" * 100)} <= place.blobs()
+    await export.finish()
+    place.collect()
+    assert place.check() == {"a": "complete"}
+
+
+async def test_a_lease_ends_by_itself_when_its_owner_has_died(place: Namespace) -> None:
+    export = await PausedExport.begin(place, b"slow" * 100, [])
+    [lease] = place.peer.rows(place.name, "leases", "ls")
+    expires = datetime.datetime.fromisoformat(lease.rpartition("containerd.io/gc.expire=")[2].strip())
+    left = expires - datetime.datetime.now(datetime.UTC)
+    assert datetime.timedelta(hours=23) < left <= datetime.timedelta(hours=24)
+    await export.finish()
+    assert place.leases() == set()
+
+
+async def test_snapshots_are_kept_by_their_image(place: Namespace) -> None:
+    await place.export("run-chain", {"name": "a", "unpack": "true"})
+    place.ctr("content", "prune", "references")
+    place.collect()
+    assert list(place.snapshots().values()) == ["Committed"] * 6
+    place.ctr("images", "rm", "--sync", "a")
+    assert place.snapshots() == {}
