@@ -1,4 +1,8 @@
-"""Getting one blob into a repository: mounted from another one, or uploaded, resumed if connections break."""
+"""Getting one blob into a repository: mounted from another one, or uploaded, resumed if connections break.
+
+Not every registry can resume: distribution 2.8 forgets an upload when a request broke in its middle. Then, or
+when a registry does not tell where it stands, the upload begins anew.
+"""
 
 from __future__ import annotations
 
@@ -100,11 +104,11 @@ class _Upload:
         for source in sources:
             try:
                 answer = await self._transport.call(self._begin_request(source))
-            except ExporterError:
+                if answer.status == 201:
+                    return True
+                self._session = self._begun(answer)  # what the registry does where it cannot mount
+            except (ExporterError, RequestError):
                 continue  # refused, often because we may not read there; an upload needs no such right
-            if answer.status == 201:
-                return True
-            self._session = self._begun(answer)  # what the registry does where it cannot mount
         return False
 
     async def _try(self) -> bool:
@@ -152,9 +156,9 @@ class _Upload:
         try:
             answer = await self._transport.exchange(request)
         except RequestError as failure:
-            if failure.status == 404:
-                return None
-            raise
+            if failure.may_pass or failure.status in {None, 401, 403}:
+                raise
+            return None  # nor does it know if it does not let itself be asked
         offset = parse_range(answer.headers.get("Range", ""), 0)
         if offset > self._verifier.position:  # more than it was sent
             return None

@@ -72,6 +72,16 @@ async def test_an_upload_survives_many_breaks(peer: Peer) -> None:
     assert peer.logs.count("retrying") == 12  # more than may fail in a row
 
 
+@pytest.mark.parametrize("status", [400, 404, 405, 416])
+async def test_a_registry_that_does_not_tell_where_it_stands(peer: Peer, status: int) -> None:
+    root = await peer.add_image(await peer.add(noise(BIG)))
+    peer.proxy.faults.append(Fault("PATCH", UPLOADS, reset_after=2_000_000, keep=True))
+    peer.proxy.faults.append(Fault("GET", UPLOADS, status=status))
+    await peer.push(root)
+    assert await peer.digest_of("app", "v1") == root.digest
+    assert [seen.received for seen in peer.proxy.of("PATCH", "") if seen.received > 10**6] == [2_000_000, BIG]
+
+
 @pytest.mark.parametrize("reset_after", [0, 1, 70_000, BIG])
 async def test_an_upload_that_the_registry_forgets_begins_anew(peer: Peer, reset_after: int) -> None:
     root = await peer.add_image(await peer.add(noise(BIG)))

@@ -133,7 +133,7 @@ async def test_blobs_are_mounted(peer: Peer) -> None:
     assert await peer.digest_of("team/app", "v1") == root.digest
 
 
-@pytest.mark.parametrize("status", [None, 403, 404, 500])
+@pytest.mark.parametrize("status", [None, 202, 403, 404, 500])
 async def test_a_refused_mount_becomes_an_upload(peer: Peer, status: int | None) -> None:
     layer = await peer.add(noise(5000))
     root = await peer.add_image(layer)
