@@ -6,6 +6,7 @@ import errno
 import json
 import logging
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +15,15 @@ from exporter.content.lock import file_lock
 from exporter.content.staging import Staging, replace_file
 from exporter.content.threads import run_in_thread
 from exporter.content.verify import Verifier
-from exporter.errors import DataLossError, ExporterError
+from exporter.errors import DataLossError, ExporterError, UnavailableError
 from exporter.image import Descriptor, digest_bytes, parse_digest
 from exporter.layer.recode import Recipe
 
 # To be raised when the same recipe gives other bytes than before.
 _VERSION = 1
 _MAX_RECORD_SIZE = 1 << 20
+# A blob without a record may be one whose record is just being written.
+_STRAY_AGE = 3600.0
 # What `link` says on or between file systems that cannot do it.
 _NO_LINKS = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP})
 
@@ -84,6 +87,9 @@ class LayerCache:
             await run_in_thread(os.utime, record)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            log.warning("a converted layer cannot be taken from the cache %s: %s", self._path, error)
+            return None
         except DataLossError as error:
             log.warning("forgetting a cached layer: %s", error.message)
             await run_in_thread(_forget, into.path_of(digest), self._blobs.path_of(digest), record)
@@ -91,7 +97,7 @@ class LayerCache:
         return layer
 
     async def put(self, source: str, recipe: Recipe, layer: ConvertedLayer, of: BlobDirectory) -> None:
-        """Keep what was made of a layer.
+        """Keep what was made of a layer. If that fails, the log says so and nothing else happens.
 
         Args:
             source: Digest of the layer.
@@ -99,13 +105,19 @@ class LayerCache:
             layer: What came of it.
             of: Has the blob.
         """
+        try:
+            await self._put(self._record_path(source, recipe), layer, of)
+        except (OSError, UnavailableError) as error:
+            log.warning("a converted layer cannot be cached in %s: %s", self._path, error)
+
+    async def _put(self, record: Path, layer: ConvertedLayer, of: BlobDirectory) -> None:
         digest = layer.descriptor.digest
         await run_in_thread(self._prepare)
         await run_in_thread(_link, of.path_of(digest), self._blobs.path_of(digest))
         data = json.dumps(
             {"descriptor": layer.descriptor.to_dict(), "sourceDiffID": layer.source_diff_id}, sort_keys=True
         ).encode()
-        await run_in_thread(replace_file, self._staging, self._record_path(source, recipe), data)
+        await run_in_thread(replace_file, self._staging, record, data)
         async with file_lock(self._path / "lock"):
             await run_in_thread(self._prune)
 
@@ -120,20 +132,24 @@ class LayerCache:
 
     def _prune(self) -> None:
         """Remove what was unused for longest until the rest is within the limit; and stray blobs."""
-        blobs = {blob.digest: blob.size for blob in self._blobs.list()}
+        sizes = {blob.digest: blob.size for blob in self._blobs.list()}
         kept: set[str] = set()
+        dropped: set[str] = set()
         total = 0
         for record in sorted(self._records.glob("*.json"), key=_last_use, reverse=True):
             layer = _load_record(record)
             digest = layer.descriptor.digest if layer is not None else ""
             if digest not in kept:
-                total += blobs.get(digest, 0)
-            if digest in blobs and total <= self._limit:
+                total += sizes.get(digest, 0)
+            if digest in sizes and total <= self._limit:
                 kept.add(digest)
             else:
                 record.unlink(missing_ok=True)
-        for digest in blobs.keys() - kept:
-            self._blobs.path_of(digest).unlink(missing_ok=True)
+                dropped.add(digest)
+        for digest in sizes.keys() - kept:
+            path = self._blobs.path_of(digest)
+            if digest in dropped or time.time() - _last_use(path) > _STRAY_AGE:
+                path.unlink(missing_ok=True)
 
 
 def _load_record(path: Path) -> ConvertedLayer | None:
@@ -150,9 +166,9 @@ def _load_record(path: Path) -> ConvertedLayer | None:
         return None
 
 
-def _last_use(record: Path) -> float:
+def _last_use(path: Path) -> float:
     try:
-        return record.stat().st_mtime
+        return path.stat().st_mtime
     except FileNotFoundError:
         return 0.0
 

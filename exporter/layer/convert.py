@@ -58,9 +58,9 @@ class LayerConverter:
     What several calls have in common is done once.
 
     Args:
-        scratch: A directory for the new blobs. They must stay until the remotes that were returned are no
-        longer used. cache: Layers that were converted before, if they are kept. progress: Shows which
-        layers are being converted.
+        scratch: A directory for the new blobs. They must stay while the remotes that were returned are used.
+        cache: Layers that were converted before, if they are kept.
+        progress: Shows which layers are being converted.
     """
 
     def __init__(
@@ -97,17 +97,18 @@ class LayerConverter:
 
         Raises:
             DataLossError: a layer is damaged.
-            InvalidArgumentError: a layer is of an unknown type or malformed; or the level does not exist.
+            InvalidArgumentError: a layer is of an unknown type or malformed; or the level does not exist,
+                which is of no interest while nothing has to be compressed.
             NotFoundError: a layer is not available.
         """
         remote = await _with_media_types(remote)
         if not config.force:
             return remote
-        recipe = Recipe(config.type, effective_level(config))
 
         async def convert(layer: Descriptor) -> Descriptor:
             if not await self._needs_conversion(remote.provider, layer, config.type):
                 return layer
+            recipe = Recipe(config.type, effective_level(config))
             with self._status(f"converting layer {layer.digest} to {config.type}", layer.size) as status:
                 converted = await self._make(remote.provider, layer, recipe, status)
             return _described(layer, converted)
@@ -214,10 +215,11 @@ class LayerConverter:
         status: Status | None,
     ) -> ConvertedLayer:
         async with self._slots:
+            compressed = compression_of(layer.media_type) is not CompressionType.UNCOMPRESSED
             work = partial(
                 recode,
                 descriptor=layer,
-                toc_offset=await self._find_toc(provider, layer),
+                toc_offset=await self._find_toc(provider, layer) if compressed else None,
                 recipe=recipe,
                 pool=self._pool,
                 scratch=self._scratch,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
@@ -84,12 +84,29 @@ class LayerFiles:
         Raises:
             InvalidArgumentError: it is no regular file.
         """
-        if inode.kind is not Kind.FILE:
-            raise InvalidArgumentError(f"only files have content, not a {inode.kind.name.lower()}")
-        end = inode.size if length is None else min(inode.size, offset + length)
-        for start in range(offset, end, PIECE_SIZE):
-            size = min(PIECE_SIZE, end - start)
-            yield await run_in_thread(os.pread, self._contents.fileno(), size, inode.content + start)
+        for start, size in _ranges(inode, offset, length):
+            yield await run_in_thread(self._read_at, inode, start, size)
+
+    def pieces(self, inode: Inode) -> Iterator[bytes]:
+        """`read` for threads: blocks.
+
+        Raises:
+            InvalidArgumentError: it is no regular file.
+        """
+        for start, size in _ranges(inode, 0, None):
+            yield self._read_at(inode, start, size)
+
+    def _read_at(self, inode: Inode, start: int, size: int) -> bytes:
+        return os.pread(self._contents.fileno(), size, inode.content + start)
+
+
+def _ranges(inode: Inode, offset: int, length: int | None) -> Iterator[tuple[int, int]]:
+    """Where to read a part of a file, and how much at once."""
+    if inode.kind is not Kind.FILE:
+        raise InvalidArgumentError(f"only files have content, not a {inode.kind.name.lower()}")
+    end = inode.size if length is None else min(inode.size, offset + length)
+    for start in range(offset, end, PIECE_SIZE):
+        yield start, min(PIECE_SIZE, end - start)
 
 
 def _temporary_file(directory: Path) -> BinaryIO:

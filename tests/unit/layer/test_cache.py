@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 from pathlib import Path
@@ -127,12 +128,13 @@ async def test_a_blob_of_two_records_counts_once(tmp_path: Path) -> None:
     assert len(list((tmp_path / "cache" / "records").iterdir())) == 3
 
 
-async def test_blobs_without_a_record_go(tmp_path: Path) -> None:
+async def test_old_blobs_without_a_record_go(tmp_path: Path) -> None:
     cache = LayerCache(tmp_path / "cache")
-    stray = blob(tmp_path / "cache" / "blobs", b"stray")
+    old = blob(tmp_path / "cache" / "blobs", b"old")
+    new = blob(tmp_path / "cache" / "blobs", b"new")
+    os.utime(BlobDirectory(tmp_path / "cache" / "blobs").path_of(old.descriptor.digest), (0, 0))
     layer = await put(cache, tmp_path / "a", b"blob")
-    assert stray.descriptor.digest not in blobs_in(tmp_path / "cache")
-    assert blobs_in(tmp_path / "cache") == {layer.descriptor.digest}
+    assert blobs_in(tmp_path / "cache") == {layer.descriptor.digest, new.descriptor.digest}
 
 
 @pytest.mark.parametrize("code", [errno.EXDEV, errno.EPERM])
@@ -150,10 +152,30 @@ async def test_without_hard_links_blobs_are_copied(
     assert {path.name for path in (tmp_path / "b" / "sha256").iterdir()} == {layer.descriptor.digest[7:]}
 
 
-async def test_a_full_disk_is_not_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_cache_that_does_not_work_does_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await put(LayerCache(tmp_path / "cache"), tmp_path / "a", b"other", "sha256:" + "b" * 64)
+
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOSPC, "no space left")
 
     monkeypatch.setattr(os, "link", refuse)
-    with pytest.raises(OSError, match="no space left"):
-        await put(LayerCache(tmp_path / "cache"), tmp_path / "a", b"blob")
+    cache = LayerCache(tmp_path / "cache")
+    await put(cache, tmp_path / "a", b"blob")
+    assert "cannot be cached" in caplog.text
+    assert await cache.get("sha256:" + "b" * 64, RECIPE, BlobDirectory(tmp_path / "b")) is None
+    assert "cannot be taken" in caplog.text
+
+
+async def test_many_at_once(tmp_path: Path) -> None:
+    caches = [LayerCache(tmp_path / "cache") for _ in range(3)]
+    sources = [f"sha256:{number:064x}" for number in range(12)]
+    layers = await asyncio.gather(
+        *(
+            put(caches[number % 3], tmp_path / "a", b"%d" % number, source)
+            for number, source in enumerate(sources)
+        )
+    )
+    into = BlobDirectory(tmp_path / "b")
+    assert [await caches[0].get(source, RECIPE, into) for source in sources] == layers

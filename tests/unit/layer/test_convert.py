@@ -245,8 +245,13 @@ async def test_a_wrong_diff_id(converter: LayerConverter) -> None:
 
 
 async def test_a_level_that_does_not_exist(converter: LayerConverter) -> None:
+    blobs = tars.Blobs()
+    remote = tars.remote(blobs, tars.layer(blobs, TAR, GZIP))
+    assert (await converter.convert(remote, force(GZIP, 10))).descriptors == remote.descriptors
     with pytest.raises(InvalidArgumentError, match="invalid compression level: 10"):
-        await converter.convert(tars.remote(tars.Blobs()), force(GZIP, 10))
+        await converter.convert(remote, force(ESTARGZ, 10))
+    with pytest.raises(InvalidArgumentError, match="invalid compression level: 10"):
+        await converter.rewrite_timestamps(remote, CompressionConfig(GZIP, level=10), EPOCH)
 
 
 async def test_cancellation_leaves_nothing(tmp_path: Path) -> None:
