@@ -56,6 +56,7 @@ def build_message(build: BuildInfo, session_id: str) -> exporter_pb2.BuildInfo:
         session_id=session_id,
         compatibility_version=build.compatibility_version,
         inline_cache=dict(build.inline_cache),
+        builder=build.builder,
     )
 
 
@@ -90,7 +91,7 @@ def status_update(message: control_pb2.StatusResponse) -> StatusUpdate:
         vertexes=tuple(map(_vertex, message.vertexes)),
         statuses=tuple(map(_status, message.statuses)),
         logs=tuple(
-            VertexLog(log.vertex, log.msg, log.stream, _time(log.timestamp, log.HasField("timestamp")))
+            VertexLog(log.vertex, log.msg, log.stream, time_or_none(log.timestamp, log.HasField("timestamp")))
             for log in message.logs
         ),
         warnings=tuple(
@@ -113,8 +114,8 @@ def _vertex(message: control_pb2.Vertex) -> Vertex:
         name=message.name,
         inputs=tuple(message.inputs),
         cached=message.cached,
-        started=_time(message.started, message.HasField("started")),
-        completed=_time(message.completed, message.HasField("completed")),
+        started=time_or_none(message.started, message.HasField("started")),
+        completed=time_or_none(message.completed, message.HasField("completed")),
         error=message.error,
         group=ProgressGroup(group.id, group.name, group.weak) if message.HasField("progressGroup") else None,
     )
@@ -127,11 +128,12 @@ def _status(message: control_pb2.VertexStatus) -> VertexStatus:
         name=message.name,
         current=message.current,
         total=message.total,
-        timestamp=_time(message.timestamp, message.HasField("timestamp")),
-        started=_time(message.started, message.HasField("started")),
-        completed=_time(message.completed, message.HasField("completed")),
+        timestamp=time_or_none(message.timestamp, message.HasField("timestamp")),
+        started=time_or_none(message.started, message.HasField("started")),
+        completed=time_or_none(message.completed, message.HasField("completed")),
     )
 
 
-def _time(message: Timestamp, is_set: bool) -> Time | None:
+def time_or_none(message: Timestamp, is_set: bool) -> Time | None:
+    """Read a time of a progress message; None if it is not set."""
     return Time.from_unix(message.seconds, message.nanos) if is_set else None

@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc.aio
 
+from exporter.bridge.status import status_response
 from exporter.content.threads import run_in_thread
 from exporter.errors import InvalidArgumentError, UnavailableError
 from exporter.exporters.base import Exporter
@@ -26,7 +27,6 @@ from exporter.server.request import (
     exporter_info,
     source_of,
 )
-from exporter.server.status import status_response
 from exporter.source.messages import compression_message, descriptor_message
 
 logger = logging.getLogger(__name__)

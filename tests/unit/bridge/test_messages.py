@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from exporter.bridge.messages import build_message, refs_of, source_message, status_update
+from exporter.bridge.status import status_response
 from exporter.image import Time
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2
 from exporter.progress import StatusUpdate, Vertex
 from exporter.server.request import build_info_of, source_of
-from exporter.server.status import status_response
 from exporter.source.types import (
     Attestation,
     AttestationKind,
@@ -88,8 +90,8 @@ def test_all_refs_can_be_asked_for() -> None:
 
 
 def test_facts_about_the_build_arrive() -> None:
-    build = BuildInfo("build", "old session", 10, {"": b"cache"})
-    assert build_info_of(build_message(build, "session")) == BuildInfo("build", "session", 10, {"": b"cache"})
+    build = BuildInfo("build", "old session", 10, {"": b"cache"}, "buildkit-v1")
+    assert build_info_of(build_message(build, "session")) == replace(build, session_id="session")
 
 
 @pytest.mark.parametrize("name", ["many-copy", "run-heredoc", "kinds"])

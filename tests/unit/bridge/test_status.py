@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from exporter.bridge.status import status_response
 from exporter.image import Time
 from exporter.pb.moby.buildkit.v1 import control_pb2
 from exporter.pb.pb import ops_pb2
@@ -13,7 +14,6 @@ from exporter.progress.model import (
     VertexStatus,
     VertexWarning,
 )
-from exporter.server.status import status_response
 
 TIME = Time.parse("2024-05-06T12:34:56.123456789Z")
 
