@@ -23,6 +23,7 @@ from exporter.source.types import BuildInfo, Source
 
 if TYPE_CHECKING:
     from exporter.content.images import ImageStore
+    from exporter.content.registry import DistributionSources
     from exporter.layer.cache import LayerCache
 
 
@@ -145,9 +146,9 @@ class Pusher(Protocol):
         *,
         by_digest: bool = False,
         insecure: bool = False,
-        sources: Mapping[str, Mapping[str, str]] | None = None,
+        sources: DistributionSources | None = None,
         progress: VertexProgress,
-    ) -> object:
+    ) -> DistributionSources:
         """Push an image or an index with all that it points to. After a failure this can be repeated.
 
         Args:
@@ -156,9 +157,11 @@ class Pusher(Protocol):
             name: Repository and tag; without a tag, ``latest`` is meant.
             by_digest: Push without a tag.
             insecure: Allow plain HTTP and unverified TLS.
-            sources: Per digest, annotations ``containerd.io/distribution.source.HOST`` that tell which
-                repositories have the blob already.
+            sources: Which repositories have which blobs already.
             progress: Reports under it.
+
+        Returns:
+            `sources`, and that the repository has the blobs now; for the push under the next name.
         """
         ...
 

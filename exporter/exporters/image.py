@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from exporter.content.protocol import Provider
 from exporter.errors import ExporterError
@@ -35,6 +35,9 @@ from exporter.image import (
 from exporter.image import attributes as keys
 from exporter.image.metadata import IMAGE_NAME
 from exporter.source.types import Source
+
+if TYPE_CHECKING:
+    from exporter.content.registry import DistributionSources
 
 __all__ = ["ImageExporter", "RegistryExporter"]
 
@@ -143,16 +146,18 @@ class _Push:
 
     async def __call__(self, context: FinalizeContext) -> Mapping[str, str]:
         push = self.pusher or _built_in_pusher()
+        # One push tells the next where the blobs are now, so that registries take them from there.
+        sources: DistributionSources = distribution_sources(self.image.layers)
         for name in self.names:
             try:
                 _check_pushed_name(name, by_digest=self.options.push_by_digest)
-                await push(
+                sources = await push(
                     self.provider,
                     self.image.root,
                     name,
                     by_digest=self.options.push_by_digest,
                     insecure=self.options.insecure,
-                    sources=distribution_sources(self.image.layers),
+                    sources=sources,
                     progress=context.progress,
                 )
             except ExporterError as error:

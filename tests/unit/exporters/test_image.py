@@ -30,13 +30,14 @@ class FakePusher:
 
     async def __call__(
         self, provider: Provider, root: Descriptor, name: str, *, progress: VertexProgress, **options: Any
-    ) -> None:
+    ) -> dict[str, dict[str, str]]:
         if self.error is not None:
             raise self.error
         manifest = json.loads(b"".join([data async for data in provider.read(root.digest)]))
         for blob in (manifest["config"], *manifest["layers"]):
             await provider.info(blob["digest"])
         self.pushed.append((name, options))
+        return {**options["sources"], f"known after {name}": {}}
 
 
 @pytest.fixture
@@ -120,8 +121,12 @@ async def test_pushing_is_for_finalize(work: Workplace, pusher: FakePusher) -> N
     result = await export(work, attrs, pusher=pusher)
     assert pusher.pushed == []
     await finalize(result)
-    options = {"by_digest": False, "insecure": True, "sources": {digest_bytes(b"base"): SOURCES}}
-    assert pusher.pushed == [("example.com/a", options), ("example.com/b:1", options)]
+    options = {"by_digest": False, "insecure": True}
+    sources: dict[str, dict[str, str]] = {digest_bytes(b"base"): SOURCES}
+    assert pusher.pushed == [
+        ("example.com/a", {**options, "sources": sources}),
+        ("example.com/b:1", {**options, "sources": {**sources, "known after example.com/a": {}}}),
+    ]
 
 
 async def test_a_failed_push_can_be_repeated(work: Workplace, pusher: FakePusher) -> None:
