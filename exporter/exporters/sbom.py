@@ -24,8 +24,8 @@ def _own_version() -> str:
         return "unknown"
 
 
-CREATOR: Final = f"buildkit-exporter-{_own_version()}"
-"""The tool that completed documents name besides their scanner; BuildKit names itself there."""
+OWN_NAME: Final = f"buildkit-exporter-{_own_version()}"
+"""The tool that completed documents name besides their scanner if no builder is known."""
 
 _SPDX: Final = "https://spdx.dev/Document"
 _WHITEOUT: Final = ".wh."
@@ -38,10 +38,12 @@ class SBOMSupplement:
     Attributes:
         chain: None if the platform has no ref; then nothing is completed.
         remote: The layers as they are in the image.
+        builder: Named in the document as the tool that completed it; BuildKit names itself. See `BuildInfo`.
     """
 
     chain: LayerChain | None
     remote: Remote
+    builder: str = ""
 
     async def supplement(self, attestation: Attestation, predicate: bytes) -> bytes:
         """Complete the predicate if it is the SBOM of the image itself; any other stays as it is.
@@ -66,7 +68,7 @@ class SBOMSupplement:
             layer = await finder.find(file["fileName"])
             if layer is not None:
                 file["comment"] = f"layerID: {layer.digest}"
-        return spdx.write(document, creator=CREATOR)
+        return spdx.write(document, creator=self.builder or OWN_NAME)
 
 
 def _is_core(attestation: Attestation) -> bool:

@@ -202,7 +202,7 @@ class ImageWriter:
         statements = await make_statements(
             source.attestations[platform.id],
             subjects,
-            SBOMSupplement(chain, part.remote),
+            SBOMSupplement(chain, part.remote, self._context.build.builder),
             self._context.scratch,
         )
         manifest = attestation_manifest(

@@ -21,10 +21,13 @@ SUPPORTED = (V0_13, V0_15, V0_31)
 def check_compatibility_version(version: int) -> None:
     """Check that a build may ask for this version.
 
+    Args:
+        version: The version; 0 is the newest.
+
     Raises:
         ImageError: there is no such version; with BuildKit's text.
     """
-    if version in SUPPORTED:
+    if version in {0, *SUPPORTED}:
         return
     if version > CURRENT:
         raise ImageError(

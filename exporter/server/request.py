@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from exporter.content.protocol import Provider
 from exporter.errors import InvalidArgumentError
 from exporter.exporters.base import ArtifactKind, Exporter
+from exporter.image import ImageError, check_compatibility_version
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2
 from exporter.source.inline import InlineRef, check_chain
 from exporter.source.messages import check_digest, descriptor_of, layer_of
@@ -79,18 +80,18 @@ def build_info_of(message: exporter_pb2.BuildInfo) -> BuildInfo:
     """Read the facts about the build.
 
     Raises:
-        InvalidArgumentError: the compatibility version is negative.
+        InvalidArgumentError: there is no such compatibility version; with BuildKit's text.
     """
-    if message.compatibility_version < 0:
-        raise InvalidArgumentError(
-            f"{message.compatibility_version} is no compatibility version",
-            field="build.compatibility_version",
-        )
+    try:
+        check_compatibility_version(message.compatibility_version)
+    except ImageError as error:
+        raise InvalidArgumentError(str(error), field="build.compatibility_version") from None
     return BuildInfo(
         ref=message.ref,
         session_id=message.session_id,
         compatibility_version=message.compatibility_version,
         inline_cache=dict(message.inline_cache),
+        builder=message.builder,
     )
 
 

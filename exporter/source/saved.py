@@ -15,7 +15,14 @@ from exporter.content.overlay import MultiProvider
 from exporter.content.threads import run_in_thread
 from exporter.content.verify import split_digest
 from exporter.errors import InvalidArgumentError, NotFoundError
-from exporter.image import CompressionConfig, Descriptor, ImageError, Time, digest_bytes
+from exporter.image import (
+    CompressionConfig,
+    Descriptor,
+    ImageError,
+    Time,
+    check_compatibility_version,
+    digest_bytes,
+)
 from exporter.image.media_types import OCI_LAYER
 from exporter.source.inline import DIFF_ID, InlineRef
 from exporter.source.saved_format import (
@@ -228,9 +235,18 @@ class _Loader:
     def _load_build(self) -> BuildInfo:
         build = read_document(self._path / "build.json", BuildFile)
         if build is not None:
-            return BuildInfo(build.ref, "", build.compatibility_version, build.inline_cache)
+            version = self._compatibility_version(build.compatibility_version, "build.json")
+            return BuildInfo(build.ref, "", version, build.inline_cache, build.builder)
         scenario = read_document(self._path / "scenario.json", ScenarioFile) or ScenarioFile()
-        return BuildInfo(compatibility_version=scenario.compatibility_version or 0)
+        version = self._compatibility_version(scenario.compatibility_version or 0, "scenario.json")
+        return BuildInfo(compatibility_version=version, builder=scenario.builder)
+
+    def _compatibility_version(self, version: int, where: str) -> int:
+        try:
+            check_compatibility_version(version)
+        except ImageError as error:
+            self._fail(f"{where}: compatibility_version", str(error))
+        return version
 
     def _check_digest(self, digest: str, where: str) -> None:
         try:

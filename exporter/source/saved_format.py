@@ -1,19 +1,18 @@
 """The files of a saved source.
 
-=====================
-============================================================================================== ``source.json``
-the result's metadata; the refs' IDs and the platforms, for people to read ``chains.json``        the refs:
-where each sits in the result, and its chain ``attestations.json``  the attestations, if there are any
-``build.json``         what an exporter may know of the build; optional ``oci/``               the blobs, as
-an OCI layout; ``layers/`` may hold more of them, by algorithm and digits ``save/``              instead of
-that, for a record of a Docker daemon: an unpacked ``docker save`` =====================
-==============================================================================================
+- ``source.json``: the result's metadata; the refs' IDs and the platforms, for people to read
+- ``chains.json``: the refs: where each sits in the result, and its chain
+- ``attestations.json``: the attestations, if there are any
+- ``build.json``: what an exporter may know of the build; optional
+- ``oci/``: the blobs, as an OCI layout; ``layers/`` may hold more of them, by algorithm and digits
+- ``save/``: instead of that, for a record of a Docker daemon: an unpacked ``docker save``
 
 Bytes are base64. Unknown fields are ignored: records may say more than is needed here.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -36,6 +35,7 @@ ATTESTATION_KINDS: dict[Kind, AttestationKind] = {
 SUBJECT_KINDS: dict[SubjectName, SubjectKind] = {"Self": SubjectKind.SELF, "Raw": SubjectKind.RAW}
 
 _FILE_LIMIT = 256 << 20
+_BUILDKIT_VERSION = re.compile(r"(?:^|\bversion string )(v\d\S*)")
 
 
 class SourceFile(msgspec.Struct):
@@ -148,12 +148,30 @@ class BuildFile(msgspec.Struct, omit_defaults=True):
     ref: str = ""
     compatibility_version: int = 0
     inline_cache: dict[str, bytes] = {}
+    builder: str = ""
+
+
+class RecordedBuilder(msgspec.Struct):
+    """The daemon that was recorded.
+
+    Attributes:
+        version: For people; says the daemon's version, or ``… the version string VERSION``.
+    """
+
+    version: str = ""
 
 
 class ScenarioFile(msgspec.Struct):
     """``scenario.json``, which says how a build was made; stands in for a missing ``build.json``."""
 
     compatibility_version: int | None = None
+    buildkit: RecordedBuilder | None = None
+
+    @property
+    def builder(self) -> str:
+        """How the daemon names itself in the documents that it signs; ``""`` if its version is not told."""
+        found = _BUILDKIT_VERSION.search(self.buildkit.version) if self.buildkit is not None else None
+        return f"buildkit-{found[1]}" if found else ""
 
 
 def read_document(path: Path, kind: type[T]) -> T | None:

@@ -98,7 +98,7 @@ async def _write(source: Source, build: BuildInfo, path: Path) -> None:
     await run_in_thread(write_document, path / "chains.json", ChainsFile(records, keyed=is_empty))
     if attestations:
         await run_in_thread(write_document, path / "attestations.json", AttestationsFile(attestations))
-    build_file = BuildFile(build.ref, build.compatibility_version, dict(build.inline_cache))
+    build_file = BuildFile(build.ref, build.compatibility_version, dict(build.inline_cache), build.builder)
     await run_in_thread(write_document, path / "build.json", build_file)
 
 

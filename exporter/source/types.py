@@ -1,8 +1,8 @@
 """What a daemon hands over to an exporter: the build result and what its refs are made of.
 
-`Source` mirrors BuildKit's ``exporter.Source`` (``result.Result[ImmutableRef]``). It holds no bytes of layers: a `Ref`
-is asked for its chain and its layers when an exporter needs them, and where they come from (the request itself, a
-session, an endpoint, a buildkitd, a directory) is the resolver's affair.
+`Source` mirrors BuildKit's ``exporter.Source`` (``result.Result[ImmutableRef]``). It holds no bytes of
+layers: a `Ref` is asked for its chain and its layers when an exporter needs them, and where they come from
+(the request itself, a session, an endpoint, a buildkitd, a directory) is the resolver's affair.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from exporter.image import CompressionConfig, Descriptor, LayerMetadata, Time
 class Layer:
     """One layer of a ref as the daemon's cache knows it.
 
-    `description` and `created_at` end up in the image's history. `created_at` is None where the daemon has none.
+    `description` and `created_at` end up in the image's history. `created_at` is None where the daemon has
+    none.
     """
 
     id: str
@@ -41,7 +42,8 @@ class Remote:
     """A ref's layers as blobs.
 
     Attributes:
-        descriptors: Base first, with BuildKit's internal annotations: ``containerd.io/uncompressed`` is the diff ID.
+        descriptors: Base first, with BuildKit's internal annotations: ``containerd.io/uncompressed`` is the
+            diff ID.
         provider: Where the blobs can be read, for as long as the source lives.
     """
 
@@ -65,8 +67,9 @@ class Ref(Protocol):
     async def remote(self, compression: CompressionConfig | None = None) -> Remote:
         """The layers as blobs.
 
-        `compression` tells the owner of the ref what will be wanted, so that a daemon that must compress a layer
-        anyway can do it in that way; the answer may still be anything, and converting is then the caller's task.
+        `compression` tells the owner of the ref what will be wanted, so that a daemon that must compress a
+        layer anyway can do it in that way; the answer may still be anything, and converting is then the
+        caller's task.
 
         Raises:
             NotFoundError: the owner does not know the ref (any more).
@@ -111,8 +114,8 @@ class Subject:
 class Attestation:
     """An attestation of one platform's image (BuildKit: ``result.Attestation``).
 
-    The predicate is `content` if that is given, else the file `path` of `ref`. A bundle is a directory `path` of
-    `ref` that is full of in-toto statements.
+    The predicate is `content` if that is given, else the file `path` of `ref`. A bundle is a directory `path`
+    of `ref` that is full of in-toto statements.
     """
 
     kind: AttestationKind
@@ -129,10 +132,12 @@ class Source:
     """A build result.
 
     Attributes:
-        ref: The single ref of a result that is not keyed by platform; None if there is none or it has no layers.
-        refs: Refs by platform ID. None if the result is not keyed (BuildKit's nil map), which is not the same as empty.
-            A ref in it may be None: a platform without layers.
-        metadata: BuildKit's result metadata; keys such as ``containerimage.config/linux/amd64``, ``refs.platforms``.
+        ref: The single ref of a result that is not keyed by platform; None if there is none or it has no
+            layers.
+        refs: Refs by platform ID. None if the result is not keyed (BuildKit's nil map), which is not the same
+            as empty. A ref in it may be None: a platform without layers.
+        metadata: BuildKit's result metadata; keys such as ``containerimage.config/linux/amd64``,
+            ``refs.platforms``.
         attestations: By platform ID.
     """
 
@@ -144,7 +149,8 @@ class Source:
     def find_ref(self, platform_id: str) -> tuple[Ref | None, bool]:
         """Look a platform's ref up as BuildKit's ``Result.FindRef`` does.
 
-        A keyed result with just one ref answers with it whatever the key; an unkeyed one always answers with its ref.
+        A keyed result with just one ref answers with it whatever the key; an unkeyed one always answers with
+        its ref.
 
         Returns:
             The ref and whether it was found.
@@ -171,9 +177,13 @@ class BuildInfo:
         session_id: The session through which the owner of the refs can be reached.
         compatibility_version: BuildKit's compatibility version; 0 means the newest.
         inline_cache: Cache data to embed, by platform ID; the key ``""`` is for the result's single ref.
+        builder: Name and version of the builder, such as ``buildkit-v0.32.2``, for documents that an export
+            signs in the builder's name: an SBOM names the tool that completed it. If empty, we name
+            ourselves.
     """
 
     ref: str = ""
     session_id: str = ""
     compatibility_version: int = 0
     inline_cache: Mapping[str, bytes] = field(default_factory=dict)
+    builder: str = ""

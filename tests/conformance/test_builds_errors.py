@@ -57,8 +57,7 @@ async def _source(case: dict[str, Any]) -> Source:
 
 async def _export(case: dict[str, Any], directory: Path) -> None:
     version = case["compatibility_version"] or 0
-    if version:
-        check_compatibility_version(version)
+    check_compatibility_version(version)
     exporter = Registry().get(case["exporter"]["type"])(case["exporter"]["attrs"])
     source = await _source(case)
     output = None if case["exporter"]["type"] == "image" else LocalOutput(str(directory / "output.tar"))

@@ -10,7 +10,7 @@ import pytest
 from exporter.errors import ExporterError
 from exporter.exporters import predicate
 from exporter.exporters.attestations import make_statements
-from exporter.exporters.sbom import CREATOR, SBOMSupplement
+from exporter.exporters.sbom import OWN_NAME, SBOMSupplement
 from exporter.exporters.statements import StatementSubject
 from exporter.image import ImageError, digest_bytes
 from exporter.layer.gotar import Header, TarWriter, TypeFlag
@@ -194,7 +194,15 @@ async def test_files_are_told_their_layers(tmp_path: Path) -> None:
     comments = [file.get("comment") for file in made["predicate"]["files"]]
     # A deleted file is in the layer that made it.
     assert comments == [f"layerID: {top}", f"layerID: {base}", f"layerID: {base}", None]
-    assert made["predicate"]["creationInfo"]["creators"] == [f"Tool: {CREATOR}"]
+    assert made["predicate"]["creationInfo"]["creators"] == [f"Tool: {OWN_NAME}"]
+
+
+async def test_the_builder_has_completed_the_document(tmp_path: Path) -> None:
+    ref = files_ref(BASE)
+    supplement = SBOMSupplement(await ref.layer_chain(), await ref.remote(), "buildkit-v1")
+    (statement,) = await make_statements([sbom("/a")], IMAGE, supplement, tmp_path)
+    creators = json.loads(statement.data)["predicate"]["creationInfo"]["creators"]
+    assert creators == ["Tool: buildkit-v1"]
 
 
 async def test_layers_are_read_no_further_than_needed(tmp_path: Path) -> None:

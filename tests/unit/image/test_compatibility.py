@@ -6,7 +6,7 @@ from exporter.image.compatibility import SUPPORTED, check_compatibility_version
 from exporter.image.errors import ImageError
 
 
-@pytest.mark.parametrize("version", SUPPORTED)
+@pytest.mark.parametrize("version", [0, *SUPPORTED])
 def test_supported_versions(version: int) -> None:
     check_compatibility_version(version)
 
@@ -14,6 +14,7 @@ def test_supported_versions(version: int) -> None:
 @pytest.mark.parametrize(
     ("version", "message"),
     [
+        (-1, "unsupported compatibility-version -1 (supported: [10 20 30])"),
         (11, "unsupported compatibility-version 11 (supported: [10 20 30])"),
         (40, "unsupported compatibility-version 40: upgrade buildkit (max supported: 30)"),
     ],

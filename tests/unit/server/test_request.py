@@ -176,12 +176,20 @@ def test_other_contradictions(message: pb.Source, field: str) -> None:
 
 def test_build_info() -> None:
     info = build_info_of(
-        pb.BuildInfo(ref="b", session_id="s", compatibility_version=20, inline_cache={"": b"c"})
+        pb.BuildInfo(
+            ref="b", session_id="s", compatibility_version=20, inline_cache={"": b"c"}, builder="buildkit-v1"
+        )
     )
     assert (info.ref, info.session_id, info.compatibility_version) == ("b", "s", 20)
     assert info.inline_cache == {"": b"c"}
-    with pytest.raises(InvalidArgumentError):
-        build_info_of(pb.BuildInfo(compatibility_version=-1))
+    assert info.builder == "buildkit-v1"
+
+
+@pytest.mark.parametrize("version", [-1, 11, 40])
+def test_there_is_no_such_compatibility_version(version: int) -> None:
+    with pytest.raises(InvalidArgumentError, match=f"unsupported compatibility-version {version}") as caught:
+        build_info_of(pb.BuildInfo(compatibility_version=version))
+    assert caught.value.field == "build.compatibility_version"
 
 
 def test_exporters_are_described() -> None:

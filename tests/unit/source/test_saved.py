@@ -144,8 +144,33 @@ async def test_a_ref_that_was_recorded_by_its_files_has_a_layer_of_them() -> Non
 
 
 async def test_the_compatibility_version_of_a_record_is_kept() -> None:
-    assert (await SavedSource.open(builds.scenario("compat-10"))).build == BuildInfo(compatibility_version=10)
-    assert (await SavedSource.open(builds.scenario("run-chain"))).build == BuildInfo()
+    assert (await SavedSource.open(builds.scenario("compat-10"))).build.compatibility_version == 10
+    assert (await SavedSource.open(builds.scenario("run-chain"))).build.compatibility_version == 0
+
+
+@pytest.mark.parametrize(
+    ("version", "builder"),
+    [
+        ("v0.32.2", "buildkit-v0.32.2"),
+        ("master, built with the version string v0.0.0+unknown", "buildkit-v0.0.0+unknown"),
+        ("dockerd 20.10.24+dfsg1 (Debian), BuildKit embedded in it", ""),
+        ("", ""),
+    ],
+)
+async def test_the_builder_of_a_record_is_told_by_its_version(
+    version: str, builder: str, tmp_path: Path
+) -> None:
+    scenario = {"buildkit": {"version": version}}
+    saved = await _open(tmp_path, {"source.json": {}, "chains.json": {"refs": []}, "scenario.json": scenario})
+    assert saved.build == BuildInfo(builder=builder)
+
+
+@pytest.mark.parametrize("file", ["build.json", "scenario.json"])
+async def test_the_compatibility_version_must_be_one(file: str, tmp_path: Path) -> None:
+    documents = {"source.json": {}, "chains.json": {"refs": []}, file: {"compatibility_version": 11}}
+    text = f"{file}: compatibility_version: unsupported compatibility-version 11 "
+    with pytest.raises(InvalidArgumentError, match=text):
+        await _open(tmp_path, documents)
 
 
 async def test_one_ref_in_several_places_is_one_ref() -> None:
@@ -208,10 +233,10 @@ async def test_all_fields_of_attestations_and_of_the_build(tmp_path: Path) -> No
         "ref": "one",
         "content": [{"base64": "AP8="}],
     }
-    build = {"ref": "b", "compatibility_version": 20, "inline_cache": {"": "AAE="}}
+    build = {"ref": "b", "compatibility_version": 20, "inline_cache": {"": "AAE="}, "builder": "buildkit-v1"}
     documents = {**DOCUMENTS, "attestations.json": {"attestations": [attestation]}, "build.json": build}
     saved = await _open(tmp_path, documents)
-    assert saved.build == BuildInfo("b", "", 20, {"": b"\x00\x01"})
+    assert saved.build == BuildInfo("b", "", 20, {"": b"\x00\x01"}, "buildkit-v1")
     (loaded,) = saved.source.attestations["p"]
     assert loaded == Attestation(
         AttestationKind.IN_TOTO,

@@ -114,7 +114,7 @@ async def test_attestations_survive(tmp_path: Path) -> None:
 
 
 async def test_the_build_survives_without_its_session(tmp_path: Path) -> None:
-    build = BuildInfo("ref", "session", 20, {"": b"\x00", "linux/amd64": b"\xff"})
+    build = BuildInfo("ref", "session", 20, {"": b"\x00", "linux/amd64": b"\xff"}, "buildkit-v1")
     saved = await _round_trip(Source(), tmp_path / "saved", build)
     assert saved.build == replace(build, session_id="")
 

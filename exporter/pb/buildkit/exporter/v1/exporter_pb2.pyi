@@ -1103,12 +1103,18 @@ class BuildInfo(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     COMPATIBILITY_VERSION_FIELD_NUMBER: _builtins.int
     INLINE_CACHE_FIELD_NUMBER: _builtins.int
+    BUILDER_FIELD_NUMBER: _builtins.int
     ref: _builtins.str
     """The build's ID (SolveRequest.Ref)."""
     session_id: _builtins.str
     """The session through which the owner of the refs, and the taker of output files, can be reached."""
     compatibility_version: _builtins.int
     """BuildKit's compatibility version (SolveRequest.CompatibilityVersion); 0 means the newest."""
+    builder: _builtins.str
+    """Name and version of the builder, such as "buildkit-v0.32.2". Documents that an export signs in the builder's name
+    have it there, such as an SBOM as the tool (`Tool:`) that completed it. Set by the side that owns the refs; empty
+    means that the exporter names itself.
+    """
     @_builtins.property
     def inline_cache(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
         """Cache data to embed into the image's config, by platform ID. The key "" is for a single ref."""
@@ -1120,10 +1126,11 @@ class BuildInfo(_message.Message):
         session_id: _builtins.str = ...,
         compatibility_version: _builtins.int = ...,
         inline_cache: _abc.Mapping[_builtins.str, _builtins.bytes] | None = ...,
+        builder: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compatibility_version", b"compatibility_version", "inline_cache", b"inline_cache", "ref", b"ref", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["builder", b"builder", "compatibility_version", b"compatibility_version", "inline_cache", b"inline_cache", "ref", b"ref", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
