@@ -107,15 +107,21 @@ def find_engine(context: str | None = None, *, environ: Mapping[str, str]) -> En
     """
     config = _config_directory(environ)
     host = environ.get("DOCKER_HOST", "")
-    if not context:
-        context = _DEFAULT_CONTEXT if host else environ.get("DOCKER_CONTEXT") or _current_context(config)
+    if context:
+        named_by = ""
+    elif host:
+        context, named_by = _DEFAULT_CONTEXT, ""
+    elif context := environ.get("DOCKER_CONTEXT"):
+        named_by = "DOCKER_CONTEXT"
+    else:
+        context, named_by = _current_context(config), str(config / "config.json")
     if context != _DEFAULT_CONTEXT:
-        return _from_context(config, context)
+        return _from_context(config, context, named_by)
     tls = None
     if environ.get("DOCKER_TLS_VERIFY") or environ.get("DOCKER_TLS"):
         directory = environ.get("DOCKER_CERT_PATH")
         tls = TLSFiles(Path(directory) if directory else config, bool(environ.get("DOCKER_TLS_VERIFY")))
-    return EngineAddress.parse(host or DEFAULT_HOST, tls)
+    return _parse(host or DEFAULT_HOST, tls, "DOCKER_HOST")
 
 
 def _config_directory(environ: Mapping[str, str]) -> Path:
@@ -131,11 +137,12 @@ def _current_context(config: Path) -> str:
     return name if isinstance(name, str) and name else _DEFAULT_CONTEXT
 
 
-def _from_context(config: Path, name: str) -> EngineAddress:
+def _from_context(config: Path, name: str, named_by: str) -> EngineAddress:
     directory = hashlib.sha256(name.encode()).hexdigest()
     meta = config / "contexts" / "meta" / directory / "meta.json"
     if not meta.exists():
-        raise NotFoundError(f"there is no docker context {name!r}; `docker context ls` lists them")
+        why = f", which {named_by} names" if named_by else ""
+        raise NotFoundError(f"there is no docker context {name!r}{why}; `docker context ls` lists them")
     endpoints = _read_object(meta).get("Endpoints")
     endpoint = endpoints.get("docker") if isinstance(endpoints, dict) else None
     host = endpoint.get("Host") if isinstance(endpoint, dict) else None
@@ -143,7 +150,14 @@ def _from_context(config: Path, name: str) -> EngineAddress:
         raise InvalidArgumentError(f"docker context {name!r} has no address of a Docker engine ({meta})")
     files = TLSFiles(config / "contexts" / "tls" / directory / "docker", not endpoint.get("SkipTLSVerify"))
     has_files = any((files.directory / file).exists() for file in _CERTIFICATES)
-    return EngineAddress.parse(host or DEFAULT_HOST, files if has_files else None)
+    return _parse(host or DEFAULT_HOST, files if has_files else None, f"docker context {name!r}")
+
+
+def _parse(host: str, tls: TLSFiles | None, origin: str) -> EngineAddress:
+    try:
+        return EngineAddress.parse(host, tls)
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f"{error.message} (from {origin})") from error
 
 
 def _read_object(path: Path) -> dict[str, Any]:

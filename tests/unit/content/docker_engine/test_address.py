@@ -122,6 +122,20 @@ def test_contexts_that_cannot_be_used(tmp_path: Path) -> None:
         find_engine(environ=environ)
 
 
+def test_errors_tell_where_an_address_comes_from(tmp_path: Path) -> None:
+    environ = {"DOCKER_CONFIG": str(tmp_path)}
+    with pytest.raises(InvalidArgumentError, match=r"SSH is not supported; .* \(from DOCKER_HOST\)$"):
+        find_engine(environ={**environ, "DOCKER_HOST": "ssh://engine.example"})
+    add_context(tmp_path, "far", "npipe:////./pipe/docker")
+    with pytest.raises(InvalidArgumentError, match=r"npipe.* \(from docker context 'far'\)$"):
+        find_engine("far", environ=environ)
+    with pytest.raises(NotFoundError, match="no docker context 'none', which DOCKER_CONTEXT names; `docker"):
+        find_engine(environ={**environ, "DOCKER_CONTEXT": "none"})
+    (tmp_path / "config.json").write_text('{"currentContext": "gone"}')
+    with pytest.raises(NotFoundError, match=r"no docker context 'gone', which \S+/config.json names"):
+        find_engine(environ=environ)
+
+
 def test_certificates_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("nonsense")
     with pytest.raises(InvalidArgumentError, match="certificates for the Docker engine"):
