@@ -346,3 +346,15 @@ async def test_a_long_error_reaches_the_caller(daemon: Daemon) -> None:
     outcome = await daemon.export(request)
     assert outcome.code == "INVALID_ARGUMENT"
     assert outcome.message.startswith("failed to unmarshal history from config: parsing time")
+
+
+async def test_converted_layers_are_kept_for_the_next_export(server: Server, daemon: Daemon) -> None:
+    request = export_request(
+        "oci", inline_ref(b"\0" * 10240), attrs={"compression": "zstd", "force-compression": "true"}
+    )
+    first = await daemon.export(request)
+    assert first.code == "OK", first.message
+    assert list((server.root / "layers" / "records").rglob("*.*")), "in the layer cache"
+    assert (await daemon.export(request)).response["containerimage.config.digest"] == first.response[
+        "containerimage.config.digest"
+    ]

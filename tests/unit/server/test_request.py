@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
+from hypothesis import given
+from hypothesis import strategies as st
 
 from exporter.content.memory import MemoryStore
 from exporter.errors import ExporterError, FailedPreconditionError, InvalidArgumentError
@@ -212,3 +214,56 @@ def test_exporters_are_described() -> None:
         attributes=[pb.ExporterAttribute(name="dest", kind="string", default="-", help="Where to.")],
         artifact_kind=pb.ARTIFACT_KIND_FILES,
     )
+
+
+descriptors = st.builds(
+    pb.Descriptor,
+    media_type=st.sampled_from(["", "m"]),
+    digest=st.one_of(st.just(DIGEST), st.text(max_size=80)),
+    size=st.integers(-(2**63), 2**63 - 1),
+    data=st.binary(max_size=3),
+    annotations=st.dictionaries(st.sampled_from([*DIFF_ID, "k"]), st.one_of(st.just(DIGEST), st.text())),
+)
+timestamps = st.builds(
+    Timestamp, seconds=st.integers(-(2**63), 2**63 - 1), nanos=st.integers(-(2**31), 2**31 - 1)
+)
+inline_refs = st.builds(
+    pb.InlineRef,
+    chain=st.lists(
+        st.builds(pb.Layer, id=st.text(), description=st.text(), created_at=timestamps), max_size=2
+    ),
+    descriptors=st.lists(descriptors, max_size=2),
+)
+refs = st.builds(pb.Ref, id=st.text(max_size=3), inline=st.one_of(st.none(), inline_refs))
+attestations = st.builds(
+    pb.Attestation,
+    kind=st.integers(-1, 3),
+    subjects=st.lists(
+        st.builds(pb.Subject, kind=st.integers(-1, 3), digests=st.lists(st.text(), max_size=1)), max_size=1
+    ),
+    ref=st.one_of(st.none(), refs),
+)
+
+
+@given(
+    st.one_of(st.none(), refs),
+    st.one_of(st.none(), st.dictionaries(st.text(), refs, max_size=2)),
+    st.dictionaries(st.text(), st.lists(attestations, max_size=2), max_size=2),
+)
+async def test_whatever_comes_is_read_or_refused(
+    ref: pb.Ref | None, by_platform: dict[str, pb.Ref] | None, attested: dict[str, list[pb.Attestation]]
+) -> None:
+    message = pb.Source(
+        ref=ref,
+        refs=None if by_platform is None else pb.RefMap(refs=by_platform),
+        attestations={key: pb.AttestationList(attestations=found) for key, found in attested.items()},
+    )
+    try:
+        source = read(message)
+    except ExporterError as error:
+        assert error.field, error
+        return
+    assert (source.refs is None) == (by_platform is None)
+    for found in (source.ref, *(source.refs or {}).values()):
+        if found is not None:
+            assert len(await found.layer_chain()) == len((await found.remote()).descriptors)
