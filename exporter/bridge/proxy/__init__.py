@@ -1,0 +1,1 @@
+"""A proxy in front of an unmodified buildkitd that runs exporters which the daemon does not have."""

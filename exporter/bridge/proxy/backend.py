@@ -1,0 +1,141 @@
+"""Servers of ``ExporterService``, of which the proxy is the client in the daemon's place."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import grpc.aio
+
+from exporter.bridge.attach import Attachable, attach
+from exporter.bridge.content_service import ContentServicer
+from exporter.bridge.exporting import follow_call
+from exporter.bridge.messages import build_message, refs_of, source_message
+from exporter.bridge.ref_service import RefServicer
+from exporter.content.protocol import ContentStore
+from exporter.content.session import EXPORT_STORE
+from exporter.grpc_status import rpc_errors
+from exporter.image import CompressionConfig
+from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
+from exporter.progress.model import StatusSink
+from exporter.source.messages import compression_of
+from exporter.source.types import BuildInfo, Source
+
+_SESSION_NAME = "buildkit-exporter proxy"
+_RESOLVE_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """An exporter that can be used in this way.
+
+    Attributes:
+        name: Of the export's vertex.
+        compression: How layers are wanted.
+    """
+
+    name: str
+    compression: CompressionConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an export gave. `token` is empty if there is nothing to finalize."""
+
+    response: Mapping[str, str]
+    token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """What the exporter's server finds in the session for files that go to the client.
+
+    Attributes:
+        files: Services that take them.
+        layout: The store for images that go to the client's directory; None if it has none.
+    """
+
+    files: Sequence[Attachable] = ()
+    layout: ContentStore | None = None
+
+
+class Backend:
+    """A server of ``ExporterService``.
+
+    Args:
+        channel: Reaches it. Not closed here.
+        address: For messages.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, address: str) -> None:
+        self._channel = channel
+        self._stub = exporter_pb2_grpc.ExporterServiceStub(channel)
+        self._address = address
+
+    async def resolve(self, index: int, exporter_type: str, attrs: Mapping[str, str]) -> Resolved:
+        """Ask whether an exporter can be used in this way; before the build, since it may take long.
+
+        Raises:
+            InvalidArgumentError: an attribute cannot be used.
+            NotFoundError: there is no such type.
+            UnavailableError: the server is out of reach.
+        """
+        request = exporter_pb2.ResolveRequest(id=index, type=exporter_type, attrs=dict(attrs))
+        with rpc_errors():
+            response = await self._stub.Resolve(request, timeout=_RESOLVE_SECONDS)
+        return Resolved(response.name, compression_of(response.compression, "compression"))
+
+    async def export(
+        self,
+        index: int,
+        exporter_type: str,
+        attrs: Mapping[str, str],
+        *,
+        source: Source,
+        build: BuildInfo,
+        destination: Destination,
+        sink: StatusSink,
+    ) -> Exported:
+        """Export a build result. The server reads it through a session that lasts as long as the export.
+
+        Args:
+            index: Of the exporter among all of the build.
+            exporter_type: Its type.
+            attrs: Its attributes.
+            source: The result.
+            build: Facts about it; its session does not count.
+            destination: Where files go.
+            sink: Is shown the progress, under the vertex that `vertex_digest` tells.
+
+        Raises:
+            ExporterError: the export failed.
+        """
+        refs = RefServicer(refs_of(source))
+        stores = {} if destination.layout is None else {EXPORT_STORE: destination.layout}
+        content = ContentServicer(refs.provider, stores)
+        session_id = uuid.uuid4().hex
+        request = exporter_pb2.ExportRequest(
+            id=index,
+            type=exporter_type,
+            attrs=dict(attrs),
+            source=source_message(source),
+            build=build_message(build, session_id),
+        )
+        attachables = (refs.register, content.register, *destination.files)
+        async with attach(self._channel, attachables, session_id=session_id, name=_SESSION_NAME):
+            message = await follow_call(self._stub.Export(request), sink, "the export")
+        return Exported(dict(message.result.response), message.result.finalize_token)
+
+    async def finalize(self, token: str, sink: StatusSink) -> Mapping[str, str]:
+        """Publish what an export has made; returns response keys to add.
+
+        Raises:
+            ExporterError: publishing failed; it can be tried again.
+        """
+        request = exporter_pb2.FinalizeRequest(finalize_token=token)
+        message = await follow_call(self._stub.Finalize(request), sink, "publishing")
+        return dict(message.result.response)
+
+    def __str__(self) -> str:
+        return self._address

@@ -1,0 +1,239 @@
+"""A build that has exports of ours, from its request to its response."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from exporter.bridge.proxy.backend import Exported, Resolved
+from exporter.bridge.proxy.client import SessionClient
+from exporter.bridge.proxy.comparison import compare_configs
+from exporter.bridge.proxy.daemon_image import read_image
+from exporter.bridge.proxy.destination import check_destination, delivering
+from exporter.bridge.proxy.live_source import BuildResult, LiveSource, live_source
+from exporter.bridge.proxy.plan import PlannedExport, client_layout, wants_inline_only_provenance
+from exporter.bridge.proxy.progress import BuildProgress
+from exporter.bridge.proxy.vertex import ExportVertex
+from exporter.content.protocol import Provider
+from exporter.errors import FailedPreconditionError, failure_of
+from exporter.exporters.concurrency import gather
+from exporter.image import CommitOptions, Descriptor
+from exporter.pb.moby.buildkit.v1 import control_pb2
+from exporter.progress.producer import CANCELED
+from exporter.source.saving import save_source
+from exporter.source.types import BuildInfo
+
+_SUBSTITUTE_KEYS = ("containerimage.", "image.name")
+"""What the response keys of the daemon's substitute begin with."""
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """An operator's choices that concern builds.
+
+    Attributes:
+        strict: Fail where the daemon's image differs from ours, and where something is doubtful.
+        output_dir: Where clients may have files written; None for nowhere.
+        source_dir: Where build results are saved; None for nowhere.
+    """
+
+    strict: bool = False
+    output_dir: Path | None = None
+    source_dir: Path | None = None
+
+
+class ProxiedExport:
+    """One export of ours.
+
+    Args:
+        plan: What was asked for.
+        resolved: What its server says to that.
+        build: The build.
+    """
+
+    def __init__(self, plan: PlannedExport, resolved: Resolved, build: ProxiedBuild) -> None:
+        self.plan = plan
+        self.substitute = plan.substitute(resolved.compression, client_layout(build.request, build.planned))
+        self.exported: Exported | None = None
+        self.failure: Exception | None = None
+        self.vertex = ExportVertex(build.session_id, plan.index, resolved.name, build.progress.put)
+        self._build = build
+        self._path = check_destination(plan, build.options.output_dir)
+        self._has_begun = False
+
+    async def run(self, root: Descriptor, client: SessionClient, content: Provider) -> None:
+        """Export what the daemon has made.
+
+        Args:
+            root: Of the daemon's image.
+            client: Whose build it is.
+            content: The daemon's content store.
+
+        Raises:
+            Exception: the export failed; it is told to the client once more by the build's end.
+        """
+        if self._has_begun:
+            raise FailedPreconditionError(f"exporter {self.plan.index} of this build has run already")
+        self._has_begun = True
+        self.vertex.begin()
+        try:
+            self.exported = await self._export(root, client, content)
+        except asyncio.CancelledError:
+            self.vertex.end(CANCELED)
+            raise
+        except Exception as error:
+            self.failure = error
+            self.vertex.end(failure_of(error).message)
+            raise
+        self.vertex.end()
+
+    async def _export(self, root: Descriptor, client: SessionClient, content: Provider) -> Exported:
+        live, build = await self._gather(root, content)
+        if self._build.options.source_dir is not None:
+            await save_source(live.source, build, self._build.options.source_dir / self._source_name())
+        async with delivering(self.plan, client, self._path) as delivery:
+            exported = await self.plan.backend.export(
+                self.plan.index,
+                self.plan.type,
+                self.plan.attrs,
+                source=live.source,
+                build=build,
+                destination=delivery.destination,
+                sink=self.vertex.report,
+            )
+            await delivery.commit(exported)
+            return exported
+
+    async def _gather(self, root: Descriptor, content: Provider) -> tuple[LiveSource, BuildInfo]:
+        """Put the build result together and check it."""
+        image = await read_image(content, root)
+        request = self._build.request
+        live = live_source(
+            self._build.result(),
+            image,
+            content,
+            inline_only_provenance=wants_inline_only_provenance(request),
+        )
+        epoch = CommitOptions.load(dict(self.substitute.Attrs))[0].epoch
+        differences = [f"image config of {d}" for d in await compare_configs(live, image, epoch)]
+        for text in (*live.doubts, *differences):
+            if self._build.options.strict:
+                raise FailedPreconditionError(text)
+            self.vertex.warn(text)
+        return live, live.build_info(request.Ref, request.CompatibilityVersion)
+
+    def _source_name(self) -> str:
+        ref = self._build.request.Ref
+        if not _PLAIN_NAME.fullmatch(ref):
+            ref = hashlib.sha256(ref.encode()).hexdigest()
+        return f"{ref}-{self.plan.index}"
+
+    async def finalize(self) -> None:
+        """Publish what was exported."""
+        assert self.exported is not None
+        if not self.exported.token:
+            return
+        try:
+            more = await self.plan.backend.finalize(self.exported.token, self.vertex.report)
+        except Exception as error:
+            self.failure = error
+            raise
+        self.exported = Exported({**self.exported.response, **more})
+
+
+class ProxiedBuild:
+    """A build that has exports of ours.
+
+    Args:
+        request: As the client sent it, but for the exporters' old field.
+        plans: The exports of ours, with what their servers say to them.
+        options: The operator's.
+        progress: Takes what is added to the daemon's progress.
+
+    Raises:
+        InvalidArgumentError, PermissionDeniedError: a destination cannot be used.
+    """
+
+    def __init__(
+        self,
+        request: control_pb2.SolveRequest,
+        plans: Sequence[tuple[PlannedExport, Resolved]],
+        options: BuildOptions,
+        progress: BuildProgress,
+    ) -> None:
+        self.request = request
+        self.session_id = request.Session
+        self.options = options
+        self.progress = progress
+        self.planned = frozenset(plan.index for plan, _ in plans)
+        self._result: BuildResult | None = None
+        self.exports = {plan.index: ProxiedExport(plan, resolved, self) for plan, resolved in plans}
+
+    @property
+    def client_has_exporters(self) -> bool:
+        """Whether the client offers exporters of its own through its session."""
+        return self.request.EnableSessionExporter
+
+    def set_result(self, result: BuildResult) -> None:
+        """Keep what the daemon told about the result."""
+        self._result = result
+
+    def result(self) -> BuildResult:
+        """What the daemon told.
+
+        Raises:
+            FailedPreconditionError: it has told nothing.
+        """
+        if self._result is None:
+            raise FailedPreconditionError(_TOO_OLD)
+        return self._result
+
+    def rewrite_status(self, message: control_pb2.StatusResponse) -> None:
+        """Change the daemon's progress to what the client is to be shown."""
+        for export in self.exports.values():
+            export.vertex.rewrite(message)
+
+    def failure(self) -> Exception | None:
+        """Why the first of our exports that failed did so."""
+        return next((export.failure for export in self.exports.values() if export.failure is not None), None)
+
+    async def finish(self, daemon_response: Mapping[str, str]) -> dict[str, str]:
+        """Publish what was exported, the daemon's own exports having succeeded, and make the response.
+
+        Raises:
+            FailedPreconditionError: the daemon did not run an export.
+            ExporterError: publishing failed.
+        """
+        for export in self.exports.values():
+            if export.exported is None:
+                raise FailedPreconditionError(f"exporter {export.plan.index} was not run: {_TOO_OLD}")
+        await gather(export.finalize() for export in self.exports.values())
+        return self._merge(daemon_response)
+
+    def _merge(self, daemon_response: Mapping[str, str]) -> dict[str, str]:
+        """Lay our responses over the daemon's.
+
+        As in BuildKit, of two exporters that give a key the last one counts. But if the client writes the
+        index of a layout itself, it needs the descriptor of the image that the daemon sent there.
+        """
+        count = len(self.request.Exporters)
+        last_of_daemon = max((i for i in range(count) if i not in self.exports), default=-1)
+        if client_layout(self.request, self.planned) is not None:
+            last_of_daemon = count
+        response = dict(daemon_response)
+        if last_of_daemon < 0:
+            response = {k: v for k, v in response.items() if not k.startswith(_SUBSTITUTE_KEYS)}
+        for index, export in sorted(self.exports.items()):
+            assert export.exported is not None
+            ours = export.exported.response
+            response = {**response, **ours} if index > last_of_daemon else {**ours, **response}
+        return response
+
+
+_TOO_OLD = "buildkitd does not tell exporters outside about its build results; it has to be v0.22 or newer"

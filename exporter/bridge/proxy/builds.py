@@ -1,0 +1,69 @@
+"""The builds that are under way, and those who watch them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from exporter.bridge.proxy.build import ProxiedBuild
+from exporter.bridge.proxy.progress import BuildProgress
+from exporter.errors import FailedPreconditionError
+
+
+class Builds:
+    """Finds builds that have exports of ours, by their ID or by their client's session.
+
+    Whoever asks for a build's progress may come before the build itself.
+    """
+
+    def __init__(self) -> None:
+        self._by_session: dict[str, ProxiedBuild] = {}
+        self._by_ref: dict[str, ProxiedBuild] = {}
+        self._progress: dict[str, _SharedProgress] = {}
+
+    @contextmanager
+    def progress(self, ref: str) -> Iterator[BuildProgress]:
+        """What is added to the progress of a build, for one who writes or reads it."""
+        shared = self._progress.setdefault(ref, _SharedProgress())
+        shared.users += 1
+        try:
+            yield shared.progress
+        finally:
+            shared.users -= 1
+            if not shared.users:
+                del self._progress[ref]
+
+    @contextmanager
+    def running(self, build: ProxiedBuild) -> Iterator[None]:
+        """Have a build found for as long as the block runs.
+
+        Raises:
+            FailedPreconditionError: its session has another one.
+        """
+        if build.session_id in self._by_session:
+            raise FailedPreconditionError(
+                "another build of this session has exporters of this proxy: what the daemon tells of the "
+                "session's builds could belong to either; build one after the other"
+            )
+        self._by_session[build.session_id] = build
+        self._by_ref[build.request.Ref] = build
+        try:
+            yield
+        finally:
+            del self._by_session[build.session_id]
+            del self._by_ref[build.request.Ref]
+            build.progress.close()
+
+    def of_session(self, session_id: str) -> ProxiedBuild | None:
+        """The session's build, if it has exports of ours."""
+        return self._by_session.get(session_id)
+
+    def find(self, ref: str) -> ProxiedBuild | None:
+        """The build with this ID, if it has exports of ours."""
+        return self._by_ref.get(ref)
+
+
+class _SharedProgress:
+    def __init__(self) -> None:
+        self.progress = BuildProgress()
+        self.users = 0

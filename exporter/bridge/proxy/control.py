@@ -1,0 +1,154 @@
+"""The two calls of ``moby.buildkit.v1.Control`` that are changed on their way: Solve and Status."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from exporter.bridge.proxy.build import BuildOptions, ProxiedBuild
+from exporter.bridge.proxy.builds import Builds
+from exporter.bridge.proxy.forward import Context, end_like, forward, forwarded_metadata, timeout_of, write
+from exporter.bridge.proxy.plan import Routes, plan_exports, substitute_exports
+from exporter.bridge.proxy.progress import BuildProgress
+from exporter.bridge.status import status_response
+from exporter.pb.moby.buildkit.v1 import control_pb2, control_pb2_grpc
+from exporter.progress.queue import CoalescingQueue
+
+SOLVE_METHOD = "/moby.buildkit.v1.Control/Solve"
+STATUS_METHOD = "/moby.buildkit.v1.Control/Status"
+
+PROGRESS_INTERVAL = 0.1
+"""Seconds between two messages of ours about one build: BuildKit's own pace."""
+
+
+class ControlProxy:
+    """Handles Solve and Status. Messages come in and go out as bytes.
+
+    Args:
+        daemon: Reaches the daemon.
+        routes: Where exporters run.
+        builds: Where builds are found.
+        options: The operator's.
+    """
+
+    def __init__(
+        self, daemon: grpc.aio.Channel, routes: Routes, builds: Builds, options: BuildOptions
+    ) -> None:
+        self._daemon = daemon
+        self._routes = routes
+        self._builds = builds
+        self._options = options
+
+    async def solve(self, context: Context) -> None:
+        """Run a build. Exports of ours are replaced by exports of the daemon, which lead to ours.
+
+        Raises:
+            ExporterError: an export of ours cannot be run, or has failed.
+        """
+        data = await context.read()
+        if data is grpc.aio.EOF:
+            return
+        request = control_pb2.SolveRequest.FromString(data)
+        planned = plan_exports(request, self._routes)
+        if not planned:
+            await forward(self._daemon, SOLVE_METHOD, context, first=data)
+            return
+        plans = [(plan, await plan.backend.resolve(plan.index, plan.type, plan.attrs)) for plan in planned]
+        with self._builds.progress(request.Ref) as progress:
+            build = ProxiedBuild(request, plans, self._options, progress)
+            with self._builds.running(build):
+                await self._run(build, context)
+
+    async def _run(self, build: ProxiedBuild, context: Context) -> None:
+        request = control_pb2.SolveRequest()
+        request.CopyFrom(build.request)
+        substitute_exports(request, {index: export.substitute for index, export in build.exports.items()})
+        call = control_pb2_grpc.ControlStub(self._daemon).Solve(
+            request,
+            metadata=forwarded_metadata(context.invocation_metadata()),
+            timeout=timeout_of(context),
+        )
+        try:
+            response = await call
+        except grpc.aio.AioRpcError:
+            failure = build.failure()
+            if failure is not None:
+                raise failure from None
+            await end_like(call, context)
+            return
+        finally:
+            call.cancel()
+        merged = await build.finish(response.ExporterResponse)
+        response.ExporterResponse.clear()
+        response.ExporterResponse.update(merged)
+        await context.send_initial_metadata(forwarded_metadata(await call.initial_metadata()))
+        context.set_trailing_metadata(forwarded_metadata(await call.trailing_metadata()))
+        await context.write(response.SerializeToString())
+
+    async def status(self, context: Context) -> None:
+        """Forward a build's progress, changed and completed by that of our exports."""
+        data = await context.read()
+        if data is grpc.aio.EOF:
+            return
+        ref = control_pb2.StatusRequest.FromString(data).Ref
+        call: Any = self._daemon.stream_stream(STATUS_METHOD)(
+            metadata=forwarded_metadata(context.invocation_metadata()), timeout=timeout_of(context)
+        )
+        with self._builds.progress(ref) as progress, progress.watched() as queue:
+            watcher = _Watcher(context, call, lambda: self._builds.find(ref))
+            try:
+                await watcher.run(data, progress, queue)
+            finally:
+                call.cancel()
+
+
+class _Watcher:
+    """One client that watches a build: two writers on one stream."""
+
+    def __init__(self, context: Context, call: Any, find: Callable[[], ProxiedBuild | None]) -> None:
+        self._context = context
+        self._call = call
+        self._find = find
+        self._writing = asyncio.Lock()
+
+    async def run(self, request: bytes, progress: BuildProgress, queue: CoalescingQueue) -> None:
+        ours = asyncio.create_task(self._send_ours(queue), name="progress of our exports")
+        try:
+            await self._call.wait_for_connection()
+            await write(self._call, request)
+            await self._call.done_writing()
+            metadata = await self._call.initial_metadata()
+            await self._context.send_initial_metadata(forwarded_metadata(metadata))
+            with suppress(grpc.aio.AioRpcError):  # the call's status tells
+                while (data := await self._call.read()) is not grpc.aio.EOF:
+                    await self._send(self._changed(data))
+            # The daemon's stream can end before the build does. Ours is over with the build.
+            if self._find() is None:
+                queue.close()
+            await ours
+        finally:
+            ours.cancel()
+            await asyncio.wait((ours,))
+        await end_like(self._call, self._context)
+
+    def _changed(self, data: bytes) -> bytes:
+        build = self._find()
+        if build is None:
+            return data
+        message = control_pb2.StatusResponse.FromString(data)
+        build.rewrite_status(message)
+        return message.SerializeToString()
+
+    async def _send_ours(self, queue: CoalescingQueue) -> None:
+        async for update in queue:
+            await self._send(status_response(update).SerializeToString())
+            await asyncio.sleep(PROGRESS_INTERVAL)
+
+    async def _send(self, data: bytes) -> None:
+        async with self._writing:
+            await self._context.write(data)

@@ -1,0 +1,178 @@
+"""The image that a daemon has made of a build result, read back from its content store."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from exporter.content.copy import read_blob
+from exporter.content.manifest import children
+from exporter.content.protocol import Provider
+from exporter.errors import FailedPreconditionError
+from exporter.image import Descriptor, ImageError, Time, parse_history
+from exporter.image.manifest import REFERENCE_DIGEST_ANNOTATION
+from exporter.image.media_types import INDEX_TYPES
+from exporter.source.inline import DIFF_ID
+from exporter.source.types import Attestation, AttestationKind, Subject, SubjectKind
+
+PROVENANCE_TYPE = "https://slsa.dev/provenance/"
+"""What the types of provenance predicates begin with."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformImage:
+    """The image of one platform.
+
+    Attributes:
+        manifest: Its descriptor.
+        config: The config's bytes.
+        layers: The layers' descriptors, base first, each with its diff ID in the annotation `DIFF_ID`.
+        created: When each layer was made, as the history says; None where it does not.
+        inline_cache: Cache data in the config; None if there is none.
+        attestations: What is attested of it.
+    """
+
+    manifest: Descriptor
+    config: bytes
+    layers: tuple[Descriptor, ...]
+    created: tuple[Time | None, ...]
+    inline_cache: bytes | None
+    attestations: tuple[Attestation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonImage:
+    """An image of one or several platforms.
+
+    Attributes:
+        is_index: Whether its root is an index.
+        platforms: In the order of the index, which is that of the build result.
+    """
+
+    is_index: bool
+    platforms: tuple[PlatformImage, ...]
+
+
+async def read_image(provider: Provider, root: Descriptor) -> DaemonImage:
+    """Read an image; of its layers only what is said about them.
+
+    Args:
+        provider: The daemon's content.
+        root: Manifest or index.
+
+    Raises:
+        NotFoundError: a blob is gone.
+        InvalidArgumentError, FailedPreconditionError: it is no image as BuildKit makes them.
+    """
+    if root.media_type not in INDEX_TYPES:
+        return DaemonImage(False, (await _read_platform(provider, root),))
+    manifests = children(root, await read_blob(provider, root))
+    images = [m for m in manifests if REFERENCE_DIGEST_ANNOTATION not in m.annotations]
+    about = {
+        m.annotations[REFERENCE_DIGEST_ANNOTATION]: m
+        for m in manifests
+        if REFERENCE_DIGEST_ANNOTATION in m.annotations
+    }
+    platforms = []
+    for manifest in images:
+        platform = await _read_platform(provider, manifest)
+        if manifest.digest in about:
+            attestations = await _read_attestations(provider, about[manifest.digest], manifest)
+            platform = replace(platform, attestations=attestations)
+        platforms.append(platform)
+    return DaemonImage(True, tuple(platforms))
+
+
+class _RootFS(msgspec.Struct):
+    diff_ids: list[str] | None = None
+
+
+class _Config(msgspec.Struct):
+    """The parts of a config that tell of layers. BuildKit writes their keys in just this way."""
+
+    rootfs: _RootFS
+    inline_cache: str | None = msgspec.field(default=None, name="moby.buildkit.cache.v0")
+
+
+async def _read_platform(provider: Provider, manifest: Descriptor) -> PlatformImage:
+    config_descriptor, *layers = children(manifest, await read_blob(provider, manifest))
+    config = await read_blob(provider, config_descriptor)
+    what = f"image config {config_descriptor.digest}"
+    try:
+        document = msgspec.json.decode(config, type=_Config)
+        history = parse_history(config) or ()
+        cache = document.inline_cache
+        inline_cache = None if cache is None else base64.b64decode(cache, validate=True)
+    except (msgspec.DecodeError, UnicodeDecodeError, ImageError, binascii.Error) as error:
+        raise FailedPreconditionError(f"{what}: {error}") from error
+    diff_ids = document.rootfs.diff_ids or []
+    if len(diff_ids) != len(layers):
+        raise FailedPreconditionError(
+            f"{what} has {len(diff_ids)} diff IDs, but the manifest has {len(layers)} layers"
+        )
+    return PlatformImage(
+        manifest=manifest,
+        config=config,
+        layers=tuple(
+            replace(layer, annotations={**layer.annotations, DIFF_ID: diff_id})
+            for layer, diff_id in zip(layers, diff_ids, strict=True)
+        ),
+        created=tuple(entry.created for entry in history if not entry.empty_layer),
+        inline_cache=inline_cache,
+    )
+
+
+class _Subject(msgspec.Struct):
+    digest: dict[str, str]
+    name: str = ""
+
+
+class _Statement(msgspec.Struct):
+    predicate: msgspec.Raw
+    predicate_type: str = msgspec.field(name="predicateType")
+    subject: list[_Subject] | None = None
+
+
+async def _read_attestations(
+    provider: Provider, about: Descriptor, image: Descriptor
+) -> tuple[Attestation, ...]:
+    _, *layers = children(about, await read_blob(provider, about))
+    attestations = []
+    for index, layer in enumerate(layers):
+        try:
+            statement = msgspec.json.decode(await read_blob(provider, layer), type=_Statement)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise FailedPreconditionError(f"attestation {layer.digest}: {error}") from error
+        attestations.append(
+            Attestation(
+                kind=AttestationKind.IN_TOTO,
+                path=_path(statement.predicate_type, index),
+                predicate_type=statement.predicate_type,
+                subjects=_foreign_subjects(statement.subject or (), image),
+                content=bytes(statement.predicate),
+            )
+        )
+    return tuple(attestations)
+
+
+def _path(predicate_type: str, index: int) -> str:
+    """A name for the attestation, since BuildKit's own is not in the image."""
+    return "provenance.json" if predicate_type.startswith(PROVENANCE_TYPE) else f"attestation-{index}.json"
+
+
+def _foreign_subjects(subjects: Sequence[_Subject], image: Descriptor) -> tuple[Subject, ...]:
+    """The subjects, if they are not just the image: those of the image follow its names in each export."""
+    found = []
+    for subject in subjects:
+        digests = tuple(f"{algorithm}:{value}" for algorithm, value in subject.digest.items())
+        if image.digest in digests:
+            found.append(Subject(SubjectKind.SELF))
+        else:
+            found.append(Subject(SubjectKind.RAW, subject.name, digests))
+    if all(subject.kind is SubjectKind.SELF for subject in found):
+        return ()
+    return tuple(dict.fromkeys(found))

@@ -1,0 +1,150 @@
+"""Where the files of an export go: to the client, or to a directory that the operator has set aside."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import grpc
+import grpc.aio
+
+from exporter.bridge.proxy.backend import Destination, Exported
+from exporter.bridge.proxy.client import (
+    CONTENT_WRITE_METHOD,
+    FILE_SEND_METHOD,
+    FILE_SEND_SERVICE,
+    SessionClient,
+)
+from exporter.bridge.proxy.forward import forward
+from exporter.bridge.proxy.plan import PlannedExport
+from exporter.bridge.services.receive import FileReceiver, FileSendServicer, LayoutReceiver
+from exporter.content.manifest import decode_descriptor
+from exporter.content.session import EXPORT_STORE, STORE_ID, ContentClient
+from exporter.errors import InvalidArgumentError, PermissionDeniedError
+from exporter.image.metadata import IMAGE_DESCRIPTOR, IMAGE_NAME
+
+DESTINATION_ATTRIBUTE = "proxy-dest"
+"""Attribute with a path below the proxy's output directory. Clients refuse ``dest`` for types that they do
+not know."""
+
+_FILE_TYPES = frozenset({"docker", "oci", "tar", "local"})
+"""Types for which BuildKit's clients take files."""
+
+
+class Delivery(Protocol):
+    """Where the files of one export go."""
+
+    @property
+    def destination(self) -> Destination:
+        """What the exporter's server is offered."""
+        ...
+
+    async def commit(self, exported: Exported) -> None:
+        """Keep what has come: the export has succeeded."""
+        ...
+
+
+def check_destination(export: PlannedExport, output_dir: Path | None) -> Path | None:
+    """The path on the proxy's machine that an export names; None if it names none.
+
+    Raises:
+        PermissionDeniedError: the operator has not set a directory aside.
+        InvalidArgumentError: the path leads out of it.
+    """
+    name = export.attrs.get(DESTINATION_ATTRIBUTE)
+    if name is None:
+        return None
+    field = f"attrs[{DESTINATION_ATTRIBUTE}]"
+    if output_dir is None:
+        raise PermissionDeniedError(
+            f"{DESTINATION_ATTRIBUTE}: the operator of the proxy has set no directory aside for files "
+            "(--output-dir)",
+            field=field,
+        )
+    root = output_dir.resolve()
+    path = (root / name).resolve()
+    if not name or path == root or not path.is_relative_to(root):
+        raise InvalidArgumentError(f"{DESTINATION_ATTRIBUTE}: {name!r} is no path below {root}", field=field)
+    return path
+
+
+@asynccontextmanager
+async def delivering(
+    export: PlannedExport, client: SessionClient, path: Path | None
+) -> AsyncIterator[Delivery]:
+    """Prepare to take the files of an export; what is not committed is dropped at the end.
+
+    Args:
+        export: The export.
+        client: Gets them, if it can and no path was named.
+        path: From `check_destination`.
+    """
+    if path is None:
+        yield _ClientDelivery(export, client)
+        return
+    receiver = FileReceiver({export.index: str(path)})
+    try:
+        yield _LocalDelivery(export.index, path, receiver)
+    finally:
+        await receiver.close()
+
+
+class _ClientDelivery:
+    """Files go to the client as the daemon's own would."""
+
+    def __init__(self, export: PlannedExport, client: SessionClient) -> None:
+        self._takes_files = export.client_type in _FILE_TYPES
+        self._client = client
+
+    @property
+    def destination(self) -> Destination:
+        client = self._client
+        if not self._takes_files:
+            return Destination()
+        layout = None
+        if client.supports(CONTENT_WRITE_METHOD):
+            layout = ContentClient(client.channel, metadata=((STORE_ID, EXPORT_STORE),))
+        files = (self._register,) if client.supports(FILE_SEND_METHOD) else ()
+        return Destination(files, layout)
+
+    async def commit(self, exported: Exported) -> None:
+        """Do nothing: the client has its file, and enters an image into its index by itself."""
+
+    def _register(self, server: grpc.aio.Server) -> None:
+        async def send(request: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+            await forward(self._client.channel, FILE_SEND_METHOD, context)
+
+        handlers: dict[str, Any] = {"DiffCopy": grpc.stream_stream_rpc_method_handler(send)}
+        generic = grpc.method_handlers_generic_handler(FILE_SEND_SERVICE, handlers)
+        server.add_generic_rpc_handlers((generic,))
+        server.add_registered_method_handlers(FILE_SEND_SERVICE, handlers)
+
+
+class _LocalDelivery:
+    """Files go to a path of this machine."""
+
+    def __init__(self, index: int, path: Path, receiver: FileReceiver) -> None:
+        self._index = index
+        self._receiver = receiver
+        self._layout = LayoutReceiver(path)
+
+    @property
+    def destination(self) -> Destination:
+        return Destination((FileSendServicer(self._receiver.handlers).register,), self._layout)
+
+    async def commit(self, exported: Exported) -> None:
+        await self._receiver.commit(self._index)
+        if self._layout.is_used:
+            await self._publish(exported.response)
+
+    async def _publish(self, response: Mapping[str, str]) -> None:
+        try:
+            data = base64.b64decode(response.get(IMAGE_DESCRIPTOR, ""), validate=True)
+        except binascii.Error as error:
+            raise InvalidArgumentError(f"the exporter's {IMAGE_DESCRIPTOR} is no base64: {error}") from error
+        names = tuple(name for name in response.get(IMAGE_NAME, "").split(",") if name)
+        await self._layout.publish(decode_descriptor(data), names)

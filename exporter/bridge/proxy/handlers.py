@@ -1,0 +1,42 @@
+"""gRPC servers whose messages are bytes, for methods that are known by their names only."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import grpc
+import grpc.aio
+
+from exporter.bridge.proxy.forward import Context
+from exporter.grpc_status import StatusInterceptor
+
+RawHandler = Callable[[Context], Awaitable[None]]
+"""Handles a call: reads and writes messages as bytes. What it raises becomes the call's status."""
+
+FindHandler = Callable[[str], RawHandler]
+"""Finds the handler of ``/package.Service/Method``."""
+
+
+class _AnyMethod(grpc.GenericRpcHandler):
+    def __init__(self, find: FindHandler) -> None:
+        self._find = find
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:
+        handler = self._find(handler_call_details.method)
+
+        async def call(request: object, context: Context) -> None:
+            await handler(context)
+
+        return grpc.stream_stream_rpc_method_handler(call)
+
+
+def raw_server(find: FindHandler, options: tuple[tuple[str, int], ...]) -> grpc.aio.Server:
+    """Make a server that passes every call to the handler that is found for it.
+
+    Args:
+        find: Finds handlers; there is one for each method.
+        options: Of the server.
+    """
+    server = grpc.aio.server(interceptors=[StatusInterceptor()], options=options)
+    server.add_generic_rpc_handlers((_AnyMethod(find),))
+    return server

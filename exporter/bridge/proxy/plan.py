@@ -1,0 +1,170 @@
+"""Which exports of a build are ours, and what the daemon is asked for instead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from dataclasses import dataclass
+
+from exporter.bridge.proxy.backend import Backend
+from exporter.errors import NotFoundError
+from exporter.image import CompressionConfig, ImageError, epoch_from_build_args, gotext
+from exporter.image.attributes import SOURCE_DATE_EPOCH
+from exporter.pb.moby.buildkit.v1 import control_pb2
+
+DAEMON_TYPES = frozenset({"docker", "image", "local", "oci", "tar"})
+"""Types that every buildkitd has."""
+
+PLUGIN_PREFIX = "plugin."
+"""What makes any type ours, the daemon's own included (``type=plugin.image``)."""
+
+SUBSTITUTE = "oci"
+"""The daemon's exporter that runs in the place of ours, and whose tar is refused in the end."""
+
+_PROVENANCE = "attest:provenance"
+_TAR = "tar"
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedExport:
+    """An export that is ours.
+
+    Attributes:
+        index: Its index among all exporters of the build.
+        type: The exporter's type, without prefix.
+        client_type: The type as the client wrote it; decides what the client is ready to take.
+        attrs: Its attributes, with those that a daemon adds.
+        backend: Who runs it.
+    """
+
+    index: int
+    type: str
+    client_type: str
+    attrs: Mapping[str, str]
+    backend: Backend
+
+    def substitute(
+        self, compression: CompressionConfig, layout: control_pb2.Exporter | None = None
+    ) -> control_pb2.Exporter:
+        """The exporter that the daemon runs in the place of this one.
+
+        It compresses the layers as ours wants them. Its image has all attestations: those that are for images
+        only, too, since the exporter here decides about them.
+
+        Args:
+            compression: What ours wants.
+            layout: From `client_layout`. It is repeated then: the daemon's response tells of one image only.
+        """
+        if layout is not None:
+            attrs = {key: value for key, value in layout.Attrs.items() if key != _TAR}
+            return control_pb2.Exporter(Type=layout.Type, Attrs=attrs)
+        attrs = {
+            "attestation-inline": "true",
+            "compression": compression.type.value,
+            "force-compression": "true" if compression.force else "false",
+        }
+        if compression.level is not None:
+            attrs["compression-level"] = str(compression.level)
+        if SOURCE_DATE_EPOCH in self.attrs:
+            attrs[SOURCE_DATE_EPOCH] = self.attrs[SOURCE_DATE_EPOCH]
+        return control_pb2.Exporter(Type=SUBSTITUTE, Attrs=attrs)
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """Where exporters run.
+
+    Attributes:
+        local: Runs all types that are not in `remote`.
+        local_types: The types that it has.
+        remote: By type; chosen by the operator, so they come before the daemon's own.
+        taken: Types that are ours although the daemon has them.
+    """
+
+    local: Backend
+    local_types: frozenset[str]
+    remote: Mapping[str, Backend]
+    taken: frozenset[str] = frozenset()
+
+    def find(self, client_type: str) -> tuple[str, Backend] | None:
+        """The type and who runs it; None if it is the daemon's."""
+        if client_type.startswith(PLUGIN_PREFIX):
+            exporter_type = client_type.removeprefix(PLUGIN_PREFIX)
+            return exporter_type, self.remote.get(exporter_type, self.local)
+        if client_type in self.remote:
+            return client_type, self.remote[client_type]
+        is_only_ours = client_type in self.local_types and client_type not in DAEMON_TYPES
+        if client_type in self.taken or is_only_ours:
+            return client_type, self.local
+        return None
+
+    def check(self) -> None:
+        """Refuse to take types that nobody here has.
+
+        Raises:
+            NotFoundError: there is one.
+        """
+        missing = sorted(self.taken - self.local_types - self.remote.keys())
+        if missing:
+            raise NotFoundError(f"there is no exporter here for the types to be taken: {', '.join(missing)}")
+
+
+def plan_exports(request: control_pb2.SolveRequest, routes: Routes) -> list[PlannedExport]:
+    """Find the exports of a build that are ours.
+
+    Args:
+        request: The build. An exporter in the old single field is moved to the list, as the daemon does.
+        routes: Where exporters run.
+    """
+    if not request.Exporters and request.ExporterDeprecated:
+        request.Exporters.add(Type=request.ExporterDeprecated, Attrs=dict(request.ExporterAttrsDeprecated))
+    epoch = epoch_from_build_args(request.FrontendAttrs)
+    planned = []
+    for index, exporter in enumerate(request.Exporters):
+        found = routes.find(exporter.Type)
+        if found is None:
+            continue
+        attrs = dict(exporter.Attrs)
+        if epoch is not None:
+            attrs.setdefault(SOURCE_DATE_EPOCH, epoch)
+        exporter_type, backend = found
+        planned.append(PlannedExport(index, exporter_type, exporter.Type, attrs, backend))
+    return planned
+
+
+def substitute_exports(
+    request: control_pb2.SolveRequest, substitutes: Mapping[int, control_pb2.Exporter]
+) -> None:
+    """Put the daemon's exporters in the places of ours, so that all others keep their indices."""
+    for index, exporter in substitutes.items():
+        request.Exporters[index].CopyFrom(exporter)
+    # The daemon prefers these to the list if it is old, and clients fill both.
+    request.ExporterDeprecated = ""
+    request.ExporterAttrsDeprecated.clear()
+    request.EnableSessionExporter = True
+
+
+def client_layout(
+    request: control_pb2.SolveRequest, planned: AbstractSet[int]
+) -> control_pb2.Exporter | None:
+    """The daemon's exporter, if there is one, whose image goes to a layout that the client keeps.
+
+    The client enters the image into the layout's index, and takes its descriptor from the build's response.
+
+    Args:
+        request: The build.
+        planned: Indices of the exports that are ours.
+    """
+    for index, exporter in enumerate(request.Exporters):
+        if index not in planned and exporter.Type in {"oci", "docker"}:
+            with suppress(ImageError):
+                if not gotext.parse_bool(exporter.Attrs.get(_TAR, "") or "true"):
+                    return exporter
+    return None
+
+
+def wants_inline_only_provenance(request: control_pb2.SolveRequest) -> bool:
+    """Whether provenance was asked for, but not in archives and directories."""
+    value = request.FrontendAttrs.get(_PROVENANCE, "")
+    return "inline-only=true" in value.split(",")
