@@ -10,6 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from exporter.cli.registries import add_registry_options
+from exporter.layer.cache import DEFAULT_LIMIT
 from exporter.progress.display import ProgressMode
 from exporter.server.config import ServerConfig
 
@@ -79,8 +81,7 @@ def _add_serve(commands: Commands) -> None:
         metavar="ADDRESS",
         help=f"where to listen, unix:///PATH or tcp://HOST:PORT; repeatable (default: {DEFAULT_ADDRESS})",
     )
-    _add_root(parser)
-    _add_containerd(parser, _CONTAINERD)
+    _add_workplace(parser)
     parser.add_argument("--tlscert", type=Path, metavar="FILE", help="certificate for TCP addresses (PEM)")
     parser.add_argument("--tlskey", type=Path, metavar="FILE", help="its private key (PEM)")
     parser.add_argument(
@@ -143,8 +144,7 @@ def _add_export(commands: Commands) -> None:
     parser.add_argument(
         "--progress", default="auto", metavar="MODE", help=f"{modes} (default: auto, or $BUILDKIT_PROGRESS)"
     )
-    _add_root(parser)
-    _add_containerd(parser, _CONTAINERD)
+    _add_workplace(parser)
     _add_client(parser, "export on the server at this address, as a daemon does")
 
 
@@ -259,6 +259,19 @@ def _add_seconds(parser: argparse.ArgumentParser, field: str, what: str) -> None
     parser.add_argument(
         "--" + field.replace("_", "-"),
         type=_seconds,
+def _add_workplace(parser: argparse.ArgumentParser) -> None:
+    """Options that `exporter.cli.workplace` reads."""
+    _add_root(parser)
+    _add_containerd(parser, _CONTAINERD)
+    add_registry_options(parser)
+    parser.add_argument(
+        "--layer-cache-bytes",
+        type=lambda text: _number(int, text, 0),
+        metavar="N",
+        help=f"how much of converted layers is kept below the root (default: {DEFAULT_LIMIT}; 0: nothing)",
+    )
+
+
         default=default,
         metavar="SECONDS",
         help=f"{what} (default: {default:g})",

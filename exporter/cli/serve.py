@@ -6,11 +6,10 @@ import argparse
 import asyncio
 from pathlib import Path
 
-from exporter.cli.containerd import containerd_config
 from exporter.cli.failures import ExitCode, UsageError
 from exporter.cli.logs import configure_logging
 from exporter.cli.parser import DEFAULT_ADDRESS
-from exporter.content.layout import default_root
+from exporter.cli.workplace import workplace_config
 from exporter.errors import InvalidArgumentError
 from exporter.server import ServerConfig, TLSConfig, serve
 
@@ -54,8 +53,7 @@ def _config(options: argparse.Namespace) -> ServerConfig:
         tls = TLSConfig(options.tlscert, options.tlskey, options.tlscacert)
     return ServerConfig(
         addresses=tuple(options.addr or (DEFAULT_ADDRESS,)),
-        root=options.root or default_root(),
-        containerd=containerd_config(options),
+        workplace=workplace_config(options),
         tls=tls,
         insecure_listen=options.insecure_listen,
         allow_endpoints=tuple(options.allow_endpoint),

@@ -110,6 +110,16 @@ class LayerCache:
         except (OSError, UnavailableError) as error:
             log.warning("a converted layer cannot be cached in %s: %s", self._path, error)
 
+    async def prune(self) -> None:
+        """Remove what is over the limit, which may have been lowered. If that fails, the log says so."""
+        if not await run_in_thread(self._records.is_dir):
+            return
+        try:
+            async with file_lock(self._path / "lock"):
+                await run_in_thread(self._prune)
+        except (OSError, UnavailableError) as error:
+            log.warning("the layer cache %s cannot be pruned: %s", self._path, error)
+
     async def _put(self, record: Path, layer: ConvertedLayer, of: BlobDirectory) -> None:
         digest = layer.descriptor.digest
         await run_in_thread(self._prepare)

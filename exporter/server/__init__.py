@@ -1,13 +1,14 @@
 """The plugin server: `buildkit.exporter.v1.ExporterService` over grpc.aio.
 
-Two names matter to a command line::
+Three names matter to a command line::
 
-    from exporter.server import ServerConfig, serve
+    from exporter.server import ServerConfig, WorkplaceConfig, serve
 
-    config = ServerConfig(addresses=("unix:///run/buildkit-exporter/exporter.sock",), root=Path("/var/lib/…"))
+    workplace = WorkplaceConfig(root=Path("/var/lib/…"))
+    config = ServerConfig(addresses=("unix:///run/buildkit-exporter/exporter.sock",), workplace=workplace)
     await serve(config)        # returns when SIGTERM or SIGINT has been obeyed
 
-`ServerConfig` (all keyword-only; units and defaults are told there) checks nothing. `serve` raises
+The configs (all keyword-only; units and defaults are told there) check nothing. `serve` raises
 `InvalidArgumentError` for a value that cannot be used (its `field` is the config field's name), and
 `FailedPreconditionError` or `OSError` if it cannot listen there. `serve` calls `on_ready(bound addresses)`,
 if given, once connections are accepted.
@@ -17,12 +18,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.server.config import ServerConfig, TLSConfig
+from exporter.server.config import ServerConfig, TLSConfig, WorkplaceConfig
 
 if TYPE_CHECKING:
     from exporter.server.lifecycle import serve
 
-__all__ = ["ServerConfig", "TLSConfig", "serve"]
+__all__ = ["ServerConfig", "TLSConfig", "WorkplaceConfig", "serve"]
 
 
 def __getattr__(name: str) -> object:

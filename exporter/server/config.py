@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from exporter.content.containerd import ContainerdConfig
 from exporter.layer.cache import DEFAULT_LIMIT
+
+if TYPE_CHECKING:
+    from exporter.content.registry import RegistryOptions
 
 MIB = 1 << 20
 
@@ -49,14 +53,31 @@ class TLSConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkplaceConfig:
+    """An operator's choices about what exports work with.
+
+    Attributes:
+        root: Directory of the embedded image store, of scratch space and of the cache of converted layers.
+        containerd: Where images go in place of the embedded store, if anywhere. Requests cannot choose.
+        registries: How registries are reached; None for the ways of the Docker configuration of the user who
+            runs us.
+        layer_cache_bytes: Largest size of the cache of converted layers; 0 for no cache.
+    """
+
+    root: Path
+    containerd: ContainerdConfig | None = None
+    registries: RegistryOptions | None = None
+    layer_cache_bytes: int = DEFAULT_LIMIT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
     """An operator's choices.
 
     Attributes:
         addresses: Where to listen: ``unix:///absolute/path`` (mode 0600) or ``tcp://host:port`` (port 0: any
             free one).
-        root: The server's directory: the embedded image store and scratch space.
-        containerd: Where images go in place of the embedded store, if anywhere. Requests cannot choose.
+        workplace: What exports work with.
         tls: Makes TCP listeners speak TLS.
         insecure_listen: Allow plain TCP on other interfaces than loopback.
         allow_endpoints: Patterns of addresses that a request may have the server dial
@@ -68,13 +89,11 @@ class ServerConfig:
         session_timeout: Seconds that an export waits for the session it names to attach (BuildKit: 5).
         finalize_ttl: Seconds that a finalize token stays valid after its export, or after its last use.
         shutdown_grace: Seconds that running exports get to end after the first SIGTERM or SIGINT.
-        layer_cache_bytes: Largest size of the cache of converted layers; 0 for no cache.
         metrics_address: ``host:port`` of the Prometheus endpoint; None for no endpoint.
     """
 
     addresses: tuple[str, ...]
-    root: Path
-    containerd: ContainerdConfig | None = None
+    workplace: WorkplaceConfig
     tls: TLSConfig | None = None
     insecure_listen: bool = False
     allow_endpoints: tuple[str, ...] = field(default=())
@@ -84,5 +103,4 @@ class ServerConfig:
     session_timeout: float = 5.0
     finalize_ttl: float = 600.0
     shutdown_grace: float = 30.0
-    layer_cache_bytes: int = DEFAULT_LIMIT
     metrics_address: str | None = None

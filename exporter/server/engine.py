@@ -16,6 +16,7 @@ from exporter.exporters.base import (
     FinalizeContext,
     NamedStore,
     Output,
+    Pusher,
 )
 from exporter.layer.cache import LayerCache
 from exporter.progress.model import StatusSink
@@ -74,6 +75,7 @@ class Engine:
         admission: How many run at once.
         tokens: Takes what is left to publish.
         layer_cache: Layers that were converted before; None if none are kept.
+        pusher: Sends images to registries; None for the built-in client as it is.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Engine:
         admission: Admission,
         tokens: FinalizeStore,
         layer_cache: LayerCache | None = None,
+        pusher: Pusher | None = None,
     ) -> None:
         self._open_store = open_store
         self._images = images
@@ -92,6 +95,7 @@ class Engine:
         self._admission = admission
         self._tokens = tokens
         self._layer_cache = layer_cache
+        self._pusher = pusher
 
     async def export(self, job: ExportJob, sink: StatusSink) -> Outcome:
         """Run an export, reporting it to `sink` as a vertex."""
@@ -107,6 +111,7 @@ class Engine:
                     scratch=await resources.enter_async_context(self._scratch.directory()),
                     output=job.output,
                     layer_cache=self._layer_cache,
+                    pusher=self._pusher,
                 )
                 result = await job.exporter.export(job.source, context)
                 if result.finalize is None:

@@ -14,10 +14,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from exporter.bridge.sessions import SessionManager, SessionService
-from exporter.content.root import open_root
 from exporter.exporters.registry import Registry, default_registry
 from exporter.grpc_status import StatusInterceptor
-from exporter.layer.cache import LayerCache
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
 from exporter.pb.moby.buildkit.v1 import control_pb2
 from exporter.server.address import Address, AddressPattern, parse_address, parse_host_port
@@ -27,16 +25,14 @@ from exporter.server.config import (
     METADATA_SOFT_BYTES,
     ServerConfig,
 )
-from exporter.server.engine import Engine
 from exporter.server.finalize import FinalizeStore
 from exporter.server.jobs import Jobs
 from exporter.server.limits import Admission
 from exporter.server.listen import listening
 from exporter.server.metrics import Metrics
 from exporter.server.peers import Peers
-from exporter.server.scratch import ScratchSpace
 from exporter.server.service import ExporterService
-from exporter.server.stores import image_stores
+from exporter.server.workplace import open_workplace
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +68,7 @@ async def serve(
 
     Raises:
         InvalidArgumentError: a choice cannot be used; `field` names it.
-        FailedPreconditionError: it cannot listen there, or `ServerConfig.root` holds something else.
+        FailedPreconditionError: it cannot listen there, or `WorkplaceConfig.root` holds something else.
         OSError: the root or a socket cannot be made.
     """
     with _signals() as signals:
@@ -123,28 +119,21 @@ class PluginServer:
                 address = parse_host_port(config.metrics_address, field="metrics_address")
                 bound = await stack.enter_async_context(metrics.served(address))
                 logger.info("metrics on http://%s/metrics", bound.target)
-            store, images = await open_root(config.root)
-            stores = await stack.enter_async_context(image_stores(store, config.containerd))
-            scratch = await stack.enter_async_context(ScratchSpace.open(config.root))
             admission = Admission(config.max_concurrent_exports, config.max_queued_exports)
             tokens, jobs, sessions = FinalizeStore(config.finalize_ttl), Jobs(), SessionManager()
             metrics.watch(sessions=lambda: len(sessions), queued=lambda: admission.waiting)
-            stack.push_async_callback(tokens.close)
+            workplace = await stack.enter_async_context(
+                open_workplace(config.workplace, admission=admission, tokens=tokens)
+            )
             service = ExporterService(
                 registry=registry or default_registry(),
-                engine=Engine(
-                    open_store=stores.open,
-                    images=images,
-                    scratch=scratch,
-                    admission=admission,
-                    tokens=tokens,
-                ),
+                engine=workplace.engine,
                 tokens=tokens,
                 peers=Peers(
                     sessions=sessions,
                     session_timeout=config.session_timeout,
-                    store=store,
-                    shared=stores.shared,
+                    store=workplace.store,
+                    shared=workplace.shared,
                     allowed=patterns,
                     metrics=metrics,
                 ),
@@ -194,12 +183,6 @@ class PluginServer:
                 await self._jobs.wait()
         except TimeoutError:
             logger.error("%d requests do not end, they are left behind", len(self._jobs))
-
-
-def _layer_cache(config: ServerConfig) -> LayerCache | None:
-    if not config.layer_cache_bytes:
-        return None
-    return LayerCache(config.root / "layers", limit=config.layer_cache_bytes)
 
 
 def _grpc_server(

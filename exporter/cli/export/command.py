@@ -7,21 +7,20 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from exporter.cli.containerd import containerd_config
 from exporter.cli.export.backend import Backend
 from exporter.cli.export.local import LocalBackend
 from exporter.cli.failures import ExitCode, UsageError
 from exporter.cli.metadata_file import write_metadata_file
 from exporter.cli.outputs import Output, OutputOption, check_destinations, place_output
 from exporter.cli.running import run_async
-from exporter.content.containerd import ContainerdConfig
-from exporter.content.layout import default_root
+from exporter.cli.workplace import refuse_workplace_options, workplace_config
 from exporter.content.threads import run_in_thread
 from exporter.errors import ImageError, InvalidArgumentError, NotFoundError
 from exporter.exporters.registry import default_registry
 from exporter.progress.display import Renderer, display, open_renderer
 from exporter.progress.model import StatusSink
 from exporter.source.saved import SavedSource
+from exporter.server.config import WorkplaceConfig
 
 _FRONTEND_PREFIX = "frontend."
 
@@ -34,30 +33,24 @@ def run_export(options: argparse.Namespace) -> int:
         ExporterError, ImageError, OSError: an export failed.
     """
     outputs = [OutputOption.parse(text) for text in options.output]
-    if options.addr is not None and options.root is not None:
-        raise UsageError(
-            "--root is the store of an export in this process; with --addr the server has its own"
-        )
-    if options.addr is not None and options.containerd is not None:
-        raise UsageError(
-            "--containerd is for an export in this process; with --addr the server's operator chooses one"
-        )
-    containerd = containerd_config(options)
+    if options.addr is not None:
+        refuse_workplace_options(options)
+    workplace = workplace_config(options)
     try:
         renderer = open_renderer(options.progress, sys.stderr)
     except InvalidArgumentError as error:
         raise UsageError(error.message) from error
-    return run_async(_export(options, outputs, renderer, containerd))
+    return run_async(_export(options, outputs, renderer, workplace))
 
 
 async def _export(
     options: argparse.Namespace,
     requested: Sequence[OutputOption],
     renderer: Renderer,
-    containerd: ContainerdConfig | None,
+    workplace: WorkplaceConfig,
 ) -> int:
     saved = await SavedSource.open(options.source)
-    async with _backend(options, saved, containerd) as backend:
+    async with _backend(options, saved, workplace) as backend:
         outputs = await _resolve(backend, requested)
         async with display(renderer) as sink:
             response = await export_all(backend, outputs, sink)
@@ -73,11 +66,10 @@ async def _export(
 
 @asynccontextmanager
 async def _backend(
-    options: argparse.Namespace, saved: SavedSource, containerd: ContainerdConfig | None
+    options: argparse.Namespace, saved: SavedSource, workplace: WorkplaceConfig
 ) -> AsyncIterator[Backend]:
     if options.addr is None:
-        root = options.root or await run_in_thread(default_root)
-        async with LocalBackend.open(saved, default_registry(), root, containerd) as local:
+        async with LocalBackend.open(saved, default_registry(), workplace) as local:
             yield local
     else:
         from exporter.cli.client import ServerAccess

@@ -6,23 +6,20 @@ import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
 
 from exporter.cli.descriptions import ExporterDescription, describe
 from exporter.cli.export.backend import Exported
 from exporter.cli.outputs import Output
-from exporter.content.containerd import ContainerdConfig
-from exporter.content.root import open_root
 from exporter.content.threads import run_in_thread
 from exporter.exporters.base import Exporter
 from exporter.exporters.output import LocalOutput
 from exporter.exporters.registry import Registry
 from exporter.progress.model import StatusSink
+from exporter.server.config import WorkplaceConfig
 from exporter.server.engine import Engine, ExportJob
 from exporter.server.finalize import FinalizeStore
 from exporter.server.limits import Admission
-from exporter.server.scratch import ScratchSpace
-from exporter.server.stores import image_stores
+from exporter.server.workplace import open_workplace
 from exporter.source.saved import SavedSource
 
 _TOKEN_SECONDS = 24 * 3600.0  # an artifact is published right after the last export, however long that takes
@@ -45,38 +42,21 @@ class LocalBackend:
         cls,
         saved: SavedSource,
         registry: Registry,
-        root: Path,
-        containerd: ContainerdConfig | None = None,
+        workplace: WorkplaceConfig,
     ) -> AsyncIterator[LocalBackend]:
-        """Open the store below `root`; at the end, what has not been published is dropped.
+        """Open what exports work with; at the end, what has not been published is dropped.
 
         Args:
             saved: What is exported.
             registry: The types of outputs.
-            root: The directory.
-            containerd: Where images go in place of the store below `root`.
+            workplace: What exports work with.
 
         Raises:
             FailedPreconditionError, OSError: the root cannot be used.
         """
-        async with AsyncExitStack() as stack:
-            store, images = await open_root(root)
-            stores = await stack.enter_async_context(image_stores(store, containerd))
-            tokens = FinalizeStore(_TOKEN_SECONDS)
-            scratch = await stack.enter_async_context(ScratchSpace.open(root))
-            stack.push_async_callback(tokens.close)
-            admission = Admission(running=1, waiting=0)
-            yield cls(
-                saved,
-                registry,
-                Engine(
-                    open_store=stores.open,
-                    images=images,
-                    scratch=scratch,
-                    admission=admission,
-                    tokens=tokens,
-                ),
-            )
+        admission, tokens = Admission(running=1, waiting=0), FinalizeStore(_TOKEN_SECONDS)
+        async with open_workplace(workplace, admission=admission, tokens=tokens) as opened:
+            yield cls(saved, registry, opened.engine)
 
     async def describe(self, exporter_type: str) -> ExporterDescription:
         """See `Backend.describe`."""

@@ -42,7 +42,7 @@ def test_the_version_is_the_distributions(capsys: pytest.CaptureFixture[str]) ->
         (("export", "--source", "x", "-o", "type=oci", "--progress", "fancy"), "invalid progress mode fancy"),
         (
             ("export", "--source", "x", "-o", "type=oci", "--addr", "unix:///x", "--root", "y"),
-            "--root is the store",
+            "--root is for exports in this process",
         ),
         (("export", "--sourc", "x"), "required: --source"),
         (("exporters", "--type", "nope"), 'exporter "nope" could not be found'),

@@ -1,0 +1,43 @@
+"""Options about what exports in this process work with."""
+
+from __future__ import annotations
+
+import argparse
+
+from exporter.cli.containerd import containerd_config
+from exporter.cli.failures import UsageError
+from exporter.cli.registries import REGISTRY_OPTIONS, registry_options
+from exporter.content.layout import default_root
+from exporter.layer.cache import DEFAULT_LIMIT
+from exporter.server.config import WorkplaceConfig
+
+_OPTIONS = ("root", "containerd", "layer_cache_bytes", *REGISTRY_OPTIONS)
+
+
+def workplace_config(options: argparse.Namespace) -> WorkplaceConfig:
+    """What the options choose.
+
+    Raises:
+        UsageError: an option's value cannot be used.
+    """
+    limit = options.layer_cache_bytes
+    return WorkplaceConfig(
+        root=options.root or default_root(),
+        containerd=containerd_config(options),
+        registries=registry_options(options),
+        layer_cache_bytes=DEFAULT_LIMIT if limit is None else limit,
+    )
+
+
+def refuse_workplace_options(options: argparse.Namespace) -> None:
+    """Refuse them where a server does the work, who has been given its own.
+
+    Raises:
+        UsageError: there are some.
+    """
+    for name in _OPTIONS:
+        if getattr(options, name) is not None:
+            raise UsageError(
+                f"--{name.replace('_', '-')} is for exports in this process; "
+                "with --addr the server's operator has chosen"
+            )
