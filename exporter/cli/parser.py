@@ -207,6 +207,19 @@ def _add_root(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", type=Path, metavar="DIR", help=_ROOT)
 
 
+def _add_workplace(parser: argparse.ArgumentParser) -> None:
+    """Options that `exporter.cli.workplace` reads."""
+    _add_root(parser)
+    _add_containerd(parser, _CONTAINERD)
+    add_registry_options(parser)
+    parser.add_argument(
+        "--layer-cache-bytes",
+        type=lambda text: _number(int, text, 0),
+        metavar="N",
+        help=f"how much of converted layers is kept below the root (default: {DEFAULT_LIMIT}; 0: nothing)",
+    )
+
+
 def _add_containerd(
     parser: argparse.ArgumentParser, containerd_help: str, *, with_snapshotter: bool = True
 ) -> None:
@@ -259,19 +272,6 @@ def _add_seconds(parser: argparse.ArgumentParser, field: str, what: str) -> None
     parser.add_argument(
         "--" + field.replace("_", "-"),
         type=_seconds,
-def _add_workplace(parser: argparse.ArgumentParser) -> None:
-    """Options that `exporter.cli.workplace` reads."""
-    _add_root(parser)
-    _add_containerd(parser, _CONTAINERD)
-    add_registry_options(parser)
-    parser.add_argument(
-        "--layer-cache-bytes",
-        type=lambda text: _number(int, text, 0),
-        metavar="N",
-        help=f"how much of converted layers is kept below the root (default: {DEFAULT_LIMIT}; 0: nothing)",
-    )
-
-
         default=default,
         metavar="SECONDS",
         help=f"{what} (default: {default:g})",
