@@ -54,7 +54,7 @@ def request(vector: Vector) -> pb.ExportRequest:
     descriptors = list(layers(vector))
     chain = [layer_message(layer) for layer in vector["chain"] or []]
     if "error" in vector["want"]:
-        # The recorded functions take chains of other lengths as well. It is the config that is to be refused here.
+        # The recorded functions take chains of other lengths as well. Here the config is to be refused.
         missing = max(0, len(descriptors) - len(chain))
         chain = [*chain, *([pb.Layer(id="record")] * missing)][: len(descriptors)]
     inline = pb.InlineRef(chain=chain, descriptors=descriptors)
