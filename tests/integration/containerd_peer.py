@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import socket
 import subprocess
@@ -12,10 +11,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from exporter.content.containerd import ContainerdConfig
-from tests.peers import require
+from tests.peers import require, require_root
 
 _STARTING_SECONDS = 30
 
@@ -92,8 +89,7 @@ class ContainerdPeer:
 @contextlib.contextmanager
 def containerd() -> Iterator[ContainerdPeer]:
     """Run a containerd; it is gone, with its data, when the block ends."""
-    if os.geteuid() != 0:
-        pytest.skip("containerd needs root")
+    require_root("containerd")
     # Not pytest's directory: the path of a socket has room for some hundred bytes only.
     directory = Path(tempfile.mkdtemp(prefix="containerd-"))
     peer = ContainerdPeer(directory)

@@ -12,10 +12,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from exporter.content.docker_engine import EngineAddress
-from tests.peers import require
+from tests.peers import require, require_root
 
 _STARTING_SECONDS = 60
 _STOPPING_SECONDS = 30
@@ -73,8 +71,7 @@ def dockerd() -> Iterator[Dockerd]:
     """Run a dockerd; it is gone, with its data, when the block ends."""
     program = require("dockerd", "docker.io")
     require("containerd", "containerd")
-    if os.geteuid() != 0:
-        pytest.skip("dockerd needs root")
+    require_root("dockerd")
     # Not pytest's directory: the path of a socket has room for some hundred bytes only.
     directory = Path(tempfile.mkdtemp(prefix="dockerd-"))
     command = [

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +13,7 @@ from exporter.exporters.registry import Registry
 from exporter.image import digest_bytes
 from exporter.source.saved import SavedSource
 from tests.builds import scenario
+from tests.integration.docker_peer import Dockerd, dockerd
 from tests.peers import require
 from tests.unit.exporters.harness import Workplace
 
@@ -59,38 +57,14 @@ async def test_skopeo_reads_docker_archives(name: str, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def docker() -> Iterator[list[str]]:
-    """A Docker daemon of our own, and the command that talks to it."""
-    dockerd, client = require("dockerd", "docker.io"), require("docker", "docker.io")
-    if os.geteuid() != 0:
-        pytest.skip("a Docker daemon of its own needs root")
-    with tempfile.TemporaryDirectory(prefix="dockerd-") as directory:
-        root = Path(directory)
-        address = f"unix://{root / 'docker.sock'}"
-        with (root / "log").open("wb") as log:
-            daemon = subprocess.Popen(
-                [
-                    *(dockerd, "--host", address, "--data-root", str(root / "data")),
-                    *("--exec-root", str(root / "exec"), "--pidfile", str(root / "pid")),
-                    *("--storage-driver", "vfs", "--bridge", "none", "--iptables=false", "--ip6tables=false"),
-                ],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        command = [client, "--host", address]
-        try:
-            while subprocess.run([*command, "version"], capture_output=True, check=False).returncode:
-                assert daemon.poll() is None, (root / "log").read_text()
-                time.sleep(0.1)
-            yield command
-        finally:
-            daemon.terminate()
-            daemon.wait()
+def daemon() -> Iterator[Dockerd]:
+    with dockerd() as running:
+        yield running
 
 
 @pytest.mark.parametrize("name", ["docker", "docker-types-off", "from-base", "config-full", "scratch-copy"])
-async def test_dockerd_loads_the_image_with_our_id(name: str, tmp_path: Path, docker: list[str]) -> None:
+async def test_dockerd_loads_the_image_with_our_id(name: str, tmp_path: Path, daemon: Dockerd) -> None:
     path, response = await export(name, "docker", tmp_path, name=f"example.com/{name}:v1")
-    run(*docker, "load", "--input", str(path))
-    image_id = run(*docker, "image", "inspect", "--format", "{{.Id}}", f"example.com/{name}:v1")
-    assert image_id.decode().strip() == response["containerimage.config.digest"]
+    daemon.docker("load", "--input", str(path))
+    image_id = daemon.docker("image", "inspect", "--format", "{{.Id}}", f"example.com/{name}:v1")
+    assert image_id == response["containerimage.config.digest"]
