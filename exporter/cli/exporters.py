@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import dataclasses
 import json
 import sys
 from collections.abc import Mapping, Sequence
 
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from exporter.cli.descriptions import ExporterDescription, describe
 from exporter.cli.failures import ExitCode, UsageError
+from exporter.cli.outputs import client_keys
 from exporter.cli.printing import print_tables
-from exporter.exporters.base import ArtifactKind
+from exporter.exporters.base import ArtifactKind, Attribute
 from exporter.exporters.registry import default_registry
 
 _ARTIFACTS: Mapping[ArtifactKind, str] = {
@@ -23,6 +26,9 @@ _ARTIFACTS: Mapping[ArtifactKind, str] = {
     ArtifactKind.FILES: "directory",
     ArtifactKind.NONE: "nothing",
 }
+
+
+_CLIENT_KEYS = "Where it goes: what --output knows besides, and does not pass to the exporter"
 
 
 def run_exporters(options: argparse.Namespace) -> int:
@@ -43,7 +49,7 @@ def run_exporters(options: argparse.Namespace) -> int:
         print_tables(_types(descriptions))
     else:
         [description] = descriptions
-        print_tables(Text(description.title, style="bold"), _attributes(description))
+        print_tables(*_explanation(description))
     return ExitCode.OK
 
 
@@ -73,12 +79,20 @@ def _types(descriptions: Sequence[ExporterDescription]) -> Table:
     return table
 
 
-def _attributes(description: ExporterDescription) -> Table:
+def _explanation(description: ExporterDescription) -> list[RenderableType]:
+    attributes = _table("ATTRIBUTE", description.attributes)
+    parts: list[RenderableType] = [Text(description.title, style="bold"), attributes]
+    if keys := client_keys(description):
+        parts += [Text(), Text(_CLIENT_KEYS, style="bold"), _table("KEY", keys)]
+    return parts
+
+
+def _table(title: str, attributes: Sequence[Attribute]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for column in ("ATTRIBUTE", "KIND", "DEFAULT"):
-        table.add_column(column, no_wrap=column == "ATTRIBUTE", overflow="fold")
+    for column in (title, "KIND", "DEFAULT"):
+        table.add_column(column, no_wrap=column == title, overflow="fold")
     table.add_column("MEANING")
-    for attribute in description.attributes:
+    for attribute in attributes:
         kind = attribute.kind.removeprefix("enum:").replace("|", " | ")
         table.add_row(*map(Text, (attribute.name, kind, attribute.default, attribute.help)))
     return table
@@ -89,8 +103,10 @@ def _to_dict(description: ExporterDescription) -> dict[str, object]:
         "type": description.type,
         "title": description.title,
         "artifact": description.artifact.name.lower(),
-        "attributes": [
-            {"name": item.name, "kind": item.kind, "default": item.default, "help": item.help}
-            for item in description.attributes
-        ],
+        "attributes": [_attribute_to_dict(item) for item in description.attributes],
+        "clientKeys": [_attribute_to_dict(item) for item in client_keys(description)],
     }
+
+
+def _attribute_to_dict(attribute: Attribute) -> dict[str, str]:
+    return dataclasses.asdict(attribute)

@@ -1,25 +1,33 @@
 """``--output type=…,dest=…``: read as buildctl reads it, and where the artifact goes.
 
-The texts of errors begin with buildctl's.
+The texts of errors begin with buildctl's. Loading into a Docker engine is asked for by a key of its own:
+without ``dest`` an archive goes to standard output, as with buildctl and unlike buildx.
 """
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from exporter.cli.csvvalue import split_fields
 from exporter.cli.descriptions import ExporterDescription
 from exporter.cli.failures import UsageError
 from exporter.errors import InvalidArgumentError
-from exporter.exporters.base import ArtifactKind
+from exporter.exporters.base import ArtifactKind, Attribute
 from exporter.exporters.output import STDOUT
 from exporter.image import ImageError
 from exporter.image.gotext import lower, parse_bool
 
+if TYPE_CHECKING:
+    from exporter.content.docker_engine import EngineAddress
+
 _DEST = "dest"
+_LOAD = "load"
+_CONTEXT = "context"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +85,47 @@ class Destination:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineDestination:
+    """A Docker engine that loads the artifact, at this address."""
+
+    address: EngineAddress
+
+
+@dataclass(frozen=True, slots=True)
 class Output:
     """An output that can be carried out: what the exporter is told, and where the artifact goes."""
 
     type: str
     attrs: Mapping[str, str]
-    destination: Destination | None
+    destination: Destination | EngineDestination | None
+
+
+def client_keys(kind: ExporterDescription) -> tuple[Attribute, ...]:
+    """The words that say where an artifact goes: the client's affair, and not passed on to the exporter."""
+    if kind.artifact is ArtifactKind.FILES:
+        return (Attribute(_DEST, "string", "", "Directory that the files go to."),)
+    if kind.artifact is not ArtifactKind.ARCHIVE:
+        return ()
+    directory = "; with tar=false, the directory" if kind.has_directory_form else ""
+    file = Attribute(_DEST, "string", "-", f"The file{directory}. - is standard output.")
+    load = Attribute(
+        _LOAD,
+        "bool",
+        "false",
+        "Load the image into a Docker engine in place of writing a file. For type oci that takes an engine "
+        "of version 25 or later.",
+    )
+    context = Attribute(
+        _CONTEXT,
+        "string",
+        "",
+        "Docker context of that engine; by default, the engine is the one that docker itself would use.",
+    )
+    return (file, load, context) if _takes_load(kind) else (file,)
 
 
 def place_output(option: OutputOption, kind: ExporterDescription, *, stdout_is_terminal: bool) -> Output:
-    """Find out where an output goes; ``dest`` is the client's affair and not passed on.
+    """Find out where an output goes, and leave out what the exporter need not know: see `client_keys`.
 
     Args:
         option: What the user wrote.
@@ -95,9 +134,13 @@ def place_output(option: OutputOption, kind: ExporterDescription, *, stdout_is_t
 
     Raises:
         UsageError: the type needs a destination, has none, or the given one cannot be used.
+        NotFoundError, InvalidArgumentError: see `find_engine`.
     """
+    keys = {_DEST, *(key.name for key in client_keys(kind))}
+    attrs = {key: value for key, value in option.attrs.items() if key not in keys}
     dest = option.attrs.get(_DEST, "")
-    attrs = {key: value for key, value in option.attrs.items() if key != _DEST}
+    if _wants_load(option, kind):
+        return Output(option.type, attrs, _engine(option, kind))
     match _form(option, kind):
         case ArtifactKind.FILES:
             return Output(option.type, attrs, _directory(dest, kind.type))
@@ -116,7 +159,7 @@ def check_destinations(outputs: Sequence[Output]) -> None:
     """
     seen: set[str] = set()
     for output in outputs:
-        if output.destination is None:
+        if not isinstance(output.destination, Destination):
             continue
         place = STDOUT if output.destination.is_stdout else str(Path(output.destination.path).resolve())
         if place in seen:
@@ -133,6 +176,46 @@ def _form(option: OutputOption, kind: ExporterDescription) -> ArtifactKind:
     except ImageError:
         wants_archive = True  # as buildctl has it; the exporter itself refuses what is no boolean
     return ArtifactKind.ARCHIVE if wants_archive else ArtifactKind.FILES
+
+
+def _takes_load(kind: ExporterDescription) -> bool:
+    """Archives of images can be loaded, unless the words mean something else to their exporter."""
+    known = {attribute.name for attribute in kind.attributes}
+    is_image = kind.artifact is ArtifactKind.ARCHIVE and kind.has_directory_form
+    return is_image and not known & {_LOAD, _CONTEXT}
+
+
+def _wants_load(option: OutputOption, kind: ExporterDescription) -> bool:
+    if any(attribute.name == _LOAD for attribute in kind.attributes):
+        return False
+    value = option.attrs.get(_LOAD, "false")
+    try:
+        wanted = value == "" or parse_bool(value)
+    except ImageError as error:
+        raise UsageError(f"non-bool value specified for {_LOAD}: {error}") from None
+    if _takes_load(kind) and not wanted and _CONTEXT in option.attrs:
+        raise UsageError(f"{_CONTEXT} says which Docker engine loads the image: add {_LOAD}=true")
+    return wanted
+
+
+def _engine(option: OutputOption, kind: ExporterDescription) -> EngineDestination:
+    if not _takes_load(kind):
+        raise _bad_destination(
+            f"{_LOAD}=true is not supported by {kind.type} exporter: "
+            "type=docker makes what a Docker engine loads"
+        )
+    if _form(option, kind) is not ArtifactKind.ARCHIVE:
+        raise _bad_destination(
+            f"a Docker engine loads an archive, not a directory: leave tar=false or {_LOAD} out"
+        )
+    if dest := option.attrs.get(_DEST):
+        raise _bad_destination(
+            f"{_LOAD}=true sends the image to a Docker engine and not to {dest}: leave one of them out, "
+            "or make two outputs of it"
+        )
+    from exporter.content.docker_engine import find_engine  # its client takes a moment to import
+
+    return EngineDestination(find_engine(option.attrs.get(_CONTEXT), environ=os.environ))
 
 
 def _directory(dest: str, name: str) -> Destination:

@@ -27,6 +27,13 @@ _HELP_WIDTH = 100
 _ROOT = "directory of the embedded image store (default: $XDG_DATA_HOME/buildkit-exporter, else "
 _ROOT += "~/.local/share/buildkit-exporter)"
 _CONTAINERD = "images go to this containerd: the path of its socket (default: the embedded store)"
+_EXPORT_EPILOG = """\
+where an output goes:
+  dest=PATH                     the file or directory; archives go to standard output without it
+  load=true[,context=NAME]      with type=docker: a Docker engine, that of the docker context or else
+                                the one that docker itself would use
+
+exit status: 0 done, 1 the export failed, 2 wrong usage, 130 interrupted"""
 _SERVER_DEFAULTS = {field.name: field.default for field in dataclasses.fields(ServerConfig)}
 
 
@@ -123,7 +130,7 @@ def _add_export(commands: Commands) -> None:
         "export",
         "export a saved source, without any daemon",
         "--source DIR --output type=TYPE[,KEY=VALUE...] [OPTIONS]",
-        epilog="exit status: 0 done, 1 the export failed, 2 wrong usage, 130 interrupted",
+        epilog=_EXPORT_EPILOG,
     )
     parser.add_argument(
         "--source", type=Path, required=True, metavar="DIR", help="saved source: the build result"

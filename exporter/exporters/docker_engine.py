@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
 
 from exporter.content.docker_engine import DockerEngine, EngineAddress, ImageLoad, LayerProgress, LoadedImage
 from exporter.errors import InvalidArgumentError
@@ -36,15 +36,24 @@ class DockerEngineOutput:
     async def file(self, response: Mapping[str, str]) -> AsyncIterator[FileSink]:
         """See `Output.file`. The engine has the image after `commit`, and nothing without it.
 
+        What it has loaded is told as the output of the vertex, in the words of ``docker load``.
+
         Raises:
             UnavailableError: there is no engine, or it has gone. The archive cannot be sent again.
             FailedPreconditionError: the engine refuses it.
         """
         digest = f"sha256:{hashlib.sha256(uuid.uuid4().bytes).hexdigest()}"
         async with DockerEngine(self._engine) as engine:
-            with vertex(self._sink, digest, "importing to docker") as progress, ExitStack() as bars:
+            with (
+                suppress(_NotCommittedError),
+                vertex(self._sink, digest, "importing to docker") as progress,
+                ExitStack() as bars,
+            ):
                 async with engine.load(_Layers(progress, bars).report) as load:
-                    yield _Sink(self, load)
+                    sink = _Sink(self, load, progress)
+                    yield sink
+                if not sink.is_committed:
+                    raise _NotCommittedError("the export failed; nothing was loaded")
 
     def layout(self) -> AbstractAsyncContextManager[LayoutSink]:
         """See `Output.layout`.
@@ -57,17 +66,27 @@ class DockerEngineOutput:
         )
 
 
+class _NotCommittedError(Exception):
+    """For the vertex only: whoever leaves the file without `commit` knows why."""
+
+
 class _Sink:
-    def __init__(self, output: DockerEngineOutput, load: ImageLoad) -> None:
+    def __init__(self, output: DockerEngineOutput, load: ImageLoad, progress: VertexProgress) -> None:
         self._output = output
         self._load = load
+        self._progress = progress
+        self.is_committed = False
 
     async def write(self, data: bytes) -> None:
         await self._load.write(data)
 
     async def commit(self) -> None:
         await self._load.commit()
+        self.is_committed = True
         self._output.images = self._load.images
+        for image in self._load.images:
+            named = f": {image.name} ({image.id})" if image.name else f" ID: {image.id}"
+            self._progress.log(f"Loaded image{named}\n")
 
 
 class _Layers:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from exporter.cli.export.backend import Backend
+from exporter.cli.export.delivery import check_engines
 from exporter.cli.export.local import LocalBackend
 from exporter.cli.failures import ExitCode, UsageError
 from exporter.cli.metadata_file import write_metadata_file
@@ -89,6 +90,7 @@ async def _resolve(backend: Backend, requested: Sequence[OutputOption]) -> list[
             for option, kind in zip(requested, kinds, strict=True)
         ]
         check_destinations(outputs)
+        await check_engines(outputs)
         await backend.resolve(outputs)
     except (ImageError, InvalidArgumentError, NotFoundError) as error:
         raise error if isinstance(error, UsageError) else UsageError(str(error)) from error

@@ -9,10 +9,10 @@ from dataclasses import replace
 
 from exporter.cli.descriptions import ExporterDescription, describe
 from exporter.cli.export.backend import Exported
+from exporter.cli.export.delivery import Delivery
 from exporter.cli.outputs import Output
 from exporter.content.threads import run_in_thread
 from exporter.exporters.base import Exporter
-from exporter.exporters.output import LocalOutput
 from exporter.exporters.registry import Registry
 from exporter.progress.model import StatusSink
 from exporter.server.config import WorkplaceConfig
@@ -70,18 +70,19 @@ class LocalBackend:
     async def export(self, index: int, sink: StatusSink) -> Exported:
         """See `Backend.export`."""
         exporter, output = self._jobs[index]
-        destination = output.destination
+        delivery = Delivery(output.destination, sink) if output.destination is not None else None
         async with AsyncExitStack() as resources:
             job = ExportJob(
                 exporter=exporter,
                 index=index,
                 source=self._source,
                 build=self._build,
-                output=LocalOutput(destination.path) if destination is not None else None,
+                output=delivery.output if delivery is not None else None,
                 resources=resources,
             )
             outcome = await self._engine.export(job, sink)
-        return Exported(outcome.result.response, outcome.token)
+        delivered = delivery.response if delivery is not None else {}
+        return Exported({**outcome.result.response, **delivered}, outcome.token)
 
     async def finalize(self, index: int, token: str, sink: StatusSink) -> Mapping[str, str]:
         """See `Backend.finalize`."""

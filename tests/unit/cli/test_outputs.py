@@ -6,7 +6,16 @@ import pytest
 
 from exporter.cli.descriptions import ExporterDescription
 from exporter.cli.failures import UsageError
-from exporter.cli.outputs import Destination, OutputOption, check_destinations, place_output
+from exporter.cli.outputs import (
+    Destination,
+    EngineDestination,
+    OutputOption,
+    check_destinations,
+    client_keys,
+    place_output,
+)
+from exporter.content.docker_engine import EngineAddress
+from exporter.errors import InvalidArgumentError, NotFoundError
 from exporter.exporters.base import ArtifactKind, Attribute
 
 TAR = Attribute("tar", "bool", "true", "One archive file.")
@@ -18,7 +27,9 @@ CHECK = ExporterDescription("check", "", ArtifactKind.NONE, [])
 
 
 def place(text: str, kind: ExporterDescription, *, terminal: bool = False) -> Destination | None:
-    return place_output(OutputOption.parse(text), kind, stdout_is_terminal=terminal).destination
+    destination = place_output(OutputOption.parse(text), kind, stdout_is_terminal=terminal).destination
+    assert not isinstance(destination, EngineDestination)
+    return destination
 
 
 def test_keys_are_lower_cased_and_values_kept() -> None:
@@ -130,3 +141,77 @@ def test_two_outputs_cannot_share_a_destination(tmp_path: Path) -> None:
         outputs("type=oci", "type=oci,dest=-")
     with pytest.raises(UsageError, match=r"two outputs go to .*a\.tar"):
         outputs(f"type=oci,dest={tmp_path}/a.tar", f"type=oci,dest={tmp_path}/../{tmp_path.name}/a.tar")
+
+
+@pytest.fixture
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EngineAddress:
+    """The one that docker would use."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    monkeypatch.setenv("DOCKER_HOST", "tcp://engine.example:1234")
+    return EngineAddress.parse("tcp://engine.example:1234")
+
+
+@pytest.mark.parametrize("words", ["load=true", "LOAD=1", "load=", "load=true,context=default,dest="])
+def test_an_image_can_be_loaded_into_an_engine(words: str, engine: EngineAddress) -> None:
+    output = place_output(OutputOption.parse(f"type=oci,{words},name=x"), OCI, stdout_is_terminal=True)
+    assert output.attrs == {"name": "x"}
+    assert output.destination == EngineDestination(engine)
+    check_destinations([output, output])
+
+
+def test_an_image_is_not_loaded_unless_that_is_wanted(tmp_path: Path) -> None:
+    option = OutputOption.parse(f"type=oci,load=false,dest={tmp_path}/a.tar")
+    output = place_output(option, OCI, stdout_is_terminal=True)
+    assert output.attrs == {}
+    assert output.destination == Destination(f"{tmp_path}/a.tar", is_directory=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "message"),
+    [
+        (
+            "type=oci,load=true,dest=a.tar",
+            OCI,
+            "load=true sends the image to a Docker engine and not to a.tar",
+        ),
+        ("type=oci,load=true,dest=-", OCI, "and not to -: leave one of them out"),
+        ("type=oci,load=true,tar=false", OCI, "leave tar=false or load out"),
+        ("type=oci,load=maybe", OCI, "non-bool value specified for load"),
+        ("type=oci,context=x", OCI, "add load=true"),
+        ("type=oci,context=x,load=false", OCI, "add load=true"),
+        ("type=image,load=true", IMAGE, "load=true is not supported by image exporter: type=docker"),
+        ("type=local,load=true", LOCAL, "load=true is not supported by local exporter: type=docker"),
+        ("type=zip,load=true", PLUGIN_ARCHIVE, "load=true is not supported by zip exporter: type=docker"),
+    ],
+)
+def test_what_cannot_be_loaded_is_refused(text: str, kind: ExporterDescription, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        place(text, kind, terminal=True)
+    assert message in caught.value.message
+
+
+@pytest.mark.usefixtures("engine")
+def test_an_engine_that_cannot_be_found_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(NotFoundError, match="there is no docker context 'gone'"):
+        place("type=oci,load=true,context=gone", OCI)
+    monkeypatch.setenv("DOCKER_HOST", "ssh://engine.example")
+    with pytest.raises(InvalidArgumentError, match=r"SSH is not supported.*\(from DOCKER_HOST\)"):
+        place("type=oci,load=true", OCI)
+
+
+def test_words_that_mean_something_to_the_exporter_are_passed_on() -> None:
+    for name in ("load", "context"):
+        own = Attribute(name, "string", "", "Of the exporter.")
+        for tar in ([], [TAR]):
+            kind = ExporterDescription("own", "", ArtifactKind.ARCHIVE, [*tar, own])
+            output = place_output(OutputOption.parse(f"type=own,{name}=x"), kind, stdout_is_terminal=False)
+            assert output.attrs == {name: "x"}
+    option = OutputOption.parse("type=check,context=x,load=false")
+    assert place_output(option, CHECK, stdout_is_terminal=False).attrs == {"context": "x", "load": "false"}
+
+
+def test_the_words_for_destinations_are_explained_by_type() -> None:
+    names = {
+        kind.type: [key.name for key in client_keys(kind)] for kind in (OCI, PLUGIN_ARCHIVE, LOCAL, IMAGE)
+    }
+    assert names == {"oci": ["dest", "load", "context"], "zip": ["dest"], "local": ["dest"], "image": []}
