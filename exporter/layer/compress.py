@@ -1,23 +1,13 @@
-"""Compressing a layer's tar: none, gzip and zstd; `exporter.layer.estargz` has the fourth kind.
-
-Zstandard comes from the interpreter's own `compression.zstd`, or from its backport before Python 3.14: it
-is libzstd, works outside the interpreter lock and has all the parameters wanted here; unlike `zstandard`
-its decompressor limits what a call gives out and tells a whole frame from a cut one.
-"""
+"""Compressing a layer's tar: none, gzip and zstd; `exporter.layer.estargz` has the fourth kind."""
 
 from __future__ import annotations
 
-import sys
 from typing import Protocol
 
 from exporter.image import CompressionType
 from exporter.layer.gzip_writer import GzipWriter, Pool
+from exporter.layer.libzstd import zstd
 from exporter.layer.streams import Writable
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
 
 # Bytes that one thread compresses at once. libzstd would take four times the window, and half as much memory
 # again; this costs less than 1 % of the size.

@@ -1,13 +1,12 @@
 """Undoing a layer's compression: gzip and zstd, in as many members or frames as there are, in bounded memory.
 
 Gzip is inflated by ISA-L, the fastest decoder that has a package (3 times zlib's speed), zstd by libzstd
-(see `exporter.layer.compress`). Both give out no more than they are asked for, so that a small input that
+(see `exporter.layer.libzstd`). Both give out no more than they are asked for, so that a small input that
 stands for a huge output does no harm.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Protocol, cast
 
@@ -15,12 +14,8 @@ from isal import igzip_lib
 
 from exporter.errors import DataLossError
 from exporter.image import CompressionType
+from exporter.layer.libzstd import zstd
 from exporter.layer.streams import PIECE_SIZE, Readable
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
 
 # Bytes given to a decoder at once. What it does not need of them is copied, once per member: an eStargz
 # blob may have one for each small file.

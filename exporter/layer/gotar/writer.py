@@ -47,12 +47,12 @@ class TarWriter:
             TarError: the previous entry lacks content, or no format can hold the header.
         """
         self._end_entry()
-        header = replace(header)
         if header.typeflag == TypeFlag.REG_OLD:
-            header.typeflag = TypeFlag.DIR if header.name.endswith(b"/") else TypeFlag.REG
+            is_directory = header.name.endswith(b"/")
+            header = replace(header, typeflag=TypeFlag.DIR if is_directory else TypeFlag.REG)
         if header.format == Format.UNKNOWN:
-            header.mod_time = header.mod_time.rounded()
-            header.access_time = header.change_time = ZERO_TIME
+            rounded = header.mod_time.rounded()
+            header = replace(header, mod_time=rounded, access_time=ZERO_TIME, change_time=ZERO_TIME)
         formats, records = _Choice(header).result()
         if formats & Format.USTAR:
             self._write_ustar(header)
@@ -86,7 +86,7 @@ class TarWriter:
 
     def _write_ustar(self, header: Header) -> None:
         prefix, name = _split_path(header.name) or (b"", header.name)
-        block = _fill(replace(header, name=name), blk.format_string, blk.format_octal)
+        block = _fill(header, name, blk.format_string, blk.format_octal)
         block[blk.USTAR_PREFIX] = blk.format_string(PREFIX_SIZE, prefix)
         self._write_block(block, Format.USTAR, header)
 
@@ -101,7 +101,7 @@ class TarWriter:
                 return
             folder, name = _split(header.name)
             self._write_meta(_join(folder, b"PaxHeaders.0", name), data, TypeFlag.X_HEADER, Format.PAX)
-        block = _fill(header, _format_ascii, blk.format_octal)
+        block = _fill(header, header.name, _format_ascii, blk.format_octal)
         self._write_block(block, Format.PAX, header)
 
     def _write_gnu(self, header: Header) -> None:
@@ -109,7 +109,7 @@ class TarWriter:
             self._write_meta(_LONG_LINK, header.name + b"\x00", TypeFlag.GNU_LONG_NAME, Format.GNU)
         if len(header.linkname) > NAME_SIZE:
             self._write_meta(_LONG_LINK, header.linkname + b"\x00", TypeFlag.GNU_LONG_LINK, Format.GNU)
-        block = _fill(header, blk.format_string, blk.format_numeric)
+        block = _fill(header, header.name, blk.format_string, blk.format_numeric)
         for field, time in ((blk.GNU_ATIME, header.access_time), (blk.GNU_CTIME, header.change_time)):
             if not time.is_zero:
                 block[field] = blk.format_numeric(field.stop - field.start, time.seconds)
@@ -256,6 +256,7 @@ class _Choice:
 
 def _fill(
     header: Header,
+    name: bytes,
     format_text: Callable[[int, bytes], bytes],
     format_number: Callable[[int, int], bytes],
 ) -> bytearray:
@@ -263,7 +264,7 @@ def _fill(
     mtime = 0 if header.mod_time.is_zero else header.mod_time.seconds
     block = bytearray(BLOCK_SIZE)
     block[blk.TYPEFLAG] = header.typeflag
-    block[blk.NAME] = format_text(100, header.name)
+    block[blk.NAME] = format_text(100, name)
     block[blk.LINKNAME] = format_text(100, header.linkname)
     block[blk.MODE] = format_number(8, header.mode)
     block[blk.UID] = format_number(8, header.uid)

@@ -10,12 +10,11 @@ from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from backports import zstd
-
 from exporter.content.memory import MemoryStore
 from exporter.image import CompressionType, Descriptor, digest_bytes
 from exporter.image.media_types import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
 from exporter.layer.gzip_writer import Pool
+from exporter.layer.libzstd import zstd
 from exporter.source.types import Remote
 
 MEDIA_TYPES = {

@@ -179,3 +179,25 @@ async def test_many_at_once(tmp_path: Path) -> None:
     )
     into = BlobDirectory(tmp_path / "b")
     assert [await caches[0].get(source, RECIPE, into) for source in sources] == layers
+
+
+async def test_a_lower_limit_is_kept_without_anything_new(tmp_path: Path) -> None:
+    cache = LayerCache(tmp_path / "cache")
+    await cache.prune()
+    assert not (tmp_path / "cache").exists()
+    layer = await put(cache, tmp_path / "a", b"blob")
+    await LayerCache(tmp_path / "cache", limit=4).prune()
+    assert await cache.get(SOURCE, RECIPE, BlobDirectory(tmp_path / "b")) == layer
+    await LayerCache(tmp_path / "cache", limit=3).prune()
+    assert await cache.get(SOURCE, RECIPE, BlobDirectory(tmp_path / "c")) is None
+    assert not list((tmp_path / "cache" / "blobs").rglob("*/*"))
+
+
+async def test_a_cache_that_cannot_be_pruned_does_no_harm(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = LayerCache(tmp_path / "cache", limit=0)
+    (tmp_path / "cache" / "records").mkdir(parents=True)
+    (tmp_path / "cache" / "lock").mkdir()
+    await cache.prune()
+    assert "cannot be pruned" in caplog.text

@@ -10,7 +10,6 @@ import zlib
 from collections.abc import Callable
 
 import pytest
-from backports import zstd
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +19,7 @@ from exporter.layer.compress import new_compressor
 from exporter.layer.decompress import decompressed
 from exporter.layer.gzip_writer import BLOCK_SIZE, GzipWriter
 from exporter.layer.levels import effective_level
+from exporter.layer.libzstd import zstd
 from tests.unit.layer import tars
 
 POOL = tars.pool(2)

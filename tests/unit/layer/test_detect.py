@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from backports import zstd
 
 from exporter.errors import InvalidArgumentError, NotFoundError
 from exporter.image import CompressionType, Descriptor, media_types
@@ -21,6 +20,7 @@ from exporter.layer.detect import (
 )
 from exporter.layer.estargz import footer, write_estargz
 from exporter.layer.gzip_writer import GzipWriter
+from exporter.layer.libzstd import zstd
 from exporter.layer.streams import Readable
 from tests.unit.layer import tars
 
