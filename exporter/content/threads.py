@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import suppress
 from typing import ParamSpec, TypeVar
 
@@ -32,3 +32,31 @@ async def run_in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.
         if not work.cancelled():
             work.exception()  # seen; the cancellation is what the caller hears of
         raise
+
+
+async def iterate_in_thread(steps: Generator[T, None, object]) -> AsyncGenerator[T, None]:
+    """Run a generator in threads: all that it does blocks them and not the event loop.
+
+    It is closed, in a thread, when this is; see `contextlib.aclosing`. Cancellation waits for the step that
+    is under way, so a step must be short, as for `run_in_thread`.
+    """
+    try:
+        while True:
+            try:
+                step = await run_in_thread(_next, steps)
+            except _EndedError:
+                return
+            yield step
+    finally:
+        await run_in_thread(steps.close)
+
+
+class _EndedError(Exception):
+    """Stands for `StopIteration`, which cannot leave a future."""
+
+
+def _next(steps: Generator[T, None, object]) -> T:
+    try:
+        return next(steps)
+    except StopIteration:
+        raise _EndedError from None

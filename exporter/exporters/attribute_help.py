@@ -5,7 +5,13 @@ from __future__ import annotations
 from exporter.exporters.base import Attribute
 from exporter.image import attributes as keys
 
-__all__ = ["ARCHIVE_ATTRIBUTES", "IMAGE_ATTRIBUTES", "MOBY_ATTRIBUTES"]
+__all__ = [
+    "ARCHIVE_ATTRIBUTES",
+    "IMAGE_ATTRIBUTES",
+    "LOCAL_ATTRIBUTES",
+    "MOBY_ATTRIBUTES",
+    "TAR_ATTRIBUTES",
+]
 
 _NAME_HELP = "Names of the image, separated by commas; * takes those that the frontend gave."
 
@@ -102,3 +108,39 @@ IMAGE_ATTRIBUTES = (
 
 MOBY_ATTRIBUTES = (Attribute(keys.NAME, "list", "", "Names of the image, separated by commas."),)
 """Of the type ``moby``."""
+
+
+def _files(platform_split: str, mode: str) -> tuple[Attribute, ...]:
+    """What the exporters of files understand."""
+    return (
+        Attribute(
+            keys.SOURCE_DATE_EPOCH,
+            "int",
+            "",
+            "Seconds since 1970 that all files get as modification time; empty to ignore the build's.",
+        ),
+        Attribute(
+            keys.ATTESTATION_PREFIX,
+            "string",
+            "",
+            "Put before the names of the files that attestations are written to, such as provenance.json.",
+        ),
+        Attribute(keys.PLATFORM_SPLIT, "bool", "", platform_split),
+        Attribute(keys.MODE, "enum:copy|delete", "copy", mode),
+    )
+
+
+LOCAL_ATTRIBUTES = _files(
+    "A directory for each platform, such as linux_amd64; by default for results that are keyed by platform. "
+    "If false, platforms must not have files of the same path.",
+    "What happens to other files in the directory: copy leaves them, delete removes them when all files have "
+    "come.",
+)
+"""Of the type ``local``."""
+
+TAR_ATTRIBUTES = _files(
+    "If false, names of attestation files tell the platform (provenance.linux_amd64.json). Platforms have "
+    "directories of their own in any case.",
+    "Checked, but without effect: for local only.",
+)
+"""Of the type ``tar``."""

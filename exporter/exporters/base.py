@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import abc
 import enum
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ from exporter.source.types import BuildInfo, Source
 if TYPE_CHECKING:
     from exporter.content.images import ImageStore
     from exporter.content.registry import DistributionSources
+    from exporter.exporters.files_entry import FileEntry
     from exporter.layer.cache import LayerCache
 
 
@@ -97,6 +98,28 @@ class Output(Protocol):
 
     def layout(self) -> AbstractAsyncContextManager[LayoutSink]:
         """Open the directory of an image exporter."""
+        ...
+
+    async def directory(
+        self,
+        entries: Iterable[FileEntry],
+        *,
+        delete: bool = False,
+        on_sent: Callable[[int], None] | None = None,
+    ) -> None:
+        """Write files into the client's directory, beside what is in it already.
+
+        Several trees can be written one after the other. Owner and group of all files are the client's.
+        When this fails or is cancelled, files that have been written stay, but none is incomplete.
+
+        Args:
+            entries: The files, in order; gone through once.
+            delete: Whether everything else is removed from the directory once all files have come.
+            on_sent: Told of progress, in bytes.
+
+        Raises:
+            InvalidArgumentError: the entries are out of order, or lead out of the directory.
+        """
         ...
 
 

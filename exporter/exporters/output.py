@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import stat
 import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from exporter.content.layout import OCILayout
 from exporter.content.protocol import ContentStore
 from exporter.content.staging import Staging
-from exporter.content.threads import run_in_thread
+from exporter.content.threads import iterate_in_thread, run_in_thread
 from exporter.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from exporter.exporters.base import FileSink, LayoutSink
+from exporter.exporters.files_directory import write_directory
+from exporter.exporters.files_entry import FileEntry
 from exporter.image import Descriptor
 
 __all__ = ["STDOUT", "LocalOutput"]
@@ -66,6 +68,27 @@ class LocalOutput:
         if self._dest == STDOUT:
             raise InvalidArgumentError("a layout directory cannot go to standard output", field="attrs[dest]")
         yield _LocalLayout(await OCILayout.open(self._dest))
+
+    async def directory(
+        self,
+        entries: Iterable[FileEntry],
+        *,
+        delete: bool = False,
+        on_sent: Callable[[int], None] | None = None,
+    ) -> None:
+        """See `Output.directory`.
+
+        Raises:
+            FailedPreconditionError: the destination is a file.
+            InvalidArgumentError: it is standard output.
+        """
+        if self._dest == STDOUT:
+            raise InvalidArgumentError("a directory cannot go to standard output", field="attrs[dest]")
+        steps = write_directory(Path(self._dest), entries, delete=delete)
+        async with aclosing(iterate_in_thread(steps)) as written:
+            async for size in written:
+                if on_sent is not None:
+                    on_sent(size)
 
     def _open(self) -> _Target:
         if self._dest == STDOUT:

@@ -26,9 +26,11 @@ ENTRY_POINT_GROUP = "buildkit_exporter.exporters"
 _BUILT_IN = {
     "docker": "exporter.exporters.oci:DockerExporter",
     "image": "exporter.exporters.image:ImageExporter",
+    "local": "exporter.exporters.local:LocalExporter",
     "moby": "exporter.exporters.moby:MobyExporter",
     "oci": "exporter.exporters.oci:OCIExporter",
     "registry": "exporter.exporters.image:RegistryExporter",
+    "tar": "exporter.exporters.tar:TarExporter",
 }
 
 

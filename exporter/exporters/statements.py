@@ -41,10 +41,12 @@ class Statement:
     Attributes:
         predicate_type: URI that says what is stated.
         data: The statement as JSON.
+        path: Of the attestation; its last part is what the statement's file is named after.
     """
 
     predicate_type: str
     data: bytes
+    path: str
 
 
 def is_inline_only(attestation: Attestation) -> bool:
@@ -81,7 +83,7 @@ def make_statement(
         ],
         "predicate": gojson.Verbatim(gojson.compact(predicate or b"null")),
     }
-    return Statement(attestation.predicate_type, gojson.marshal(statement))
+    return Statement(attestation.predicate_type, gojson.marshal(statement), attestation.path)
 
 
 def _subjects(attestation: Attestation, image: Sequence[StatementSubject]) -> list[StatementSubject]:

@@ -14,12 +14,13 @@ from exporter.content.copy import write_blob
 from exporter.content.memory import MemoryStore
 from exporter.content.overlay import MultiProvider
 from exporter.content.protocol import Provider
-from exporter.errors import InvalidArgumentError, NotFoundError
+from exporter.errors import InvalidArgumentError
 from exporter.exporters.attestations import make_statements
 from exporter.exporters.base import ExportContext
 from exporter.exporters.inline_cache import find_inline_cache
 from exporter.exporters.layers import LayerExport
 from exporter.exporters.purl import image_purl
+from exporter.exporters.result_refs import check_mapping, find_ref
 from exporter.exporters.sbom import SBOMSupplement
 from exporter.exporters.statements import StatementSubject, is_inline_only
 from exporter.image import (
@@ -37,7 +38,7 @@ from exporter.image import (
     parse_platforms,
 )
 from exporter.image.media_types import DOCKER_MANIFEST_LIST, OCI_INDEX
-from exporter.image.metadata import IMAGE_BASE_CONFIG, IMAGE_CONFIG, PLATFORMS
+from exporter.image.metadata import IMAGE_BASE_CONFIG, IMAGE_CONFIG
 from exporter.layer.convert import LayerConverter
 from exporter.source.types import Ref, Remote, Source
 
@@ -95,10 +96,7 @@ class ImageWriter:
             NotFoundError: a ref or a layer is gone.
             DataLossError: a layer that has to be converted is damaged.
         """
-        if source.refs and PLATFORMS not in source.metadata:
-            raise InvalidArgumentError(
-                "unable to export multiple refs, missing platforms mapping", field="source.metadata"
-            )
+        check_mapping(source)
         self._options.check_compatibility(self._context.build.compatibility_version, self._exporter_type)
         platforms = parse_platforms(source.metadata)
         self._options.annotations.check(
@@ -142,7 +140,7 @@ class ImageWriter:
     ) -> CommittedImage:
         if source.attestations and not self._options.oci_types_enabled:
             raise ImageError('cannot export attestations with "oci-mediatypes=false"')
-        refs = [_find_ref(source, platform) for platform in platforms]
+        refs = [find_ref(source, platform) for platform in platforms]
         remotes = await layers.export(refs)
         parts: list[_Part] = []
         manifests: list[Descriptor] = []
@@ -221,10 +219,3 @@ class ImageWriter:
         """Keep a document that was computed here, and say so."""
         with self._context.progress.status(f"{activity} {descriptor.digest}"):
             await write_blob(self._blobs, data, descriptor)
-
-
-def _find_ref(source: Source, platform: ResultPlatform) -> Ref | None:
-    ref, found = source.find_ref(platform.id)
-    if not found:
-        raise NotFoundError(f"failed to find ref for ID {platform.id}", field="source.refs")
-    return ref

@@ -22,10 +22,11 @@ def now() -> Time:
 class Status:
     """A piece of work that is under way; made by `VertexProgress.status`."""
 
-    def __init__(self, sink: StatusSink, vertex: str, status_id: str, total: int) -> None:
+    def __init__(self, sink: StatusSink, vertex: str, status_id: str, name: str, total: int) -> None:
         self._sink = sink
         self._vertex = vertex
         self._id = status_id
+        self._name = name
         self._started = now()
         self._current = 0
         self._total = total
@@ -45,6 +46,7 @@ class Status:
         status = VertexStatus(
             id=self._id,
             vertex=self._vertex,
+            name=self._name,
             current=self._current,
             total=self._total,
             timestamp=now(),
@@ -67,13 +69,18 @@ class VertexProgress:
         self.digest = digest
 
     @contextmanager
-    def status(self, status_id: str, *, total: int = 0) -> Iterator[Status]:
+    def status(self, status_id: str, *, name: str = "", total: int = 0) -> Iterator[Status]:
         """Report a piece of work from its start to its end (BuildKit: ``progress.OneOff``).
 
         Completed is reported on failure, too: upstream's ``OneOff`` does so, and a renderer needs the end of
         the bar.
+
+        Args:
+            status_id: What people read.
+            name: What kind of work it is (BuildKit: ``Action``), for programs.
+            total: Bytes; 0 where there is nothing to count.
         """
-        status = Status(self._sink, self.digest, status_id, total)
+        status = Status(self._sink, self.digest, status_id, name, total)
         status._emit(None)
         try:
             yield status

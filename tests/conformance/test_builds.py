@@ -29,13 +29,8 @@ from tests.unit.exporters.harness import Workplace
 CREATED = "org.opencontainers.image.created"
 INLINE_CACHE = "moby.buildkit.cache.v0"
 
-NOT_COVERED = dict.fromkeys(
-    (
-        *("local", "local-devices", "local-metadata-only", "local-multi-split"),
-        *("local-provenance", "local-provenance-clash", "tar", "tar-epoch", "tar-multi"),
-    ),
-    "there is no exporter of files",
-)
+# What they have written is the affair of test_trees.
+FILE_TYPES = {"local", "tar"}
 
 # Layers are compressed anew, by another compressor than the daemon's: what is in them must be the same.
 RECOMPRESSED = {"rewrite-timestamp", "rewrite-timestamp-force", "rewrite-timestamp-scratch"}
@@ -71,7 +66,7 @@ def replay_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         work = Workplace(tmp_path)
         output = tmp_path / "output"
         exporter = Registry().get(exporter_type)(attrs)
-        has_output = exporter_type in {"oci", "docker"}
+        has_output = exporter_type in {"oci", "docker", *FILE_TYPES}
         context = await work.context(
             build=_build(name, saved.build), output=LocalOutput(str(output)) if has_output else None
         )
@@ -132,7 +127,9 @@ def _recorded_statuses(name: str) -> list[str]:
     return [status_id for status_id in ids if status_id not in DAEMON_STATUSES]
 
 
-BUILDKIT = [name for name in scenario_names(daemon="buildkit") if name not in NOT_COVERED]
+BUILDKIT = scenario_names(daemon="buildkit")
+FILES = [name for name in BUILDKIT if _exporter(name)[0] in FILE_TYPES]
+IMAGES = [name for name in BUILDKIT if name not in FILES]
 MOBY = scenario_names(daemon="moby")
 
 
@@ -238,14 +235,19 @@ def _decompress(data: bytes, media_type: str) -> bytes:
     return gzip.decompress(data) if media_type.endswith("gzip") else data
 
 
-def test_what_is_not_covered() -> None:
-    missing = {name for name in scenario_names() if _exporter(name)[0] not in Registry().types}
-    assert missing == set(NOT_COVERED)
-
-
-@pytest.mark.parametrize("name", [name for name in BUILDKIT if name not in RECOMPRESSED])
+@pytest.mark.parametrize("name", [name for name in IMAGES if name not in RECOMPRESSED])
 async def test_buildkit_image(name: str, replay_in: Any) -> None:
     _check_buildkit(await replay_in(name))
+
+
+@pytest.mark.parametrize("name", FILES)
+async def test_buildkit_files(name: str, replay_in: Any) -> None:
+    replay = await replay_in(name)
+    assert replay.result == ExportResult(response=read_json(name, "result.json")["exporter_response"])
+    # The daemon sends the directories of platforms at the same time.
+    assert sorted(replay.statuses) == sorted(_recorded_statuses(name))
+    assert not replay.entries
+    assert not replay.blobs
 
 
 @pytest.mark.parametrize("name", sorted(RECOMPRESSED))

@@ -12,7 +12,7 @@ from exporter.exporters.base import Exporter
 from exporter.exporters.oci import OCIExporter
 from exporter.exporters.registry import ENTRY_POINT_GROUP, Registry, default_registry
 
-BUILT_IN = ("docker", "image", "moby", "oci", "registry")
+BUILT_IN = ("docker", "image", "local", "moby", "oci", "registry", "tar")
 
 
 def entry_point(name: str, value: str) -> EntryPoint:
@@ -58,8 +58,8 @@ def test_built_in_types_describe_themselves(exporter_type: str) -> None:
     ("wanted", "message"),
     [
         ("dokcer", 'exporter "dokcer" could not be found (did you mean "docker"?)'),
-        ("nosuch", 'exporter "nosuch" could not be found (there are: docker, image, moby, oci, registry)'),
-        ('a"b', r'exporter "a\"b" could not be found (there are: docker, image, moby, oci, registry)'),
+        ("nosuch", f'exporter "nosuch" could not be found (there are: {", ".join(BUILT_IN)})'),
+        ('a"b', rf'exporter "a\"b" could not be found (there are: {", ".join(BUILT_IN)})'),
     ],
 )
 def test_unknown_type(wanted: str, message: str) -> None:
@@ -73,7 +73,7 @@ def test_unknown_type(wanted: str, message: str) -> None:
 def test_plugin_is_found() -> None:
     registry = Registry([entry_point("good", "good_plugin:Good")])
     assert issubclass(registry.get("good"), Exporter)
-    assert registry.types == ("docker", "good", "image", "moby", "oci", "registry")
+    assert registry.types == ("docker", "good", "image", "local", "moby", "oci", "registry", "tar")
 
 
 @pytest.mark.usefixtures("plugins")
