@@ -11,11 +11,18 @@ from exporter.content.layout import default_root
 from exporter.layer.cache import DEFAULT_LIMIT
 from exporter.server.config import WorkplaceConfig
 
-_OPTIONS = ("root", "containerd", "layer_cache_bytes", *REGISTRY_OPTIONS)
+_OPTIONS = (
+    "root",
+    "containerd",
+    "containerd_namespace",
+    "containerd_snapshotter",
+    "layer_cache_bytes",
+    *REGISTRY_OPTIONS,
+)
 
 
 def workplace_config(options: argparse.Namespace) -> WorkplaceConfig:
-    """What the options choose.
+    """What the options choose. The default root is made if it is not there.
 
     Raises:
         UsageError: an option's value cannot be used.

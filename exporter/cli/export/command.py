@@ -34,9 +34,11 @@ def run_export(options: argparse.Namespace) -> int:
         ExporterError, ImageError, OSError: an export failed.
     """
     outputs = [OutputOption.parse(text) for text in options.output]
-    if options.addr is not None:
+    workplace = None
+    if options.addr is None:
+        workplace = workplace_config(options)
+    else:
         refuse_workplace_options(options)
-    workplace = workplace_config(options)
     try:
         renderer = open_renderer(options.progress, sys.stderr)
     except InvalidArgumentError as error:
@@ -48,7 +50,7 @@ async def _export(
     options: argparse.Namespace,
     requested: Sequence[OutputOption],
     renderer: Renderer,
-    workplace: WorkplaceConfig,
+    workplace: WorkplaceConfig | None,
 ) -> int:
     saved = await SavedSource.open(options.source)
     async with _backend(options, saved, workplace) as backend:
@@ -67,9 +69,9 @@ async def _export(
 
 @asynccontextmanager
 async def _backend(
-    options: argparse.Namespace, saved: SavedSource, workplace: WorkplaceConfig
+    options: argparse.Namespace, saved: SavedSource, workplace: WorkplaceConfig | None
 ) -> AsyncIterator[Backend]:
-    if options.addr is None:
+    if workplace is not None:
         async with LocalBackend.open(saved, default_registry(), workplace) as local:
             yield local
     else:

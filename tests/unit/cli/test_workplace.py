@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from exporter.cli.failures import UsageError
+from exporter.cli.parser import build_parser
+from exporter.cli.workplace import refuse_workplace_options, workplace_config
+from exporter.content.registry import DockerCredentials, RegistryOptions
+from exporter.layer.cache import DEFAULT_LIMIT
+from exporter.server.config import WorkplaceConfig
+from tests.certificates import make_certificates
+
+
+def parse(*words: str, command: str = "export") -> WorkplaceConfig:
+    needed = ("--source", "x", "-o", "type=image") if command == "export" else ()
+    return workplace_config(build_parser().parse_args([command, *needed, *words]))
+
+
+@pytest.mark.parametrize("command", ["export", "serve"])
+def test_nothing_is_chosen_unless_asked_for(command: str, tmp_path: Path) -> None:
+    assert parse("--root", str(tmp_path), command=command) == WorkplaceConfig(root=tmp_path)
+    assert WorkplaceConfig(root=tmp_path).layer_cache_bytes == DEFAULT_LIMIT
+
+
+def test_the_size_of_the_layer_cache(tmp_path: Path) -> None:
+    assert parse("--root", str(tmp_path), "--layer-cache-bytes", "0").layer_cache_bytes == 0
+
+
+def test_the_way_to_registries(tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text("{}")
+    make_certificates(tmp_path)
+    authorities = (tmp_path / "ca.pem", tmp_path / "server.pem")
+    words = ["--root", str(tmp_path), "--registry-config", str(config)]
+    for path in authorities:
+        words += ["--registry-ca", str(path)]
+    registries = parse(*words).registries
+    assert registries is not None
+    assert isinstance(registries.credentials, DockerCredentials)
+    assert registries.credentials.path == config
+    assert registries.ca_files == authorities
+    assert registries.certs_dir == RegistryOptions().certs_dir
+    registries = parse(*words, "--registry-certs-dir", str(tmp_path)).registries
+    assert registries is not None
+    assert registries.certs_dir == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--registry-config", "there is no file"),
+        ("--registry-certs-dir", "there is no directory"),
+        ("--registry-ca", "cannot be used"),
+    ],
+)
+@pytest.mark.parametrize("exists", [False, True])
+def test_files_must_be_what_they_should_be(option: str, message: str, exists: bool, tmp_path: Path) -> None:
+    path = tmp_path / "thing"
+    if exists and option == "--registry-config":
+        path.mkdir()
+    elif exists:
+        path.write_text("no certificate")
+    with pytest.raises(UsageError, match=f"{option}: .*{message}"):
+        parse("--root", str(tmp_path), option, str(path))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--root", "r"),
+        ("--containerd", "/c"),
+        ("--containerd-namespace", "n"),
+        ("--containerd-snapshotter", "s"),
+        ("--layer-cache-bytes", "0"),
+        ("--registry-config", "f"),
+        ("--registry-ca", "f"),
+        ("--registry-certs-dir", "d"),
+    ],
+)
+def test_a_server_has_its_own(words: tuple[str, str]) -> None:
+    options = build_parser().parse_args(["export", "--source", "x", "-o", "type=image", *words])
+    with pytest.raises(UsageError, match=f"{words[0]} is for exports in this process"):
+        refuse_workplace_options(options)
