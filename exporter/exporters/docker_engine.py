@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
 
 from exporter.content.docker_engine import DockerEngine, EngineAddress, ImageLoad, LayerProgress, LoadedImage
 from exporter.errors import InvalidArgumentError
 from exporter.exporters.base import FileSink, LayoutSink
+from exporter.exporters.files_entry import FileEntry
 from exporter.progress.model import StatusSink
 from exporter.progress.producer import Status, VertexProgress, vertex
 
@@ -64,6 +65,20 @@ class DockerEngineOutput:
         raise InvalidArgumentError(
             "a Docker engine loads an archive, not a directory: leave tar=false out", field="attrs[tar]"
         )
+
+    async def directory(
+        self,
+        entries: Iterable[FileEntry],
+        *,
+        delete: bool = False,
+        on_sent: Callable[[int], None] | None = None,
+    ) -> None:
+        """See `Output.directory`.
+
+        Raises:
+            InvalidArgumentError: always.
+        """
+        raise InvalidArgumentError("a Docker engine loads an archive of an image, not files")
 
 
 class _NotCommittedError(Exception):
