@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -14,7 +14,7 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2_grpc
 
 from exporter.bridge.sessions import SESSION_ID, SESSION_METHOD, SESSION_NAME, SESSION_SHARED_KEY
-from exporter.bridge.tunnel import TUNNEL_OPTIONS, connect_server, pump_bytes
+from exporter.bridge.tunnel import TUNNEL_OPTIONS, MessageStream, connect_server, pump_bytes
 from exporter.errors import UnavailableError
 from exporter.grpc_status import StatusInterceptor, rpc_errors
 from exporter.pb.moby.buildkit.v1 import control_pb2, control_pb2_grpc
@@ -25,6 +25,9 @@ ATTACH_SECONDS = 30.0
 Attachable = Callable[[grpc.aio.Server], None]
 """Adds a service to a server (upstream: ``session.Attachable``), such as
 ``lambda server: add_ContentServicer_to_server(servicer, server)``."""
+
+SessionDialer = Callable[[Sequence[tuple[str, str]]], AbstractAsyncContextManager[MessageStream]]
+"""Opens the stream of a session, whose metadata it is given (upstream: ``session.Dialer``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ class Attachment:
 
 @asynccontextmanager
 async def attach(
-    channel: grpc.aio.Channel,
+    peer: grpc.aio.Channel | SessionDialer,
     attachables: Iterable[Attachable],
     *,
     session_id: str = "",
@@ -52,12 +55,12 @@ async def attach(
     name: str = "",
     metadata: Sequence[tuple[str, str]] = (),
 ) -> AsyncIterator[Attachment]:
-    """Serve services to the other side of a channel for as long as the block runs.
+    """Serve services to the other side for as long as the block runs.
 
     Beside them, health checks are answered, as daemons expect.
 
     Args:
-        channel: Reaches ``moby.buildkit.v1.Control``.
+        peer: A channel that reaches ``moby.buildkit.v1.Control``, or another way to open a session's stream.
         attachables: The services.
         session_id: The session's ID; a new one if empty.
         shared_key: See `exporter.bridge.sessions.Session`.
@@ -77,29 +80,38 @@ async def attach(
         *((SESSION_METHOD, method) for method in methods),
         *metadata,
     ]
-    async with connect_server(server) as (reader, writer):
-        call = control_pb2_grpc.ControlStub(channel).Session(metadata=announcement)
+    dial = _control_dialer(peer) if isinstance(peer, grpc.aio.Channel) else peer
+    async with connect_server(server) as (reader, writer), dial(announcement) as stream:
+        # The other side speaks first: it is the client of the connection inside. Until then nothing must
+        # be written, since gRPC loses the status of a refusal that meets a write.
+        writer.write(await _first_bytes(stream, session_id))
+        ended = asyncio.create_task(_pump(stream, reader, writer), name=f"session {session_id}")
         try:
-            # The other side speaks first: it is the client of the connection inside. Until then nothing must
-            # be written, since gRPC loses the status of a refusal that meets a write.
-            writer.write(await _first_bytes(call, session_id))
-            ended = asyncio.create_task(_pump(call, reader, writer), name=f"session {session_id}")
-            try:
-                yield Attachment(session_id, methods, ended)
-            finally:
-                ended.cancel()
-                await asyncio.wait((ended,))
-                if not ended.cancelled():
-                    ended.exception()  # seen; whoever wanted to know has waited for it
+            yield Attachment(session_id, methods, ended)
+        finally:
+            ended.cancel()
+            await asyncio.wait((ended,))
+            if not ended.cancelled():
+                ended.exception()  # seen; whoever wanted to know has waited for it
+
+
+def _control_dialer(channel: grpc.aio.Channel) -> SessionDialer:
+    @asynccontextmanager
+    async def dial(metadata: Sequence[tuple[str, str]]) -> AsyncIterator[MessageStream]:
+        call = control_pb2_grpc.ControlStub(channel).Session(metadata=metadata)
+        try:
+            yield call
         finally:
             call.cancel()
 
+    return dial
 
-async def _first_bytes(call: grpc.aio.StreamStreamCall[Any, Any], session_id: str) -> bytes:
+
+async def _first_bytes(stream: MessageStream, session_id: str) -> bytes:
     try:
         with rpc_errors("cannot attach"):
             async with asyncio.timeout(ATTACH_SECONDS):
-                message = await call.read()
+                message = await stream.read()
     except TimeoutError as error:
         text = f"session {session_id}: not taken up within {ATTACH_SECONDS:g} s"
         raise UnavailableError(text) from error
@@ -108,13 +120,9 @@ async def _first_bytes(call: grpc.aio.StreamStreamCall[Any, Any], session_id: st
     return message.data
 
 
-async def _pump(
-    call: grpc.aio.StreamStreamCall[Any, Any],
-    reader: asyncio.StreamReader,
-    writer: asyncio.StreamWriter,
-) -> None:
+async def _pump(stream: MessageStream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     with rpc_errors("the session has ended"):
-        await pump_bytes(call, reader, writer)
+        await pump_bytes(stream, reader, writer)
 
 
 def _health(server: grpc.aio.Server) -> None:

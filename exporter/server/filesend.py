@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from exporter.bridge.services.receive import EXPORTER_ID
 from exporter.bridge.sessions import Session
 from exporter.errors import FailedPreconditionError, UnavailableError
 from exporter.exporters.base import FileSink
@@ -18,7 +19,6 @@ from exporter.grpc_status import from_rpc_error
 from exporter.pb.moby.filesync.v1 import filesync_pb2, filesync_pb2_grpc
 
 METHOD = "/moby.filesync.v1.FileSend/DiffCopy"
-EXPORTER_ID = "buildkit-attachable-exporter-id"
 RESPONSE_PREFIX = "exporter-md-"
 
 CHUNK_SIZE = 1 << 20

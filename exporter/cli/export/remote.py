@@ -13,18 +13,19 @@ from exporter.bridge.content_service import ContentServicer
 from exporter.bridge.exporting import follow_call
 from exporter.bridge.messages import build_message, refs_of, source_message
 from exporter.bridge.ref_service import RefServicer
+from exporter.bridge.services.receive import FileReceiver, FileSendServicer, LayoutReceiver
 from exporter.cli.client import ServerAccess, connect, list_exporters
 from exporter.cli.descriptions import ExporterDescription
 from exporter.cli.export.backend import Exported
-from exporter.cli.export.receive import FileReceiver, LayoutReceiver
+from exporter.cli.export.delivery import Delivery
 from exporter.cli.failures import UsageError
-from exporter.cli.outputs import Output
+from exporter.cli.outputs import Destination, Output
 from exporter.content.session import EXPORT_STORE
 from exporter.errors import NotFoundError
 from exporter.grpc_status import rpc_errors
 from exporter.image.metadata import IMAGE_NAME
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
-from exporter.progress.model import StatusSink
+from exporter.progress.model import StatusSink, StatusUpdate
 from exporter.source.messages import descriptor_of
 from exporter.source.saved import SavedSource
 
@@ -47,8 +48,10 @@ class RemoteBackend:
         self._descriptions = {description.type: description for description in descriptions}
         self._stack = stack
         self._outputs: Sequence[Output] = ()
-        self._files = FileReceiver(())
+        self._files = FileReceiver({})
         self._layouts: dict[int, LayoutReceiver] = {}
+        self._deliveries: dict[int, Delivery] = {}
+        self._sink: StatusSink = lambda _: None
         self._session_id = ""
 
     @classmethod
@@ -85,23 +88,26 @@ class RemoteBackend:
     def _attachables(self, outputs: Sequence[Output]) -> list[Attachable]:
         refs = RefServicer(refs_of(self._saved.source))
         for index, output in enumerate(outputs):
-            if output.destination is not None and output.destination.is_directory:
+            if isinstance(output.destination, Destination) and output.destination.is_directory:
                 self._layouts[index] = LayoutReceiver(Path(output.destination.path))
+            elif output.destination is not None:
+                self._deliveries[index] = Delivery(output.destination, self._report)
         if len(self._layouts) > 1:
             raise UsageError(
                 "a session has room for one directory: with --addr only one output may have tar=false"
             )
         stores = {EXPORT_STORE: next(iter(self._layouts.values()))} if self._layouts else {}
         attachables: list[Attachable] = [refs.register, ContentServicer(refs.provider, stores).register]
-        if any(output.destination is not None and not output.destination.is_directory for output in outputs):
-            self._files = FileReceiver(outputs)
+        if self._deliveries:
+            self._files = FileReceiver({key: item.output for key, item in self._deliveries.items()})
             self._stack.push_async_callback(self._files.close)
-            attachables.append(self._files.register)
+            attachables.append(FileSendServicer(self._files.handlers).register)
         return attachables
 
     async def export(self, index: int, sink: StatusSink) -> Exported:
         """See `Backend.export`."""
         output = self._outputs[index]
+        self._sink = sink
         request = exporter_pb2.ExportRequest(
             id=index,
             type=output.type,
@@ -109,18 +115,27 @@ class RemoteBackend:
             source=source_message(self._saved.source),
             build=build_message(self._saved.build, self._session_id),
         )
-        message = await follow_call(self._stub.Export(request), sink, "the export")
+        try:
+            message = await follow_call(self._stub.Export(request), sink, "the export")
+        except BaseException:
+            await self._files.drop(index)  # now, while there is someone to show it to
+            raise
         result = message.result
         await self._files.commit(index)
         if index in self._layouts and result.HasField("descriptor"):
             await self._publish(self._layouts[index], result)
-        return Exported(dict(result.response), result.finalize_token)
+        delivered = self._deliveries[index].response if index in self._deliveries else {}
+        return Exported({**result.response, **delivered}, result.finalize_token)
 
     async def finalize(self, index: int, token: str, sink: StatusSink) -> Mapping[str, str]:
         """See `Backend.finalize`."""
         request = exporter_pb2.FinalizeRequest(finalize_token=token)
         message = await follow_call(self._stub.Finalize(request), sink, "publishing")
         return dict(message.result.response)
+
+    def _report(self, update: StatusUpdate) -> None:
+        """Show what happens at a destination to who watches the export that is under way."""
+        self._sink(update)
 
     async def _publish(self, layout: LayoutReceiver, result: exporter_pb2.ExportResult) -> None:
         """Enter the image into ``index.json``, which the server leaves to its client."""

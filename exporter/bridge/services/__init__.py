@@ -1,0 +1,1 @@
+"""What a client of a daemon serves to it through its session: files, secrets, credentials."""
