@@ -85,7 +85,7 @@ async def open_channel(
     Raises:
         UnavailableError: gRPC did not connect.
     """
-    with _private_path() as path:
+    with private_path() as path:
         connection: asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]]
         connection = asyncio.get_running_loop().create_future()
 
@@ -96,7 +96,7 @@ async def open_channel(
                 connection.set_result((reader, writer))
 
         listener = await asyncio.start_unix_server(on_connect, path, limit=CHUNK_SIZE)
-        channel = grpc.aio.insecure_channel(_target(path), options)
+        channel = grpc.aio.insecure_channel(unix_target(path), options)
         try:
             # A channel connects on its first call. The peer's first bytes, and with them an idle peer's
             # belief in us, would have to wait for that.
@@ -134,8 +134,8 @@ async def connect_server(
     Yields:
         The connection, for `pump_bytes`.
     """
-    with _private_path() as path:
-        server.add_insecure_port(_target(path))
+    with private_path() as path:
+        server.add_insecure_port(unix_target(path))
         await server.start()
         try:
             reader, writer = await asyncio.open_unix_connection(path, limit=CHUNK_SIZE)
@@ -190,7 +190,7 @@ async def _stop(*tasks: asyncio.Task[None]) -> None:
 
 
 @contextmanager
-def _private_path() -> Iterator[str]:
+def private_path() -> Iterator[str]:
     """A path for a socket, in a directory that only we can enter. Both ends connected, it is gone again."""
     directory = tempfile.mkdtemp(prefix="buildkit-exporter-")
     if len(directory) > _SOCKET_PATH_LIMIT:  # an address of a Unix socket has at most 107 bytes
@@ -202,5 +202,6 @@ def _private_path() -> Iterator[str]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _target(path: str) -> str:
+def unix_target(path: str) -> str:
+    """The address of a Unix socket, as gRPC spells it."""
     return f"unix:{quote(path)}"  # gRPC reads it as a URI

@@ -8,6 +8,7 @@ import logging
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 import grpc.aio
 
@@ -15,7 +16,8 @@ from exporter.bridge.client.connection import open_channel
 from exporter.bridge.proxy.backend import Backend
 from exporter.bridge.proxy.build import BuildOptions
 from exporter.bridge.proxy.plan import Routes
-from exporter.bridge.proxy.server import proxy_server
+from exporter.bridge.proxy.server import running_switch
+from exporter.bridge.proxy.switch import Dial
 from exporter.cli.failures import ExitCode, UsageError
 from exporter.cli.logs import configure_logging
 from exporter.cli.parser import DEFAULT_PROXY_ADDRESS
@@ -24,10 +26,10 @@ from exporter.cli.workplace import workplace_config
 from exporter.errors import InvalidArgumentError, NotFoundError
 from exporter.exporters.registry import default_registry
 from exporter.server import ServerConfig
-from exporter.server.address import Address, parse_address
+from exporter.server.address import Address, UnixAddress, parse_address
 from exporter.server.config import PEER_OPTIONS
 from exporter.server.lifecycle import PluginServer
-from exporter.server.listen import listening
+from exporter.server.listen import accepting
 
 logger = logging.getLogger(__name__)
 
@@ -40,11 +42,14 @@ def run_proxy(options: argparse.Namespace) -> int:
         ExporterError, OSError: the proxy cannot listen there, or cannot use its root.
     """
     configure_logging("text", debug=options.debug)
+    # It would log every header, credentials included.
+    logging.getLogger("hpack").setLevel(logging.WARNING)
     return run_async(_run(options))
 
 
 async def _run(options: argparse.Namespace) -> int:
     addresses = [_address(text, "--addr") for text in options.addr or [DEFAULT_PROXY_ADDRESS]]
+    daemon_address = _address(options.buildkitd, "--buildkitd")
     build_options = BuildOptions(
         strict=options.strict, output_dir=options.output_dir, source_dir=options.save_source
     )
@@ -65,14 +70,21 @@ async def _run(options: argparse.Namespace) -> int:
         except NotFoundError as error:
             raise UsageError(f"--take: {error.message}") from error
         daemon = await stack.enter_async_context(open_channel(options.buildkitd))
-        server = proxy_server(daemon, routes, build_options)
+        switch = await stack.enter_async_context(
+            running_switch(_dialler(daemon_address), daemon, options.buildkitd, routes, build_options)
+        )
         for address in addresses:
-            bound = await stack.enter_async_context(listening(server, address, None, insecure=False))
+            bound = await stack.enter_async_context(accepting(switch.protocol, address, None, insecure=False))
             logger.info("listening on %s for clients of %s", bound, options.buildkitd)
-        stack.push_async_callback(server.stop, None)
-        await server.start()
         await asyncio.Event().wait()
     return ExitCode.OK
+
+
+def _dialler(address: Address) -> Dial:
+    loop = asyncio.get_running_loop()
+    if isinstance(address, UnixAddress):
+        return partial(loop.create_unix_connection, path=address.path)
+    return partial(loop.create_connection, host=address.host, port=address.port)
 
 
 @asynccontextmanager

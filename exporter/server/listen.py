@@ -10,7 +10,7 @@ import os
 import socket
 import ssl
 import stat
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -45,20 +45,54 @@ async def listening(
         FailedPreconditionError: somebody listens there already, or the address is not ours.
     """
     if isinstance(address, UnixAddress):
-        identity = await asyncio.to_thread(_bind_unix, server, address)
-        try:
+        async with _unix_socket(address, lambda: _bind(server, address)):
             yield address
-        finally:
-            await asyncio.to_thread(_remove_socket, address.path, identity)
         return
+    await _check_tcp(address, tls, insecure=insecure)
     credentials = await asyncio.to_thread(_credentials, tls) if tls is not None else None
-    if credentials is None and not insecure and not await _is_loopback(address):
+    yield TCPAddress(address.host, _bind(server, address, credentials))
+
+
+@asynccontextmanager
+async def accepting(
+    protocol: Callable[[], asyncio.BaseProtocol], address: Address, tls: TLSConfig | None, *, insecure: bool
+) -> AsyncIterator[Address]:
+    """Take connections at `address` for a protocol that is no gRPC server's; otherwise as `listening`.
+
+    Args:
+        protocol: Makes a protocol for each connection.
+        address: Where to listen.
+        tls: Files for TLS, for TCP addresses.
+        insecure: Allow plain TCP on other interfaces than loopback.
+    """
+    loop = asyncio.get_running_loop()
+    if isinstance(address, UnixAddress):
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        with listener:
+            async with _unix_socket(address, lambda: listener.bind(address.path)):
+                async with await loop.create_unix_server(protocol, sock=listener):
+                    yield address
+        return
+    await _check_tcp(address, tls, insecure=insecure)
+    context = None
+    if tls is not None:
+        context = (await asyncio.to_thread(_load_tls, tls))[0]
+        context.set_alpn_protocols(["h2"])
+    try:
+        server = await loop.create_server(protocol, address.host, address.port, ssl=context)
+    except OSError as error:
+        raise FailedPreconditionError(f"cannot listen on {address}: {error}", field="addresses") from error
+    async with server:
+        yield TCPAddress(address.host, server.sockets[0].getsockname()[1])
+
+
+async def _check_tcp(address: TCPAddress, tls: TLSConfig | None, *, insecure: bool) -> None:
+    if tls is None and not insecure and not await _is_loopback(address):
         raise InvalidArgumentError(
             f"{address}: without TLS, anybody in the network could read and write images; give a certificate "
             "and key, listen on loopback or on a Unix socket, or allow insecure listening explicitly",
             field="addresses",
         )
-    yield TCPAddress(address.host, _bind(server, address, credentials))
 
 
 def _bind(
@@ -72,7 +106,17 @@ def _bind(
         raise FailedPreconditionError(f"cannot listen on {address}: {error}", field="addresses") from error
 
 
-def _bind_unix(server: grpc.aio.Server, address: UnixAddress) -> tuple[int, int]:
+@asynccontextmanager
+async def _unix_socket(address: UnixAddress, bind: Callable[[], object]) -> AsyncIterator[None]:
+    """Have a socket made, and remove its file at the end."""
+    identity = await asyncio.to_thread(_bind_unix, address, bind)
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(_remove_socket, address.path, identity)
+
+
+def _bind_unix(address: UnixAddress, bind: Callable[[], object]) -> tuple[int, int]:
     """Make the socket, in place of one that was left behind.
 
     gRPC removes any socket file that is in its way, a living one as well. So it is looked at before, under a
@@ -84,7 +128,7 @@ def _bind_unix(server: grpc.aio.Server, address: UnixAddress) -> tuple[int, int]
         _remove_stale(path)
         previous = os.umask(0o777 & ~SOCKET_MODE)
         try:
-            _bind(server, address)
+            bind()
         finally:
             os.umask(previous)
         status = path.lstat()
@@ -144,6 +188,11 @@ async def _is_loopback(address: TCPAddress) -> bool:
 
 
 def _credentials(tls: TLSConfig) -> grpc.ServerCredentials:
+    _, chain, key, client_ca = _load_tls(tls)
+    return grpc.ssl_server_credentials([(key, chain)], client_ca, require_client_auth=client_ca is not None)
+
+
+def _load_tls(tls: TLSConfig) -> tuple[ssl.SSLContext, bytes, bytes, bytes | None]:
     """Read and try the files: gRPC itself says nothing of what is wrong with them until a client connects."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
@@ -152,9 +201,10 @@ def _credentials(tls: TLSConfig) -> grpc.ServerCredentials:
         client_ca = tls.client_ca.read_bytes() if tls.client_ca is not None else None
         if tls.client_ca is not None:
             context.load_verify_locations(tls.client_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         raise InvalidArgumentError(f"cannot use the TLS files: {error}", field="tls") from error
-    return grpc.ssl_server_credentials([(key, chain)], client_ca, require_client_auth=client_ca is not None)
+    return context, chain, key, client_ca
 
 
 def _no_password() -> str:

@@ -180,6 +180,10 @@ class ProxiedBuild:
         """Whether the client offers exporters of its own through its session."""
         return self.request.EnableSessionExporter
 
+    def has_export(self, index: str) -> bool:
+        """Whether the exporter with this index is ours."""
+        return index.isdecimal() and int(index) in self.exports
+
     def set_result(self, result: BuildResult) -> None:
         """Keep what the daemon told about the result."""
         self._result = result

@@ -83,8 +83,12 @@ async def delivering(
         client: Gets them, if it can and no path was named.
         path: From `check_destination`.
     """
+    if path is None and export.client_type not in _FILE_TYPES:
+        yield _NoDelivery()
+        return
     if path is None:
-        yield _ClientDelivery(export, client)
+        async with client.channel() as channel:
+            yield _ClientDelivery(client, channel)
         return
     receiver = FileReceiver({export.index: str(path)})
     try:
@@ -93,22 +97,28 @@ async def delivering(
         await receiver.close()
 
 
+class _NoDelivery:
+    """The client takes no files of this export."""
+
+    destination = Destination()
+
+    async def commit(self, exported: Exported) -> None:
+        """Do nothing: no files have come."""
+
+
 class _ClientDelivery:
     """Files go to the client as the daemon's own would."""
 
-    def __init__(self, export: PlannedExport, client: SessionClient) -> None:
-        self._takes_files = export.client_type in _FILE_TYPES
+    def __init__(self, client: SessionClient, channel: grpc.aio.Channel) -> None:
         self._client = client
+        self._channel = channel
 
     @property
     def destination(self) -> Destination:
-        client = self._client
-        if not self._takes_files:
-            return Destination()
         layout = None
-        if client.supports(CONTENT_WRITE_METHOD):
-            layout = ContentClient(client.channel, metadata=((STORE_ID, EXPORT_STORE),))
-        files = (self._register,) if client.supports(FILE_SEND_METHOD) else ()
+        if self._client.supports(CONTENT_WRITE_METHOD):
+            layout = ContentClient(self._channel, metadata=((STORE_ID, EXPORT_STORE),))
+        files = (self._register,) if self._client.supports(FILE_SEND_METHOD) else ()
         return Destination(files, layout)
 
     async def commit(self, exported: Exported) -> None:
@@ -116,7 +126,7 @@ class _ClientDelivery:
 
     def _register(self, server: grpc.aio.Server) -> None:
         async def send(request: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-            await forward(self._client.channel, FILE_SEND_METHOD, context)
+            await forward(self._channel, FILE_SEND_METHOD, context)
 
         handlers: dict[str, Any] = {"DiffCopy": grpc.stream_stream_rpc_method_handler(send)}
         generic = grpc.method_handlers_generic_handler(FILE_SEND_SERVICE, handlers)

@@ -2,50 +2,65 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
 import grpc
 import grpc.aio
 
 from exporter.bridge.proxy.build import BuildOptions
 from exporter.bridge.proxy.builds import Builds
+from exporter.bridge.proxy.client import FILE_SEND_METHOD, FIND_EXPORTERS_METHOD, Clients
 from exporter.bridge.proxy.control import SOLVE_METHOD, STATUS_METHOD, ControlProxy
-from exporter.bridge.proxy.forward import forward
 from exporter.bridge.proxy.handlers import RawHandler, raw_server
 from exporter.bridge.proxy.plan import Routes
-from exporter.bridge.proxy.session import SESSION_METHOD_NAME, SessionProxy
+from exporter.bridge.proxy.session_services import SessionServices
+from exporter.bridge.proxy.switch import Dial, Switch
+from exporter.bridge.tunnel import private_path, unix_target
 
 _MAX_METADATA_BYTES = 16 << 20
 
-PROXY_OPTIONS: tuple[tuple[str, int], ...] = (
+_OWN_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
     # A build's error has its Dockerfile in it, with the place that is to blame.
     ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", _MAX_METADATA_BYTES),
-    # Go measures bandwidth with pings, which gRPC's C core takes for misuse.
-    ("grpc.http2.max_ping_strikes", 0),
-    ("grpc.so_reuseport", 0),
 )
-"""Of the proxy's server."""
 
 
-def proxy_server(daemon: grpc.aio.Channel, routes: Routes, options: BuildOptions) -> grpc.aio.Server:
-    """Make the proxy's server; it has no address yet.
+@asynccontextmanager
+async def running_switch(
+    dial: Dial, daemon: grpc.aio.Channel, daemon_name: str, routes: Routes, options: BuildOptions
+) -> AsyncIterator[Switch]:
+    """Run a proxy, which is to be given its clients' sockets.
 
     Args:
-        daemon: Reaches the daemon.
+        dial: Connects to the daemon.
+        daemon: Reaches it as well, for the proxy's own calls.
+        daemon_name: Its address, for messages.
         routes: Where exporters run.
         options: The operator's.
     """
-    builds = Builds()
+    clients, builds = Clients(), Builds()
     control = ControlProxy(daemon, routes, builds, options)
-    sessions = SessionProxy(daemon, builds)
-    changed: dict[str, RawHandler] = {
+    services = SessionServices(clients, builds, daemon)
+    handlers: dict[str, RawHandler] = {
         SOLVE_METHOD: control.solve,
         STATUS_METHOD: control.status,
-        SESSION_METHOD_NAME: sessions.session,
+        FIND_EXPORTERS_METHOD: services.find_exporters,
+        FILE_SEND_METHOD: services.send_file,
     }
-
-    def find(method: str) -> RawHandler:
-        return changed.get(method) or (lambda context: forward(daemon, method, context))
-
-    return raw_server(find, PROXY_OPTIONS)
+    with private_path() as path:
+        server = raw_server(handlers.__getitem__, _OWN_OPTIONS)
+        server.add_insecure_port(unix_target(path))
+        await server.start()
+        dial_own = partial(asyncio.get_running_loop().create_unix_connection, path=path)
+        switch = Switch(dial, dial_own, daemon_name, clients, builds)
+        try:
+            yield switch
+        finally:
+            switch.close()
+            await server.stop(None)

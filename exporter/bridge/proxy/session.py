@@ -1,89 +1,143 @@
-"""Sessions on their way through the proxy."""
+"""Sessions on their way through the proxy, spliced frame by frame."""
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
-
-import grpc
-import grpc.aio
-
+from exporter.bridge.http2.connection import Connection
+from exporter.bridge.http2.frames import ErrorCode
+from exporter.bridge.http2.grpc import end_with_status, header_values, path_of
+from exporter.bridge.http2.relay import relay
+from exporter.bridge.http2.sockets import Scheduler, serving
+from exporter.bridge.http2.stream import Headers, Stream
+from exporter.bridge.http2.tunnel import Tunnel
 from exporter.bridge.proxy.builds import Builds
-from exporter.bridge.proxy.client import FILE_SEND_METHOD, FIND_EXPORTERS_METHOD, SessionClient
-from exporter.bridge.proxy.forward import Context, Metadata, forward, forwarded_metadata
-from exporter.bridge.proxy.handlers import RawHandler, raw_server
-from exporter.bridge.proxy.session_services import ADDED_METHODS, SessionServices
+from exporter.bridge.proxy.client import FILE_SEND_METHOD, FIND_EXPORTERS_METHOD, Clients, SessionClient
+from exporter.bridge.services.receive import EXPORTER_ID
 from exporter.bridge.sessions import SESSION_ID, SESSION_METHOD
-from exporter.bridge.tunnel import TUNNEL_OPTIONS, connect_server, open_channel, pump_bytes
-from exporter.pb.moby.buildkit.v1 import control_pb2, control_pb2_grpc
+from exporter.errors import Code
 
-SESSION_METHOD_NAME = "/moby.buildkit.v1.Control/Session"
+PROXY_SESSION = "buildkit-exporter-session"
+"""Metadata by which the proxy tells itself whose session a call of the daemon came through."""
+
+_ADDED_METHODS = (FIND_EXPORTERS_METHOD, FILE_SEND_METHOD)
+"""What the proxy announces for every client: a daemon calls nothing else."""
 
 
-class SessionProxy:
-    """Handles the streams with which clients attach themselves.
+class SessionSplice:
+    """One client's session: two streams, and in each of them one end of a connection.
+
+    In the connection the daemon opens streams, which are passed on to the client, except for those about
+    exports of ours.
 
     Args:
-        daemon: Reaches the daemon.
-        builds: Where builds are found.
+        stream: With which the client attaches itself.
+        headers: Of that stream.
+        daemon: The connection to the daemon.
+        own: The connection to the proxy's own server.
+        scheduler: Flushes connections.
+        clients: Where the client is found by its session.
+        builds: Where its builds are found.
     """
 
-    def __init__(self, daemon: grpc.aio.Channel, builds: Builds) -> None:
-        self._daemon = daemon
+    def __init__(
+        self,
+        stream: Stream,
+        headers: Headers,
+        *,
+        daemon: Connection,
+        own: Connection,
+        scheduler: Scheduler,
+        clients: Clients,
+        builds: Builds,
+    ) -> None:
+        self._scheduler = scheduler
+        self._own = own
+        self._clients = clients
         self._builds = builds
+        self._is_over = False
+        ids = header_values(headers, SESSION_ID)
+        methods = frozenset(method.lower() for method in header_values(headers, SESSION_METHOD))
+        self._client = SessionClient(ids[0] if ids else "", methods, serving(scheduler, self._accept))
+        self._client_stream = stream
+        self._daemon_stream = daemon.open_stream(_announcing(headers, methods), end=False)
+        self._client_end = Tunnel(stream, scheduler, self._ignore_headers, self._on_client_end)
+        self._daemon_end = Tunnel(
+            self._daemon_stream, scheduler, self._on_daemon_headers, self._on_daemon_end
+        )
 
-    async def session(self, context: Context) -> None:
-        """Attach a client to the daemon, and the proxy between them."""
-        metadata = forwarded_metadata(context.invocation_metadata())
-        call = control_pb2_grpc.ControlStub(self._daemon).Session(metadata=_announce(metadata))
-        try:
-            await context.send_initial_metadata(())
-            async with open_channel(_RawStream(context)) as (channel, client_pump):
-                client = _client(metadata, channel)
-                services = SessionServices(client, self._builds, self._daemon)
-                server = raw_server(_dispatch(services, channel), TUNNEL_OPTIONS)
-                async with connect_server(server) as (reader, writer):
-                    daemon_pump = asyncio.create_task(pump_bytes(call, reader, writer))
-                    try:
-                        await asyncio.wait((client_pump, daemon_pump), return_when=asyncio.FIRST_COMPLETED)
-                    finally:
-                        daemon_pump.cancel()
-                        await asyncio.wait((daemon_pump,))
-        finally:
-            call.cancel()
+    def _on_daemon_headers(self, headers: Headers, end: bool) -> None:
+        """The daemon has taken the session, or refused it, or ended it: the client is to know."""
+        if not end and self._client_end.connection is None:
+            self._client_stream.send_headers(headers)
+            client, daemon = self._client_end, self._daemon_end
+            client.connection = Connection(client, self._scheduler, is_client=True)
+            daemon.connection = Connection(daemon, self._scheduler, is_client=False)
+            client.connection.on_closed = daemon.connection.on_closed = self._on_connection_closed
+            daemon.connection.on_stream = self._route
+            self._clients.add(self._client)
+        else:
+            self._client_stream.send_headers(headers, end=end)
+            self._finish()
 
+    def _ignore_headers(self, headers: Headers, end: bool) -> None:
+        """Clients send no trailers."""
 
-def _dispatch(services: SessionServices, channel: grpc.aio.Channel) -> Any:
-    def find(method: str) -> RawHandler:
-        if method == FIND_EXPORTERS_METHOD:
-            return services.find_exporters
+    def _on_client_end(self, code: int | None) -> None:
+        if code is not None:
+            self._daemon_stream.reset(code)
+            self._finish()
+        else:
+            self._daemon_stream.send_data(b"", end=True)
+
+    def _on_daemon_end(self, code: int | None) -> None:
+        if code is not None:
+            self._client_stream.reset(code)
+        self._finish()
+
+    def _on_connection_closed(self, error: Exception | None) -> None:
+        if not self._is_over:
+            self._client_stream.reset(ErrorCode.CANCEL)
+            self._daemon_stream.reset(ErrorCode.CANCEL)
+            self._finish()
+
+    def _finish(self) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        self._clients.remove(self._client)
+        for end in (self._client_end, self._daemon_end):
+            if end.connection is not None:
+                end.connection.close()
+
+    def _accept(self, connection: Connection) -> None:
+        """Pass calls of the proxy's own server on to the client."""
+        connection.on_stream = self._to_client
+
+    def _to_client(self, stream: Stream, headers: Headers, end: bool) -> None:
+        assert self._client_end.connection is not None
+        relay(stream, headers, self._client_end.connection, end=end)
+
+    def _route(self, stream: Stream, headers: Headers, end: bool) -> None:
+        """Decide who answers a call of the daemon."""
+        method = path_of(headers)
+        if self._is_ours(method, headers):
+            session = (PROXY_SESSION.encode(), self._client.session_id.encode())
+            relay(stream, [*headers, session], self._own, end=end)
+        elif method in _ADDED_METHODS and not self._client.supports(method):
+            text = f"method {method} not supported by the client"
+            end_with_status(stream, Code.UNIMPLEMENTED, text)
+        else:
+            self._to_client(stream, headers, end)
+
+    def _is_ours(self, method: str, headers: Headers) -> bool:
+        build = self._builds.of_session(self._client.session_id)
+        if build is None:
+            return False
         if method == FILE_SEND_METHOD:
-            return services.send_file
-        return lambda context: forward(channel, method, context)
-
-    return find
+            return any(build.has_export(index) for index in header_values(headers, EXPORTER_ID))
+        return method == FIND_EXPORTERS_METHOD
 
 
-def _client(metadata: Metadata, channel: grpc.aio.Channel) -> SessionClient:
-    ids = [str(value) for key, value in metadata if key == SESSION_ID]
-    methods = frozenset(str(value).lower() for key, value in metadata if key == SESSION_METHOD)
-    return SessionClient(ids[0] if ids else "", channel, methods)
-
-
-def _announce(metadata: Metadata) -> Metadata:
+def _announcing(headers: Headers, methods: frozenset[str]) -> Headers:
     """Add the methods that the proxy answers itself to those of the client."""
-    announced = {str(value).lower() for key, value in metadata if key == SESSION_METHOD}
-    added = [(SESSION_METHOD, method) for method in ADDED_METHODS if method.lower() not in announced]
-    return (*metadata, *added)
-
-
-class _RawStream:
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
-    async def read(self) -> object:
-        data = await self._context.read()
-        return data if data is grpc.aio.EOF else control_pb2.BytesMessage.FromString(data)
-
-    async def write(self, message: control_pb2.BytesMessage, /) -> None:
-        await self._context.write(message.SerializeToString())
+    added = [method for method in _ADDED_METHODS if method.lower() not in methods]
+    return [*headers, *((SESSION_METHOD.encode(), method.encode()) for method in added)]

@@ -1,0 +1,6 @@
+"""HTTP/2 at the level of frames (RFC 9113), for passing streams from connection to connection.
+
+Calls that are only passed on, a build's context above all, come in tens of thousands of frames. A gRPC
+library makes messages of them, and the library ``h2`` events, which costs more than the transfer itself; here
+a frame's payload is looked at only if it is a header block. Headers are compressed by the library ``hpack``.
+"""

@@ -1,0 +1,147 @@
+"""Frames and their numbers."""
+
+from __future__ import annotations
+
+import enum
+import struct
+from collections.abc import Iterator
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+HEADER_SIZE = 9
+DEFAULT_WINDOW = 65_535
+DEFAULT_FRAME_SIZE = 16_384
+MAX_WINDOW = 2**31 - 1
+
+_HEADER = struct.Struct(">HBBBL")
+_SETTING = struct.Struct(">HL")
+_WORD = struct.Struct(">L")
+
+
+class FrameType(enum.IntEnum):
+    """Types of frames (RFC 9113, 6)."""
+
+    DATA = 0
+    HEADERS = 1
+    PRIORITY = 2
+    RST_STREAM = 3
+    SETTINGS = 4
+    PUSH_PROMISE = 5
+    PING = 6
+    GOAWAY = 7
+    WINDOW_UPDATE = 8
+    CONTINUATION = 9
+
+
+END_STREAM = 0x1
+ACK = 0x1
+END_HEADERS = 0x4
+PADDED = 0x8
+PRIORITY = 0x20
+
+
+class Setting(enum.IntEnum):
+    """Settings (RFC 9113, 6.5.2)."""
+
+    HEADER_TABLE_SIZE = 1
+    ENABLE_PUSH = 2
+    MAX_CONCURRENT_STREAMS = 3
+    INITIAL_WINDOW_SIZE = 4
+    MAX_FRAME_SIZE = 5
+    MAX_HEADER_LIST_SIZE = 6
+
+
+class ErrorCode(enum.IntEnum):
+    """Reasons of RST_STREAM and GOAWAY (RFC 9113, 7)."""
+
+    NO_ERROR = 0
+    PROTOCOL_ERROR = 1
+    INTERNAL_ERROR = 2
+    FLOW_CONTROL_ERROR = 3
+    STREAM_CLOSED = 5
+    FRAME_SIZE_ERROR = 6
+    REFUSED_STREAM = 7
+    CANCEL = 8
+    COMPRESSION_ERROR = 9
+    ENHANCE_YOUR_CALM = 11
+
+
+class ProtocolError(Exception):
+    """The peer has broken a rule; the connection cannot go on.
+
+    Args:
+        code: What kind of rule.
+        message: What was wrong.
+    """
+
+    def __init__(self, code: ErrorCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def frame_header(length: int, frame_type: int, flags: int, stream_id: int) -> bytes:
+    """The nine bytes before a frame's payload."""
+    return _HEADER.pack(length >> 8, length & 0xFF, frame_type, flags, stream_id)
+
+
+def parse_header(data: bytes, offset: int) -> tuple[int, int, int, int]:
+    """Read a frame's header: length, type, flags and stream ID."""
+    high, low, frame_type, flags, stream_id = _HEADER.unpack_from(data, offset)
+    return high << 8 | low, frame_type, flags, stream_id & MAX_WINDOW
+
+
+def settings_frame(settings: dict[int, int]) -> bytes:
+    """A frame with settings."""
+    payload = b"".join(_SETTING.pack(key, value) for key, value in settings.items())
+    return frame_header(len(payload), FrameType.SETTINGS, 0, 0) + payload
+
+
+def parse_settings(payload: bytes) -> Iterator[tuple[int, int]]:
+    """Read settings.
+
+    Raises:
+        ProtocolError: the length is wrong.
+    """
+    if len(payload) % _SETTING.size:
+        raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, f"SETTINGS of {len(payload)} bytes")
+    yield from _SETTING.iter_unpack(payload)
+
+
+def window_update(stream_id: int, amount: int) -> bytes:
+    """A frame that gives credit."""
+    return frame_header(4, FrameType.WINDOW_UPDATE, 0, stream_id) + _WORD.pack(amount)
+
+
+def rst_stream(stream_id: int, code: int) -> bytes:
+    """A frame that ends a stream at once."""
+    return frame_header(4, FrameType.RST_STREAM, 0, stream_id) + _WORD.pack(code)
+
+
+def goaway(last_stream_id: int, code: int, text: bytes = b"") -> bytes:
+    """A frame that ends a connection."""
+    payload = _WORD.pack(last_stream_id) + _WORD.pack(code) + text
+    return frame_header(len(payload), FrameType.GOAWAY, 0, 0) + payload
+
+
+def parse_word(payload: bytes, frame_type: FrameType) -> int:
+    """Read a payload of just one number.
+
+    Raises:
+        ProtocolError: the length is wrong.
+    """
+    if len(payload) != _WORD.size:
+        raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, f"{frame_type.name} of {len(payload)} bytes")
+    (value,) = _WORD.unpack(payload)
+    return int(value)
+
+
+def strip_padding(payload: memoryview, flags: int) -> memoryview:
+    """The payload of DATA or HEADERS without padding.
+
+    Raises:
+        ProtocolError: there is more padding than payload.
+    """
+    if not flags & PADDED:
+        return payload
+    if not payload or payload[0] >= len(payload):
+        raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "a frame has more padding than payload")
+    return payload[1 : len(payload) - payload[0]]
