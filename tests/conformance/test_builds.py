@@ -22,12 +22,11 @@ from exporter.exporters.output import LocalOutput
 from exporter.exporters.registry import Registry
 from exporter.image import Descriptor, Reference, Time, digest_bytes
 from exporter.source.saved import SavedSource
-from exporter.source.types import BuildInfo
 from tests.builds import read_json, scenario, scenario_names
+from tests.recordings import blob, exporter_of, exporter_statuses, inline_cache, stored_names
 from tests.unit.exporters.harness import Workplace
 
 CREATED = "org.opencontainers.image.created"
-INLINE_CACHE = "moby.buildkit.cache.v0"
 
 # What they have written is the affair of test_trees.
 FILE_TYPES = {"local", "tar"}
@@ -39,9 +38,6 @@ PUSH_STATUSES = ("[auth]", "pushing ")
 
 # A daemon without an image store does not fetch the layers of a base image that nothing was built on.
 EXTRA_ATTRS = {"lazy-image-nohistory": {"store": "false"}}
-
-# Reported on the exporter's vertex, but by the daemon, while it makes the cache data that it hands over.
-DAEMON_STATUSES = {"preparing layers for inline cache", "preparing build cache for export"}
 
 
 @dataclass(frozen=True)
@@ -68,7 +64,8 @@ def replay_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         exporter = Registry().get(exporter_type)(attrs)
         has_output = exporter_type in {"oci", "docker", *FILE_TYPES}
         context = await work.context(
-            build=_build(name, saved.build), output=LocalOutput(str(output)) if has_output else None
+            build=replace(saved.build, inline_cache=inline_cache(name)),
+            output=LocalOutput(str(output)) if has_output else None,
         )
         result = await exporter.export(saved.source, context)
         assert not work.unfinished()
@@ -84,47 +81,13 @@ async def _stored(root: Path) -> tuple[tuple[Descriptor, ...], set[str]]:
 
 
 def _exporter(name: str) -> tuple[str, dict[str, str]]:
-    recorded = read_json(name, "scenario.json")
-    # Of the attributes, those that the daemon used: the epoch of the request is among them.
-    resolved = recorded.get("exporter_as_resolved") or [recorded["exporter"]]
-    return recorded["exporter"]["type"], {**(resolved[0]["attrs"] or {}), **EXTRA_ATTRS.get(name, {})}
-
-
-def _build(name: str, build: BuildInfo) -> BuildInfo:
-    """What the recording does not keep apart from its result is taken from there."""
-    cache = {key: base64.b64decode(data) for key, data in _inline_cache(name).items()}
-    return replace(build, inline_cache=cache)
-
-
-def _inline_cache(name: str) -> dict[str, str]:
-    if not read_json(name, "scenario.json")["cache_exports"]:
-        return {}
-    if (scenario(name) / "config.json").exists():
-        config = read_json(name, "config.json")
-    else:
-        digest = read_json(name, "result.json")["exporter_response"]["containerimage.config.digest"]
-        config = json.loads(_blob(name, digest))
-    return {"": config[INLINE_CACHE]} if INLINE_CACHE in config else {}
-
-
-def _blob(name: str, digest: str) -> bytes:
-    return (scenario(name) / "oci" / "blobs" / digest.replace(":", "/")).read_bytes()
+    exporter_type, attrs = exporter_of(name)
+    return exporter_type, {**attrs, **EXTRA_ATTRS.get(name, {})}
 
 
 def _creation_time(name: str) -> Time:
     root = read_json(name, "result.json").get("root_descriptor") or {}
     return Time.parse(root.get("annotations", {}).get(CREATED, "2024-01-02T03:04:05Z"))
-
-
-def _recorded_statuses(name: str) -> list[str]:
-    names: dict[str, str] = {}
-    ids: dict[str, None] = {}
-    for update in read_json(name, "status.json"):
-        names |= {vertex["digest"]: vertex["name"] for vertex in update.get("vertexes", ())}
-        for status in update.get("statuses", ()):
-            if names.get(status["vertex"], "").startswith("exporting "):
-                ids[status["id"]] = None
-    return [status_id for status_id in ids if status_id not in DAEMON_STATUSES]
 
 
 BUILDKIT = scenario_names(daemon="buildkit")
@@ -141,7 +104,7 @@ def _check_buildkit(replay: Replay) -> None:
     if _exporter(replay.name)[0] == "image":
         _check_store(replay)
         return
-    assert replay.statuses == _recorded_statuses(replay.name)
+    assert replay.statuses == exporter_statuses(replay.name)
     if replay.output.is_dir():
         _check_layout(replay)
     else:
@@ -170,9 +133,9 @@ def _check_archive(replay: Replay) -> None:
 
 
 def _check_store(replay: Replay) -> None:
-    recorded = _recorded_statuses(replay.name)
+    recorded = exporter_statuses(replay.name)
     statuses = replay.statuses
-    names = _recorded_names(replay.name)
+    names = stored_names(replay.name)
     if names is None:
         # That daemon had no image store.
         statuses = [status for status in statuses if not status.startswith("naming to ")]
@@ -189,15 +152,6 @@ def _check_store(replay: Replay) -> None:
     assert replay.blobs == {
         f"sha256:{path.name}" for path in (scenario(replay.name) / "oci" / "blobs" / "sha256").iterdir()
     }
-
-
-def _recorded_names(name: str) -> set[str] | None:
-    """What containerd's image store had for the image; None if there was no such store."""
-    if not (scenario(name) / "image_store.json").exists():
-        return None
-    digest = read_json(name, "result.json")["exporter_response"]["containerimage.digest"]
-    images = read_json(name, "image_store.json")["images"]
-    return {image["name"] for image in images if image["digest"] == digest}
 
 
 def _check_recompressed(replay: Replay) -> None:
@@ -219,8 +173,8 @@ def _check_recompressed(replay: Replay) -> None:
     statuses = [
         status.replace(replay.result.response["containerimage.digest"], digest) for status in replay.statuses
     ]
-    assert statuses == _recorded_statuses(replay.name)
-    expected = json.loads(_blob(replay.name, digest))
+    assert statuses == exporter_statuses(replay.name)
+    expected = json.loads(blob(replay.name, digest))
     for layer, recorded_layer in zip(manifest["layers"], expected["layers"], strict=True):
         if layer["digest"] != recorded_layer["digest"]:
             layer |= {key: recorded_layer[key] for key in ("digest", "size")}
@@ -245,7 +199,7 @@ async def test_buildkit_files(name: str, replay_in: Any) -> None:
     replay = await replay_in(name)
     assert replay.result == ExportResult(response=read_json(name, "result.json")["exporter_response"])
     # The daemon sends the directories of platforms at the same time.
-    assert sorted(replay.statuses) == sorted(_recorded_statuses(name))
+    assert sorted(replay.statuses) == sorted(exporter_statuses(name))
     assert not replay.entries
     assert not replay.blobs
 
@@ -274,4 +228,4 @@ async def test_moby_image_id(name: str, replay_in: Any) -> None:
     for layer in stored.layers:
         assert await has_blob(replay.images.content, layer)
     if (scenario(name) / "status.json").exists():
-        assert replay.statuses == _recorded_statuses(name)
+        assert replay.statuses == exporter_statuses(name)
