@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 
 from exporter.content.protocol import ContentStore
 from exporter.content.session import EXPORT_STORE, STORE_ID, ContentClient
 from exporter.errors import FailedPreconditionError
 from exporter.exporters.base import FileSink, LayoutSink
+from exporter.exporters.files_entry import FileEntry
 from exporter.image import Descriptor
+from exporter.server.dirsend import send_files
 from exporter.server.filesend import sending_file
 from exporter.server.refs import SessionOwner
 
@@ -56,6 +58,28 @@ class SessionOutput:
                 f"method {CONTENT_WRITE_METHOD} not supported by the client: it has no directory for images"
             )
         yield _SessionLayout(ContentClient(session.channel, metadata=((STORE_ID, EXPORT_STORE),)))
+
+    async def directory(
+        self,
+        entries: Iterable[FileEntry],
+        *,
+        delete: bool = False,
+        on_sent: Callable[[int], None] | None = None,
+    ) -> None:
+        """See `Output.directory`. Whether anything is deleted is the client's choice.
+
+        Raises:
+            UnavailableError: the client has not attached itself in time, or has gone.
+            FailedPreconditionError: it takes no files, or cannot write them.
+        """
+
+        def count(size: int) -> None:
+            self._on_sent(size)
+            if on_sent is not None:
+                on_sent(size)
+
+        session = await self._owner.session()
+        await send_files(session, self._exporter_id, entries, all_at_once=delete, on_sent=count)
 
 
 class _SessionLayout:
