@@ -7,11 +7,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import grpc
 import grpc.aio
 
+from exporter.bridge.services.handling import Context, add_stream_method
 from exporter.content.layout import OCILayout
 from exporter.content.protocol import BlobInfo, BlobWriter
 from exporter.errors import FailedPreconditionError, InvalidArgumentError
@@ -22,8 +21,6 @@ from exporter.pb.moby.filesync.v1 import filesync_pb2
 
 EXPORTER_ID = "buildkit-attachable-exporter-id"
 """Metadata that says which output is sent."""
-
-Context = grpc.aio.ServicerContext[Any, Any]
 
 
 FileHandler = Callable[[Context], Awaitable[None]]
@@ -45,10 +42,7 @@ class FileSendServicer:
 
     def register(self, server: grpc.aio.Server) -> None:
         """Add the service to a server. The generated code would read all messages as of one type."""
-        handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]]
-        handlers = {"DiffCopy": grpc.stream_stream_rpc_method_handler(self._diff_copy)}
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, handlers),))
-        server.add_registered_method_handlers(_SERVICE, handlers)
+        add_stream_method(server, _SERVICE, "DiffCopy", self._diff_copy)
 
     async def _diff_copy(self, request_iterator: object, context: Context) -> None:
         """Take an output. A coroutine and no generator: handlers write their answers, if they have any."""
@@ -81,6 +75,7 @@ class FileReceiver:
     def __init__(self, files: Mapping[int, str | Output]) -> None:
         self._files = dict(files)
         self._received: dict[int, tuple[FileSink, AsyncExitStack]] = {}
+        self._taking: dict[asyncio.Task[None], tuple[int, asyncio.Event]] = {}
 
     @property
     def handlers(self) -> dict[int, FileHandler]:
@@ -88,6 +83,16 @@ class FileReceiver:
         return {index: partial(self._take, index) for index in self._files}
 
     async def _take(self, index: int, context: Context) -> None:
+        task, ended = asyncio.current_task(), asyncio.Event()
+        assert task is not None
+        self._taking[task] = (index, ended)
+        try:
+            await self._receive(index, context)
+        finally:
+            del self._taking[task]
+            ended.set()
+
+    async def _receive(self, index: int, context: Context) -> None:
         place = self._files[index]
         output = LocalOutput(place) if isinstance(place, str) else place
         async with AsyncExitStack() as stack:
@@ -106,14 +111,18 @@ class FileReceiver:
                 await sink.commit()
 
     async def drop(self, index: int) -> None:
-        """Drop an output's file, if one came: the export did not succeed."""
+        """Drop an output's file, whether it has come or is still coming: the export did not succeed."""
+        coming = {task: ended for task, (taken, ended) in self._taking.items() if taken == index}
+        for task, ended in coming.items():
+            task.cancel()
+            await ended.wait()
         if index in self._received:
             _, stack = self._received.pop(index)
             await stack.aclose()
 
     async def close(self) -> None:
         """Drop the files of all exports that did not succeed."""
-        for index in list(self._received):
+        for index in self._files:
             await self.drop(index)
 
 
