@@ -10,6 +10,30 @@ from exporter.content.containerd import ContainerdConfig
 from exporter.errors import InvalidArgumentError
 
 
+def add_containerd_options(
+    parser: argparse.ArgumentParser, containerd_help: str, *, with_snapshotter: bool = True
+) -> None:
+    """Let a command have these options.
+
+    Args:
+        parser: The command's.
+        containerd_help: What the containerd is for.
+        with_snapshotter: Whether anything is unpacked there.
+    """
+    parser.add_argument("--containerd", metavar="ADDRESS", help=containerd_help)
+    parser.add_argument(
+        "--containerd-namespace",
+        metavar="NAME",
+        help="its namespace (default: $CONTAINERD_NAMESPACE, else default)",
+    )
+    if with_snapshotter:
+        parser.add_argument(
+            "--containerd-snapshotter",
+            metavar="NAME",
+            help="where it puts layers with unpack=true (default: $CONTAINERD_SNAPSHOTTER, else overlayfs)",
+        )
+
+
 def containerd_config(options: argparse.Namespace) -> ContainerdConfig | None:
     """The containerd that the options name; None if they name none.
 

@@ -59,6 +59,10 @@ def _run(options: argparse.Namespace) -> int:
             from exporter.cli.exporters import run_exporters
 
             return run_exporters(options)
+        case "verify":
+            from exporter.cli.verify.command import run_verify
+
+            return run_verify(options)
         case _:
             from exporter.cli.inspect.command import run_inspect
 

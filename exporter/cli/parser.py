@@ -10,7 +10,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from exporter.cli.containerd import add_containerd_options
 from exporter.cli.registries import add_registry_options
+from exporter.cli.verify.options import add_verify_options
 from exporter.layer.cache import DEFAULT_LIMIT
 from exporter.progress.display import ProgressMode
 from exporter.server.config import ServerConfig
@@ -26,7 +28,6 @@ DEFAULT_ADDRESS = "unix:///run/buildkit-exporter/exporter.sock"
 _HELP_WIDTH = 100
 _ROOT = "directory of the embedded image store (default: $XDG_DATA_HOME/buildkit-exporter, else "
 _ROOT += "~/.local/share/buildkit-exporter)"
-_CONTAINERD = "images go to this containerd: the path of its socket (default: the embedded store)"
 _EXPORT_EPILOG = """\
 where an output goes:
   dest=PATH                     the file or directory; archives go to standard output without it
@@ -77,6 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_export(commands)
     _add_exporters(commands)
     _add_inspect(commands)
+    _add_verify(commands)
     return parser
 
 
@@ -185,6 +187,19 @@ def _add_inspect(commands: Commands) -> None:
     _add_flag(parser, "--json", "print JSON")
 
 
+def _add_verify(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "verify",
+        "check whether an image is complete, undamaged and of one piece",
+        "PLACE [IMAGE] [OPTIONS]",
+        epilog="exit status: 0 no problems, 1 there are some or the image cannot be reached, 2 wrong usage",
+    )
+    add_verify_options(parser)
+    _add_flag(parser, "--no-trunc", "do not shorten digests")
+    _add_flag(parser, "--json", "print JSON")
+
+
 def _command(
     commands: Commands, name: str, summary: str, usage: str, epilog: str | None = None
 ) -> argparse.ArgumentParser:
@@ -217,7 +232,9 @@ def _add_root(parser: argparse.ArgumentParser) -> None:
 def _add_workplace(parser: argparse.ArgumentParser) -> None:
     """Options that `exporter.cli.workplace` reads."""
     _add_root(parser)
-    _add_containerd(parser, _CONTAINERD)
+    add_containerd_options(
+        parser, "images go to this containerd: the path of its socket (default: the embedded store)"
+    )
     add_registry_options(parser)
     parser.add_argument(
         "--layer-cache-bytes",
@@ -225,23 +242,6 @@ def _add_workplace(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"how much of converted layers is kept below the root (default: {DEFAULT_LIMIT}; 0: nothing)",
     )
-
-
-def _add_containerd(
-    parser: argparse.ArgumentParser, containerd_help: str, *, with_snapshotter: bool = True
-) -> None:
-    parser.add_argument("--containerd", metavar="ADDRESS", help=containerd_help)
-    parser.add_argument(
-        "--containerd-namespace",
-        metavar="NAME",
-        help="its namespace (default: $CONTAINERD_NAMESPACE, else default)",
-    )
-    if with_snapshotter:
-        parser.add_argument(
-            "--containerd-snapshotter",
-            metavar="NAME",
-            help="where it puts layers with unpack=true (default: $CONTAINERD_SNAPSHOTTER, else overlayfs)",
-        )
 
 
 def _add_client(parser: argparse.ArgumentParser, addr_help: str) -> None:

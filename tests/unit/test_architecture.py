@@ -21,6 +21,7 @@ RANKS = {
     "progress": 3,
     "layer": 4,
     "exporters": 5,
+    "verify": 5,
     "bridge": 6,
     "server": 7,
     "cli": 8,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import tarfile
+import threading
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -39,6 +40,7 @@ class ImageArchive:
 
     def __init__(self, tar: tarfile.TarFile) -> None:
         self._tar = tar
+        self._turn = threading.Lock()
         self._members = {posixpath.normpath(member.name): member for member in tar if member.isfile()}
         for link in tar.getmembers():  # how old versions of Docker wrote a layer that is there twice
             if link.issym() or link.islnk():
@@ -84,9 +86,7 @@ class ImageArchive:
             NotFoundError: there is none.
             InvalidArgumentError: it is too long.
         """
-        member = self._members.get(posixpath.normpath(name))
-        if member is None:
-            raise NotFoundError(f"the archive has no file {name}")
+        member = self._member(name)
         if member.size > _SMALL_FILE:
             raise InvalidArgumentError(f"{name} in the archive is too long: {member.size} bytes")
         return self._read(member, 0, member.size)
@@ -110,8 +110,37 @@ class ImageArchive:
         """See `Provider.read`."""
         member = self._blob(digest)
         end = member.size if length is None else min(member.size, offset + length)
+        async for data in self._stream(member, offset, end):
+            yield data
+
+    async def stream(self, name: str) -> AsyncIterator[bytes]:
+        """Read any file.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        member = self._member(name)
+        async for data in self._stream(member, 0, member.size):
+            yield data
+
+    def blobs(self) -> list[BlobInfo]:
+        """All blobs, in the order in which they came."""
+        found = []
+        for name, member in self._members.items():
+            match name.split("/"):
+                case ["blobs", algorithm, encoded]:
+                    found.append(BlobInfo(f"{algorithm}:{encoded}", member.size))
+        return found
+
+    async def _stream(self, member: tarfile.TarInfo, offset: int, end: int) -> AsyncIterator[bytes]:
         for start in range(offset, end, CHUNK_SIZE):
             yield await run_in_thread(self._read, member, start, min(CHUNK_SIZE, end - start))
+
+    def _member(self, name: str) -> tarfile.TarInfo:
+        member = self._members.get(posixpath.normpath(name))
+        if member is None:
+            raise NotFoundError(f"the archive has no file {name}")
+        return member
 
     def _blob(self, digest: str) -> tarfile.TarInfo:
         member = self._members.get("/".join(("blobs", *split_digest(digest))))
@@ -123,7 +152,7 @@ class ImageArchive:
         file = self._tar.extractfile(member)
         assert file is not None, "only regular files are members"
         try:
-            with file:
+            with self._turn, file:  # all files of a tar share its position
                 file.seek(offset)
                 return file.read(length)
         except (tarfile.TarError, EOFError, zlib.error) as error:

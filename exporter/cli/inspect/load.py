@@ -34,37 +34,45 @@ async def load_contents(path: Path) -> Contents:
         NotFoundError: there is nothing, or something is missing in it.
         InvalidArgumentError, FailedPreconditionError, DataLossError: it is no image, or a damaged one.
     """
-    match await run_in_thread(_kind_of, path):
-        case _Kind.LAYOUT:
+    match await run_in_thread(kind_of, path):
+        case PlaceKind.LAYOUT:
             layout = await OCILayout.open(path, create=False)
             return Contents("OCI layout", await _indexed(layout, await layout.index()))
-        case _Kind.SAVED_SOURCE:
+        case PlaceKind.SAVED_SOURCE:
             return Contents("saved source", await _saved_images(path))
-        case _Kind.ROOT:
+        case PlaceKind.ROOT:
             return Contents("image store", await _stored_images(path))
-        case _Kind.FILE:
+        case PlaceKind.FILE:
             async with ImageArchive.open(path) as archive:
                 return await _archive_contents(archive, path)
 
 
-class _Kind(enum.Enum):
+class PlaceKind(enum.Enum):
+    """What a path is."""
+
     LAYOUT = enum.auto()
     SAVED_SOURCE = enum.auto()
     ROOT = enum.auto()
     FILE = enum.auto()
 
 
-def _kind_of(path: Path) -> _Kind:
+def kind_of(path: Path) -> PlaceKind:
+    """Find out what a path is. Blocks.
+
+    Raises:
+        NotFoundError: there is nothing.
+        InvalidArgumentError: it is a directory of another kind.
+    """
     if not path.exists():
         raise NotFoundError(f"{path} does not exist")
     if not path.is_dir():
-        return _Kind.FILE
+        return PlaceKind.FILE
     if (path / "source.json").is_file():
-        return _Kind.SAVED_SOURCE
+        return PlaceKind.SAVED_SOURCE
     if (path / "oci-layout").is_file():
-        return _Kind.LAYOUT
+        return PlaceKind.LAYOUT
     if (path / "oci" / "oci-layout").is_file():
-        return _Kind.ROOT
+        return PlaceKind.ROOT
     raise InvalidArgumentError(
         f"{path} is no image: it is neither an OCI layout (it has no file oci-layout) "
         "nor a saved source (no source.json)"

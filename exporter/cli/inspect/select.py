@@ -27,7 +27,7 @@ def select(contents: Contents, image: str | None, platform: str | None) -> Conte
     """
     items = list(contents.items)
     if image is not None:
-        items = [item for item in items if _is_meant(item, image)]
+        items = [item for item in items if is_meant(item.names, _digests(item), image)]
         if not items:
             raise NotFoundError(f"there is no image {image}; there are: {_listing(contents.items)}")
     if platform is not None:
@@ -47,12 +47,18 @@ def _parse_platform(text: str) -> Platform:
         raise UsageError(f"invalid value {text} for --platform: {error}") from error
 
 
-def _is_meant(item: ImageView | ArtifactView, wanted: str) -> bool:
-    if wanted in item.names or _normalized(wanted) in map(_normalized, item.names):
-        return True
+def _digests(item: ImageView | ArtifactView) -> list[str]:
     digests = [item.manifest.digest if item.manifest is not None else ""]
     if isinstance(item, ImageView):
         digests.append(item.config_digest)
+    return digests
+
+
+def is_meant(names: Iterable[str], digests: Iterable[str], wanted: str) -> bool:
+    """Whether an image is the one that a user means, by a name or by (the beginning of) a digest."""
+    names = list(names)
+    if wanted in names or _normalized(wanted) in map(_normalized, names):
+        return True
     digits = wanted.removeprefix("sha256:")
     return len(digits) >= _MIN_PREFIX and any(
         digest.removeprefix("sha256:").startswith(digits) for digest in digests

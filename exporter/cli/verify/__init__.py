@@ -1,0 +1,1 @@
+"""``buildkit-exporter verify``: whether an image is what it says."""

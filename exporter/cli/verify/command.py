@@ -1,0 +1,46 @@
+"""The command ``verify``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from exporter.cli.failures import ExitCode
+from exporter.cli.printing import print_tables
+from exporter.cli.running import run_async
+from exporter.cli.verify.places import Selection, verify_place
+from exporter.cli.verify.render import render_report, to_document
+from exporter.image import digest_bytes
+from exporter.progress.display import ProgressMode, display, open_renderer
+from exporter.progress.producer import vertex
+from exporter.verify import Report
+
+
+def run_verify(options: argparse.Namespace) -> int:
+    """Verify what is in a place, and show all checks.
+
+    Raises:
+        UsageError: an option cannot be used.
+        ExporterError, OSError: there is no image, or it cannot be reached.
+    """
+    selection = Selection.of(options)
+    return run_async(_verify(options, selection))
+
+
+async def _verify(options: argparse.Namespace, selection: Selection) -> int:
+    report = await _with_progress(selection)
+    if options.json:
+        print(json.dumps(to_document(report), indent=2, ensure_ascii=False))
+    else:
+        print_tables(*render_report(report, truncate=not options.no_trunc))
+    return ExitCode.OK if report.is_ok else ExitCode.FAILED
+
+
+async def _with_progress(selection: Selection) -> Report:
+    """Verify; who waits for it at a terminal sees what is being read."""
+    mode = ProgressMode.AUTO if sys.stderr.isatty() else ProgressMode.QUIET
+    async with display(open_renderer(mode, sys.stderr)) as sink:
+        name = f"verifying {selection.place}"
+        with vertex(sink, digest_bytes(name.encode()), name) as progress:
+            return await verify_place(selection, progress)
