@@ -9,8 +9,11 @@ from functools import partial
 from pathlib import Path
 
 from exporter.bridge.fsutil_receive import receive_directory
-from exporter.bridge.services.receive import Context, FileHandler
+from exporter.bridge.services.handling import Context, HandlerStream
+from exporter.bridge.services.receive import FileHandler
 from exporter.errors import FailedPreconditionError
+from exporter.image import AttributeValueError, LocalExporterMode
+from exporter.image.attributes import MODE
 
 __all__ = ["ALL_AT_ONCE", "DirectoryReceiver", "ReceivedDirectory"]
 
@@ -30,6 +33,15 @@ class ReceivedDirectory:
 
     path: Path
     delete: bool = False
+
+    @classmethod
+    def of(cls, path: Path, attrs: Mapping[str, str]) -> ReceivedDirectory:
+        """The directory of an output: ``mode=delete`` in its attributes is the client's word."""
+        try:
+            mode = LocalExporterMode.parse(attrs.get(MODE, ""))
+        except AttributeValueError:  # the word means something else to that exporter
+            mode = LocalExporterMode.COPY
+        return cls(path, delete=mode is LocalExporterMode.DELETE)
 
 
 class DirectoryReceiver:
@@ -57,5 +69,5 @@ class DirectoryReceiver:
                 "local exporter mode=delete requires a BuildKit daemon with multi-platform local export "
                 "support"
             )
-        async with self._locks[index]:
-            await receive_directory(context, directory.path, delete=directory.delete)
+        async with self._locks[index], HandlerStream(context) as stream:
+            await receive_directory(stream, directory.path, delete=directory.delete)

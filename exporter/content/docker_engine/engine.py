@@ -129,11 +129,37 @@ class DockerEngine:
         Raises:
             NotFoundError: there is no such image.
         """
-        answer = await self._call("GET", f"images/{quote(image, safe='')}/json", f"looking for image {image}")
-        found = (json_object(answer) or {}).get("Id")
+        found = (await self._inspect(image)).get("Id")
         if not isinstance(found, str):
             raise UnavailableError(f"Docker engine {self._name} does not tell the ID of image {image}")
         return found
+
+    async def diff_ids(self, image: str) -> tuple[str, ...]:
+        """The diff IDs of an image's layers, base first.
+
+        Raises:
+            NotFoundError: there is no such image.
+        """
+        root = (await self._inspect(image)).get("RootFS")
+        found = (root.get("Layers") or []) if isinstance(root, dict) else None
+        if not isinstance(found, list) or not all(isinstance(layer, str) for layer in found):
+            raise UnavailableError(f"Docker engine {self._name} does not tell the layers of image {image}")
+        return tuple(found)
+
+    @asynccontextmanager
+    async def save(self, image: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Stream an image as an archive (``docker save``).
+
+        Raises:
+            NotFoundError: there is no such image.
+        """
+        url = URL(f"{self._base}/images/{quote(image, safe='')}/get", encoded=True)
+        async with self._request("GET", url, f"saving image {image}") as response:
+            yield response.content.iter_any()
+
+    async def _inspect(self, image: str) -> dict[str, Any]:
+        answer = await self._call("GET", f"images/{quote(image, safe='')}/json", f"looking for image {image}")
+        return json_object(answer) or {}
 
     async def _negotiate(self, url: URL) -> URL:
         async with self._request("GET", url / "_ping", "connecting") as response:

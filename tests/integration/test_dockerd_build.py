@@ -1,0 +1,170 @@
+"""Builds with the BuildKit of a real dockerd: our image ID has to be the engine's own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from exporter.bridge.client import (
+    DOCKERFILE_FRONTEND,
+    BuildkitClient,
+    CachePlace,
+    Export,
+    Secret,
+    SolveOptions,
+)
+from exporter.bridge.dockerd import connect_dockerd
+from exporter.bridge.dockerd_image import EngineImage, build_and_compute, read_config
+from exporter.content.docker_engine import DockerEngine, EngineAddress
+from exporter.errors import ExporterError, FailedPreconditionError, UnavailableError
+from exporter.image import digest_bytes
+from exporter.progress.model import StatusUpdate
+from tests.integration.docker_peer import Dockerd, dockerd
+from tests.integration.dockerfiles import BASE, BASE_CASE, CASES, IMPORTED, Case, archive, write_context
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Dockerd]:
+    with dockerd() as daemon:
+        daemon.docker("import", "-", IMPORTED, stdin=archive())
+        yield daemon
+
+
+@asynccontextmanager
+async def connected(engine: Dockerd) -> AsyncIterator[tuple[BuildkitClient, DockerEngine]]:
+    async with connect_dockerd(engine.address) as client, DockerEngine(engine.address) as api:
+        yield client, api
+
+
+def options(context: Path, case: Case, name: str) -> SolveOptions:
+    # There is no bridge for steps in these engines, so they share the machine's network.
+    return SolveOptions(
+        frontend=DOCKERFILE_FRONTEND,
+        frontend_attrs={"force-network-mode": "host", **case.attrs},
+        directories={"context": context, "dockerfile": context},
+        entitlements=["network.host"],
+        exports=[Export("moby", {"name": name})],
+        cache_exports=[CachePlace("inline")] if case.inline_cache else [],
+    )
+
+
+async def build(engine: Dockerd, directory: Path, case: Case, name: str) -> EngineImage:
+    context = write_context(directory, case)
+    async with connected(engine) as (client, api):
+        return await build_and_compute(client, api, options(context, case, name))
+
+
+@pytest.mark.parametrize("name", CASES)
+async def test_our_image_id_is_the_engine_s(engine: Dockerd, tmp_path: Path, name: str) -> None:
+    case = CASES[name]
+    if case.needs_base:
+        base = await build(engine, tmp_path / "base", BASE_CASE, f"docker.io/{BASE}")
+        assert base.agrees
+    image = await build(engine, tmp_path / "context", case, f"docker.io/local/{name}:v1")
+    assert image.computed_id == image.id
+    assert image.is_certain
+    assert engine.docker("image", "inspect", "--format", "{{.Id}}", f"local/{name}:v1") == image.id
+
+
+async def test_again_from_the_cache(engine: Dockerd, tmp_path: Path) -> None:
+    case = CASES["run-chain"]
+    first = await build(engine, tmp_path / "c", case, "docker.io/local/cached:v1")
+    second = await build(engine, tmp_path / "c", case, "docker.io/local/cached:v2")
+    assert first.agrees and second.agrees
+    assert first.id == second.id
+
+
+async def test_the_image_runs_what_the_build_made(engine: Dockerd, tmp_path: Path) -> None:
+    await build(engine, tmp_path / "c", CASES["run-chain"], "docker.io/local/run:v1")
+    ran = engine.docker(
+        "run", "--rm", "--network=none", "local/run:v1", "/bin/busybox", "cat", "/d/one", "/d/two", "/d/three"
+    )
+    assert ran.split() == ["one", "two", "three"]
+
+
+async def test_the_config_is_the_engine_s_to_the_byte(engine: Dockerd, tmp_path: Path) -> None:
+    image = await build(engine, tmp_path / "c", CASES["special-characters"], "docker.io/local/config:v1")
+    async with DockerEngine(engine.address) as api:
+        config = await read_config(api, image.id)
+    assert digest_bytes(config) == image.id
+    assert config == image.config
+    labels = json.loads(config)["config"]["Labels"]
+    assert labels["uni"] == "grüße 世界"
+
+
+async def test_secrets_and_progress(engine: Dockerd, tmp_path: Path) -> None:
+    dockerfile = "FROM scratch\nCOPY busybox /bin/sh\n"
+    dockerfile += "RUN --mount=type=secret,id=token read x </run/secrets/token && echo got $x\n"
+    context = write_context(tmp_path, Case(dockerfile))
+    updates: list[StatusUpdate] = []
+    async with connect_dockerd(engine.address) as client:
+        wanted = options(context, Case(dockerfile), "")
+        secret = Secret("token", value=b"hidden\n")
+        result = await client.solve(
+            SolveOptions(
+                frontend=wanted.frontend,
+                frontend_attrs=wanted.frontend_attrs,
+                directories=wanted.directories,
+                entitlements=wanted.entitlements,
+                secrets=[secret],
+            ),
+            updates.append,
+        )
+    assert result.response == {}
+    output = b"".join(log.data for update in updates for log in update.logs)
+    assert b"got hidden" in output
+    names = {vertex.name for update in updates for vertex in update.vertexes}
+    assert "[1/2] COPY busybox /bin/sh" in names
+
+
+async def test_files_come_out(engine: Dockerd, tmp_path: Path) -> None:
+    context = write_context(tmp_path / "context", CASES["copy-chown"])
+    async with connect_dockerd(engine.address) as client:
+        wanted = options(context, CASES["copy-chown"], "")
+        for export in (
+            Export("tar", file=str(tmp_path / "out.tar")),
+            Export("local", directory=tmp_path / "out"),
+        ):
+            await client.solve(
+                SolveOptions(frontend=wanted.frontend, directories=wanted.directories, exports=[export])
+            )
+    assert (tmp_path / "out" / "dir" / "sub" / "y").read_bytes() == b"y"
+    assert b"dir/sub/y" in (tmp_path / "out.tar").read_bytes()
+
+
+async def test_a_failing_step(engine: Dockerd, tmp_path: Path) -> None:
+    case = Case("FROM scratch\nCOPY busybox /bin/sh\nRUN echo bad >&2; exit 3\n")
+    with pytest.raises(ExporterError, match="exit code: 3"):
+        await build(engine, tmp_path / "c", case, "docker.io/local/failing:v1")
+
+
+async def test_without_an_image(engine: Dockerd, tmp_path: Path) -> None:
+    context = write_context(tmp_path, CASES["scratch-copy"])
+    wanted = options(context, CASES["scratch-copy"], "")
+    async with connected(engine) as (client, api):
+        with pytest.raises(FailedPreconditionError, match="has made no image"):
+            await build_and_compute(
+                client, api, SolveOptions(frontend=wanted.frontend, directories=wanted.directories)
+            )
+
+
+async def test_what_the_engine_tells(engine: Dockerd, tmp_path: Path) -> None:
+    await build(engine, tmp_path / "c", CASES["run-chain"], "docker.io/local/usage:v1")
+    async with connect_dockerd(engine.address) as client:
+        [worker] = await client.workers()
+        records = await client.disk_usage()
+    assert worker.platforms[0].os == "linux"
+    children = [record for record in records.values() if record.parents]
+    assert children
+    assert all(parent in records for record in children for parent in record.parents)
+    assert any(record.description.startswith("mount / from exec") for record in children)
+
+
+async def test_no_engine(tmp_path: Path) -> None:
+    with pytest.raises(UnavailableError, match="is it running"):
+        async with connect_dockerd(EngineAddress(socket=tmp_path / "no.sock")):
+            pass
