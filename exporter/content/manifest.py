@@ -88,8 +88,8 @@ def gc_labels(references: Iterable[Descriptor]) -> dict[str, str]:
     """The labels that keep a blob's children from containerd's garbage collector.
 
     It follows whatever begins so. The rest of the name is neither a bare number, as in BuildKit, nor ``l.``
-    with one, as in containerd: ``ctr content prune references`` takes those away, of layers that can be pulled
-    again. A build's layers cannot; and the first kind also makes it take away the manifests of an index.
+    with one, as in containerd: ``ctr content prune references`` takes those away, of layers that can be
+    pulled again. A build's layers cannot; and the first kind also makes it take away an index's manifests.
     """
     return {
         f"containerd.io/gc.ref.content.part.{index}": descriptor.digest

@@ -69,9 +69,12 @@ async def accepting(
     if isinstance(address, UnixAddress):
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         with listener:
-            async with _unix_socket(address, lambda: listener.bind(address.path)):
-                async with await loop.create_unix_server(protocol, sock=listener):
-                    yield address
+            # The server is made when the socket has been bound, not before.
+            async with (
+                _unix_socket(address, lambda: listener.bind(address.path)),
+                await loop.create_unix_server(protocol, sock=listener),
+            ):
+                yield address
         return
     await _check_tcp(address, tls, insecure=insecure)
     context = None
