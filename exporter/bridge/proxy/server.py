@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 
 import grpc
 import grpc.aio
 
+from exporter.bridge.http2.sockets import Scheduler, dialling
 from exporter.bridge.proxy.build import BuildOptions
 from exporter.bridge.proxy.builds import Builds
 from exporter.bridge.proxy.client import FILE_SEND_METHOD, FIND_EXPORTERS_METHOD, Clients
 from exporter.bridge.proxy.control import SOLVE_METHOD, STATUS_METHOD, ControlProxy
+from exporter.bridge.proxy.decision import BuildRouter
 from exporter.bridge.proxy.handlers import RawHandler, raw_server
 from exporter.bridge.proxy.plan import Routes
 from exporter.bridge.proxy.session_services import SessionServices
@@ -57,10 +58,23 @@ async def running_switch(
         server = raw_server(handlers.__getitem__, _OWN_OPTIONS)
         server.add_insecure_port(unix_target(path))
         await server.start()
-        dial_own = partial(asyncio.get_running_loop().create_unix_connection, path=path)
-        switch = Switch(dial, dial_own, daemon_name, clients, builds)
+        scheduler = Scheduler()
+        loop = asyncio.get_running_loop()
+        _, protocol = await loop.create_unix_connection(dialling(scheduler), path)
+        own = protocol.connection
+        assert own is not None
+        switch = Switch(
+            dial,
+            own,
+            scheduler,
+            daemon_name=daemon_name,
+            router=BuildRouter(routes, own),
+            clients=clients,
+            builds=builds,
+        )
         try:
             yield switch
         finally:
             switch.close()
+            own.close()
             await server.stop(None)

@@ -9,12 +9,14 @@ from collections.abc import Awaitable, Callable
 from exporter.bridge.http2.connection import Connection
 from exporter.bridge.http2.frames import ErrorCode, ProtocolError
 from exporter.bridge.http2.grpc import end_with_status, path_of
+from exporter.bridge.http2.peek import Peek
 from exporter.bridge.http2.relay import relay
 from exporter.bridge.http2.sockets import Scheduler, SocketTransport, dialling
 from exporter.bridge.http2.stream import Headers, Stream
 from exporter.bridge.proxy.builds import Builds
 from exporter.bridge.proxy.client import Clients
 from exporter.bridge.proxy.control import SOLVE_METHOD, STATUS_METHOD
+from exporter.bridge.proxy.decision import BuildRouter
 from exporter.bridge.proxy.session import SessionSplice
 from exporter.errors import Code
 
@@ -30,24 +32,35 @@ class Switch:
     """Passes calls on.
 
     Each client's connection has its own to the daemon, so that the daemon sees what it would see without a
-    proxy, and one ends with the other.
+    proxy, and one ends with the other. All share the connection to the proxy's own server.
 
     Args:
         dial_daemon: Connects to the daemon.
-        dial_own: Connects to the proxy's own server.
+        own: The connection to the proxy's own server.
+        scheduler: Flushes connections.
         daemon_name: For messages.
+        router: Passes builds and their watchers on.
         clients: Where sessions' clients are found.
         builds: Where builds are found.
     """
 
     def __init__(
-        self, dial_daemon: Dial, dial_own: Dial, daemon_name: str, clients: Clients, builds: Builds
+        self,
+        dial_daemon: Dial,
+        own: Connection,
+        scheduler: Scheduler,
+        *,
+        daemon_name: str,
+        router: BuildRouter,
+        clients: Clients,
+        builds: Builds,
     ) -> None:
-        self.scheduler = Scheduler()
+        self.own = own
+        self.scheduler = scheduler
         self.clients = clients
         self.builds = builds
+        self._router = router
         self._dial_daemon = dial_daemon
-        self._dial_own = dial_own
         self._daemon_name = daemon_name
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections: set[Connection] = set()
@@ -62,73 +75,62 @@ class Switch:
             connection.close()
 
     def _make(self, transport: SocketTransport) -> Connection:
-        connection = Connection(transport, self.scheduler, is_client=False)
-        self._connections.add(connection)
-        connection.on_closed = lambda error: self._connections.discard(connection)
+        client = Connection(transport, self.scheduler, is_client=False)
+        self._connections.add(client)
+        client.on_closed = lambda error: self._connections.discard(client)
+        # Calls wait in the socket until it is known where they can go.
         transport.pause_reading()
-        task = asyncio.get_running_loop().create_task(self._connect(connection, transport))
+        task = asyncio.get_running_loop().create_task(self._connect(client, transport))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return connection
+        return client
 
     async def _connect(self, client: Connection, transport: SocketTransport) -> None:
-        opened: list[Connection] = []
         try:
-            for dial in (self._dial_own, self._dial_daemon):
-                _, protocol = await dial(dialling(self.scheduler))
-                assert protocol.connection is not None
-                opened.append(protocol.connection)
+            _, protocol = await self._dial_daemon(dialling(self.scheduler))
         except OSError as error:
             text = f"cannot reach buildkitd at {self._daemon_name}: {error}"
             logger.warning("%s", text)
             client.on_stream = lambda stream, headers, end: end_with_status(stream, Code.UNAVAILABLE, text)
-            for connection in opened:
-                connection.close()
         else:
-            own, daemon = opened
-            ClientConnection(client, own, daemon, self)
+            assert protocol.connection is not None
+            self._join(client, protocol.connection)
         transport.resume_reading()
 
+    def _join(self, client: Connection, daemon: Connection) -> None:
+        """Let two connections live and end together."""
 
-class ClientConnection:
-    """A client's connection and those that its calls are passed on to; they live and end together."""
+        def on_closed(error: Exception | None) -> None:
+            self._connections.discard(client)
+            client.close()
+            daemon.close()
 
-    def __init__(self, client: Connection, own: Connection, daemon: Connection, switch: Switch) -> None:
-        self._own = own
-        self._daemon = daemon
-        self._switch = switch
-        self._connections = (client, own, daemon)
-        forget = client.on_closed
-        for connection in self._connections:
-            connection.on_closed = self._on_closed
-        client.on_stream = self._route
-        self._forget = forget
-        if any(connection.is_closed for connection in self._connections):
-            self._on_closed(None)
+        client.on_closed = daemon.on_closed = on_closed
+        if client.is_closed or daemon.is_closed:
+            on_closed(None)
+        client.on_stream = lambda stream, headers, end: self._route(daemon, stream, headers, end)
 
-    def _on_closed(self, error: Exception | None) -> None:
-        for connection in self._connections:
-            connection.close()
-        if self._forget is not None:
-            forget, self._forget = self._forget, None
-            forget(error)
-
-    def _route(self, stream: Stream, headers: Headers, end: bool) -> None:
-        method = path_of(headers)
-        if method in {SOLVE_METHOD, STATUS_METHOD}:
-            relay(stream, headers, self._own, end=end)
-        elif method == SESSION_METHOD_NAME:
-            try:
-                SessionSplice(
-                    stream,
-                    headers,
-                    daemon=self._daemon,
-                    own=self._own,
-                    scheduler=self._switch.scheduler,
-                    clients=self._switch.clients,
-                    builds=self._switch.builds,
-                )
-            except ProtocolError:
-                stream.reset(ErrorCode.REFUSED_STREAM)
+    def _route(self, daemon: Connection, stream: Stream, headers: Headers, end: bool) -> None:
+        path = path_of(headers)
+        if path == SOLVE_METHOD:
+            Peek(stream, headers, end, lambda call, data: self._router.solve(call, data, daemon))
+        elif path == STATUS_METHOD:
+            Peek(stream, headers, end, lambda call, data: self._router.status(call, data, daemon))
+        elif path == SESSION_METHOD_NAME:
+            self._splice(daemon, stream, headers)
         else:
-            relay(stream, headers, self._daemon, end=end)
+            relay(stream, headers, daemon, end=end)
+
+    def _splice(self, daemon: Connection, stream: Stream, headers: Headers) -> None:
+        try:
+            SessionSplice(
+                stream,
+                headers,
+                daemon=daemon,
+                own=self.own,
+                scheduler=self.scheduler,
+                clients=self.clients,
+                builds=self.builds,
+            )
+        except ProtocolError:
+            stream.reset(ErrorCode.REFUSED_STREAM)
