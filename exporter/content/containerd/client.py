@@ -25,6 +25,8 @@ _OPTIONS = (
     # might be found again minutes later.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
+    # Else a new connection shares the waiting of older ones to the same socket.
+    ("grpc.use_local_subchannel_pool", 1),
 )
 
 

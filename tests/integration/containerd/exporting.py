@@ -146,7 +146,11 @@ class PausedExport:
         ref = make_ref([FakeLayer(layer) for layer in (*others, slow)], provider=provider)
         source = Source(ref=ref, metadata={"containerimage.config": CONFIG})
         export = cls(provider, asyncio.create_task(place.export(source, {"name": "a"})))
-        await provider.reached.wait()
+        reached = asyncio.create_task(provider.reached.wait())
+        await asyncio.wait([reached, export.task], return_when=asyncio.FIRST_COMPLETED)
+        if not reached.done():
+            reached.cancel()
+            raise AssertionError("the export did not get to its pause") from export.task.exception()
         written = {digest_bytes(layer) for layer in others}
         while not written <= place.blobs():  # noqa: ASYNC110 - containerd tells nobody
             await asyncio.sleep(0.01)
