@@ -1,8 +1,9 @@
 """The error hierarchy of the package.
 
-Every failure that a caller can provoke is an `ExporterError` or an `exporter.image.ImageError`. Anything else
-that escapes is a bug of ours. Codes are the canonical gRPC codes by name, kept as an enum here so that nothing
-below the server has to import gRPC; `exporter.grpc_status` translates them, in both directions and in one place.
+Every failure that a caller can provoke is an `ExporterError` or an `exporter.image.ImageError`. Anything
+else that escapes is a bug of ours. Codes are the canonical gRPC codes by name, kept as an enum here so that
+nothing below the server has to import gRPC; `exporter.grpc_status` translates them, in both directions and
+in one place.
 """
 
 from __future__ import annotations
@@ -130,8 +131,9 @@ class Failure:
 def failure_of(error: BaseException) -> Failure:
     """Say what `error` means to a caller.
 
-    `LayerChainError` is a disagreement of chain and layers, any other `ImageError` bad input. Operating-system
-    errors that a user can cure get the code that tells so. What is left is a bug here: ``INTERNAL``.
+    `LayerChainError` is a disagreement of chain and layers, any other `ImageError` bad input. Errors of
+    the operating system that a user can cure get the code that tells so. What is left is a bug here:
+    ``INTERNAL``.
     """
     if isinstance(error, ExporterError):
         return Failure(error.code, error.message, error.field)
