@@ -146,7 +146,8 @@ class Connection:
 
     def encode(self, headers: Headers) -> bytes:
         """Compress headers. They must be sent in the order in which they were compressed."""
-        return self._encoder.encode(headers)
+        # Without Huffman codes: they save bytes that cost nothing here, and take time.
+        return self._encoder.encode(headers, huffman=False)
 
     def room(self) -> int:
         """Bytes that may be sent now."""
