@@ -2,50 +2,72 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
 
+_STARTING_SECONDS = 60
+_STOPPING_SECONDS = 30
+
 
 def require_buildkit(program: str) -> str:
-    """Find ``buildctl`` or ``buildkitd``, or skip the test. No distribution that we know of packages them."""
-    path = shutil.which(program)
+    """Find ``buildctl`` or ``buildkitd``, or skip the test. No distribution that we know of packages them.
+
+    ``$BUILDCTL`` and ``$BUILDKITD`` name those that are not in PATH.
+    """
+    path = shutil.which(os.environ.get(program.upper()) or program)
     if path is None:
-        pytest.skip(f"{program} is not in PATH: get it from github.com/moby/buildkit/releases")
+        pytest.skip(
+            f"{program} is neither in PATH nor ${program.upper()}: "
+            "get it from github.com/moby/buildkit/releases"
+        )
     return path
 
 
-@asynccontextmanager
-async def buildkitd(directory: Path) -> AsyncIterator[str]:
-    """A daemon of our own; skips the test where none can run.
+@contextmanager
+def running_buildkitd(directory: Path) -> Iterator[str]:
+    """A daemon of our own; skips the test where none can run. It says its version.
 
     Args:
         directory: For its state. Its socket has to fit into 107 bytes.
 
     Yields:
-        Its address.
+        Its address, as gRPC spells it.
     """
     program = require_buildkit("buildkitd")
     if os.geteuid() != 0:
         pytest.skip("buildkitd needs root")
     socket = directory / "b.sock"
+    command = [program, "--root", str(directory / "root"), "--addr", f"unix://{socket}"]
+    # What works in a container, too: no overlay on an overlay, no network of its own.
+    command += ["--oci-worker-snapshotter=native", "--oci-worker-net=host"]
+    subprocess.run([program, "--version"], check=False)
     with (directory / "log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            program, "--root", str(directory / "root"), "--addr", f"unix://{socket}", stdout=log, stderr=log
-        )
+        process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        async with asyncio.timeout(60):
-            while not socket.exists():
-                if process.returncode is not None:
-                    pytest.skip("buildkitd cannot run here: " + (directory / "log").read_text()[-500:])
-                await asyncio.sleep(0.1)
+        deadline = time.monotonic() + _STARTING_SECONDS
+        while not socket.exists():
+            if process.poll() is not None or time.monotonic() > deadline:
+                pytest.skip("buildkitd cannot run here: " + (directory / "log").read_text()[-500:])
+            time.sleep(0.1)
         yield f"unix:{socket}"
     finally:
-        if process.returncode is None:
-            process.terminate()
-            await process.wait()
+        process.terminate()
+        try:
+            process.wait(_STOPPING_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@asynccontextmanager
+async def buildkitd(directory: Path) -> AsyncIterator[str]:
+    """The same, for one test."""
+    with running_buildkitd(directory) as address:
+        yield address

@@ -3,7 +3,7 @@
 from exporter.bridge.client.client import BuildkitClient
 from exporter.bridge.client.connection import DEFAULT_ADDRESS
 from exporter.bridge.client.gateway import BuildFunction, Gateway
-from exporter.bridge.client.options import DOCKERFILE_FRONTEND, CachePlace, Export, SolveOptions
+from exporter.bridge.client.options import DOCKERFILE_FRONTEND, CachePlace, Export, OurExport, SolveOptions
 from exporter.bridge.client.records import BuildRecord, CacheRecord, Version, Worker
 from exporter.bridge.client.solving import SolveResult
 from exporter.bridge.services.secrets import Secret
@@ -18,6 +18,7 @@ __all__ = [
     "CacheRecord",
     "Export",
     "Gateway",
+    "OurExport",
     "Secret",
     "SolveOptions",
     "SolveResult",

@@ -7,14 +7,14 @@ the build's ID, and for the result by ``Return``.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import grpc.aio
 from google.rpc import status_pb2  # type: ignore[import-untyped]
 
-from exporter.bridge.client.options import CachePlace
 from exporter.errors import failure_of
 from exporter.grpc_status import rpc_errors
+from exporter.pb.moby.buildkit.v1 import control_pb2
 from exporter.pb.moby.buildkit.v1.frontend import gateway_pb2, gateway_pb2_grpc
 from exporter.pb.pb import ops_pb2
 
@@ -37,7 +37,10 @@ class Gateway:
     """
 
     def __init__(
-        self, channel: grpc.aio.Channel, build_ref: str, cache_imports: Sequence[CachePlace] = ()
+        self,
+        channel: grpc.aio.Channel,
+        build_ref: str,
+        cache_imports: Iterable[control_pb2.CacheOptionsEntry] = (),
     ) -> None:
         self._cache_imports = tuple(cache_imports)
         self._stub = gateway_pb2_grpc.LLBBridgeStub(channel)
@@ -83,7 +86,7 @@ class Gateway:
             FrontendOpt=frontend_attrs,
             FrontendInputs=frontend_inputs,
             CacheImports=[
-                gateway_pb2.CacheOptionsEntry(Type=place.type, Attrs=place.attrs)
+                gateway_pb2.CacheOptionsEntry(Type=place.Type, Attrs=place.Attrs)
                 for place in self._cache_imports
             ],
             allowResultReturn=True,

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from exporter.bridge.attach import Attachable
+from exporter.bridge.proxy.backend import Backend
+from exporter.bridge.services.receive_directory import ReceivedDirectory
 from exporter.bridge.services.secrets import Secret
 from exporter.content.protocol import ContentStore, Provider
 from exporter.content.registry.credentials import CredentialSource
@@ -26,12 +28,36 @@ class Export:
         attrs: Its attributes, without ``dest``.
         file: Where the file goes that it sends: a path, or ``-`` for standard output.
         directory: Where files go that it sends (``local``), or an image as an OCI layout (``tar=false``).
+            It is made last: of several images, the daemon tells the name and digest of the last one.
     """
 
     type: str
     attrs: Mapping[str, str] = field(default_factory=dict)
     file: str | None = None
     directory: Path | None = None
+
+    @property
+    def is_layout(self) -> bool:
+        """Whether an image comes as an OCI layout."""
+        return self.directory is not None and self.type != "local"
+
+
+@dataclass(frozen=True, slots=True)
+class OurExport:
+    """An output that the daemon does not have: it gets the daemon's build result as its source.
+
+    Attributes:
+        type: Its type.
+        attrs: Its attributes, without ``dest``.
+        backend: The server of ``ExporterService`` that runs it.
+        place: Where its files go: the path of a file (``-`` for standard output) or of an OCI layout, or a
+            directory for a tree of files; None if it has none.
+    """
+
+    type: str
+    attrs: Mapping[str, str]
+    backend: Backend
+    place: str | ReceivedDirectory | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +82,7 @@ class SolveOptions:
         frontend: The frontend, such as `DOCKERFILE_FRONTEND`; empty if there is a definition.
         frontend_attrs: Its attributes (``filename``, ``target``, ``build-arg:NAME``, ``platform``).
         frontend_inputs: Its named inputs.
-        exports: The outputs.
+        exports: The outputs, of the daemon and ours.
         directories: Local directories that the build may read, by name (``context``, ``dockerfile``).
         secrets: What ``RUN --mount=type=secret`` gets.
         credentials: Credentials for registries; docker's own if None.
@@ -68,6 +94,9 @@ class SolveOptions:
         shared_key: Lets builds of different sessions share local files that the daemon has kept.
         compatibility_version: BuildKit's compatibility version; 0 means the newest.
         is_internal: Keeps the build out of the history.
+        strict: Whether an output of ours fails where the image config that is computed from its source is not
+            the daemon's, and where the source is doubtful. Otherwise there is a warning.
+        save_source: A directory that gets the source of each output of ours, to be exported again offline.
         services: More services of the session.
     """
 
@@ -75,7 +104,7 @@ class SolveOptions:
     frontend: str = ""
     frontend_attrs: Mapping[str, str] = field(default_factory=dict)
     frontend_inputs: Mapping[str, ops_pb2.Definition] = field(default_factory=dict)
-    exports: Sequence[Export] = ()
+    exports: Sequence[Export | OurExport] = ()
     directories: Mapping[str, Path] = field(default_factory=dict)
     secrets: Sequence[Secret] = ()
     credentials: CredentialSource | None = None
@@ -87,6 +116,8 @@ class SolveOptions:
     shared_key: str = ""
     compatibility_version: int = 0
     is_internal: bool = False
+    strict: bool = False
+    save_source: Path | None = None
     services: Sequence[Attachable] = ()
 
     def check(self) -> None:

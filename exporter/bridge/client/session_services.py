@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from exporter.bridge.attach import Attachable
-from exporter.bridge.client.options import CachePlace, SolveOptions
+from exporter.bridge.client.options import CachePlace, Export, SolveOptions
 from exporter.bridge.content_service import ContentServicer
 from exporter.bridge.services.auth import AuthServicer
 from exporter.bridge.services.filesync import FileSyncServicer
@@ -135,10 +135,12 @@ class SessionServices:
         files: dict[int, str] = {}
         directories: dict[int, ReceivedDirectory] = {}
         for index, export in enumerate(options.exports):
-            if export.directory is not None and export.type == "local":
-                directories[index] = ReceivedDirectory.of(export.directory, export.attrs)
+            if not isinstance(export, Export):
+                continue
+            if export.is_layout:
+                self._layouts[index] = LayoutReceiver(Path(export.directory or ""))
             elif export.directory is not None:
-                self._layouts[index] = LayoutReceiver(Path(export.directory))
+                directories[index] = ReceivedDirectory.of(export.directory, export.attrs)
             elif export.file is not None:
                 files[index] = export.file
         if len(self._layouts) > 1:

@@ -7,13 +7,15 @@ import json
 import logging
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import grpc.aio
 
 from exporter.bridge.attach import SessionDialer, attach
 from exporter.bridge.client.gateway import BuildFunction, Gateway, run_gateway
-from exporter.bridge.client.options import CachePlace, SolveOptions
+from exporter.bridge.client.options import CachePlace, Export, OurExport, SolveOptions
+from exporter.bridge.client.our_exports import OurExports
 from exporter.bridge.client.session_services import SessionServices
 from exporter.bridge.messages import status_update
 from exporter.content.threads import run_in_thread
@@ -70,7 +72,7 @@ class Solving:
         self._channel = channel
         self._control = control_pb2_grpc.ControlStub(channel)
         self._dial = dial
-        self._options = options
+        self._options = replace(options, exports=sorted(options.exports, key=_is_layout))
         self._sink = sink
         self._build = build
         self._ref = options.ref or uuid.uuid4().hex
@@ -89,40 +91,42 @@ class Solving:
                 "a build needs either a definition or a frontend, the daemon's or ours"
             )
         await run_in_thread(self._options.check)
-        async with SessionServices.open(self._options) as services:
+        session_id = uuid.uuid4().hex
+        request = self._request(session_id)
+        ours = await OurExports.resolve(self._channel, self._options, request)
+        async with SessionServices.open(self._options, ours.handlers) as services:
             for warning in services.warnings:
                 _LOG.warning("%s", warning)
+            self._add_cache_imports(request, services.cache_imports)
+            ours.change_request(request)
+            attachables = (*services.attachables, ours.register)
             async with attach(
-                self._dial or self._channel, services.attachables, shared_key=self._options.shared_key
-            ) as attachment:
-                response = await self._solve(
-                    self._request(attachment.id, services.cache_imports), services.cache_imports
-                )
-            result = SolveResult(self._ref, attachment.id, response)
-            await services.publish(result.response)
-            return result
+                self._dial or self._channel,
+                attachables,
+                session_id=session_id,
+                shared_key=self._options.shared_key,
+            ):
+                response = await self._solve(request, ours)
+            await services.publish(response)
+            return SolveResult(self._ref, session_id, response)
 
-    async def _solve(
-        self, request: control_pb2.SolveRequest, cache_imports: Sequence[CachePlace]
-    ) -> dict[str, str]:
+    async def _solve(self, request: control_pb2.SolveRequest, ours: OurExports) -> dict[str, str]:
         """Build, showing the progress until its end."""
-        status = asyncio.create_task(self._follow_status(), name=f"build {self._ref}: status")
-        try:
-            response = await self._solve_with_frontend(request, cache_imports)
-        except asyncio.CancelledError:
-            await asyncio.wait((status,), timeout=_CANCELLED_SECONDS)
-            raise
-        finally:
-            await self._end_status(status)
-        return response
+        async with ours.reporting(self._sink):
+            status = asyncio.create_task(self._follow_status(ours), name=f"build {self._ref}: status")
+            try:
+                return await ours.finish(partial(self._solve_with_frontend, request))
+            except asyncio.CancelledError:
+                await asyncio.wait((status,), timeout=_CANCELLED_SECONDS)
+                raise
+            finally:
+                await self._end_status(status)
 
-    async def _solve_with_frontend(
-        self, request: control_pb2.SolveRequest, cache_imports: Sequence[CachePlace]
-    ) -> dict[str, str]:
+    async def _solve_with_frontend(self, request: control_pb2.SolveRequest) -> dict[str, str]:
         solve = asyncio.create_task(self._call_solve(request), name=f"build {self._ref}: solve")
         tasks: list[asyncio.Task[dict[str, str]] | asyncio.Task[None]] = [solve]
         if self._build is not None:
-            frontend = run_gateway(Gateway(self._channel, self._ref, cache_imports), self._build)
+            frontend = run_gateway(Gateway(self._channel, self._ref, request.Cache.Imports), self._build)
             tasks.append(asyncio.create_task(frontend, name=f"build {self._ref}: frontend"))
         try:
             done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
@@ -146,10 +150,11 @@ class Solving:
             response = await self._control.Solve(request)
         return dict(response.ExporterResponse)
 
-    async def _follow_status(self) -> None:
+    async def _follow_status(self, ours: OurExports) -> None:
         with rpc_errors("failed to receive status"):
             async for message in self._control.Status(control_pb2.StatusRequest(Ref=self._ref)):
                 self._news.set()
+                ours.change_status(message)
                 self._sink(status_update(message))
 
     async def _end_status(self, status: asyncio.Task[None]) -> None:
@@ -166,21 +171,17 @@ class Solving:
         if not status.cancelled() and (error := status.exception()) is not None:
             _LOG.debug("build %s: %s", self._ref, error)
 
-    def _request(self, session_id: str, cache_imports: Sequence[CachePlace]) -> control_pb2.SolveRequest:
+    def _request(self, session_id: str) -> control_pb2.SolveRequest:
         options = self._options
-        frontend_attrs = frontend_attributes(options, cache_imports)
         exports = [control_pb2.Exporter(Type=export.type, Attrs=export.attrs) for export in options.exports]
         request = control_pb2.SolveRequest(
             Ref=self._ref,
             Session=session_id,
             Definition=options.definition,
             Frontend=options.frontend,
-            FrontendAttrs=frontend_attrs,
+            FrontendAttrs=options.frontend_attrs,
             FrontendInputs=options.frontend_inputs,
-            Cache=control_pb2.CacheOptions(
-                Exports=[_cache_entry(place) for place in options.cache_exports],
-                Imports=[_cache_entry(place) for place in cache_imports],
-            ),
+            Cache=control_pb2.CacheOptions(Exports=map(_cache_entry, options.cache_exports)),
             Entitlements=options.entitlements,
             Internal=options.is_internal,
             CompatibilityVersion=options.compatibility_version,
@@ -191,14 +192,17 @@ class Solving:
             request.ExporterAttrsDeprecated.update(exports[0].Attrs)
         return request
 
+    def _add_cache_imports(self, request: control_pb2.SolveRequest, places: Sequence[CachePlace]) -> None:
+        """Say where cache comes from; frontends want to know, too."""
+        request.Cache.Imports.extend(map(_cache_entry, places))
+        if places and self._options.definition is None:
+            values = [{"Type": place.type, "Attrs": dict(place.attrs)} for place in places]
+            request.FrontendAttrs["cache-imports"] = json.dumps(values)
 
-def frontend_attributes(options: SolveOptions, cache_imports: Sequence[CachePlace]) -> dict[str, str]:
-    """The frontend's attributes, with the places of cache that frontends want to know."""
-    attrs = dict(options.frontend_attrs)
-    if cache_imports and options.definition is None:
-        places = [{"Type": place.type, "Attrs": dict(place.attrs)} for place in cache_imports]
-        attrs["cache-imports"] = json.dumps(places)
-    return attrs
+
+def _is_layout(export: Export | OurExport) -> bool:
+    """Whether an export has to be the last; see `Export.directory`."""
+    return isinstance(export, Export) and export.is_layout
 
 
 def _cache_entry(place: CachePlace) -> control_pb2.CacheOptionsEntry:

@@ -64,15 +64,15 @@ class ProxiedExport:
         self.failure: Exception | None = None
         self.vertex = ExportVertex(build.session_id, plan.index, resolved.name, build.progress.put)
         self._build = build
-        self._path = check_destination(plan, build.options.output_dir)
+        self._place = plan.place or check_destination(plan, build.options.output_dir)
         self._has_begun = False
 
-    async def run(self, root: Descriptor, client: SessionClient, content: Provider) -> None:
+    async def run(self, root: Descriptor, client: SessionClient | None, content: Provider) -> None:
         """Export what the daemon has made.
 
         Args:
             root: Of the daemon's image.
-            client: Whose build it is.
+            client: Whose build it is, if its session is not ours.
             content: The daemon's content store.
 
         Raises:
@@ -93,11 +93,11 @@ class ProxiedExport:
             raise
         self.vertex.end()
 
-    async def _export(self, root: Descriptor, client: SessionClient, content: Provider) -> Exported:
+    async def _export(self, root: Descriptor, client: SessionClient | None, content: Provider) -> Exported:
         live, build = await self._gather(root, content)
         if self._build.options.source_dir is not None:
             await save_source(live.source, build, self._build.options.source_dir / self._source_name())
-        async with delivering(self.plan, client, self._path) as delivery:
+        async with delivering(self.plan, client, self._place) as delivery:
             exported = await self.plan.backend.export(
                 self.plan.index,
                 self.plan.type,

@@ -22,6 +22,7 @@ from exporter.bridge.proxy.client import (
 from exporter.bridge.proxy.forward import forward
 from exporter.bridge.proxy.plan import PlannedExport
 from exporter.bridge.services.receive import FileReceiver, FileSendServicer, LayoutReceiver
+from exporter.bridge.services.receive_directory import DirectoryReceiver, ReceivedDirectory
 from exporter.content.manifest import decode_descriptor
 from exporter.content.session import EXPORT_STORE, STORE_ID, ContentClient
 from exporter.errors import InvalidArgumentError, PermissionDeniedError
@@ -48,7 +49,7 @@ class Delivery(Protocol):
         ...
 
 
-def check_destination(export: PlannedExport, output_dir: Path | None) -> Path | None:
+def check_destination(export: PlannedExport, output_dir: Path | None) -> str | None:
     """The path on the proxy's machine that an export names; None if it names none.
 
     Raises:
@@ -69,32 +70,33 @@ def check_destination(export: PlannedExport, output_dir: Path | None) -> Path | 
     path = (root / name).resolve()
     if not name or path == root or not path.is_relative_to(root):
         raise InvalidArgumentError(f"{DESTINATION_ATTRIBUTE}: {name!r} is no path below {root}", field=field)
-    return path
+    return str(path)
 
 
 @asynccontextmanager
 async def delivering(
-    export: PlannedExport, client: SessionClient, path: Path | None
+    export: PlannedExport, client: SessionClient | None, place: str | ReceivedDirectory | None
 ) -> AsyncIterator[Delivery]:
     """Prepare to take the files of an export; what is not committed is dropped at the end.
 
     Args:
         export: The export.
-        client: Gets them, if it can and no path was named.
-        path: From `check_destination`.
+        client: Gets them, if it can and no place was named.
+        place: See `PlannedExport`.
     """
-    if path is None and export.client_type not in _FILE_TYPES:
+    if isinstance(place, ReceivedDirectory):
+        yield _TreeDelivery(export.index, place)
+    elif place is not None:
+        receiver = FileReceiver({export.index: place})
+        try:
+            yield _LocalDelivery(export.index, Path(place), receiver)
+        finally:
+            await receiver.close()
+    elif client is None or export.client_type not in _FILE_TYPES:
         yield _NoDelivery()
-        return
-    if path is None:
+    else:
         async with client.channel() as channel:
             yield _ClientDelivery(client, channel)
-        return
-    receiver = FileReceiver({export.index: str(path)})
-    try:
-        yield _LocalDelivery(export.index, path, receiver)
-    finally:
-        await receiver.close()
 
 
 class _NoDelivery:
@@ -104,6 +106,17 @@ class _NoDelivery:
 
     async def commit(self, exported: Exported) -> None:
         """Do nothing: no files have come."""
+
+
+class _TreeDelivery:
+    """Files go into a directory of this machine, as they come."""
+
+    def __init__(self, index: int, directory: ReceivedDirectory) -> None:
+        receiver = DirectoryReceiver({index: directory})
+        self.destination = Destination((FileSendServicer(receiver.handlers).register,))
+
+    async def commit(self, exported: Exported) -> None:
+        """Do nothing: the files have their places."""
 
 
 class _ClientDelivery:

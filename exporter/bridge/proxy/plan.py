@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from exporter.bridge.proxy.backend import Backend
+from exporter.bridge.services.receive_directory import ReceivedDirectory
 from exporter.errors import NotFoundError
 from exporter.image import CompressionConfig, ImageError, epoch_from_build_args, gotext
 from exporter.image.attributes import SOURCE_DATE_EPOCH
@@ -36,6 +37,8 @@ class PlannedExport:
         client_type: The type as the client wrote it; decides what the client is ready to take.
         attrs: Its attributes, with those that a daemon adds.
         backend: Who runs it.
+        place: Where its files go on this machine: the path of a file or layout, or a directory for a tree of
+            files. None if that is not decided yet, see `check_destination`.
     """
 
     index: int
@@ -43,6 +46,7 @@ class PlannedExport:
     client_type: str
     attrs: Mapping[str, str]
     backend: Backend
+    place: str | ReceivedDirectory | None = None
 
     def substitute(
         self, compression: CompressionConfig, layout: control_pb2.Exporter | None = None

@@ -9,7 +9,7 @@ import grpc
 import grpc.aio
 
 from exporter.bridge.chain import usage_records
-from exporter.bridge.proxy.build import ProxiedBuild
+from exporter.bridge.proxy.build import ProxiedBuild, ProxiedExport
 from exporter.bridge.proxy.builds import Builds
 from exporter.bridge.proxy.client import FIND_EXPORTERS_METHOD, Clients, SessionClient
 from exporter.bridge.proxy.forward import Context, forward
@@ -17,6 +17,7 @@ from exporter.bridge.proxy.live_source import BuildResult
 from exporter.bridge.proxy.session import PROXY_SESSION
 from exporter.bridge.services.receive import EXPORTER_ID
 from exporter.content.manifest import decode_descriptor
+from exporter.content.protocol import Provider
 from exporter.content.session import ContentClient
 from exporter.errors import Code, ExporterError, InvalidArgumentError, failure_of
 from exporter.grpc_status import rpc_errors
@@ -62,13 +63,7 @@ class SessionServices:
         if data is grpc.aio.EOF:
             return
         client, build = self._caller(context)
-        request = exporter_pb2.FindExportersRequest.FromString(data)
-        try:
-            with rpc_errors("cache records of buildkitd"):
-                usage = await self._control.DiskUsage(control_pb2.DiskUsageRequest(filter=["inuse"]))
-        except ExporterError as error:
-            raise SwallowedError(error.message) from error
-        build.set_result(BuildResult(dict(request.metadata), tuple(request.refs), usage_records(usage)))
+        await keep_result(build, data, self._control)
         if build.client_has_exporters and client.supports(FIND_EXPORTERS_METHOD):
             async with client.channel() as channel:
                 await forward(channel, FIND_EXPORTERS_METHOD, context, first=data)
@@ -76,23 +71,10 @@ class SessionServices:
             await context.write(exporter_pb2.FindExportersResponse().SerializeToString())
 
     async def send_file(self, context: Context) -> None:
-        """Run an export of ours instead of taking the daemon's file.
-
-        The daemon takes the status ALREADY_EXISTS for success, and sends no file then.
-
-        Raises:
-            Exception: the export failed.
-        """
+        """Run an export of ours; see `run_instead`."""
         client, build = self._caller(context)
         index = int(_header(context, EXPORTER_ID))
-        root = _root(_header(context, _DESCRIPTOR_HEADER))
-        try:
-            await build.exports[index].run(root, client, self._content)
-        except Exception as error:
-            if failure_of(error).code is Code.ALREADY_EXISTS:
-                raise SwallowedError(str(error)) from error
-            raise
-        await context.abort(grpc.StatusCode.ALREADY_EXISTS, "exported elsewhere")
+        await run_instead(build.exports[index], context, client, self._content)
 
     def _caller(self, context: Context) -> tuple[SessionClient, ProxiedBuild]:
         session_id = _header(context, PROXY_SESSION)
@@ -100,6 +82,52 @@ class SessionServices:
         if client is None or build is None:
             raise SwallowedError(f"session {session_id} has no build any more")
         return client, build
+
+
+async def keep_result(build: ProxiedBuild, data: bytes, control: control_pb2_grpc.ControlStub) -> None:
+    """Keep what the daemon tells about a build result, and the cache records at that moment.
+
+    Args:
+        build: The build.
+        data: The request of ``FindExporters``.
+        control: Reaches the daemon.
+
+    Raises:
+        SwallowedError: the daemon does not answer.
+    """
+    request = exporter_pb2.FindExportersRequest.FromString(data)
+    try:
+        with rpc_errors("cache records of buildkitd"):
+            usage = await control.DiskUsage(control_pb2.DiskUsageRequest(filter=["inuse"]))
+    except ExporterError as error:
+        raise SwallowedError(error.message) from error
+    build.set_result(BuildResult(dict(request.metadata), tuple(request.refs), usage_records(usage)))
+
+
+async def run_instead(
+    export: ProxiedExport, context: Context, client: SessionClient | None, content: Provider
+) -> None:
+    """Run an export of ours instead of taking the daemon's file, and refuse that.
+
+    The daemon takes the status ALREADY_EXISTS for success, and sends no file then.
+
+    Args:
+        export: The export.
+        context: The call with which the daemon wants to send its file.
+        client: Whose build it is, if its session is not ours.
+        content: The daemon's content store.
+
+    Raises:
+        Exception: the export failed.
+    """
+    root = _root(_header(context, _DESCRIPTOR_HEADER))
+    try:
+        await export.run(root, client, content)
+    except Exception as error:
+        if failure_of(error).code is Code.ALREADY_EXISTS:
+            raise SwallowedError(str(error)) from error
+        raise
+    await context.abort(grpc.StatusCode.ALREADY_EXISTS, "exported elsewhere")
 
 
 def _header(context: Context, key: str) -> str:
