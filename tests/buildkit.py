@@ -40,6 +40,13 @@ def running_buildkitd(directory: Path) -> Iterator[str]:
     Yields:
         Its address, as gRPC spells it.
     """
+    with mortal_buildkitd(directory) as (address, _):
+        yield address
+
+
+@contextmanager
+def mortal_buildkitd(directory: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The same, for tests that kill it: with its process."""
     program = require_buildkit("buildkitd")
     if os.geteuid() != 0:
         pytest.skip("buildkitd needs root")
@@ -56,7 +63,7 @@ def running_buildkitd(directory: Path) -> Iterator[str]:
             if process.poll() is not None or time.monotonic() > deadline:
                 pytest.skip("buildkitd cannot run here: " + (directory / "log").read_text()[-500:])
             time.sleep(0.1)
-        yield f"unix:{socket}"
+        yield f"unix:{socket}", process
     finally:
         process.terminate()
         try:

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,10 +59,14 @@ def start(home: Path, *words: str) -> subprocess.Popen[bytes]:
     )
 
 
-def run(home: Path, *words: str) -> Result:
-    """Run a command to its end."""
+def run(home: Path, *words: str, variables: Mapping[str, str] | None = None) -> Result:
+    """Run a command to its end, with more environment variables."""
     done = subprocess.run(
-        command(*words), env=environment(home), capture_output=True, timeout=PATIENCE, check=False
+        command(*words),
+        env={**environment(home), **(variables or {})},
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
     )
     return Result(done.returncode, done.stdout, done.stderr.decode())
 
@@ -77,7 +81,7 @@ def server(home: Path, *words: str, dies: bool = False) -> Iterator[str]:
         stderr=(home / "server.log").open("wb"),
     )
     try:
-        _wait_for_listener(process, path)
+        wait_for_listener(process, path)
         yield f"unix://{path}"
     finally:
         process.send_signal(signal.SIGKILL if dies else signal.SIGTERM)
@@ -90,7 +94,7 @@ def server(home: Path, *words: str, dies: bool = False) -> Iterator[str]:
     assert status == (-signal.SIGKILL if dies else 0), (home / "server.log").read_text()
 
 
-def _wait_for_listener(process: subprocess.Popen[bytes], path: Path) -> None:
+def wait_for_listener(process: subprocess.Popen[bytes], path: Path) -> None:
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and process.poll() is None:
         with socket.socket(socket.AF_UNIX) as client, suppress(OSError):

@@ -1,0 +1,193 @@
+"""The proxy in a process of its own, and buildctl as its client."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tarfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.buildkit import require_buildkit
+from tests.integration.cli_process import PATIENCE, command, environment, wait_for_listener
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """A proxy that runs.
+
+    Attributes:
+        address: Where it listens.
+        home: Its directory: ``log``, ``root``, ``output`` and ``sources``.
+        process: Its process.
+    """
+
+    address: str
+    home: Path
+    process: subprocess.Popen[bytes]
+
+    @property
+    def log(self) -> str:
+        return (self.home / "log").read_text()
+
+    @property
+    def output(self) -> Path:
+        return self.home / "output"
+
+    def scratch(self) -> list[str]:
+        """What exports have left behind in its scratch directories."""
+        return [str(path) for path in (self.home / "root" / "scratch").glob("server-*/*")]
+
+
+@contextmanager
+def proxy(home: Path, daemon: str, *words: str, dies: bool = False) -> Iterator[Proxy]:
+    """Run a proxy in front of a daemon. It must end by itself after SIGTERM, unless it is to be killed."""
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "output").mkdir(exist_ok=True)
+    path = home / "p.sock"
+    process = subprocess.Popen(
+        command(
+            *("proxy", "--buildkitd", daemon, "--addr", f"unix://{path}", "--root", str(home / "root")),
+            *("--output-dir", str(home / "output"), "--save-source", str(home / "sources")),
+            *words,
+        ),
+        env=environment(home),
+        stderr=(home / "log").open("wb"),
+    )
+    try:
+        wait_for_listener(process, path)
+        yield Proxy(f"unix://{path}", home, process)
+        process.send_signal(signal.SIGKILL if dies else signal.SIGTERM)
+        status = process.wait(PATIENCE)
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        process.wait()
+    log = (home / "log").read_text()
+    assert dies or status == 128 + signal.SIGTERM, log
+    assert "Traceback" not in log
+
+
+@dataclass
+class Build:
+    """What buildctl is asked for.
+
+    Attributes:
+        context: With its Dockerfile.
+        outputs: As buildctl spells them.
+        words: More options.
+    """
+
+    context: Path
+    outputs: list[str]
+    words: list[str] = field(default_factory=list)
+
+    def command(self, address: str, metadata: Path, progress: str = "rawjson") -> list[str]:
+        return [
+            *(require_buildkit("buildctl"), "--addr", address, "build", "--progress", progress),
+            *("--frontend", "dockerfile.v0", "--metadata-file", str(metadata)),
+            *("--local", f"context={self.context}", "--local", f"dockerfile={self.context}"),
+            *(word for output in self.outputs for word in ("--output", output)),
+            *self.words,
+        ]
+
+
+@dataclass(frozen=True)
+class Built:
+    """How buildctl ended.
+
+    Attributes:
+        status: Its exit status.
+        messages: The progress messages that it shows.
+        errors: Everything else that it says.
+        response: What it writes into ``--metadata-file``.
+    """
+
+    status: int
+    messages: list[Any]
+    errors: str
+    response: Mapping[str, Any]
+
+    @property
+    def digest(self) -> str:
+        assert self.status == 0, self.errors
+        return str(self.response["containerimage.digest"])
+
+    def vertexes(self, name: str) -> list[Any]:
+        """All that is told about the vertices whose names begin so."""
+        found = [vertex for message in self.messages for vertex in message.get("vertexes", ())]
+        return [vertex for vertex in found if vertex["name"].startswith(name)]
+
+    def statuses(self) -> set[str]:
+        return {status["id"] for message in self.messages for status in message.get("statuses", ())}
+
+    def warnings(self) -> list[str]:
+        found = [warning for message in self.messages for warning in message.get("warnings", ())]
+        return [base64.b64decode(warning["short"]).decode() for warning in found]
+
+
+def build(address: str, wanted: Build) -> Built:
+    """Have buildctl build."""
+    metadata = wanted.context.with_suffix(".metadata")
+    metadata.unlink(missing_ok=True)
+    done = subprocess.run(
+        wanted.command(address, metadata),
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+        env=_environment(),
+    )
+    return built(done.returncode, done.stderr, metadata)
+
+
+def built(status: int, output: bytes, metadata: Path) -> Built:
+    """Read what buildctl says."""
+    messages, errors = [], []
+    for line in output.decode().splitlines():
+        if line.startswith("{"):
+            messages.append(json.loads(line))
+        else:
+            errors.append(line)
+    response = json.loads(metadata.read_bytes()) if metadata.exists() else {}
+    return Built(status, messages, "\n".join(errors), response)
+
+
+def _environment() -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
+
+
+def blobs_of(archive: Path) -> dict[str, bytes]:
+    """The blobs in an OCI archive, by digest."""
+    found = {}
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            parts = member.name.split("/")
+            if parts[:2] == ["blobs", "sha256"] and member.isfile():
+                content = tar.extractfile(member)
+                assert content is not None
+                found[f"sha256:{parts[2]}"] = content.read()
+    return found
+
+
+def root_of(archive: Path) -> str:
+    """The digest of the image in an OCI archive."""
+    with tarfile.open(archive) as tar:
+        content = tar.extractfile("index.json")
+        assert content is not None
+        [entry] = json.loads(content.read())["manifests"]
+    return str(entry["digest"])
+
+
+def clear(directory: Path) -> None:
+    for path in directory.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
