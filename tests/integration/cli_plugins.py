@@ -6,7 +6,16 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
-from exporter import ArtifactKind, ExportContext, Exporter, ExportResult, FinalizeContext, Source
+from exporter import (
+    ArtifactKind,
+    Attribute,
+    ExportContext,
+    Exporter,
+    ExportResult,
+    FinalizeContext,
+    Source,
+)
+from exporter.errors import FailedPreconditionError
 
 
 class StalledExporter(Exporter):
@@ -63,4 +72,25 @@ class OrderedExporter(Exporter):
             log.write(f"{what} {self.attrs['label']}\n")
 
 
-PLUGINS = (OrderedExporter, StalledExporter)
+class FailingExporter(Exporter):
+    """Sends a whole file, commits it if ``commit`` is there, and fails after that."""
+
+    type = "failing"
+    title = "A file that is of no use"
+    artifact = ArtifactKind.ARCHIVE
+    attributes = (Attribute("tar", "bool", "true", "As of archives of images."),)
+
+    @property
+    def name(self) -> str:
+        return "exporting what is of no use"
+
+    async def export(self, source: Source, context: ExportContext) -> ExportResult:
+        assert context.output is not None
+        async with context.output.file({}) as sink:
+            await sink.write(b"file" * 1_000_000)
+            if "commit" in self.attrs:
+                await sink.commit()
+        raise FailedPreconditionError("it is of no use")
+
+
+PLUGINS = (FailingExporter, OrderedExporter, StalledExporter)

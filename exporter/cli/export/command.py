@@ -20,8 +20,8 @@ from exporter.errors import ImageError, InvalidArgumentError, NotFoundError
 from exporter.exporters.registry import default_registry
 from exporter.progress.display import Renderer, display, open_renderer
 from exporter.progress.model import StatusSink
-from exporter.source.saved import SavedSource
 from exporter.server.config import WorkplaceConfig
+from exporter.source.saved import SavedSource
 
 _FRONTEND_PREFIX = "frontend."
 
