@@ -23,6 +23,11 @@ state = "{directory}/state"
 disabled_plugins = ["io.containerd.grpc.v1.cri"]
 [grpc]
   address = "{directory}/s"
+# The garbage collector runs when a test wants it to, and not soon after the start, nor after so many changes.
+[plugins."io.containerd.gc.v1.scheduler"]
+  startup_delay = "1h"
+  mutation_threshold = 0
+  deletion_threshold = 0
 """
 
 
