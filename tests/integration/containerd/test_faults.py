@@ -96,9 +96,10 @@ async def test_a_wrong_diff_id_is_noticed_when_the_layer_is_unpacked(place: Name
     source = Source(ref=make_ref(layers), metadata={"containerimage.config": CONFIG})
     with pytest.raises(DataLossError, match=f"layer {digest_bytes(other)} has the diff ID"):
         await place.export(source, {"name": "a", "unpack": "true"})
-    assert place.snapshots() == {digest_bytes(good): "Committed"}
     assert place.leases() == set()
-    place.ctr("images", "rm", "--sync", "a")
+    # The lower layer was unpacked well, but nothing holds its snapshot now: containerd may have collected it.
+    assert place.snapshots().items() <= {digest_bytes(good): "Committed"}.items()
+    place.collect()
     assert place.snapshots() == {}
 
 
