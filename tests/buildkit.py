@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -71,6 +72,17 @@ def mortal_buildkitd(directory: Path) -> Iterator[tuple[str, subprocess.Popen[by
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@contextmanager
+def own_buildkitd() -> Iterator[str]:
+    """The same in a directory of its own; gives its address as ``unix://PATH``."""
+    directory = Path(tempfile.mkdtemp(prefix="bke-", dir="/tmp"))  # the path of a socket has to be short
+    try:
+        with running_buildkitd(directory) as target:
+            yield f"unix://{target.removeprefix('unix:')}"
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 @asynccontextmanager

@@ -8,8 +8,8 @@ socket, as the sessions inside gRPC do.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 
 from yarl import URL
 
@@ -24,6 +24,7 @@ CONNECT_SECONDS = 10.0
 """How long an engine may take to upgrade a connection."""
 
 _ANSWER_LIMIT = 8 << 10
+_HTTP_1 = b"HTTP/1."
 
 
 @asynccontextmanager
@@ -64,7 +65,7 @@ async def upgraded(
         UnavailableError: there is no engine, or it does not do so.
         PermissionDeniedError: we may not use its socket.
     """
-    try:
+    with _connection_errors(address):
         async with asyncio.timeout(CONNECT_SECONDS):
             reader, writer = await _connect(address)
             try:
@@ -72,20 +73,44 @@ async def upgraded(
             except BaseException:
                 writer.transport.abort()
                 raise
-    except TimeoutError as error:
-        raise UnavailableError(f"Docker engine {address} does not answer") from error
-    except PermissionError as error:
-        raise PermissionDeniedError(
-            f"Docker engine {address}: permission denied; join the group `docker`, or run as a user who may "
-            "use the socket"
-        ) from error
-    except (OSError, EOFError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UnavailableError(f"Docker engine {address}: {reason}; is it running?") from error
     try:
         yield _SocketStream(reader, writer)
     finally:
         writer.transport.abort()
+
+
+async def is_engine(address: EngineAddress) -> bool:
+    """Whether what listens there speaks HTTP/1, as an engine does and a buildkitd does not.
+
+    Raises:
+        UnavailableError: nothing listens there.
+        PermissionDeniedError: we may not use its socket.
+    """
+    with _connection_errors(address):
+        async with asyncio.timeout(CONNECT_SECONDS):
+            reader, writer = await _connect(address)
+            try:
+                writer.write(b"GET /_ping HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n")
+                await writer.drain()
+                return (await reader.read(len(_HTTP_1))).startswith(_HTTP_1)
+            finally:
+                writer.transport.abort()
+
+
+@contextmanager
+def _connection_errors(address: EngineAddress) -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError as error:
+        raise UnavailableError(f"{address} does not answer") from error
+    except PermissionError as error:
+        raise PermissionDeniedError(
+            f"{address}: permission denied; join the group that its socket belongs to, or run as a user who "
+            "may use it"
+        ) from error
+    except (OSError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UnavailableError(f"{address}: {reason}; is it running?") from error
 
 
 class _SocketStream:

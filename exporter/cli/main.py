@@ -51,6 +51,14 @@ def _run(options: argparse.Namespace) -> int:
             from exporter.cli.serve import run_serve
 
             return run_serve(options)
+        case "proxy":
+            from exporter.cli.proxy import run_proxy
+
+            return run_proxy(options)
+        case "build":
+            from exporter.cli.build.command import run_build
+
+            return run_build(options)
         case "export":
             from exporter.cli.export.command import run_export
 

@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from exporter.cli.build.options import add_build_options
 from exporter.cli.containerd import add_containerd_options
 from exporter.cli.registries import add_registry_options
 from exporter.cli.verify.options import add_verify_options
@@ -24,6 +25,9 @@ N = TypeVar("N", int, float)
 
 PROGRAM = "buildkit-exporter"
 DEFAULT_ADDRESS = "unix:///run/buildkit-exporter/exporter.sock"
+
+DEFAULT_PROXY_ADDRESS = "unix:///run/buildkit-exporter/buildkitd.sock"
+DEFAULT_BUILDKITD = "unix:///run/buildkit/buildkitd.sock"
 
 _HELP_WIDTH = 100
 _ROOT = "directory of the embedded image store (default: $XDG_DATA_HOME/buildkit-exporter, else "
@@ -75,6 +79,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_debug(parser, default=False)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
     _add_serve(commands)
+    _add_proxy(commands)
+    _add_build(commands)
     _add_export(commands)
     _add_exporters(commands)
     _add_inspect(commands)
@@ -126,6 +132,72 @@ def _add_serve(commands: Commands) -> None:
     )
 
 
+def _add_proxy(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "proxy",
+        "run exporters that an unmodified buildkitd does not have, between it and its clients",
+        "[OPTIONS]",
+    )
+    parser.add_argument(
+        "--buildkitd",
+        default=DEFAULT_BUILDKITD,
+        metavar="ADDRESS",
+        help=f"the daemon, unix:///PATH or tcp://HOST:PORT (default: {DEFAULT_BUILDKITD})",
+    )
+    parser.add_argument(
+        "--addr",
+        action="append",
+        metavar="ADDRESS",
+        help=f"where to listen for clients of the daemon; repeatable (default: {DEFAULT_PROXY_ADDRESS})",
+    )
+    parser.add_argument(
+        "--exporter",
+        action="append",
+        default=[],
+        metavar="TYPE=ADDRESS",
+        help="run this type on the plugin server at this address; repeatable (default: all run in this "
+        "process)",
+    )
+    parser.add_argument(
+        "--take",
+        action="append",
+        default=[],
+        metavar="TYPE,...",
+        help="run these types here although buildkitd has them, e.g. image,oci; any type can be asked for "
+        "as plugin.TYPE without that",
+    )
+    _add_flag(parser, "--strict", "fail where buildkitd's image config differs from the one computed here")
+    parser.add_argument(
+        "--output-dir",
+        type=Path,
+        metavar="DIR",
+        help="let clients have files written below this directory, by the attribute proxy-dest (default: no)",
+    )
+    parser.add_argument(
+        "--save-source", type=Path, metavar="DIR", help="save each build result in a directory below this one"
+    )
+    _add_workplace(parser)
+
+
+def _add_build(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "build",
+        "build a Dockerfile with a buildkitd or a Docker engine",
+        "CONTEXT [-t NAME] [-o OUTPUT] [OPTIONS]",
+        epilog="exit status: 0 done, 1 the build failed, 2 wrong usage, 130 interrupted",
+    )
+    add_build_options(parser)
+    _add_reporting(parser)
+    _add_client(
+        parser,
+        "the daemon: unix:///PATH or tcp://HOST:PORT of a buildkitd or a Docker engine, or docker for the "
+        f"engine that docker itself would use (default: $BUILDKIT_HOST, else {DEFAULT_BUILDKITD})",
+    )
+    _add_workplace(parser)
+
+
 def _add_export(commands: Commands) -> None:
     parser = _command(
         commands,
@@ -146,13 +218,7 @@ def _add_export(commands: Commands) -> None:
         help="type=TYPE[,dest=PATH][,KEY=VALUE...], e.g. type=oci,dest=app.tar,name=example.com/app:v1; "
         "repeatable",
     )
-    parser.add_argument(
-        "--metadata-file", type=Path, metavar="FILE", help="write the exporters' response there, as JSON"
-    )
-    modes = "|".join(ProgressMode)
-    parser.add_argument(
-        "--progress", default="auto", metavar="MODE", help=f"{modes} (default: auto, or $BUILDKIT_PROGRESS)"
-    )
+    _add_reporting(parser)
     _add_workplace(parser)
     _add_client(parser, "export on the server at this address, as a daemon does")
 
@@ -222,6 +288,16 @@ def _add_debug(parser: argparse.ArgumentParser, default: Any) -> None:
         action="store_true",
         default=default,
         help="show debug messages, and where errors come from",
+    )
+
+
+def _add_reporting(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--metadata-file", type=Path, metavar="FILE", help="write the exporters' response there, as JSON"
+    )
+    modes = "|".join(ProgressMode)
+    parser.add_argument(
+        "--progress", default="auto", metavar="MODE", help=f"{modes} (default: auto, or $BUILDKIT_PROGRESS)"
     )
 
 

@@ -54,7 +54,7 @@ async def _run(options: argparse.Namespace) -> int:
         strict=options.strict, output_dir=options.output_dir, source_dir=options.save_source
     )
     async with AsyncExitStack() as stack:
-        local = await stack.enter_async_context(_local_backend(options))
+        local = await stack.enter_async_context(local_backend(options))
         remote = {
             exporter_type: await stack.enter_async_context(_remote_backend(address))
             for exporter_type, address in _exporters(options.exporter).items()
@@ -88,8 +88,12 @@ def _dialler(address: Address) -> Dial:
 
 
 @asynccontextmanager
-async def _local_backend(options: argparse.Namespace) -> AsyncIterator[Backend]:
-    """Run a plugin server that nobody else can reach."""
+async def local_backend(options: argparse.Namespace) -> AsyncIterator[Backend]:
+    """Run a plugin server that nobody else can reach.
+
+    Raises:
+        UsageError, ExporterError, OSError: what it is to work with cannot be used.
+    """
     with tempfile.TemporaryDirectory(prefix="buildkit-exporter-") as directory:
         address = f"unix://{directory}/exporter.sock"
         config = ServerConfig(addresses=(address,), workplace=workplace_config(options))

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import tarfile
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,19 +25,15 @@ from exporter.content.layout import OCILayout
 from exporter.errors import ExporterError, InvalidArgumentError, UnavailableError
 from exporter.pb.moby.buildkit.v1.frontend import gateway_pb2
 from exporter.progress.model import StatusUpdate
-from tests.buildkit import running_buildkitd
+from tests.buildkit import own_buildkitd
 from tests.integration.dockerfiles import CASES, Case, write_context
 from tests.sessions import PATIENCE
 
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    directory = Path(tempfile.mkdtemp(prefix="bke-", dir="/tmp"))  # the path of a socket has to be short
-    try:
-        with running_buildkitd(directory) as target:
-            yield f"unix://{target.removeprefix('unix:')}"
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+    with own_buildkitd() as target:
+        yield target
 
 
 @pytest.fixture

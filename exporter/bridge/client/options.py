@@ -13,6 +13,7 @@ from exporter.bridge.services.secrets import Secret
 from exporter.content.protocol import ContentStore, Provider
 from exporter.content.registry.credentials import CredentialSource
 from exporter.errors import InvalidArgumentError
+from exporter.exporters.base import Output
 from exporter.pb.pb import ops_pb2
 
 DOCKERFILE_FRONTEND = "dockerfile.v0"
@@ -26,14 +27,14 @@ class Export:
     Attributes:
         type: The word behind ``--output type=``; one that the daemon knows.
         attrs: Its attributes, without ``dest``.
-        file: Where the file goes that it sends: a path, or ``-`` for standard output.
+        file: Where the file goes that it sends: a path, ``-`` for standard output, or what takes it.
         directory: Where files go that it sends (``local``), or an image as an OCI layout (``tar=false``).
             It is made last: of several images, the daemon tells the name and digest of the last one.
     """
 
     type: str
     attrs: Mapping[str, str] = field(default_factory=dict)
-    file: str | None = None
+    file: str | Output | None = None
     directory: Path | None = None
 
     @property

@@ -22,6 +22,7 @@ from exporter.content.layout import OCILayout
 from exporter.content.protocol import ContentStore, Provider
 from exporter.content.session import EXPORT_STORE
 from exporter.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
+from exporter.exporters.base import Output
 from exporter.image import Descriptor, ImageError
 from exporter.image.metadata import IMAGE_DESCRIPTOR, IMAGE_NAME
 
@@ -132,7 +133,7 @@ class SessionServices:
         self.cache_imports.append(replace(place, attrs={**place.attrs, "digest": digest}))
 
     def _receive(self, options: SolveOptions, handlers: Mapping[int, FileHandler]) -> None:
-        files: dict[int, str] = {}
+        files: dict[int, str | Output] = {}
         directories: dict[int, ReceivedDirectory] = {}
         for index, export in enumerate(options.exports):
             if not isinstance(export, Export):

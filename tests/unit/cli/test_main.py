@@ -36,7 +36,7 @@ def test_the_version_is_the_distributions(capsys: pytest.CaptureFixture[str]) ->
     ("words", "message"),
     [
         ((), "the following arguments are required: COMMAND"),
-        (("build",), "invalid choice: 'build'"),
+        (("bake",), "invalid choice: 'bake'"),
         (("export",), "the following arguments are required: --source, -o/--output"),
         (("export", "--source", "x", "--output", "dest=y"), "--output requires type=<type>"),
         (("export", "--source", "x", "-o", "type=oci", "--progress", "fancy"), "invalid progress mode fancy"),

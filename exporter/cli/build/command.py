@@ -1,0 +1,165 @@
+"""The command ``build``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from exporter.bridge.client import (
+    DEFAULT_ADDRESS,
+    DOCKERFILE_FRONTEND,
+    BuildkitClient,
+    Export,
+    OurExport,
+    SolveOptions,
+)
+from exporter.bridge.dockerd import connect_dockerd, is_engine
+from exporter.bridge.dockerd_image import MOBY_EXPORTER, build_and_compute
+from exporter.cli.build.inputs import Inputs, open_inputs
+from exporter.cli.build.outputs import BuildOutput, Deliveries, plan_engine_outputs, plan_outputs
+from exporter.cli.build.values import parse_cache, parse_secret
+from exporter.cli.client import ServerAccess, connect
+from exporter.cli.failures import ExitCode, UsageError
+from exporter.cli.metadata_file import write_metadata_file
+from exporter.cli.running import run_async
+from exporter.content.docker_engine import DockerEngine, EngineAddress, find_engine
+from exporter.content.registry.credentials import DockerCredentials
+from exporter.content.threads import run_in_thread
+from exporter.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
+from exporter.exporters.registry import default_registry
+from exporter.image.metadata import IMAGE_CONFIG_DIGEST, IMAGE_DIGEST
+from exporter.progress.display import Renderer, display, open_renderer
+from exporter.progress.model import StatusSink
+
+DOCKER = "docker"
+"""What stands for the engine that docker itself would use, in place of an address."""
+
+_BUILDKIT_HOST = "BUILDKIT_HOST"
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """The daemon, and the engine that it is part of, if it is."""
+
+    client: BuildkitClient
+    engine: EngineAddress | None = None
+
+
+def run_build(options: argparse.Namespace) -> int:
+    """Build a Dockerfile.
+
+    Raises:
+        UsageError: an option cannot be used; nothing has been done.
+        ExporterError, ImageError, OSError: the build failed.
+    """
+    try:
+        renderer = open_renderer(options.progress, sys.stderr)
+    except InvalidArgumentError as error:
+        raise UsageError(error.message) from error
+    with open_inputs(options) as inputs:
+        return run_async(_build(options, inputs, renderer))
+
+
+async def _build(options: argparse.Namespace, inputs: Inputs, renderer: Renderer) -> int:
+    async with AsyncExitStack() as stack:
+        daemon = await stack.enter_async_context(_connect(options))
+        outputs = await run_in_thread(_plan, options, for_engine=daemon.engine is not None)
+        backend = None
+        if any(item.is_ours for item in outputs):
+            from exporter.cli.proxy import local_backend
+
+            backend = await stack.enter_async_context(local_backend(options))
+        sink = await stack.enter_async_context(display(renderer))
+        deliveries = Deliveries(sink)
+        exports = [deliveries.export_of(item, backend) for item in outputs]
+        wanted = _solve_options(options, inputs, exports)
+        response = await _solve(daemon, wanted, sink, strict=options.strict) | deliveries.response()
+    if options.metadata_file is not None:
+        await run_in_thread(write_metadata_file, options.metadata_file, response)
+    if options.iidfile is not None:
+        await run_in_thread(_write_image_id, options.iidfile, response)
+    return ExitCode.OK
+
+
+@asynccontextmanager
+async def _connect(options: argparse.Namespace) -> AsyncIterator[Daemon]:
+    """Connect to the daemon, whichever kind it is of."""
+    address = options.addr or os.environ.get(_BUILDKIT_HOST) or DEFAULT_ADDRESS
+    if address == DOCKER:
+        engine = await run_in_thread(find_engine, environ=os.environ)
+    else:
+        options.addr = address
+        access = ServerAccess.of(options)
+        found = None if access.uses_tls else EngineAddress.parse(str(access.address))
+        if found is None or not await is_engine(found):
+            async with connect(access) as channel:
+                client = BuildkitClient(channel)
+                await client.check(str(access.address), access.timeout)
+                yield Daemon(client)
+            return
+        engine = found
+    async with connect_dockerd(engine) as client:
+        yield Daemon(client, engine)
+
+
+def _plan(options: argparse.Namespace, *, for_engine: bool) -> list[BuildOutput]:
+    registry = default_registry()
+    try:
+        if for_engine:
+            if options.take:
+                raise UsageError("--take: nothing runs here in builds of a Docker engine")
+            return plan_engine_outputs(options.output, options.tag, registry)
+        taken = frozenset(word for text in options.take for word in text.split(",") if word)
+        outputs = plan_outputs(options.output, options.tag, registry, taken)
+    except (InvalidArgumentError, NotFoundError) as error:
+        raise error if isinstance(error, UsageError) else UsageError(str(error)) from error
+    if not outputs:
+        print("warning: there is no --output: the result stays in the daemon's cache", file=sys.stderr)
+    return outputs
+
+
+def _solve_options(
+    options: argparse.Namespace, inputs: Inputs, exports: Sequence[Export | OurExport]
+) -> SolveOptions:
+    privileges = list(options.allow)
+    if options.network == "host":  # who asks for it allows it
+        privileges.append("network.host")
+    return SolveOptions(
+        frontend=DOCKERFILE_FRONTEND,
+        frontend_attrs=inputs.attrs,
+        exports=exports,
+        directories=inputs.directories,
+        stores=inputs.layouts,
+        secrets=[parse_secret(text, os.environ) for text in options.secret],
+        credentials=DockerCredentials(options.registry_config),
+        cache_imports=[parse_cache(text, "--cache-from", {}) for text in options.cache_from],
+        cache_exports=[parse_cache(text, "--cache-to", {"mode": "min"}) for text in options.cache_to],
+        entitlements=privileges,
+        strict=options.strict,
+        save_source=options.save_source,
+    )
+
+
+async def _solve(daemon: Daemon, wanted: SolveOptions, sink: StatusSink, *, strict: bool) -> dict[str, str]:
+    makes_image = any(export.type == MOBY_EXPORTER for export in wanted.exports)
+    if daemon.engine is None or not strict or not makes_image:
+        return dict((await daemon.client.solve(wanted, sink)).response)
+    async with DockerEngine(daemon.engine) as engine:
+        image = await build_and_compute(daemon.client, engine, wanted, sink)
+    if not image.agrees:
+        raise FailedPreconditionError(
+            f"the Docker engine's image is {image.id}, but the one computed here is {image.computed_id}"
+        )
+    return dict(image.response)
+
+
+def _write_image_id(path: Path, response: Mapping[str, str]) -> None:
+    image_id = response.get(IMAGE_CONFIG_DIGEST) or response.get(IMAGE_DIGEST)
+    if image_id is None:
+        raise FailedPreconditionError("--iidfile: the build has made no image")
+    path.write_text(image_id, encoding="ascii")
