@@ -33,7 +33,7 @@ from exporter.content.threads import run_in_thread
 from exporter.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from exporter.exporters.registry import default_registry
 from exporter.image.metadata import IMAGE_CONFIG_DIGEST, IMAGE_DIGEST
-from exporter.progress.display import Renderer, display, open_renderer
+from exporter.progress.display import ProgressMode, Renderer, display, open_renderer
 from exporter.progress.model import StatusSink
 
 DOCKER = "docker"
@@ -118,7 +118,7 @@ def _plan(options: argparse.Namespace, *, for_engine: bool) -> list[BuildOutput]
         outputs = plan_outputs(options.output, options.tag, registry, taken)
     except (InvalidArgumentError, NotFoundError) as error:
         raise error if isinstance(error, UsageError) else UsageError(str(error)) from error
-    if not outputs:
+    if not outputs and options.progress not in {ProgressMode.RAWJSON, ProgressMode.QUIET}:
         print("warning: there is no --output: the result stays in the daemon's cache", file=sys.stderr)
     return outputs
 
