@@ -17,6 +17,8 @@ from exporter import (
 )
 from exporter.errors import FailedPreconditionError
 
+TAR = Attribute("tar", "bool", "true", "As of archives of images, which engines load.")
+
 
 class StalledExporter(Exporter):
     """Sends the beginning of a file, says so in the directory ``control``, and never goes on."""
@@ -24,6 +26,7 @@ class StalledExporter(Exporter):
     type = "stalled"
     title = "Half a file"
     artifact = ArtifactKind.ARCHIVE
+    attributes = (TAR,)
 
     @property
     def name(self) -> str:
@@ -78,7 +81,7 @@ class FailingExporter(Exporter):
     type = "failing"
     title = "A file that is of no use"
     artifact = ArtifactKind.ARCHIVE
-    attributes = (Attribute("tar", "bool", "true", "As of archives of images."),)
+    attributes = (TAR,)
 
     @property
     def name(self) -> str:

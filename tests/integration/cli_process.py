@@ -52,10 +52,13 @@ def environment(home: Path) -> dict[str, str]:
     }
 
 
-def start(home: Path, *words: str) -> subprocess.Popen[bytes]:
-    """Run a command in the background."""
+def start(home: Path, *words: str, variables: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+    """Run a command in the background, with more environment variables."""
     return subprocess.Popen(
-        command(*words), env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command(*words),
+        env={**environment(home), **(variables or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
 
 

@@ -46,6 +46,11 @@ def test_attributes_of_a_type_are_explained(address: str, home: Path) -> None:
     assert told == run(home, "exporters", "--type", "oci").out.decode()
     line = next(line for line in told.splitlines() if line.startswith("compression "))
     assert "uncompressed | gzip | estargz | zstd" in line
+    assert [line.split()[:3] for line in told.splitlines()[-3:]] == [
+        ["dest", "string", "-"],
+        ["load", "bool", "false"],
+        ["context", "string", "Docker"],
+    ], "where it goes is the client's affair, but who asks for a type wants to know"
     result = run(home, "exporters", "--addr", address, "--type", "ocy")
     assert (result.status, result.out) == (2, b"")
     assert 'exporter "ocy" could not be found' in result.err

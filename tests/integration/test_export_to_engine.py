@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
 import tarfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.builds import read_json, scenario
-from tests.integration.cli_process import Result, run, server
+from tests.integration.cli_process import PATIENCE, Result, run, server, start
 from tests.integration.docker_peer import Dockerd, dockerd
 
 Export = Callable[..., Result]
@@ -202,6 +204,35 @@ def test_a_file_of_a_failed_export_on_a_server_is_dropped(
     result = run(tmp_path, "export", "--source", str(scenario("docker")), *words, variables=variables)
     check_nothing_loaded(result, daemon, before)
     assert vertexes(result)["importing to docker"]["error"] == "the export failed; nothing was loaded"
+
+
+@pytest.mark.parametrize("place", ["here", "on a server"])
+def test_an_interrupt_loads_nothing(
+    request: pytest.FixtureRequest, daemon: Dockerd, place: str, tmp_path: Path
+) -> None:
+    before = daemon.images()
+    more = ["--addr", request.getfixturevalue("address")] if place == "on a server" else []
+    process = start(
+        tmp_path,
+        *("export", "--source", str(scenario("docker")), "--progress", "rawjson", *more),
+        *("-o", f"type=stalled,control={tmp_path},load=true"),
+        variables={"DOCKER_HOST": f"unix://{daemon.socket}"},
+    )
+    deadline = time.monotonic() + PATIENCE
+    while not (tmp_path / "started").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=PATIENCE)
+    result = Result(process.returncode, out, err.decode())
+    assert result.status == 130
+    assert daemon.images() == before
+    # An engine that has refused what is no archive by then says so.
+    assert {vertex["name"]: bool(vertex["error"]) for vertex in vertexes(result).values()} == {
+        "exporting half a file": True,
+        "importing to docker": True,
+    }
 
 
 def test_what_an_engine_refuses_is_told_in_its_words(export: Export, daemon: Dockerd) -> None:
