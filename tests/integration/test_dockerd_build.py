@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -16,15 +17,18 @@ from exporter.bridge.client import (
     Export,
     Secret,
     SolveOptions,
+    llb,
 )
 from exporter.bridge.dockerd import connect_dockerd
 from exporter.bridge.dockerd_image import EngineImage, build_and_compute, read_config
 from exporter.content.docker_engine import DockerEngine, EngineAddress
 from exporter.errors import ExporterError, FailedPreconditionError, UnavailableError
 from exporter.image import digest_bytes
+from exporter.pb.pb import ops_pb2
 from exporter.progress.model import StatusUpdate
 from tests.integration.docker_peer import Dockerd, dockerd
 from tests.integration.dockerfiles import BASE, BASE_CASE, CASES, IMPORTED, Case, archive, write_context
+from tests.sessions import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +166,45 @@ async def test_what_the_engine_tells(engine: Dockerd, tmp_path: Path) -> None:
     assert children
     assert all(parent in records for record in children for parent in record.parents)
     assert any(record.description.startswith("mount / from exec") for record in children)
+
+
+async def test_llb(engine: Dockerd, tmp_path: Path) -> None:
+    context = write_context(tmp_path / "context", Case("", {"sub/b": b"b"}))
+    files = llb.local("context", exclude=["Dockerfile"])
+    state = llb.scratch().copy(files, "/busybox", "/bin/sh").copy(files, "/sub/", "/d/")
+    state = state.run(["/bin/sh", "-c", "echo $X >/one"], env={"X": "1"}, network=ops_pb2.NetMode.HOST)
+    async with connect_dockerd(engine.address) as client:
+        await client.solve(
+            SolveOptions(
+                definition=state.make_file("/two", b"2").marshal(),
+                directories={"context": context},
+                entitlements=["network.host"],
+                exports=[Export("local", directory=tmp_path / "out")],
+            )
+        )
+    assert (tmp_path / "out" / "d" / "b").read_bytes() == b"b"
+    assert (tmp_path / "out" / "one").read_bytes() == b"1\n"
+    assert (tmp_path / "out" / "two").read_bytes() == b"2"
+
+
+async def test_cancellation_ends_the_build(engine: Dockerd, tmp_path: Path) -> None:
+    case = Case('FROM scratch\nCOPY busybox /bin/sleep\nRUN ["/bin/sleep", "602"]\n')
+    context = write_context(tmp_path / "context", case)
+    started = asyncio.Event()
+
+    def sink(update: StatusUpdate) -> None:
+        if any("602" in vertex.name and vertex.started for vertex in update.vertexes):
+            started.set()
+
+    async with connect_dockerd(engine.address) as client, asyncio.timeout(PATIENCE):
+        solving = asyncio.create_task(client.solve(options(context, case, "docker.io/local/never:v1"), sink))
+        await started.wait()
+        solving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await solving
+        await client.workers()
+    names = {task.get_name() for task in asyncio.all_tasks()}
+    assert not [name for name in names if name.startswith(("build ", "session ", "fsutil"))]
 
 
 async def test_no_engine(tmp_path: Path) -> None:
