@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from exporter.bridge.proxy.build import ProxiedBuild
 from exporter.bridge.proxy.progress import BuildProgress
 from exporter.errors import FailedPreconditionError
+
+_REMEMBERED_BUILDS = 1024
 
 
 class Builds:
@@ -20,6 +23,7 @@ class Builds:
         self._by_session: dict[str, ProxiedBuild] = {}
         self._by_ref: dict[str, ProxiedBuild] = {}
         self._progress: dict[str, _SharedProgress] = {}
+        self._refused: dict[str, None] = {}
 
     @contextmanager
     def progress(self, ref: str) -> Iterator[BuildProgress]:
@@ -54,6 +58,19 @@ class Builds:
             del self._by_ref[build.request.Ref]
             build.progress.close()
 
+    def refuse(self, ref: str) -> None:
+        """Say that a build does not come to the daemon, who would keep its watchers waiting for it."""
+        self._refused[ref] = None
+        if len(self._refused) > _REMEMBERED_BUILDS:
+            del self._refused[next(iter(self._refused))]
+        if ref in self._progress:
+            self._progress[ref].refused.set()
+
+    async def wait_refused(self, ref: str) -> None:
+        """Wait until a build that is watched (`progress`) is refused."""
+        if ref not in self._refused:
+            await self._progress[ref].refused.wait()
+
     def of_session(self, session_id: str) -> ProxiedBuild | None:
         """The session's build, if it has exports of ours."""
         return self._by_session.get(session_id)
@@ -66,4 +83,5 @@ class Builds:
 class _SharedProgress:
     def __init__(self) -> None:
         self.progress = BuildProgress()
+        self.refused = asyncio.Event()
         self.users = 0

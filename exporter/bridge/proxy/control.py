@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import grpc
@@ -14,7 +14,6 @@ from exporter.bridge.proxy.build import BuildOptions, ProxiedBuild
 from exporter.bridge.proxy.builds import Builds
 from exporter.bridge.proxy.forward import Context, end_like, forward, forwarded_metadata, timeout_of, write
 from exporter.bridge.proxy.plan import Routes, plan_exports, substitute_exports
-from exporter.bridge.proxy.progress import BuildProgress
 from exporter.bridge.status import status_response
 from exporter.pb.moby.buildkit.v1 import control_pb2, control_pb2_grpc
 from exporter.progress.queue import CoalescingQueue
@@ -58,11 +57,15 @@ class ControlProxy:
         if not planned:
             await forward(self._daemon, SOLVE_METHOD, context, first=data)
             return
-        plans = [(plan, await plan.backend.resolve(plan.index, plan.type, plan.attrs)) for plan in planned]
-        with self._builds.progress(request.Ref) as progress:
-            build = ProxiedBuild(request, plans, self._options, progress)
-            with self._builds.running(build):
-                await self._run(build, context)
+        with self._builds.progress(request.Ref) as progress, ExitStack() as stack:
+            try:
+                plans = [(p, await p.backend.resolve(p.index, p.type, p.attrs)) for p in planned]
+                build = ProxiedBuild(request, plans, self._options, progress)
+                stack.enter_context(self._builds.running(build))
+            except BaseException:
+                self._builds.refuse(request.Ref)
+                raise
+            await self._run(build, context)
 
     async def _run(self, build: ProxiedBuild, context: Context) -> None:
         request = control_pb2.SolveRequest()
@@ -101,10 +104,17 @@ class ControlProxy:
         )
         with self._builds.progress(ref) as progress, progress.watched() as queue:
             watcher = _Watcher(context, call, lambda: self._builds.find(ref))
+            watching = asyncio.create_task(watcher.run(data, queue), name="progress of a build")
+            refused = asyncio.create_task(self._builds.wait_refused(ref), name="refusal of a build")
             try:
-                await watcher.run(data, progress, queue)
+                await asyncio.wait((watching, refused), return_when=asyncio.FIRST_COMPLETED)
+                if watching.done():
+                    await watching
             finally:
+                watching.cancel()
+                refused.cancel()
                 call.cancel()
+                await asyncio.wait((watching, refused))
 
 
 class _Watcher:
@@ -116,7 +126,7 @@ class _Watcher:
         self._find = find
         self._writing = asyncio.Lock()
 
-    async def run(self, request: bytes, progress: BuildProgress, queue: CoalescingQueue) -> None:
+    async def run(self, request: bytes, queue: CoalescingQueue) -> None:
         ours = asyncio.create_task(self._send_ours(queue), name="progress of our exports")
         try:
             await self._call.wait_for_connection()

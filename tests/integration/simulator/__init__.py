@@ -1,0 +1,30 @@
+"""A daemon that builds nothing, but exports recorded builds in the way of the real one, well and badly.
+
+A build asks for it by attributes of its frontend: `SCENARIO` names the recorded build, `BEHAVIOUR` what is
+wrong with the daemon.
+"""
+
+from __future__ import annotations
+
+import enum
+
+SCENARIO = "scenario"
+BEHAVIOUR = "behaviour"
+
+
+class Behaviour(enum.StrEnum):
+    """What is wrong with the daemon."""
+
+    NOTHING = ""
+    OLD = "old"
+    """It knows nothing of exporters in sessions (before v0.22)."""
+    SLOW = "slow"
+    """It takes its time between any two steps."""
+    DYING = "dying"
+    """Its process ends when a file is to be sent."""
+    FORGETFUL = "forgetful"
+    """Its cache has lost the records of the build."""
+    DIFFERENT = "different"
+    """Its result's config is not that of the image."""
+    EAGER = "eager"
+    """It ends the build's progress before the build."""

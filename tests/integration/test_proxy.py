@@ -1,0 +1,339 @@
+"""The proxy in front of a simulated daemon, which exports recorded builds and misbehaves on demand."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+import pytest
+
+from exporter.bridge.client import BuildkitClient, Export, SolveOptions, SolveResult
+from exporter.content.root import open_root
+from exporter.content.session import ContentClient
+from exporter.errors import ExporterError, FailedPreconditionError, UnavailableError
+from exporter.progress.model import StatusUpdate
+from exporter.source.saved import SavedSource
+from tests.builds import read_json, scenario, scenario_names
+from tests.integration.cli_process import PATIENCE, server, wait_for_listener
+from tests.integration.proxied import Proxy, blobs_of, proxy, root_of
+from tests.integration.simulator import BEHAVIOUR, SCENARIO, Behaviour
+from tests.recordings import exporter_of
+from tests.sessions import until
+
+ARCHIVES = [
+    name
+    for name in scenario_names(daemon="buildkit")
+    if exporter_of(name)[0] in {"oci", "image"}
+    # Layers are compressed anew, by another compressor than the daemon's.
+    and not name.startswith("rewrite-timestamp")
+]
+
+
+@contextmanager
+def simulator(home: Path) -> Iterator[str]:
+    """Run a daemon; yields its address."""
+    home.mkdir(parents=True, exist_ok=True)
+    path = home / "d.sock"
+    process = subprocess.Popen([sys.executable, "-m", "tests.integration.simulator", str(path)])
+    try:
+        wait_for_listener(process, path)
+        yield f"unix://{path}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def directory() -> Iterator[Path]:
+    directory = Path(tempfile.mkdtemp(prefix="bke-", dir="/tmp"))  # the path of a socket has to be short
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def daemon(directory: Path) -> Iterator[str]:
+    with simulator(directory / "daemon") as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def strict(directory: Path, daemon: str) -> Iterator[Proxy]:
+    with proxy(directory / "strict", daemon, "--strict") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def lenient(directory: Path, daemon: str) -> Iterator[Proxy]:
+    with proxy(directory / "lenient", daemon) as running:
+        yield running
+
+
+@pytest.fixture
+async def client(strict: Proxy) -> AsyncIterator[BuildkitClient]:
+    async with BuildkitClient.connect(strict.address) as client:
+        yield client
+
+
+class Screen:
+    """What a user sees."""
+
+    def __init__(self) -> None:
+        self.updates: list[StatusUpdate] = []
+
+    def show(self, update: StatusUpdate) -> None:
+        self.updates.append(update)
+
+    def ends(self, name: str) -> list[Any]:
+        found = [vertex for update in self.updates for vertex in update.vertexes if vertex.name == name]
+        return [vertex for vertex in found if vertex.completed is not None]
+
+    def statuses(self) -> set[str]:
+        return {status.id for update in self.updates for status in update.statuses}
+
+    def warnings(self) -> list[str]:
+        return [warning.short for update in self.updates for warning in update.warnings]
+
+
+async def solve(
+    client: BuildkitClient,
+    name: str,
+    *exports: Export,
+    behaviour: Behaviour = Behaviour.NOTHING,
+    screen: Screen | None = None,
+) -> SolveResult:
+    attrs = {SCENARIO: name, BEHAVIOUR: behaviour.value}
+    options = SolveOptions(frontend="simulated", frontend_attrs=attrs, exports=exports)
+    return await asyncio.wait_for(client.solve(options, (screen or Screen()).show), PATIENCE)
+
+
+def oci(**attrs: str) -> Export:
+    return Export("plugin.oci", {key.replace("_", "-"): value for key, value in attrs.items()})
+
+
+@pytest.mark.parametrize("name", ARCHIVES)
+async def test_recorded_builds(strict: Proxy, client: BuildkitClient, name: str) -> None:
+    _, attrs = exporter_of(name)
+    attrs.pop("dest", None)
+    attrs.pop("tar", None)
+    attrs.pop("push", None)
+    result = await solve(client, name, Export("plugin.oci", {**attrs, "proxy-dest": "x.tar"}))
+    digest = result.response["containerimage.digest"]
+    assert digest == root_of(strict.output / "x.tar")
+    assert digest in blobs_of(strict.output / "x.tar")
+    if exporter_of(name)[0] == "oci":
+        assert digest == read_json(name, "oci/index.json")["manifests"][0]["digest"]
+
+
+async def test_several_outputs(strict: Proxy, client: BuildkitClient) -> None:
+    result = await solve(
+        client,
+        "run-chain",
+        oci(proxy_dest="one.tar"),
+        Export("plugin.image", {"name": "x/one:1"}),
+        Export("moby", {"name": "x/two:1"}),
+        oci(proxy_dest="four.tar", compression="zstd", force_compression="true"),
+    )
+    recorded = read_json("run-chain", "oci/index.json")["manifests"][0]["digest"]
+    assert root_of(strict.output / "one.tar") == recorded
+    # As in BuildKit, the last exporter's keys count.
+    assert result.response["containerimage.digest"] == root_of(strict.output / "four.tar") != recorded
+
+
+async def test_ours_beside_the_daemons(strict: Proxy, client: BuildkitClient) -> None:
+    """The others keep their indices, and their files go to the client."""
+    target = strict.home / "theirs.tar"
+    await solve(client, "run-chain", Export("oci", file=str(target)), oci(proxy_dest="ours.tar"))
+    assert set(target.read_bytes()) == {0}  # what the simulator sends
+    assert root_of(strict.output / "ours.tar") in blobs_of(strict.output / "ours.tar")
+
+
+async def test_builds_without_exporters_of_ours(client: BuildkitClient) -> None:
+    screen = Screen()
+    result = await solve(client, "run-chain", Export("image", {}), screen=screen)
+    assert "containerimage.digest" in result.response
+    assert screen.ends("exporting to image image format")
+
+
+async def test_the_daemons_export_is_shown_as_ours(client: BuildkitClient) -> None:
+    screen = Screen()
+    await solve(client, "run-chain", Export("plugin.image", {"name": "x/shown"}), screen=screen)
+    assert {"preparing layers", "exporting layers"} <= screen.statuses()
+    assert "sending tarball" not in screen.statuses()
+    assert [end.error for end in screen.ends("exporting to image")] == [""]
+    assert screen.ends("exporting to oci image format") == []
+    assert screen.warnings() == []
+
+
+async def test_publishing_comes_last(strict: Proxy, client: BuildkitClient, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    one, two = (Export("ordered", {"label": label, "log": str(log)}) for label in ("one", "two"))
+    result = await solve(client, "run-chain", one, two)
+    lines = log.read_text().split("\n")
+    assert {*lines[:2]} == {"export one", "export two"}
+    assert {*lines[2:4]} == {"finalize one", "finalize two"}
+    assert result.response == {"label": "two", "one": "finalized", "two": "finalized"}
+
+
+async def test_publishing_fails(client: BuildkitClient, tmp_path: Path) -> None:
+    export = Export("ordered", {"label": "x", "log": str(tmp_path / "log"), "fails": "finalize"})
+    screen = Screen()
+    with pytest.raises(ExporterError, match="cannot finalize"):
+        await solve(client, "run-chain", export, screen=screen)
+    assert "cannot finalize" in screen.ends("exporting x")[-1].error
+
+
+async def test_a_failing_exporter(strict: Proxy, client: BuildkitClient) -> None:
+    before = strict.scratch()
+    screen = Screen()
+    failing = Export("failing", {"proxy-dest": "failing.tar"})
+    with pytest.raises(FailedPreconditionError, match="it is of no use") as caught:
+        await solve(client, "run-chain", failing, screen=screen)
+    assert "tar:" not in str(caught.value)
+    assert [end.error for end in screen.ends("exporting what is of no use")] == ["it is of no use"]
+    assert not (strict.output / "failing.tar").exists()
+    assert strict.scratch() == before
+
+
+async def test_wrong_attributes(client: BuildkitClient) -> None:
+    for export, message in (
+        (oci(compression="lzw"), "unsupported compression type lzw"),
+        (Export("plugin.ocy", {}), 'exporter "ocy" could not be found'),
+        (oci(proxy_dest="../x"), "is no path below"),
+        (oci(proxy_dest=""), "is no path below"),
+        (Export("nonesuch", {}), 'exporter "nonesuch" could not be found'),
+    ):
+        with pytest.raises(ExporterError, match=message):
+            await solve(client, "run-chain", export)
+
+
+async def test_cancelling_stops_the_exporter(strict: Proxy, client: BuildkitClient, tmp_path: Path) -> None:
+    before = strict.scratch()
+    stalled = Export("stalled", {"control": str(tmp_path), "proxy-dest": "half"})
+    task = asyncio.create_task(solve(client, "run-chain", stalled))
+    await until((tmp_path / "started").exists)
+    task.cancel()
+    await until((tmp_path / "stopped").exists)
+    await asyncio.wait((task,))
+    assert not (strict.output / "half").exists()
+    await until(lambda: strict.scratch() == before)
+
+
+async def test_a_slow_daemon(strict: Proxy, client: BuildkitClient) -> None:
+    await solve(client, "run-chain", oci(proxy_dest="slow.tar"), behaviour=Behaviour.SLOW)
+    assert root_of(strict.output / "slow.tar")
+
+
+async def test_a_daemon_that_is_too_old(client: BuildkitClient) -> None:
+    with pytest.raises(FailedPreconditionError, match="has to be v0.22 or newer"):
+        await solve(client, "run-chain", oci(proxy_dest="old.tar"), behaviour=Behaviour.OLD)
+
+
+async def test_progress_that_ends_early(client: BuildkitClient) -> None:
+    screen = Screen()
+    await solve(client, "run-chain", Export("plugin.image", {}), behaviour=Behaviour.EAGER, screen=screen)
+    assert [end.error for end in screen.ends("exporting to image")] == [""]
+
+
+async def test_lost_cache_records(client: BuildkitClient) -> None:
+    with pytest.raises(ExporterError, match="the daemon's cache has no record"):
+        await solve(client, "run-chain", oci(proxy_dest="lost.tar"), behaviour=Behaviour.FORGETFUL)
+
+
+async def test_another_config_than_the_daemons(strict: Proxy, lenient: Proxy, client: BuildkitClient) -> None:
+    with pytest.raises(FailedPreconditionError, match="but buildkitd has sha256:"):
+        await solve(client, "run-chain", oci(proxy_dest="d.tar"), behaviour=Behaviour.DIFFERENT)
+    assert not (strict.output / "d.tar").exists()
+    screen = Screen()
+    async with BuildkitClient.connect(lenient.address) as other:
+        result = await solve(
+            other, "run-chain", oci(proxy_dest="d.tar"), behaviour=Behaviour.DIFFERENT, screen=screen
+        )
+    [warning] = screen.warnings()
+    recorded = read_json("run-chain", "result.json")["exporter_response"]["containerimage.config.digest"]
+    assert recorded in warning
+    assert result.response["containerimage.config.digest"] in warning
+
+
+async def test_a_dying_daemon(directory: Path) -> None:
+    with (
+        simulator(directory / "dying") as address,
+        proxy(directory / "before-dying", address) as running,
+    ):
+        async with BuildkitClient.connect(running.address) as client:
+            with pytest.raises(UnavailableError):
+                await solve(client, "run-chain", oci(proxy_dest="x"), behaviour=Behaviour.DYING)
+        with pytest.raises(UnavailableError, match="cannot reach buildkitd at"):
+            async with BuildkitClient.connect(running.address):
+                pass
+
+
+async def test_a_proxy_that_is_killed(directory: Path, daemon: str, tmp_path: Path) -> None:
+    with proxy(directory / "killed", daemon, dies=True) as running:
+        async with BuildkitClient.connect(running.address) as client:
+            stalled = Export("stalled", {"control": str(tmp_path), "proxy-dest": "half"})
+            task = asyncio.create_task(solve(client, "run-chain", stalled))
+            await until((tmp_path / "started").exists)
+            running.process.kill()
+            with pytest.raises(UnavailableError):
+                await task
+    with proxy(directory / "killed", daemon) as running:
+        assert running.scratch() == []
+
+
+async def test_results_are_saved(strict: Proxy, client: BuildkitClient) -> None:
+    result = await solve(client, "multi-platform", oci(proxy_dest="saved.tar"))
+    saved = await SavedSource.open(strict.home / "sources" / f"{result.ref}-0")
+    recorded = await SavedSource.open(scenario("multi-platform"))
+    assert saved.source.refs is not None
+    assert recorded.source.refs is not None
+    assert saved.source.metadata == recorded.source.metadata
+    for key, ref in recorded.source.refs.items():
+        found = saved.source.refs[key]
+        assert ref is not None
+        assert found is not None
+        assert await found.layer_chain() == await ref.layer_chain()
+        assert (await found.remote()).diff_ids == (await ref.remote()).diff_ids
+
+
+async def test_exporters_elsewhere(directory: Path, daemon: str, tmp_path: Path) -> None:
+    with (
+        server(tmp_path) as address,
+        proxy(directory / "elsewhere", daemon, "--exporter", f"image={address}") as running,
+    ):
+        async with BuildkitClient.connect(running.address) as client:
+            result = await solve(client, "run-chain", Export("image", {"name": "x/there:1"}))
+    store, _ = await open_root(tmp_path / "server")
+    assert result.response["containerimage.digest"] in {entry.digest for entry in await store.index()}
+
+
+async def test_any_other_service_passes(strict: Proxy, daemon: str) -> None:
+    """Metadata, statuses with their details, large messages and streams, of services that are not known."""
+    method = "/containerd.services.content.v1.Content/Read"
+    digest = read_json("run-chain", "oci/index.json")["manifests"][0]["digest"]
+    answers = []
+    for address in (strict.address, daemon):
+        async with grpc.aio.insecure_channel(address.replace("unix://", "unix:")) as channel:
+            content = ContentClient(channel)
+            data = b"".join([piece async for piece in content.read(digest)])
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stub(channel, method)(b"\x0a\x01x")
+            with pytest.raises(grpc.aio.AioRpcError) as missing:
+                await stub(channel, "/some.Service/Method")(b"x" * (1 << 20), timeout=PATIENCE)
+            trailers = tuple(caught.value.trailing_metadata())
+            answers.append(
+                (data, caught.value.code(), caught.value.details(), trailers, missing.value.code())
+            )
+    assert answers[0] == answers[1]
+    assert any(key == "grpc-status-details-bin" for key, _ in answers[0][3])
+
+
+def stub(channel: grpc.aio.Channel, method: str) -> Any:
+    return channel.unary_unary(method)
