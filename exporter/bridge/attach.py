@@ -16,6 +16,7 @@ from grpc_health.v1 import health, health_pb2_grpc
 from exporter.bridge.sessions import SESSION_ID, SESSION_METHOD, SESSION_NAME, SESSION_SHARED_KEY
 from exporter.bridge.tunnel import TUNNEL_OPTIONS, MessageStream, connect_server, pump_bytes
 from exporter.errors import UnavailableError
+from exporter.grpc_calls import ended_with, send_message
 from exporter.grpc_status import StatusInterceptor, rpc_errors
 from exporter.pb.moby.buildkit.v1 import control_pb2, control_pb2_grpc
 
@@ -82,8 +83,8 @@ async def attach(
     ]
     dial = _control_dialer(peer) if isinstance(peer, grpc.aio.Channel) else peer
     async with connect_server(server) as (reader, writer), dial(announcement) as stream:
-        # The other side speaks first: it is the client of the connection inside. Until then nothing must
-        # be written, since gRPC loses the status of a refusal that meets a write.
+        # The other side speaks first: it is the client of the connection inside. Only then has it taken the
+        # session up.
         writer.write(await _first_bytes(stream, session_id))
         ended = asyncio.create_task(_pump(stream, reader, writer), name=f"session {session_id}")
         try:
@@ -100,11 +101,27 @@ def _control_dialer(channel: grpc.aio.Channel) -> SessionDialer:
     async def dial(metadata: Sequence[tuple[str, str]]) -> AsyncIterator[MessageStream]:
         call = control_pb2_grpc.ControlStub(channel).Session(metadata=metadata)
         try:
-            yield call
+            yield _SessionCall(call)
         finally:
             call.cancel()
 
     return dial
+
+
+class _SessionCall:
+    """A call of ``Control/Session``, as a `MessageStream`."""
+
+    def __init__(self, call: grpc.aio.StreamStreamCall[Any, Any]) -> None:
+        self._call = call
+
+    async def read(self) -> object:
+        """See `MessageStream.read`."""
+        return await self._call.read()
+
+    async def write(self, message: control_pb2.BytesMessage, /) -> None:
+        """See `MessageStream.write`."""
+        if not await send_message(self._call, message.SerializeToString()):
+            raise await ended_with(self._call) or EOFError
 
 
 async def _first_bytes(stream: MessageStream, session_id: str) -> bytes:

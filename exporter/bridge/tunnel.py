@@ -12,7 +12,7 @@ import asyncio
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
@@ -63,7 +63,12 @@ class MessageStream(Protocol):
         ...
 
     async def write(self, message: control_pb2.BytesMessage, /) -> None:
-        """Send a message; wait while the other side is slow."""
+        """Send a message; wait while the other side is slow.
+
+        Raises:
+            EOFError: the other side has ended the stream, and well.
+            Exception: it has failed.
+        """
         ...
 
 
@@ -165,11 +170,11 @@ async def pump_bytes(
     finally:
         writer.transport.abort()
         await _stop(inward, outward)
-    # Writing to a stream that the other side has ended fails in a way that says nothing. Reading tells the
-    # status.
+    # Reading tells best how the stream has ended.
     for task in (inward, outward):
-        if not task.cancelled() and (error := task.exception()) is not None:
-            raise error
+        if not task.cancelled():
+            task.result()
+            break
 
 
 async def _to_socket(stream: MessageStream, writer: asyncio.StreamWriter) -> None:
@@ -179,8 +184,9 @@ async def _to_socket(stream: MessageStream, writer: asyncio.StreamWriter) -> Non
 
 
 async def _to_stream(stream: MessageStream, reader: asyncio.StreamReader) -> None:
-    while data := await reader.read(CHUNK_SIZE):
-        await stream.write(control_pb2.BytesMessage(data=data))
+    with suppress(EOFError):
+        while data := await reader.read(CHUNK_SIZE):
+            await stream.write(control_pb2.BytesMessage(data=data))
 
 
 async def _stop(*tasks: asyncio.Task[None]) -> None:

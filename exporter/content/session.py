@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -16,6 +15,7 @@ from exporter.content.protocol import BlobInfo, BlobWriter
 from exporter.content.threads import run_in_thread
 from exporter.content.verify import Verifier
 from exporter.errors import DataLossError, UnavailableError
+from exporter.grpc_calls import send_message
 from exporter.grpc_status import from_rpc_error, rpc_errors
 from exporter.image import Descriptor
 from exporter.pb.containerd.services.content.v1 import content_pb2, content_pb2_grpc
@@ -213,8 +213,7 @@ class _Writer:
 
     async def _step(self, request: content_pb2.WriteContentRequest) -> content_pb2.WriteContentResponse:
         assert self._call is not None
-        with suppress(asyncio.InvalidStateError):  # the call has ended; reading tells why
-            await self._call.write(request)
+        await send_message(self._call, request.SerializeToString())  # should it have ended, reading tells why
         response = await self._call.read()
         if not isinstance(response, content_pb2.WriteContentResponse):
             raise UnavailableError(f"{self._what}: the store ended the write")

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable
 
 import grpc.aio
 
-from exporter.bridge.calls import CallStream
 from exporter.bridge.fsutil_send import send_directory
 from exporter.bridge.services.receive import EXPORTER_ID
 from exporter.bridge.services.receive_directory import ALL_AT_ONCE
 from exporter.bridge.sessions import Session
 from exporter.errors import FailedPreconditionError
 from exporter.exporters.files_entry import FileEntry
+from exporter.grpc_calls import CallStream
 from exporter.server.filesend import METHOD
 
 

@@ -15,6 +15,7 @@ from exporter.bridge.services.receive import EXPORTER_ID
 from exporter.bridge.sessions import Session
 from exporter.errors import FailedPreconditionError, UnavailableError
 from exporter.exporters.base import FileSink
+from exporter.grpc_calls import ended_with, send_end, send_message
 from exporter.grpc_status import from_rpc_error
 from exporter.pb.moby.filesync.v1 import filesync_pb2, filesync_pb2_grpc
 
@@ -60,9 +61,9 @@ async def sending_file(
 
 
 class _SessionFile:
-    """A file on its way. `call` is of a type that hides what is needed of it."""
+    """A file on its way."""
 
-    def __init__(self, call: Any, on_sent: Callable[[int], None]) -> None:
+    def __init__(self, call: grpc.aio.StreamStreamCall[Any, Any], on_sent: Callable[[int], None]) -> None:
         self._call = call
         self._on_sent = on_sent
         self._buffer = bytearray()
@@ -79,7 +80,7 @@ class _SessionFile:
         if self._buffer:
             await self._send(len(self._buffer))
         if not self._unwanted:
-            await self._call.done_writing()
+            await send_end(self._call)
             await self._check_status()
 
     async def _send(self, length: int) -> None:
@@ -88,27 +89,19 @@ class _SessionFile:
         if self._unwanted:
             return
         message = filesync_pb2.BytesMessage(data=data).SerializeToString()
-        try:
-            await self._call.wait_for_connection()
-            # Not `write`, which replaces the status with which the client has ended the call by INTERNAL.
-            await self._call._cython_call.send_serialized_message(message)
-        except (grpc.aio.InternalError, grpc.aio.AioRpcError) as error:
-            await self._check_status()
-            if not self._unwanted:
-                raise UnavailableError("the client stopped reading the file before its end") from error
-        else:
+        if await send_message(self._call, message):
             self._on_sent(length)
+            return
+        await self._check_status()
+        if not self._unwanted:
+            raise UnavailableError("the client stopped reading the file before its end")
 
     async def _check_status(self) -> None:
         """Wait for the end of the call."""
-        call = self._call
-        code = await call.code()
-        if code is grpc.StatusCode.ALREADY_EXISTS:
+        error = await ended_with(self._call)
+        if error is not None and error.code() is grpc.StatusCode.ALREADY_EXISTS:
             self._unwanted = True
-        elif code is not grpc.StatusCode.OK:
-            error = grpc.aio.AioRpcError(
-                code, grpc.aio.Metadata(), await call.trailing_metadata(), await call.details()
-            )
+        elif error is not None:
             raise from_rpc_error(error, "sending the file to the client")
 
 

@@ -16,6 +16,7 @@ RANKS = {
     "errors": 1,
     "pb": 1,
     "grpc_status": 2,
+    "grpc_calls": 2,
     "content": 3,
     "source": 3,
     "progress": 3,
@@ -28,7 +29,7 @@ RANKS = {
 }
 
 # Where messages cross the wire; only these may know protobuf and gRPC.
-WIRE = {"pb", "grpc_status", "server", "bridge", "cli"}
+WIRE = {"pb", "grpc_status", "grpc_calls", "server", "bridge", "cli"}
 WIRE_MODULES = {
     "exporter.content.session",
     "exporter.content.containerd",

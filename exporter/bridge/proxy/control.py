@@ -12,9 +12,10 @@ import grpc.aio
 
 from exporter.bridge.proxy.build import BuildOptions, ProxiedBuild
 from exporter.bridge.proxy.builds import Builds
-from exporter.bridge.proxy.forward import Context, end_like, forward, forwarded_metadata, timeout_of, write
+from exporter.bridge.proxy.forward import Context, end_like, forward, forwarded_metadata, timeout_of
 from exporter.bridge.proxy.plan import Routes, plan_exports, substitute_exports
 from exporter.bridge.status import status_response
+from exporter.grpc_calls import send_end, send_message
 from exporter.pb.moby.buildkit.v1 import control_pb2, control_pb2_grpc
 from exporter.progress.queue import CoalescingQueue
 
@@ -129,9 +130,8 @@ class _Watcher:
     async def run(self, request: bytes, queue: CoalescingQueue) -> None:
         ours = asyncio.create_task(self._send_ours(queue), name="progress of our exports")
         try:
-            await self._call.wait_for_connection()
-            await write(self._call, request)
-            await self._call.done_writing()
+            if await send_message(self._call, request):
+                await send_end(self._call)
             metadata = await self._call.initial_metadata()
             await self._context.send_initial_metadata(forwarded_metadata(metadata))
             with suppress(grpc.aio.AioRpcError):  # the call's status tells

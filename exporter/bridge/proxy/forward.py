@@ -9,6 +9,8 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from exporter.grpc_calls import send_end, send_message
+
 _NO_DEADLINE = 10 * 365 * 24 * 3600.0
 """Seconds; gRPC tells of a missing deadline as one that is some hundred years away."""
 
@@ -77,20 +79,10 @@ async def _end(context: Context, code: grpc.StatusCode, details: str | None, tra
 
 
 async def _forward_requests(context: Context, call: Any, first: bytes | None) -> None:
-    await call.wait_for_connection()
-    if first is not None:
-        await write(call, first)
+    """Forward requests until there are no more, or nobody takes them: the call's status tells why."""
+    if first is not None and not await send_message(call, first):
+        return
     while (message := await context.read()) is not grpc.aio.EOF:
-        await write(call, message)
-    await call.done_writing()
-
-
-async def write(call: Any, message: bytes) -> None:
-    """Send a message. If the other side has ended the call, its status tells; this does not.
-
-    `call.write` would replace the status of a call that has ended meanwhile by ``INTERNAL``.
-    """
-    try:
-        await call._cython_call.send_serialized_message(message)
-    except (grpc.aio.InternalError, asyncio.InvalidStateError):
-        await call.code()
+        if not await send_message(call, message):
+            return
+    await send_end(call)

@@ -28,7 +28,7 @@ from exporter.grpc_status import from_rpc_error
 from exporter.pb.moby.buildkit.secrets.v1 import secrets_pb2, secrets_pb2_grpc
 from exporter.pb.moby.buildkit.v1 import control_pb2, control_pb2_grpc
 from exporter.pb.moby.filesync.v1 import filesync_pb2, filesync_pb2_grpc
-from tests.sessions import PATIENCE, attached, raw_session, session_server, until, until_closed
+from tests.sessions import PATIENCE, attached, raw_session, serving, session_server, until, until_closed
 
 Context = Any
 Bytes = filesync_pb2.BytesMessage
@@ -259,6 +259,42 @@ async def test_closing_ends_all_and_refuses_new_ones() -> None:
         with pytest.raises(UnavailableError, match="shutting down"):
             async with attach(channel, []):
                 pass
+
+
+class Quitter:
+    """Takes a session up, and ends it while the client is writing: answers to many pings."""
+
+    FIRST = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000 04 00 00000000")
+    PINGS = bytes.fromhex("000008 06 00 00000000 0000000000000000") * 5000
+
+    def __init__(self, code: grpc.StatusCode) -> None:
+        self._code = code
+
+    def register(self, server: grpc.aio.Server) -> None:
+        handlers: dict[str, Any] = {"Session": grpc.stream_stream_rpc_method_handler(self._session)}
+        service = "moby.buildkit.v1.Control"
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+
+    async def _session(self, _: object, context: Context) -> None:
+        await context.write(control_pb2.BytesMessage(data=self.FIRST + self.PINGS).SerializeToString())
+        await context.read()
+        if self._code is not grpc.StatusCode.OK:
+            await context.abort(self._code, "enough")
+
+
+async def test_the_client_learns_why_its_session_has_ended() -> None:
+    async with serving(Quitter(grpc.StatusCode.RESOURCE_EXHAUSTED).register) as channel:
+        for _ in range(30):
+            async with attach(channel, []) as attachment, asyncio.timeout(PATIENCE):
+                with pytest.raises(ResourceExhaustedError, match="the session has ended: enough"):
+                    await attachment.ended
+
+
+async def test_a_session_that_is_ended_well_has_ended_well() -> None:
+    async with serving(Quitter(grpc.StatusCode.OK).register) as channel:
+        for _ in range(30):
+            async with attach(channel, []) as attachment, asyncio.timeout(PATIENCE):
+                await attachment.ended
 
 
 async def test_a_client_that_stops_answering_health_checks_is_given_up() -> None:

@@ -29,6 +29,7 @@ from exporter.errors import (
     InvalidArgumentError,
     NotFoundError,
     PermissionDeniedError,
+    ResourceExhaustedError,
     UnavailableError,
 )
 from exporter.image import Descriptor, digest_bytes
@@ -221,8 +222,21 @@ async def test_a_wrong_blob_is_refused_and_thrown_away(tmp_path: Path) -> None:
 
 async def test_what_cannot_be_written_to_says_so() -> None:
     async with serving(ContentServicer(MemoryStore()).register) as channel:
-        with pytest.raises(PermissionDeniedError):
-            await write_blob(ContentClient(channel), BLOB)
+        for _ in range(50):  # the refusal may come before, after or in the middle of what is sent
+            with pytest.raises(PermissionDeniedError):
+                await write_blob(ContentClient(channel), BLOB)
+
+
+async def test_a_store_that_fails_while_it_is_written_to_says_why() -> None:
+    class Full(ContainerdLike):
+        async def Write(self, request_iterator: Any, context: Any) -> AsyncIterator[Any]:
+            request = await anext(aiter(request_iterator))
+            yield content_pb2.WriteContentResponse(action=request.action)
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "disk full")
+
+    async with serving(Full().register) as channel:
+        with pytest.raises(ResourceExhaustedError, match="disk full"):
+            await write_blob(ContentClient(channel), bytes(8 * CHUNK_SIZE))
 
 
 async def test_a_failure_in_the_block_aborts_the_write() -> None:
