@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+from typing import TYPE_CHECKING
 
 from exporter.cli.failures import UsageError
-from exporter.content.containerd import ContainerdConfig
 from exporter.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from exporter.content.containerd import ContainerdConfig
 
 
 def add_containerd_options(
@@ -54,6 +57,9 @@ def containerd_config(options: argparse.Namespace) -> ContainerdConfig | None:
                     f"--containerd-{key} says something about a containerd: name it by --containerd"
                 )
         return None
+    # Only here: it takes a moment to import.
+    from exporter.content.containerd import ContainerdConfig
+
     try:
         return ContainerdConfig(
             address=options.containerd, **{key: value for key, value in chosen.items() if value}

@@ -9,6 +9,7 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from exporter.content.files import CHUNK_SIZE, BlobDirectory, open_regular, read_file
 from exporter.content.lock import file_lock
@@ -17,7 +18,9 @@ from exporter.content.threads import run_in_thread
 from exporter.content.verify import Verifier
 from exporter.errors import DataLossError, ExporterError, UnavailableError
 from exporter.image import Descriptor, digest_bytes, parse_digest
-from exporter.layer.recode import Recipe
+
+if TYPE_CHECKING:
+    from exporter.layer.recode import Recipe
 
 # To be raised when the same recipe gives other bytes than before.
 _VERSION = 1

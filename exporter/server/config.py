@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.content.containerd import ContainerdConfig
 from exporter.layer.cache import DEFAULT_LIMIT
 
 if TYPE_CHECKING:
+    # Those of the command line, which has the defaults from here, load neither unless they need it.
+    from exporter.content.containerd import ContainerdConfig
     from exporter.content.registry import RegistryOptions
 
 MIB = 1 << 20

@@ -158,3 +158,16 @@ def test_how_to_reach_a_server() -> None:
 def test_tls_options_that_make_no_sense_are_refused(words: tuple[str, ...], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         access(*words)
+
+
+@pytest.mark.parametrize("words", [("--help",), ("serve", "--help"), ("inspect", "/")])
+def test_no_more_is_loaded_than_is_needed(words: tuple[str, ...]) -> None:
+    slow = {"grpc", "google.protobuf", "aiohttp", "prometheus_client"}
+    code = (
+        "import contextlib, sys\n"
+        "from exporter.cli.main import main\n"
+        f"with contextlib.suppress(SystemExit): main({words!r})\n"
+        f"print('loaded:', *sys.modules.keys() & {slow!r})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, text=True)
+    assert done.stdout.splitlines()[-1] == "loaded:"
