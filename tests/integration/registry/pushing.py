@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Container, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -119,6 +119,28 @@ class Except:
 
     def _chosen(self, digest: str) -> Provider:
         return self._other if digest == self._digest else self._provider
+
+
+class Meeting:
+    """A provider that gives nothing of some blobs before so many readers wait for them at once."""
+
+    def __init__(self, provider: Provider, digests: Container[str], readers: int) -> None:
+        self._provider = provider
+        self._digests = digests
+        self._missing = readers
+        self._met = asyncio.Event()
+
+    async def info(self, digest: str) -> BlobInfo:
+        return await self._provider.info(digest)
+
+    async def read(self, digest: str, *, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        if digest in self._digests:
+            self._missing -= 1
+            if self._missing <= 0:
+                self._met.set()
+            await self._met.wait()
+        async for data in self._provider.read(digest, offset=offset, length=length):
+            yield data
 
 
 class Always:

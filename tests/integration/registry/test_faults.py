@@ -16,7 +16,7 @@ from exporter.errors import (
 )
 from exporter.image import Descriptor, Reference, digest_bytes
 from exporter.image.media_types import OCI_LAYER
-from tests.integration.registry.pushing import UPLOADS, Always, Except, Peer, Zeros, noise
+from tests.integration.registry.pushing import UPLOADS, Always, Except, Meeting, Peer, Zeros, noise
 from tests.integration.registry_peer import Fault
 from tests.unit.content.images import Hanging, Recorder, describe
 
@@ -242,8 +242,9 @@ async def test_a_registry_that_stalls(peer: Peer) -> None:
 
 async def test_so_many_blobs_at_once(peer: Peer) -> None:
     peer.options = peer.make_options(concurrency=2)
-    root = await peer.add_image(*[await peer.add(noise(100_000, n)) for n in range(6)])
-    provider = Recorder(peer.store)
+    layers = [await peer.add(noise(100_000, n)) for n in range(6)]
+    root = await peer.add_image(*layers)
+    provider = Recorder(Meeting(peer.store, {layer.digest for layer in layers}, readers=2))
     await peer.push(root, provider=provider)
     assert provider.most_open == 2
 
