@@ -70,3 +70,14 @@ def stored_names(name: str) -> set[str] | None:
     digest = read_json(name, "result.json")["exporter_response"]["containerimage.digest"]
     images: list[dict[str, Any]] = read_json(name, "image_store.json")["images"]
     return {image["name"] for image in images if image["digest"] == digest}
+
+
+def error_source(case: dict[str, Any]) -> str:
+    """A recorded build whose result is of the same kind as that of one of the cases of ``errors.json``."""
+    if case["llb"] is not None:
+        return f"llb-{case['llb']}"
+    if "," in case["frontend_attrs"].get("platform", ""):
+        return "multi-platform"
+    if any(key.startswith("attest:") for key in case["frontend_attrs"]):
+        return "provenance-min"
+    return "scratch-copy"

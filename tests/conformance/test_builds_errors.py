@@ -15,6 +15,7 @@ from exporter.image import ImageError, check_compatibility_version
 from exporter.source.saved import SavedSource
 from exporter.source.types import BuildInfo, Source
 from tests.builds import error_cases, scenario
+from tests.recordings import error_source
 from tests.unit.exporters.harness import Workplace
 
 SOLVER_PREFIX = "failed to solve: "
@@ -36,15 +37,7 @@ CASES = [case for case in error_cases() if case["what"] not in OTHERS]
 
 async def _source(case: dict[str, Any]) -> Source:
     """A recorded result of the same kind as the case's."""
-    if case["llb"] is not None:
-        name = f"llb-{case['llb']}"
-    elif "," in case["frontend_attrs"].get("platform", ""):
-        name = "multi-platform"
-    elif any(key.startswith("attest:") for key in case["frontend_attrs"]):
-        name = "provenance-min"
-    else:
-        name = "scratch-copy"
-    source = (await SavedSource.open(scenario(name))).source
+    source = (await SavedSource.open(scenario(error_source(case)))).source
     dropped = case["metadata_dropped"] or ()
     metadata = {key: value for key, value in source.metadata.items() if key not in dropped}
     added = {key: value.encode() for key, value in (case["metadata_added"] or {}).items()}
