@@ -15,6 +15,7 @@ from exporter.bridge.http2.frames import (
     END_STREAM,
     HEADER_SIZE,
     MAX_WINDOW,
+    PING_SIZE,
     PREFACE,
     PRIORITY,
     ErrorCode,
@@ -69,6 +70,7 @@ class Connection:
         on_stream: Is given each stream that the peer opens, its headers, and whether nothing follows; it sets
             the stream's handler.
         on_closed: Told the end of the connection, with the reason if it was no good one.
+        on_goaway: Told that the peer takes no new streams.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Connection:
     ) -> None:
         self.on_stream: Callable[[Stream, Headers, bool], None] | None = None
         self.on_closed: Callable[[Exception | None], None] | None = None
+        self.on_goaway: Callable[[], None] | None = None
         self.frame_size = DEFAULT_FRAME_SIZE
         self.is_closed = False
         self._is_scheduled = False
@@ -193,6 +196,11 @@ class Connection:
         self._is_paused = False
         self._send_waiting()
 
+    def go_away(self) -> None:
+        """Ask the peer to open new streams elsewhere."""
+        if not self.is_closed:
+            self.write(goaway(self._last_peer_id, ErrorCode.NO_ERROR))
+
     def close(self, error: Exception | None = None) -> None:
         """End the connection; streams that are open are reset for their handlers."""
         if self.is_closed:
@@ -286,11 +294,15 @@ class Connection:
                 self._receive_reset(stream_id, parse_word(bytes(payload), FrameType.RST_STREAM))
             case FrameType.SETTINGS if not flags & ACK:
                 self._receive_settings(parse_settings(bytes(payload)))
+            case FrameType.PING if len(payload) != PING_SIZE:
+                raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, f"PING of {len(payload)} bytes")
             case FrameType.PING if not flags & ACK:
                 self.write(frame_header(len(payload), FrameType.PING, ACK, 0))
                 self.write(bytes(payload))
             case FrameType.GOAWAY:
                 self._is_draining = True
+                if self.on_goaway is not None:
+                    self.on_goaway()
                 if not self._streams:
                     self.close()
             case FrameType.PUSH_PROMISE:
@@ -385,8 +397,10 @@ class Connection:
         self._send_waiting()
 
     def _send_waiting(self) -> None:
-        """Give every stream that waits its turn."""
+        """Give every stream that waits its turn; who must wait on is the last the next time."""
         for stream in list(self._waiting.values()):
             if self._window <= 0 or self._is_paused:
                 break
             stream.flush()
+            if self._waiting.pop(stream.id, None) is not None:
+                self._waiting[stream.id] = stream

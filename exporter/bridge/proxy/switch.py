@@ -106,6 +106,7 @@ class Switch:
             daemon.close()
 
         client.on_closed = daemon.on_closed = on_closed
+        daemon.on_goaway = client.go_away
         if client.is_closed or daemon.is_closed:
             on_closed(None)
         client.on_stream = lambda stream, headers, end: self._route(daemon, stream, headers, end)
