@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -120,7 +121,9 @@ def test_a_server_with_tls_wants_and_shows_certificates(tmp_path: Path) -> None:
     }
     tls = ("--tlscert", files["server.pem"], "--tlskey", files["server.key"], "--tlscacert", files["ca.pem"])
     with server(tmp_path, "--addr", "tcp://127.0.0.1:0", *tls):
-        log = (tmp_path / "server.log").read_text()
+        # The log may be a moment behind the server.
+        while "tcp://127.0.0.1:" not in (log := (tmp_path / "server.log").read_text()):
+            time.sleep(0.05)
         port = log.split("tcp://127.0.0.1:")[1].split()[0]
         reach = (
             "exporters",
