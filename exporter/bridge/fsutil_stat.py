@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from exporter.errors import InvalidArgumentError
-from exporter.exporters.files_entry import FileEntry
+from exporter.exporters.files_entry import FileEntry, shown
 from exporter.layer.tree import Kind
 from exporter.pb.fsutil.types import stat_pb2
 
@@ -28,16 +28,16 @@ def stat_of(entry: FileEntry) -> stat_pb2.Stat:
     """Make the message for an entry."""
     special = sum(bit for flag, bit in _SPECIAL_BITS if entry.mode & flag)
     return stat_pb2.Stat(
-        path=entry.path.decode(),
+        path=entry.path,
         mode=_TYPES[entry.kind] | special | entry.mode & 0o777,
         uid=entry.uid,
         gid=entry.gid,
         size=entry.size,
         modTime=entry.mtime,
-        linkname=entry.link.decode(),
+        linkname=entry.link,
         devmajor=entry.devmajor,
         devminor=entry.devminor,
-        xattrs={name.decode(): value for name, value in entry.xattrs.items()},
+        xattrs=[stat_pb2.Xattr(key=key, value=value) for key, value in sorted(entry.xattrs.items())],
     )
 
 
@@ -49,17 +49,17 @@ def entry_of(stat: stat_pb2.Stat) -> FileEntry:
     """
     kind = _KINDS.get(stat.mode & _TYPE_MASK)
     if kind is None:
-        raise InvalidArgumentError(f"{stat.path} is of an unknown kind: mode {stat.mode:#o}")
+        raise InvalidArgumentError(f"{shown(stat.path)} is of an unknown kind: mode {stat.mode:#o}")
     return FileEntry(
-        path=stat.path.encode(),
+        path=stat.path,
         kind=kind,
         mode=stat.mode & 0o777 | sum(flag for flag, bit in _SPECIAL_BITS if stat.mode & bit),
         uid=stat.uid,
         gid=stat.gid,
         mtime=stat.modTime,
         size=stat.size,
-        link=stat.linkname.encode(),
+        link=stat.linkname,
         devmajor=stat.devmajor,
         devminor=stat.devminor,
-        xattrs={name.encode(): value for name, value in stat.xattrs.items()},
+        xattrs={xattr.key: xattr.value for xattr in stat.xattrs},
     )

@@ -125,7 +125,7 @@ async def walk(session: Session, name: str) -> list[str]:
     call = filesync_pb2_grpc.FileSyncStub(session.channel).DiffCopy(metadata=(("dir-name", name),))
     paths = []
     while isinstance(packet := await call.read(), Packet) and packet.HasField("stat"):
-        paths.append(packet.stat.path)
+        paths.append(packet.stat.path.decode())
     await call.write(Packet(type=Packet.PACKET_FIN))
     while await call.read() is not grpc.aio.EOF:
         pass
@@ -199,7 +199,7 @@ class Files(filesync_pb2_grpc.FileSyncServicer):
     async def DiffCopy(self, request_iterator: AsyncIterator[Packet], context: Any) -> AsyncIterator[Packet]:
         self.asked_for += [str(v) for k, v in context.invocation_metadata() if k == "dir-name"]
         yield Packet(
-            type=Packet.PACKET_STAT, stat=stat_pb2.Stat(path="file", mode=0o644, size=len(self.data))
+            type=Packet.PACKET_STAT, stat=stat_pb2.Stat(path=b"file", mode=0o644, size=len(self.data))
         )
         yield Packet(type=Packet.PACKET_STAT)
         async for packet in request_iterator:

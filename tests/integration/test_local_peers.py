@@ -16,6 +16,7 @@ import grpc.aio
 import pytest
 
 from exporter.bridge.attach import attach
+from exporter.bridge.services.filesync import FileSyncServicer
 from exporter.bridge.services.receive import FileSendServicer
 from exporter.bridge.services.receive_directory import DirectoryReceiver, ReceivedDirectory
 from exporter.errors import DataLossError, FailedPreconditionError
@@ -28,6 +29,9 @@ from exporter.server.dirsend import send_files
 from tests.buildkit import buildkitd, require_buildkit
 from tests.integration.test_buildkit_sessions import Bridge, Daemon, Files
 from tests.sessions import PATIENCE
+
+ODD_NAME = b"t\xe9st"
+"""Names need not be UTF-8."""
 
 MTIME = 1_600_000_000_123_456_789
 
@@ -60,6 +64,7 @@ def tree() -> list[FileEntry]:
         FileEntry(path=b"fifo", kind=Kind.FIFO, mode=0o640, mtime=MTIME),
         FileEntry(path=b"hard", mode=0o4755, mtime=MTIME, size=len(big), link=b"d/big"),
         FileEntry(path=b"soft", kind=Kind.SYMLINK, mode=0o777, mtime=MTIME, size=8, link=b"/nowhere"),
+        FileEntry(path=ODD_NAME, mtime=MTIME),
     ]
 
 
@@ -94,7 +99,7 @@ def expected(entries: Sequence[FileEntry]) -> dict[str, tuple[object, ...]]:
             first = by_path.get(entry.link, entry)
             data = b"".join(first.content.pieces())
             content = hashlib.sha256(data).hexdigest(), 1 + links.count(first.path)
-        found[entry.path.decode()] = oct(types[entry.kind] | entry.mode), entry.mtime, content
+        found[os.fsdecode(entry.path)] = oct(types[entry.kind] | entry.mode), entry.mtime, content
     return found
 
 
@@ -210,6 +215,31 @@ async def test_buildctl_hears_of_our_failures(work: Path) -> None:
     assert "the layer is damaged" in output
 
 
+async def test_names_that_are_not_utf8_go_through_buildkitd(work: Path) -> None:
+    context = work / "context"
+    context.mkdir()
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY t* /\n")
+    (context / os.fsdecode(ODD_NAME)).write_text("odd")
+    files = FileSyncServicer({"context": context, "dockerfile": context})
+    receiver = DirectoryReceiver({0: ReceivedDirectory(work / "out")})
+    async with (
+        buildkitd(work) as address,
+        grpc.aio.insecure_channel(address) as channel,
+        attach(channel, [files.register, FileSendServicer(receiver.handlers).register]) as attachment,
+    ):
+        request = control_pb2.SolveRequest(
+            Ref=os.urandom(8).hex(),
+            Session=attachment.id,
+            Frontend="dockerfile.v0",
+            Exporters=[control_pb2.Exporter(Type="local")],
+        )
+        with rpc_errors():
+            await control_pb2_grpc.ControlStub(channel).Solve(request, timeout=PATIENCE)
+    assert {path.name: path.read_text() for path in (work / "out").iterdir()} == {
+        os.fsdecode(ODD_NAME): "odd"
+    }
+
+
 @pytest.mark.parametrize("mode", ["copy", "delete"])
 @pytest.mark.parametrize("platforms", ["linux/amd64", "linux/amd64,linux/arm64"])
 async def test_we_take_the_files_of_buildkitd(work: Path, mode: str, platforms: str) -> None:
@@ -234,7 +264,7 @@ async def test_we_take_the_files_of_buildkitd(work: Path, mode: str, platforms: 
             await control_pb2_grpc.ControlStub(channel).Solve(request, timeout=PATIENCE)
     folders = platforms.split(",")
     prefixes = [f"{folder.replace('/', '_')}/" for folder in folders] if len(folders) > 1 else [""]
-    wanted = {"old": None} if mode == "copy" else {}
+    wanted: dict[str, bytes | None] = {"old": None} if mode == "copy" else {}
     for prefix, folder in zip(prefixes, folders, strict=True):
         architecture = folder.partition("/")[2]
         wanted |= {prefix.rstrip("/"): None} if prefix else {}

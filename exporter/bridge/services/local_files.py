@@ -17,8 +17,8 @@ from pathlib import Path
 
 from exporter.bridge.services.follow_links import follow_links, without_nested
 from exporter.bridge.services.patterns import Match, PatternMatcher
-from exporter.errors import FailedPreconditionError, InvalidArgumentError
-from exporter.exporters.files_entry import BytesContent, FileEntry, shown
+from exporter.errors import FailedPreconditionError
+from exporter.exporters.files_entry import BytesContent, FileEntry
 from exporter.layer.tree import Kind
 
 _APPLE = b"com.apple."  # attributes that mean nothing elsewhere
@@ -79,7 +79,7 @@ class LocalWalk:
         A directory that is not selected is told when something in it is. What vanishes meanwhile is left out.
 
         Raises:
-            InvalidArgumentError: a pattern is malformed, or a name is not UTF-8.
+            InvalidArgumentError: a pattern is malformed.
             OSError: something cannot be looked at.
         """
         include, exclude = self._matchers()
@@ -170,12 +170,12 @@ class LocalWalk:
             link = self._first_names.get(key, b"")
             self._first_names.setdefault(key, os.fsencode(path))
         return FileEntry(
-            path=_utf8(os.fsencode(path), "the name"),
+            path=os.fsencode(path),
             kind=kind,
             mode=stat.S_IMODE(info.st_mode),
             mtime=info.st_mtime_ns,
             size=0 if kind is Kind.DIRECTORY else info.st_size,
-            link=_utf8(link, f"{shown(os.fsencode(path))}: the target of the link"),
+            link=link,
             devmajor=os.major(info.st_rdev) if is_device else 0,
             devminor=os.minor(info.st_rdev) if is_device else 0,
             xattrs=_xattrs(full),
@@ -209,17 +209,6 @@ class _LocalContent:
                 yield data
 
 
-def _utf8(text: bytes, what: str) -> bytes:
-    try:
-        text.decode()
-    except UnicodeDecodeError as error:
-        raise InvalidArgumentError(
-            f"{shown(text)}: {what} is not UTF-8, which no daemon takes: rename it or leave it out by "
-            ".dockerignore"
-        ) from error
-    return text
-
-
 def _xattrs(path: Path) -> dict[bytes, bytes]:
     try:
         names = os.listxattr(path, follow_symlinks=False)
@@ -232,9 +221,7 @@ def _xattrs(path: Path) -> dict[bytes, bytes]:
         key = os.fsencode(name)
         if not key.startswith(_APPLE):
             try:
-                attributes[_utf8(key, f"an attribute of {path}")] = os.getxattr(
-                    path, name, follow_symlinks=False
-                )
+                attributes[key] = os.getxattr(path, name, follow_symlinks=False)
             except OSError:  # removed meanwhile, or not for us to read
                 continue
     return attributes

@@ -24,17 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x66sutil/types/stat.proto\x12\x0c\x66sutil.types\"\xf0\x01\n\x04Stat\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04mode\x18\x02 \x01(\r\x12\x0b\n\x03uid\x18\x03 \x01(\r\x12\x0b\n\x03gid\x18\x04 \x01(\r\x12\x0c\n\x04size\x18\x05 \x01(\x03\x12\x0f\n\x07modTime\x18\x06 \x01(\x03\x12\x10\n\x08linkname\x18\x07 \x01(\t\x12\x10\n\x08\x64\x65vmajor\x18\x08 \x01(\x03\x12\x10\n\x08\x64\x65vminor\x18\t \x01(\x03\x12.\n\x06xattrs\x18\n \x03(\x0b\x32\x1e.fsutil.types.Stat.XattrsEntry\x1a-\n\x0bXattrsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x66sutil/types/stat.proto\x12\x0c\x66sutil.types\"\xb6\x01\n\x04Stat\x12\x0c\n\x04path\x18\x01 \x01(\x0c\x12\x0c\n\x04mode\x18\x02 \x01(\r\x12\x0b\n\x03uid\x18\x03 \x01(\r\x12\x0b\n\x03gid\x18\x04 \x01(\r\x12\x0c\n\x04size\x18\x05 \x01(\x03\x12\x0f\n\x07modTime\x18\x06 \x01(\x03\x12\x10\n\x08linkname\x18\x07 \x01(\x0c\x12\x10\n\x08\x64\x65vmajor\x18\x08 \x01(\x03\x12\x10\n\x08\x64\x65vminor\x18\t \x01(\x03\x12#\n\x06xattrs\x18\n \x03(\x0b\x32\x13.fsutil.types.Xattr\"#\n\x05Xattr\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\r\n\x05value\x18\x02 \x01(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'fsutil.types.stat_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STAT_XATTRSENTRY']._loaded_options = None
-  _globals['_STAT_XATTRSENTRY']._serialized_options = b'8\001'
   _globals['_STAT']._serialized_start=42
-  _globals['_STAT']._serialized_end=282
-  _globals['_STAT_XATTRSENTRY']._serialized_start=237
-  _globals['_STAT_XATTRSENTRY']._serialized_end=282
+  _globals['_STAT']._serialized_end=224
+  _globals['_XATTR']._serialized_start=226
+  _globals['_XATTR']._serialized_end=261
 # @@protoc_insertion_point(module_scope)

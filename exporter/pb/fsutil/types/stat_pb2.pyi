@@ -20,29 +20,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Stat(_message.Message):
-    """What a file is."""
+    """What a file is. Names are bytes on the wire either way: upstream calls them strings, which in Go need not be UTF-8."""
 
     DESCRIPTOR: _descriptor.Descriptor
-
-    @_typing.final
-    class XattrsEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.bytes
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: _builtins.bytes = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     PATH_FIELD_NUMBER: _builtins.int
     MODE_FIELD_NUMBER: _builtins.int
@@ -54,7 +34,7 @@ class Stat(_message.Message):
     DEVMAJOR_FIELD_NUMBER: _builtins.int
     DEVMINOR_FIELD_NUMBER: _builtins.int
     XATTRS_FIELD_NUMBER: _builtins.int
-    path: _builtins.str
+    path: _builtins.bytes
     """The path relative to the root, with slashes."""
     mode: _builtins.int
     """Type and permissions in Go's fs.FileMode bits, which are not those of stat(2)."""
@@ -66,29 +46,29 @@ class Stat(_message.Message):
     """In bytes."""
     modTime: _builtins.int
     """In nanoseconds since the Unix epoch."""
-    linkname: _builtins.str
+    linkname: _builtins.bytes
     """The target of a symbolic link; of a hard link the path of the first file."""
     devmajor: _builtins.int
     """The major number of a device."""
     devminor: _builtins.int
     """The minor number of a device."""
     @_builtins.property
-    def xattrs(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
+    def xattrs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Xattr]:
         """Extended attributes."""
 
     def __init__(
         self,
         *,
-        path: _builtins.str = ...,
+        path: _builtins.bytes = ...,
         mode: _builtins.int = ...,
         uid: _builtins.int = ...,
         gid: _builtins.int = ...,
         size: _builtins.int = ...,
         modTime: _builtins.int = ...,
-        linkname: _builtins.str = ...,
+        linkname: _builtins.bytes = ...,
         devmajor: _builtins.int = ...,
         devminor: _builtins.int = ...,
-        xattrs: _abc.Mapping[_builtins.str, _builtins.bytes] | None = ...,
+        xattrs: _abc.Iterable[Global___Xattr] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -97,3 +77,29 @@ class Stat(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Stat: _TypeAlias = Stat  # noqa: Y015
+
+@_typing.final
+class Xattr(_message.Message):
+    """An extended attribute; what an entry of a map is on the wire."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    key: _builtins.bytes
+    """Its name, with its namespace."""
+    value: _builtins.bytes
+    """Its value."""
+    def __init__(
+        self,
+        *,
+        key: _builtins.bytes = ...,
+        value: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Xattr: _TypeAlias = Xattr  # noqa: Y015

@@ -46,7 +46,7 @@ async def receive(
                 all_told = True
                 continue
             number = len(paths)
-            paths.append(packet.stat.path)
+            paths.append(os.fsdecode(packet.stat.path))
             if packet.stat.mode < 1 << 20 and wanted(packet.stat):
                 contents[number] = bytearray()
                 missing.add(number)
@@ -89,7 +89,7 @@ async def test_all_files(tmp_path: Path) -> None:
 async def test_only_what_the_daemon_lacks_is_sent(tmp_path: Path) -> None:
     files = make_files(tmp_path)
     async with syncing(tmp_path) as call:
-        paths, contents = await receive(call, lambda entry: entry.path == "large")
+        paths, contents = await receive(call, lambda entry: entry.path == b"large")
     assert len(paths) == 8
     assert contents == {"large": files["large"]}
 
@@ -148,7 +148,7 @@ async def test_a_file_that_has_vanished_is_empty(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"1")
 
     def remove(entry: stat_pb2.Stat) -> bool:
-        (tmp_path / entry.path).unlink()
+        (tmp_path / os.fsdecode(entry.path)).unlink()
         return True
 
     async with syncing(tmp_path) as call:
@@ -158,7 +158,7 @@ async def test_a_file_that_has_vanished_is_empty(tmp_path: Path) -> None:
 async def test_a_file_that_cannot_be_read_fails_the_build(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"1")
     async with syncing(tmp_path) as call:
-        assert (await call.read()).stat.path == "file"
+        assert (await call.read()).stat.path == b"file"
         (tmp_path / "file").unlink()
         os.mkfifo(tmp_path / "file")
         await call.write(Packet(type=Packet.PACKET_REQ, ID=0))
