@@ -14,6 +14,7 @@ from exporter.bridge.exporting import follow_call
 from exporter.bridge.messages import build_message, refs_of, source_message
 from exporter.bridge.ref_service import RefServicer
 from exporter.bridge.services.receive import FileReceiver, FileSendServicer, LayoutReceiver
+from exporter.bridge.services.receive_directory import DirectoryReceiver, ReceivedDirectory
 from exporter.cli.client import ServerAccess, connect, list_exporters
 from exporter.cli.descriptions import ExporterDescription
 from exporter.cli.export.backend import Exported
@@ -22,6 +23,7 @@ from exporter.cli.failures import UsageError
 from exporter.cli.outputs import Destination, Output
 from exporter.content.session import EXPORT_STORE
 from exporter.errors import NotFoundError
+from exporter.exporters.base import ArtifactKind
 from exporter.grpc_status import rpc_errors
 from exporter.image.metadata import IMAGE_NAME
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
@@ -87,9 +89,14 @@ class RemoteBackend:
 
     def _attachables(self, outputs: Sequence[Output]) -> list[Attachable]:
         refs = RefServicer(refs_of(self._saved.source))
+        directories: dict[int, ReceivedDirectory] = {}
         for index, output in enumerate(outputs):
             if isinstance(output.destination, Destination) and output.destination.is_directory:
-                self._layouts[index] = LayoutReceiver(Path(output.destination.path))
+                path = Path(output.destination.path)
+                if self._descriptions[output.type].artifact is ArtifactKind.FILES:
+                    directories[index] = ReceivedDirectory.of(path, output.attrs)
+                else:
+                    self._layouts[index] = LayoutReceiver(path)
             elif output.destination is not None:
                 self._deliveries[index] = Delivery(output.destination, self._report)
         if len(self._layouts) > 1:
@@ -98,10 +105,11 @@ class RemoteBackend:
             )
         stores = {EXPORT_STORE: next(iter(self._layouts.values()))} if self._layouts else {}
         attachables: list[Attachable] = [refs.register, ContentServicer(refs.provider, stores).register]
-        if self._deliveries:
-            self._files = FileReceiver({key: item.output for key, item in self._deliveries.items()})
-            self._stack.push_async_callback(self._files.close)
-            attachables.append(FileSendServicer(self._files.handlers).register)
+        self._files = FileReceiver({key: item.output for key, item in self._deliveries.items()})
+        self._stack.push_async_callback(self._files.close)
+        handlers = self._files.handlers | DirectoryReceiver(directories).handlers
+        if handlers:
+            attachables.append(FileSendServicer(handlers).register)
         return attachables
 
     async def export(self, index: int, sink: StatusSink) -> Exported:
