@@ -28,10 +28,11 @@ def workplace_config(options: argparse.Namespace) -> WorkplaceConfig:
         UsageError: an option's value cannot be used.
     """
     limit = options.layer_cache_bytes
+    containerd, registries = containerd_config(options), registry_options(options)
     return WorkplaceConfig(
         root=options.root or default_root(),
-        containerd=containerd_config(options),
-        registries=registry_options(options),
+        containerd=containerd,
+        registries=registries,
         layer_cache_bytes=DEFAULT_LIMIT if limit is None else limit,
     )
 

@@ -34,15 +34,15 @@ def run_export(options: argparse.Namespace) -> int:
         ExporterError, ImageError, OSError: an export failed.
     """
     outputs = [OutputOption.parse(text) for text in options.output]
-    workplace = None
-    if options.addr is None:
-        workplace = workplace_config(options)
-    else:
-        refuse_workplace_options(options)
     try:
         renderer = open_renderer(options.progress, sys.stderr)
     except InvalidArgumentError as error:
         raise UsageError(error.message) from error
+    workplace = None
+    if options.addr is None:
+        workplace = workplace_config(options)  # makes its directory, so this comes last
+    else:
+        refuse_workplace_options(options)
     return run_async(_export(options, outputs, renderer, workplace))
 
 

@@ -58,7 +58,8 @@ async def test_skopeo_copies_all_platforms(layout: OCILayout, tmp_path: Path) ->
 
 async def test_skopeo_and_we_write_to_the_same_layout(layout: OCILayout) -> None:
     skopeo = require("skopeo", "skopeo")
-    _run(skopeo, "--insecure-policy", "copy", f"oci:{layout.path}:run-chain", f"oci:{layout.path}:skopeo")
+    source = f"oci:{builds.scenario('zstd')}/oci"
+    _run(skopeo, "--insecure-policy", "copy", source, f"oci:{layout.path}:skopeo")
     root = await layout.resolve("skopeo")
     await layout.publish(root, tags=["ours"])
     assert {entry.annotations.get("org.opencontainers.image.ref.name") for entry in await layout.index()} == {
