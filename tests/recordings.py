@@ -6,6 +6,8 @@ import base64
 import json
 from typing import Any
 
+from exporter.bridge.chain import UsageRecord
+from exporter.image import Time
 from tests.builds import read_json, scenario
 
 INLINE_CACHE = "moby.buildkit.cache.v0"
@@ -81,3 +83,13 @@ def error_source(case: dict[str, Any]) -> str:
     if any(key.startswith("attest:") for key in case["frontend_attrs"]):
         return "provenance-min"
     return "scratch-copy"
+
+
+def cache_records(name: str) -> dict[str, UsageRecord]:
+    """The daemon's cache records while it exported, by ID. Docker's daemon told of one parent only."""
+    found = {}
+    for record in read_json(name, "disk_usage.json")["records"]:
+        parents = tuple(record.get("parents") or filter(None, [record.get("parent")]))
+        created_at = Time.parse(record["createdAt"])
+        found[record["id"]] = UsageRecord(record["id"], parents, record["description"], created_at)
+    return found

@@ -7,9 +7,9 @@ taking the reading that gives as many layers as the image has (upstream: ``cache
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from heapq import nsmallest
 
 from exporter.errors import FailedPreconditionError, NotFoundError
 from exporter.image import Time
@@ -17,8 +17,14 @@ from exporter.pb.moby.buildkit.v1 import control_pb2
 from exporter.source.messages import time_of
 from exporter.source.types import Layer, LayerChain
 
-_MAX_READINGS = 8
-"""Readings kept of one record for one number of layers. The likely ones come first."""
+_MAX_ALIKE = 8
+_MAX_READINGS = 128
+_MAX_MERGED = 48
+"""Readings kept of one record for one number of layers, of one record, and of each parent of a merge: the
+likely ones. Records that can be read in so many ways are nothing that a build makes."""
+
+_MAX_LAYERS = 1000
+"""Longest chain, where it is not known how long it is."""
 
 _UNLIKELY = 1
 _CONTRADICTED = 4
@@ -65,10 +71,6 @@ class _Reading:
     ids: tuple[str, ...]
 
 
-_Readings = dict[int, list[_Reading]]
-"""Readings of a record by the number of their layers, the best first."""
-
-
 def usage_records(response: control_pb2.DiskUsageResponse) -> dict[str, UsageRecord]:
     """The records of an answer, by ID. Old daemons, dockerd 20.10 among them, name only one parent."""
     records = {}
@@ -101,13 +103,10 @@ def rebuild_chain(
         NotFoundError: a record is missing.
         FailedPreconditionError: no reading gives that many layers.
     """
-    readings = _read(ref_id, records)
-    if layers is None:
-        found = [reading for group in readings.values() for reading in group]
-    else:
-        found = readings.get(layers, [])
+    readings = _read(ref_id, records, _MAX_LAYERS if layers is None else layers)
+    found = [reading for reading in readings if layers is None or len(reading.ids) == layers]
     if not found:
-        counts = " or ".join(map(str, sorted(readings)))
+        counts = " or ".join(map(str, sorted({len(reading.ids) for reading in readings}))) or "too many"
         raise FailedPreconditionError(
             f"the daemon's cache records make {counts} layers of ref {ref_id}, but the image has {layers}"
         )
@@ -134,24 +133,28 @@ def _same_instant(one: Time, other: Time) -> bool:
     return (one.unix, one.nanosecond) == (other.unix, other.nanosecond)
 
 
-def _read(ref_id: str, records: Mapping[str, UsageRecord]) -> _Readings:
-    """All readings of a record. Ancestors come first: chains are too long for recursion."""
-    done: dict[str, _Readings] = {}
-    for record in _ancestors_first(ref_id, records):
-        found: _Readings = {}
-        for reading in _readings_of(record, records, done):
-            found.setdefault(len(reading.ids), []).append(reading)
-        done[record.id] = {count: _best(group) for count, group in found.items()}
+def _read(ref_id: str, records: Mapping[str, UsageRecord], limit: int) -> list[_Reading]:
+    """The readings of a record, none of them longer than the limit."""
+    done: dict[str, list[_Reading]] = {}
+    for record in _ancestors_first(ref_id, records):  # chains are too long for recursion
+        done[record.id] = _best(_readings_of(record, records, done, limit))
     return done[ref_id]
 
 
 def _best(readings: Iterable[_Reading]) -> list[_Reading]:
+    """The likeliest readings, without doubles; the likeliest first."""
     cheapest: dict[tuple[str, ...], _Reading] = {}
     for reading in readings:
         known = cheapest.get(reading.ids)
         if known is None or reading.cost < known.cost:
             cheapest[reading.ids] = reading
-    return nsmallest(_MAX_READINGS, cheapest.values(), key=lambda reading: reading.cost)
+    alike: Counter[int] = Counter()
+    best = []
+    for reading in sorted(cheapest.values(), key=lambda reading: reading.cost):
+        alike[len(reading.ids)] += 1
+        if alike[len(reading.ids)] <= _MAX_ALIKE:
+            best.append(reading)
+    return best[:_MAX_READINGS]
 
 
 def _ancestors_first(ref_id: str, records: Mapping[str, UsageRecord]) -> Iterator[UsageRecord]:
@@ -172,7 +175,10 @@ def _ancestors_first(ref_id: str, records: Mapping[str, UsageRecord]) -> Iterato
 
 
 def _readings_of(
-    record: UsageRecord, records: Mapping[str, UsageRecord], done: Mapping[str, _Readings]
+    record: UsageRecord,
+    records: Mapping[str, UsageRecord],
+    done: Mapping[str, Sequence[_Reading]],
+    limit: int,
 ) -> Iterator[_Reading]:
     own = record.id
     looks_like_diff = record.description.startswith("diff ")
@@ -180,20 +186,20 @@ def _readings_of(
         case ():
             yield _Reading(0, (own,))
         case (parent,):
-            for below in _all(done[parent]):
-                yield _Reading(below.cost + _CONTRADICTED * looks_like_diff, (*below.ids, own))
+            for below in done[parent]:
+                if len(below.ids) < limit:
+                    yield _Reading(below.cost + _CONTRADICTED * looks_like_diff, (*below.ids, own))
             # A difference whose other side is the empty file system.
             yield _Reading(0 if looks_like_diff else _CONTRADICTED, (own,))
         case (lower, upper):
             looks_like_merge = _looks_like_merge(record.description)
             is_step = records[upper].parents == (lower,)
             merge_cost = _CONTRADICTED * looks_like_diff + _UNLIKELY * is_step
-            yield from _merge([done[lower], done[upper]], merge_cost)
+            yield from _merge([done[lower], done[upper]], merge_cost, limit)
             # A difference of one layer is that layer; any other is a layer of its own.
-            layers = (upper if is_step else own,)
-            yield _Reading(_CONTRADICTED * looks_like_merge, layers)
+            yield _Reading(_CONTRADICTED * looks_like_merge, (upper if is_step else own,))
         case _:
-            yield from _merge([done[parent] for parent in record.parents], 0)
+            yield from _merge([done[parent] for parent in record.parents], 0, limit)
 
 
 def _looks_like_merge(description: str) -> bool:
@@ -201,19 +207,14 @@ def _looks_like_merge(description: str) -> bool:
     return description.startswith("merge ") or "] LINK " in description
 
 
-def _merge(parents: Sequence[_Readings], cost: int) -> Iterator[_Reading]:
+def _merge(parents: Sequence[Sequence[_Reading]], cost: int, limit: int) -> Sequence[_Reading]:
     """A merge is its parents' chains one after the other."""
-    partial = [_Reading(cost, ())]
+    partial: Sequence[_Reading] = [_Reading(cost, ())]
     for parent in parents:
-        by_length: _Readings = {}
-        for before in partial:
-            for after in _all(parent):
-                joined = _Reading(before.cost + after.cost, before.ids + after.ids)
-                by_length.setdefault(len(joined.ids), []).append(joined)
-        partial = [reading for group in by_length.values() for reading in _best(group)]
-    yield from partial
-
-
-def _all(readings: _Readings) -> Iterator[_Reading]:
-    for group in readings.values():
-        yield from group
+        partial = _best(
+            _Reading(before.cost + after.cost, before.ids + after.ids)
+            for before in partial[:_MAX_MERGED]
+            for after in parent[:_MAX_MERGED]
+            if len(before.ids) + len(after.ids) <= limit
+        )
+    return partial

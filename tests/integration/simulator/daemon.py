@@ -28,8 +28,10 @@ from exporter.grpc_status import StatusInterceptor, from_rpc_error
 from exporter.pb.moby.buildkit.v1 import control_pb2, control_pb2_grpc
 from exporter.pb.moby.exporter.v1 import exporter_pb2, exporter_pb2_grpc
 from exporter.pb.moby.filesync.v1 import filesync_pb2, filesync_pb2_grpc
+from exporter.source.messages import timestamp
 from tests.builds import read_json, scenario, scenario_names
 from tests.integration.simulator import BEHAVIOUR, SCENARIO, Behaviour
+from tests.recordings import cache_records
 
 SESSION_SECONDS = 5.0
 PAUSE_SECONDS = 0.3
@@ -261,20 +263,16 @@ class SimulatedDaemon(control_pb2_grpc.ControlServicer):
 
 def usage_records(name: str) -> list[control_pb2.UsageRecord]:
     """A recorded build's cache records."""
-    records = []
-    for record in read_json(name, "disk_usage.json")["records"]:
-        created_at = Timestamp()
-        created_at.FromJsonString(record["createdAt"])
-        records.append(
-            control_pb2.UsageRecord(
-                ID=record["id"],
-                InUse=True,
-                Parents=record["parents"],
-                CreatedAt=created_at,
-                Description=record["description"],
-            )
+    return [
+        control_pb2.UsageRecord(
+            ID=record.id,
+            InUse=True,
+            Parents=record.parents,
+            CreatedAt=timestamp(record.created_at),
+            Description=record.description,
         )
-    return records
+        for record in cache_records(name).values()
+    ]
 
 
 def root_of(name: str) -> Any:
