@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -66,6 +67,18 @@ class ServerAccess:
         if access.uses_tls and isinstance(address, UnixAddress):
             raise UsageError("TLS is for servers that listen on TCP: --addr names a Unix socket")
         return access
+
+    def ssl_context(self) -> ssl.SSLContext:
+        """The same for connections that are not gRPC's. Blocks.
+
+        Raises:
+            OSError: a file cannot be read, or is no certificate or key.
+        """
+        context = ssl.create_default_context(cafile=self.ca)
+        context.set_alpn_protocols(["h2"])
+        if self.cert is not None:
+            context.load_cert_chain(self.cert, self.key)
+        return context
 
     @property
     def uses_tls(self) -> bool:

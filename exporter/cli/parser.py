@@ -97,15 +97,7 @@ def _add_serve(commands: Commands) -> None:
         help=f"where to listen, unix:///PATH or tcp://HOST:PORT; repeatable (default: {DEFAULT_ADDRESS})",
     )
     _add_workplace(parser)
-    parser.add_argument("--tlscert", type=Path, metavar="FILE", help="certificate for TCP addresses (PEM)")
-    parser.add_argument("--tlskey", type=Path, metavar="FILE", help="its private key (PEM)")
-    parser.add_argument(
-        "--tlscacert",
-        type=Path,
-        metavar="FILE",
-        help="ask clients for certificates that these CAs signed (PEM)",
-    )
-    _add_flag(parser, "--insecure-listen", "allow TCP without TLS on other interfaces than loopback")
+    _add_listener_tls(parser)
     parser.add_argument(
         "--allow-endpoint",
         action="append",
@@ -151,6 +143,15 @@ def _add_proxy(commands: Commands) -> None:
         metavar="ADDRESS",
         help=f"where to listen for clients of the daemon; repeatable (default: {DEFAULT_PROXY_ADDRESS})",
     )
+    _add_listener_tls(parser)
+    for name, metavar, what in (
+        ("tlsservername", "NAME", "name that the daemon's certificate must have"),
+        ("tlscacert", "FILE", "CA certificates that vouch for the daemon (PEM)"),
+        ("tlscert", "FILE", "certificate to show to the daemon (PEM)"),
+        ("tlskey", "FILE", "its private key (PEM)"),
+    ):
+        kind = str if metavar == "NAME" else Path
+        parser.add_argument(f"--buildkitd-{name}", type=kind, metavar=metavar, help=what)
     parser.add_argument(
         "--exporter",
         action="append",
@@ -337,6 +338,18 @@ def _add_client(parser: argparse.ArgumentParser, addr_help: str) -> None:
         metavar="SECONDS",
         help="how long connecting may take (default: 5)",
     )
+
+
+def _add_listener_tls(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tlscert", type=Path, metavar="FILE", help="certificate for TCP addresses (PEM)")
+    parser.add_argument("--tlskey", type=Path, metavar="FILE", help="its private key (PEM)")
+    parser.add_argument(
+        "--tlscacert",
+        type=Path,
+        metavar="FILE",
+        help="ask clients for certificates that these CAs signed (PEM)",
+    )
+    _add_flag(parser, "--insecure-listen", "allow TCP without TLS on other interfaces than loopback")
 
 
 def _add_count(parser: argparse.ArgumentParser, field: str, *, least: int, what: str) -> None:

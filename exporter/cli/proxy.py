@@ -18,11 +18,14 @@ from exporter.bridge.proxy.build import BuildOptions
 from exporter.bridge.proxy.plan import Routes
 from exporter.bridge.proxy.server import running_switch
 from exporter.bridge.proxy.switch import Dial
+from exporter.cli.client import ServerAccess
 from exporter.cli.failures import ExitCode, UsageError
 from exporter.cli.logs import configure_logging
 from exporter.cli.parser import DEFAULT_PROXY_ADDRESS
 from exporter.cli.running import run_async
+from exporter.cli.serve import listener_tls
 from exporter.cli.workplace import workplace_config
+from exporter.content.threads import run_in_thread
 from exporter.errors import InvalidArgumentError, NotFoundError
 from exporter.exporters.registry import default_registry
 from exporter.server import ServerConfig
@@ -30,6 +33,8 @@ from exporter.server.address import Address, UnixAddress, parse_address
 from exporter.server.config import PEER_OPTIONS
 from exporter.server.lifecycle import PluginServer
 from exporter.server.listen import accepting
+
+_CONNECT_SECONDS = 5.0
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +54,7 @@ def run_proxy(options: argparse.Namespace) -> int:
 
 async def _run(options: argparse.Namespace) -> int:
     addresses = [_address(text, "--addr") for text in options.addr or [DEFAULT_PROXY_ADDRESS]]
-    daemon_address = _address(options.buildkitd, "--buildkitd")
+    access, tls = _daemon_access(options), listener_tls(options)
     build_options = BuildOptions(
         strict=options.strict, output_dir=options.output_dir, source_dir=options.save_source
     )
@@ -69,22 +74,52 @@ async def _run(options: argparse.Namespace) -> int:
             routes.check()
         except NotFoundError as error:
             raise UsageError(f"--take: {error.message}") from error
-        daemon = await stack.enter_async_context(open_channel(options.buildkitd))
+        credentials = await run_in_thread(access.credentials) if access.uses_tls else None
+        daemon = await stack.enter_async_context(
+            open_channel(options.buildkitd, credentials, server_name=access.name)
+        )
+        dial = await _dialler(access)
         switch = await stack.enter_async_context(
-            running_switch(_dialler(daemon_address), daemon, options.buildkitd, routes, build_options)
+            running_switch(dial, daemon, options.buildkitd, routes, build_options)
         )
         for address in addresses:
-            bound = await stack.enter_async_context(accepting(switch.protocol, address, None, insecure=False))
+            listener = accepting(switch.protocol, address, tls, insecure=options.insecure_listen)
+            try:
+                bound = await stack.enter_async_context(listener)
+            except InvalidArgumentError as error:
+                option = "--tlscert" if error.field == "tls" else "--addr"
+                raise UsageError(f"{option}: {error.message}") from error
             logger.info("listening on %s for clients of %s", bound, options.buildkitd)
         await asyncio.Event().wait()
     return ExitCode.OK
 
 
-def _dialler(address: Address) -> Dial:
+def _daemon_access(options: argparse.Namespace) -> ServerAccess:
+    if (options.buildkitd_tlscert is None) != (options.buildkitd_tlskey is None):
+        raise UsageError("--buildkitd-tlscert and --buildkitd-tlskey belong together: give both, or neither")
+    access = ServerAccess(
+        address=_address(options.buildkitd, "--buildkitd"),
+        timeout=_CONNECT_SECONDS,
+        ca=options.buildkitd_tlscacert,
+        cert=options.buildkitd_tlscert,
+        key=options.buildkitd_tlskey,
+        name=options.buildkitd_tlsservername,
+    )
+    if access.uses_tls and isinstance(access.address, UnixAddress):
+        raise UsageError("TLS is for daemons that listen on TCP: --buildkitd names a Unix socket")
+    return access
+
+
+async def _dialler(access: ServerAccess) -> Dial:
     loop = asyncio.get_running_loop()
+    address = access.address
     if isinstance(address, UnixAddress):
         return partial(loop.create_unix_connection, path=address.path)
-    return partial(loop.create_connection, host=address.host, port=address.port)
+    connect = partial(loop.create_connection, host=address.host, port=address.port)
+    if not access.uses_tls:
+        return connect
+    context = await run_in_thread(access.ssl_context)
+    return partial(connect, ssl=context, server_hostname=access.name or address.host)
 
 
 @asynccontextmanager

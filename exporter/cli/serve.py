@@ -44,17 +44,10 @@ def run_serve(options: argparse.Namespace) -> int:
 
 
 def _config(options: argparse.Namespace) -> ServerConfig:
-    if (options.tlscert is None) != (options.tlskey is None):
-        raise UsageError("--tlscert and --tlskey belong together: give both, or neither")
-    if options.tlscacert is not None and options.tlscert is None:
-        raise UsageError("--tlscacert asks clients for certificates, which needs --tlscert and --tlskey")
-    tls = None
-    if options.tlscert is not None:
-        tls = TLSConfig(options.tlscert, options.tlskey, options.tlscacert)
     return ServerConfig(
         addresses=tuple(options.addr or (DEFAULT_ADDRESS,)),
         workplace=workplace_config(options),
-        tls=tls,
+        tls=listener_tls(options),
         insecure_listen=options.insecure_listen,
         allow_endpoints=tuple(options.allow_endpoint),
         max_concurrent_exports=options.max_concurrent_exports,
@@ -77,3 +70,18 @@ def _make_socket_directory() -> None:
             f"cannot make {directory}, where the default address is: {error.strerror}; "
             "choose an address with --addr"
         ) from error
+
+
+def listener_tls(options: argparse.Namespace) -> TLSConfig | None:
+    """What the options say about TLS for listeners.
+
+    Raises:
+        UsageError: they contradict each other.
+    """
+    if (options.tlscert is None) != (options.tlskey is None):
+        raise UsageError("--tlscert and --tlskey belong together: give both, or neither")
+    if options.tlscert is not None:
+        return TLSConfig(options.tlscert, options.tlskey, options.tlscacert)
+    if options.tlscacert is not None:
+        raise UsageError("--tlscacert asks clients for certificates, which needs --tlscert and --tlskey")
+    return None

@@ -47,7 +47,7 @@ class Proxy:
 
 
 @contextmanager
-def proxy(home: Path, daemon: str, *words: str, dies: bool = False) -> Iterator[Proxy]:
+def proxy(home: Path, daemon: str, *words: str, dies: bool = False, output: bool = True) -> Iterator[Proxy]:
     """Run a proxy in front of a daemon. It must end by itself after SIGTERM, unless it is to be killed."""
     home.mkdir(parents=True, exist_ok=True)
     (home / "output").mkdir(exist_ok=True)
@@ -55,7 +55,8 @@ def proxy(home: Path, daemon: str, *words: str, dies: bool = False) -> Iterator[
     process = subprocess.Popen(
         command(
             *("proxy", "--buildkitd", daemon, "--addr", f"unix://{path}", "--root", str(home / "root")),
-            *("--output-dir", str(home / "output"), "--save-source", str(home / "sources")),
+            *(("--output-dir", str(home / "output")) if output else ()),
+            *("--save-source", str(home / "sources")),
             *words,
         ),
         env=environment(home),

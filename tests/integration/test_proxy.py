@@ -6,24 +6,33 @@ import asyncio
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
 import grpc.aio
 import pytest
 
 from exporter.bridge.client import BuildkitClient, Export, SolveOptions, SolveResult
 from exporter.content.root import open_root
 from exporter.content.session import ContentClient
-from exporter.errors import ExporterError, FailedPreconditionError, UnavailableError
+from exporter.errors import (
+    ExporterError,
+    FailedPreconditionError,
+    PermissionDeniedError,
+    UnavailableError,
+)
 from exporter.progress.model import StatusUpdate
 from exporter.source.saved import SavedSource
 from tests.builds import read_json, scenario, scenario_names
-from tests.integration.cli_process import PATIENCE, server, wait_for_listener
+from tests.certificates import make_certificates
+from tests.integration.cli_process import PATIENCE, run, server, wait_for_listener
 from tests.integration.proxied import Proxy, blobs_of, proxy, root_of
+from tests.integration.registry_peer import free_port
 from tests.integration.simulator import BEHAVIOUR, SCENARIO, Behaviour
 from tests.recordings import exporter_of
 from tests.sessions import until
@@ -208,6 +217,7 @@ async def test_wrong_attributes(client: BuildkitClient) -> None:
         (Export("plugin.ocy", {}), 'exporter "ocy" could not be found'),
         (oci(proxy_dest="../x"), "is no path below"),
         (oci(proxy_dest=""), "is no path below"),
+        (oci(), "type=plugin.oci makes files, and clients take none"),
         (Export("nonesuch", {}), 'exporter "nonesuch" could not be found'),
     ):
         with pytest.raises(ExporterError, match=message):
@@ -312,6 +322,86 @@ async def test_exporters_elsewhere(directory: Path, daemon: str, tmp_path: Path)
             result = await solve(client, "run-chain", Export("image", {"name": "x/there:1"}))
     store, _ = await open_root(tmp_path / "server")
     assert result.response["containerimage.digest"] in {entry.digest for entry in await store.index()}
+
+
+async def test_files_on_the_proxys_machine(strict: Proxy, client: BuildkitClient) -> None:
+    await solve(
+        client,
+        "run-chain",
+        Export("plugin.local", {"proxy-dest": "tree"}),
+        Export("plugin.tar", {"proxy-dest": "tree.tar"}),
+    )
+    found = {str(path.relative_to(strict.output / "tree")) for path in (strict.output / "tree").rglob("*")}
+    with tarfile.open(strict.output / "tree.tar") as tar:
+        assert found == set(tar.getnames())
+
+
+async def test_no_files_without_a_directory_for_them(tmp_path: Path, daemon: str, directory: Path) -> None:
+    with proxy(directory / "no-output", daemon, output=False) as running:
+        async with BuildkitClient.connect(running.address) as client:
+            with pytest.raises(PermissionDeniedError, match="--output-dir"):
+                await solve(client, "run-chain", oci(proxy_dest="x.tar"))
+
+
+async def test_tls_on_both_sides(tmp_path: Path, daemon: str, directory: Path) -> None:
+    """Clients that show no certificate are refused; so is a daemon that nobody vouches for."""
+    make_certificates(tmp_path)
+    ca, cert, key = (str(tmp_path / name) for name in ("ca.pem", "server.pem", "server.key"))
+    port, other = free_port(), free_port()
+    listener = ("--tlscert", cert, "--tlskey", key, "--tlscacert", ca)
+    own = tuple(
+        word
+        for kind in ("cert", "key")
+        for word in (f"--buildkitd-tls{kind}", str(tmp_path / f"client.{'pem' if kind == 'cert' else kind}"))
+    )
+    to_daemon = ("--buildkitd-tlscacert", ca, *own)
+    inner = proxy(directory / "tls", daemon, "--addr", f"tcp://127.0.0.1:{port}", *listener)
+    outer = proxy(
+        directory / "tls2",
+        f"tcp://127.0.0.1:{port}",
+        "--addr",
+        f"tcp://localhost:{other}",
+        *listener,
+        *to_daemon,
+    )
+    credentials = grpc.ssl_channel_credentials(
+        *((tmp_path / name).read_bytes() for name in ("ca.pem", "client.key", "client.pem"))
+    )
+    with inner as running, outer:
+        address = f"tcp://localhost:{other}"
+        async with BuildkitClient.connect(address, credentials) as client:
+            await solve(client, "run-chain", oci(proxy_dest="x.tar"))
+        with pytest.raises(UnavailableError):
+            async with BuildkitClient.connect(
+                address, grpc.ssl_channel_credentials((tmp_path / "ca.pem").read_bytes())
+            ):
+                pass
+        assert running.log.count("listening on") == 2
+        with (
+            proxy(directory / "tls3", f"tcp://127.0.0.1:{port}", *own) as distrusting,
+            pytest.raises(UnavailableError, match="cannot reach buildkitd at tcp://127.0.0.1"),
+        ):
+            async with BuildkitClient.connect(distrusting.address):
+                pass
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--take", "oci,nonesuch"), "--take: there is no exporter here for the types to be taken: nonesuch"),
+        (("--exporter", "image"), "--exporter: 'image': write TYPE=ADDRESS"),
+        (("--exporter", "image=x"), "--exporter: 'x' is no address"),
+        (("--buildkitd", "x"), "--buildkitd: 'x' is no address"),
+        (("--buildkitd-tlscert", "x"), "--buildkitd-tlscert and --buildkitd-tlskey belong together"),
+        (("--buildkitd-tlscacert", "x"), "TLS is for daemons that listen on TCP"),
+        (("--tlscert", "x"), "--tlscert and --tlskey belong together"),
+        (("--addr", "tcp://0.0.0.0:0"), "without TLS, anybody in the network"),
+    ],
+)
+def test_wrong_usage(tmp_path: Path, words: tuple[str, ...], message: str) -> None:
+    done = run(tmp_path, "proxy", "--root", str(tmp_path / "root"), "--addr", f"unix://{tmp_path}/s", *words)
+    assert done.status == 2, done.err
+    assert message in done.err
 
 
 async def test_any_other_service_passes(strict: Proxy, daemon: str) -> None:

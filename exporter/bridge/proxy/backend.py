@@ -33,10 +33,12 @@ class Resolved:
     Attributes:
         name: Of the export's vertex.
         compression: How layers are wanted.
+        artifact: What it makes.
     """
 
     name: str
     compression: CompressionConfig
+    artifact: exporter_pb2.ArtifactKind.ValueType = exporter_pb2.ARTIFACT_KIND_UNSPECIFIED
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ class Backend:
         self._channel = channel
         self._stub = exporter_pb2_grpc.ExporterServiceStub(channel)
         self._address = address
+        self._artifacts: dict[str, exporter_pb2.ArtifactKind.ValueType] = {}
 
     async def resolve(self, index: int, exporter_type: str, attrs: Mapping[str, str]) -> Resolved:
         """Ask whether an exporter can be used in this way; before the build, since it may take long.
@@ -84,7 +87,17 @@ class Backend:
         request = exporter_pb2.ResolveRequest(id=index, type=exporter_type, attrs=dict(attrs))
         with rpc_errors():
             response = await self._stub.Resolve(request, timeout=_RESOLVE_SECONDS)
-        return Resolved(response.name, compression_of(response.compression, "compression"))
+        compression = compression_of(response.compression, "compression")
+        return Resolved(response.name, compression, await self._artifact(exporter_type))
+
+    async def _artifact(self, exporter_type: str) -> exporter_pb2.ArtifactKind.ValueType:
+        if exporter_type not in self._artifacts:
+            with rpc_errors():
+                listed = await self._stub.ListExporters(
+                    exporter_pb2.ListExportersRequest(), timeout=_RESOLVE_SECONDS
+                )
+            self._artifacts = {info.type: info.artifact_kind for info in listed.exporters}
+        return self._artifacts.get(exporter_type, exporter_pb2.ARTIFACT_KIND_UNSPECIFIED)
 
     async def export(
         self,

@@ -64,7 +64,7 @@ class ProxiedExport:
         self.failure: Exception | None = None
         self.vertex = ExportVertex(build.session_id, plan.index, resolved.name, build.progress.put)
         self._build = build
-        self._place = plan.place or check_destination(plan, build.options.output_dir)
+        self._place = plan.place or check_destination(plan, resolved, build.options.output_dir)
         self._has_begun = False
 
     async def run(self, root: Descriptor, client: SessionClient | None, content: Provider) -> None:

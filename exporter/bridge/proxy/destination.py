@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import grpc
 import grpc.aio
 
-from exporter.bridge.proxy.backend import Destination, Exported
+from exporter.bridge.proxy.backend import Destination, Exported, Resolved
 from exporter.bridge.proxy.client import (
     CONTENT_WRITE_METHOD,
     FILE_SEND_METHOD,
@@ -27,6 +27,7 @@ from exporter.content.manifest import decode_descriptor
 from exporter.content.session import EXPORT_STORE, STORE_ID, ContentClient
 from exporter.errors import InvalidArgumentError, PermissionDeniedError
 from exporter.image.metadata import IMAGE_DESCRIPTOR, IMAGE_NAME
+from exporter.pb.buildkit.exporter.v1 import exporter_pb2
 
 DESTINATION_ATTRIBUTE = "proxy-dest"
 """Attribute with a path below the proxy's output directory. Clients refuse ``dest`` for types that they do
@@ -34,6 +35,8 @@ not know."""
 
 _FILE_TYPES = frozenset({"docker", "oci", "tar", "local"})
 """Types for which BuildKit's clients take files."""
+
+_FILE_KINDS = frozenset({exporter_pb2.ARTIFACT_KIND_ARCHIVE, exporter_pb2.ARTIFACT_KIND_FILES})
 
 
 class Delivery(Protocol):
@@ -49,17 +52,30 @@ class Delivery(Protocol):
         ...
 
 
-def check_destination(export: PlannedExport, output_dir: Path | None) -> str | None:
-    """The path on the proxy's machine that an export names; None if it names none.
+def check_destination(
+    export: PlannedExport, resolved: Resolved, output_dir: Path | None
+) -> str | ReceivedDirectory | None:
+    """Where the files of an export go on the proxy's machine; None if they do not go there.
+
+    Args:
+        export: Names the place, if it wants one.
+        resolved: Tells whether a file or a directory goes there.
+        output_dir: What the operator has set aside.
 
     Raises:
-        PermissionDeniedError: the operator has not set a directory aside.
-        InvalidArgumentError: the path leads out of it.
+        PermissionDeniedError: nothing is set aside.
+        InvalidArgumentError: the path leads out of it; or there is no place for the files at all.
     """
+    field = f"attrs[{DESTINATION_ATTRIBUTE}]"
     name = export.attrs.get(DESTINATION_ATTRIBUTE)
     if name is None:
+        if resolved.artifact in _FILE_KINDS and export.client_type not in _FILE_TYPES:
+            raise InvalidArgumentError(
+                f"type={export.client_type} makes files, and clients take none of a type that they do not "
+                f"know; name a place below the --output-dir of the proxy by {DESTINATION_ATTRIBUTE}=PATH",
+                field=field,
+            )
         return None
-    field = f"attrs[{DESTINATION_ATTRIBUTE}]"
     if output_dir is None:
         raise PermissionDeniedError(
             f"{DESTINATION_ATTRIBUTE}: the operator of the proxy has set no directory aside for files "
@@ -70,6 +86,8 @@ def check_destination(export: PlannedExport, output_dir: Path | None) -> str | N
     path = (root / name).resolve()
     if not name or path == root or not path.is_relative_to(root):
         raise InvalidArgumentError(f"{DESTINATION_ATTRIBUTE}: {name!r} is no path below {root}", field=field)
+    if resolved.artifact == exporter_pb2.ARTIFACT_KIND_FILES:
+        return ReceivedDirectory(path)  # what else is in it stays, whatever the client says
     return str(path)
 
 
