@@ -123,11 +123,13 @@ class Stream:
             if on_sent is not None:
                 on_sent(credit)
             return
+        is_first = not self._queue
         self._queue.append((memoryview(data), credit, on_sent))
         self.queued += len(data)
         self._ends_after_queue = self._ends_after_queue or end
-        self.connection.wants_to_send(self)
-        self.flush()
+        if is_first:  # else it waits for credit already
+            self.connection.wants_to_send(self)
+            self.flush()
 
     def flush(self) -> None:
         """Send of what waits as much as there is credit for."""
