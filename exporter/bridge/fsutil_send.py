@@ -32,8 +32,8 @@ Packet = wire_pb2.Packet
 _DATA_BYTES = 512 << 10
 """Content of a packet. Each has its price; receivers in Go take at most 4 MiB."""
 
-_STATUS_SECONDS = 5.0
-"""How long a receiver that has failed may take to end the call."""
+_PATIENCE_SECONDS = 5.0
+"""How long the receiver may take to hear of a failure, or to end the call after one of its own."""
 
 _BATCH_BYTES = 1 << 20
 _BATCH_ENTRIES = 256
@@ -47,7 +47,7 @@ async def send_directory(
     Args:
         stream: Leads to the receiver.
         entries: The files, in order.
-        on_sent: Told the bytes of each packet, as in fsutil.
+        on_sent: Told of what has been sent, in bytes of packets, as fsutil counts them.
 
     Raises:
         FailedPreconditionError: the receiver has failed.
@@ -79,26 +79,28 @@ class _Sender:
         self._changed = asyncio.Event()
 
     async def run(self) -> None:
-        tasks = (
-            asyncio.create_task(self._take_requests(), name="fsutil: requests"),
-            asyncio.create_task(self._send(), name="fsutil: files"),
-        )
+        requests = asyncio.create_task(self._take_requests(), name="fsutil: requests")
+        files = asyncio.create_task(self._send(), name="fsutil: files")
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-            for task in tasks:
+            await asyncio.wait((requests, files), return_when=asyncio.FIRST_EXCEPTION)
+            for task in (requests, files):
                 if task.done():
                     task.result()
         except _PeerError as error:
             raise error.cause from None
         except (ExporterError, ImageError, OSError) as error:
-            text = failure_of(error).message.encode("utf-8", "backslashreplace")
-            with suppress(_PeerError):
-                await self._write(Packet(type=Packet.PACKET_ERR, data=text).SerializeToString())
+            await _end(files)
+            await self._tell(error)
             raise
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+            await _end(requests, files)
+
+    async def _tell(self, error: Exception) -> None:
+        """Tell the receiver of a failure, if it listens."""
+        text = failure_of(error).message.encode("utf-8", "backslashreplace")
+        with suppress(_PeerError, TimeoutError):
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                await self._write(Packet(type=Packet.PACKET_ERR, data=text).SerializeToString())
 
     async def _take_requests(self) -> None:
         """Returns when the receiver has all."""
@@ -128,10 +130,10 @@ class _Sender:
             await self._changed.wait()
             self._changed.clear()
             async with aclosing(iterate_in_thread(self._data_packets())) as batches:
-                async for batch in batches:
-                    for packet in batch:
+                async for packets, size in batches:
+                    for packet in packets:
                         await self._write(packet)
-                        self._on_sent(len(packet))
+                    self._on_sent(size)
         await self._write(Packet(type=Packet.PACKET_FIN).SerializeToString())
 
     async def _send_stats(self) -> None:
@@ -149,8 +151,8 @@ class _Sender:
     def _next_entries(self) -> list[FileEntry]:
         return list(islice(self._entries, _BATCH_ENTRIES))
 
-    def _data_packets(self) -> Generator[Sequence[bytes], None, None]:
-        """The contents that are wanted now, as packets; blocks."""
+    def _data_packets(self) -> Generator[tuple[Sequence[bytes], int], None, None]:
+        """The contents that are wanted now, as packets, with the bytes that count as sent; blocks."""
         batch: list[bytes] = []
         size = 0
         while self._wanted:
@@ -159,16 +161,16 @@ class _Sender:
                 for start in range(0, len(piece), _DATA_BYTES):
                     data = piece[start : start + _DATA_BYTES]
                     batch.append(Packet(type=Packet.PACKET_DATA, ID=number, data=data).SerializeToString())
-                    size += len(data)
+                    size += len(batch[-1])
                 if size >= _BATCH_BYTES:
-                    yield batch
+                    yield batch, size
                     batch, size = [], 0
             batch.append(Packet(type=Packet.PACKET_DATA, ID=number).SerializeToString())
             if len(batch) >= _BATCH_ENTRIES:
-                yield batch
+                yield batch, size
                 batch, size = [], 0
         if batch:
-            yield batch
+            yield batch, size
 
     async def _read(self) -> wire_pb2.Packet:
         try:
@@ -194,9 +196,15 @@ class _Sender:
         """The receiver's failure, with the status of the call if it comes: that tells the kind."""
         error: Exception = FailedPreconditionError(f"error from receiver: {text}")
         with suppress(TimeoutError):
-            async with asyncio.timeout(_STATUS_SECONDS):
+            async with asyncio.timeout(_PATIENCE_SECONDS):
                 try:
                     await self._stream.read()
                 except ExporterError as status:
                     error = type(status)(f"error from receiver: {text}")
         return _PeerError(error)
+
+
+async def _end(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
