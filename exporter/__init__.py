@@ -50,6 +50,7 @@ from exporter.exporters.base import (
     Output,
     Pusher,
 )
+from exporter.exporters.files_entry import FileEntry
 from exporter.exporters.registry import ENTRY_POINT_GROUP, Registry, default_registry
 from exporter.image import (
     CompressionConfig,
@@ -60,6 +61,7 @@ from exporter.image import (
     Platform,
     Time,
 )
+from exporter.layer.tree import Kind as FileKind
 from exporter.progress.producer import Status, VertexProgress
 from exporter.source.types import (
     Attestation,
@@ -93,6 +95,8 @@ __all__ = [
     "Exporter",
     "ExporterError",
     "FailedPreconditionError",
+    "FileEntry",
+    "FileKind",
     "FileSink",
     "Finalize",
     "FinalizeContext",

@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 
 from exporter.bridge.fsutil_receive import ByteStream
 from exporter.bridge.fsutil_stat import stat_of
-from exporter.content.threads import iterate_in_thread, run_in_thread
+from exporter.content.threads import StepTimer, iterate_in_thread, run_in_thread
 from exporter.errors import (
     ExporterError,
     FailedPreconditionError,
@@ -155,6 +155,7 @@ class _Sender:
         """The contents that are wanted now, as packets, with the bytes that count as sent; blocks."""
         batch: list[bytes] = []
         size = 0
+        timer = StepTimer()
         while self._wanted:
             number, content = self._wanted.popleft()
             for piece in content.pieces():
@@ -162,7 +163,7 @@ class _Sender:
                     data = piece[start : start + _DATA_BYTES]
                     batch.append(Packet(type=Packet.PACKET_DATA, ID=number, data=data).SerializeToString())
                     size += len(batch[-1])
-                if size >= _BATCH_BYTES:
+                if size >= _BATCH_BYTES or timer.is_over():
                     yield batch, size
                     batch, size = [], 0
             batch.append(Packet(type=Packet.PACKET_DATA, ID=number).SerializeToString())

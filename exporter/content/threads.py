@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import time
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import suppress
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_STEP_SECONDS = 0.05
 
 
 async def run_in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -32,6 +35,24 @@ async def run_in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.
         if not work.cancelled():
             work.exception()  # seen; the cancellation is what the caller hears of
         raise
+
+
+class StepTimer:
+    """Tells a generator for `iterate_in_thread` that joins small pieces of work when to end a step.
+
+    A trip to a thread has its price, and cancellation waits for it.
+    """
+
+    def __init__(self) -> None:
+        self._end = time.monotonic() + _STEP_SECONDS
+
+    def is_over(self) -> bool:
+        """Whether the step has lasted long enough; if so, the next one begins."""
+        now = time.monotonic()
+        if now < self._end:
+            return False
+        self._end = now + _STEP_SECONDS
+        return True
 
 
 async def iterate_in_thread(steps: Generator[T, None, object]) -> AsyncGenerator[T, None]:

@@ -13,6 +13,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from exporter.content.threads import StepTimer
 from exporter.errors import DataLossError, FailedPreconditionError
 from exporter.exporters import files_place as place
 from exporter.exporters.files_entry import FileEntry, shown
@@ -22,8 +23,6 @@ from exporter.layer.tree import Kind
 __all__ = ["DirectoryWriter", "NewFile", "write_directory"]
 
 _ROOT_MODE = 0o700
-_BATCH_BYTES = 4 << 20
-_BATCH_ENTRIES = 200
 
 
 def write_directory(path: Path, entries: Iterable[FileEntry], *, delete: bool) -> Generator[int, None, None]:
@@ -43,33 +42,23 @@ def write_directory(path: Path, entries: Iterable[FileEntry], *, delete: bool) -
         OSError: something cannot be written.
     """
     with DirectoryWriter.open(path, delete=delete) as writer:
-        done = _Batches()
+        timer, written = StepTimer(), 0
         for entry in entries:
             if writer.add(entry):
                 with writer.new_file(entry) as file:
                     for piece in entry.content.pieces():
                         file.write(piece)
-                        yield from done.count(len(piece))
+                        written += len(piece)
+                        if timer.is_over():
+                            yield written
+                            written = 0
                     file.commit()
-            yield from done.count(0)
+            if timer.is_over():
+                yield written
+                written = 0
         for _ in writer.finish():
             yield 0
-        yield done.bytes
-
-
-class _Batches:
-    """Joins small pieces of work, each of which would otherwise be a trip to a thread."""
-
-    def __init__(self) -> None:
-        self.bytes = 0
-        self._entries = 0
-
-    def count(self, size: int) -> Iterator[int]:
-        self.bytes += size
-        self._entries += 1
-        if self.bytes >= _BATCH_BYTES or self._entries >= _BATCH_ENTRIES:
-            yield self.bytes
-            self.bytes = self._entries = 0
+        yield written
 
 
 class DirectoryWriter:
@@ -159,8 +148,9 @@ class DirectoryWriter:
         Raises:
             OSError: something cannot be made, or removed.
         """
-        for number, _ in enumerate(self._final_steps(), 1):
-            if number % _BATCH_ENTRIES == 0:
+        timer = StepTimer()
+        for _ in self._final_steps():
+            if timer.is_over():
                 yield
 
     def _final_steps(self) -> Iterator[None]:

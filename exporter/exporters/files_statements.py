@@ -11,7 +11,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 from exporter.content.memory import MemoryStore
-from exporter.content.threads import iterate_in_thread
+from exporter.content.threads import StepTimer, iterate_in_thread
 from exporter.errors import InvalidArgumentError
 from exporter.exporters.attestations import make_statements
 from exporter.exporters.files_entry import FileEntry
@@ -78,13 +78,14 @@ async def statement_entries(
 
 def _subjects(files: Iterable[FileEntry]) -> Generator[StatementSubject | None, None, None]:
     """A subject for each file; None for each piece of work that gives none yet."""
+    timer = StepTimer()
     for entry in files:
         if entry.kind is not Kind.FILE:
             continue
         digest = hashlib.sha256()
         for piece in entry.content.pieces():
             digest.update(piece)
-            if len(piece) < entry.size:
+            if timer.is_over():
                 yield None
         name = entry.path.decode("utf-8", "surrogateescape")
         yield StatementSubject(name, {"sha256": digest.hexdigest()})

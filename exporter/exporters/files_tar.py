@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping
 
+from exporter.content.threads import StepTimer
 from exporter.exporters.files_entry import FileEntry, shown
 from exporter.layer.gotar import Header, TarError, TarTime, TarWriter, TypeFlag
 from exporter.layer.gotar.pax import XATTR_PREFIX
@@ -31,6 +32,7 @@ def tar_pieces(entries: Iterable[FileEntry]) -> Generator[bytes, None, None]:
     """
     output = _Output()
     tar = TarWriter(output)
+    timer = StepTimer()
     for entry in entries:
         header = _header(entry)
         try:
@@ -40,7 +42,7 @@ def tar_pieces(entries: Iterable[FileEntry]) -> Generator[bytes, None, None]:
         if entry.has_content:
             for piece in entry.content.pieces():
                 tar.write(piece)
-                if output.size >= PIECE_SIZE:
+                if output.size >= PIECE_SIZE or timer.is_over():
                     yield output.take()
         if output.size >= PIECE_SIZE:
             yield output.take()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from exporter import (
@@ -12,6 +13,7 @@ from exporter import (
     ExportContext,
     Exporter,
     ExportResult,
+    FileEntry,
     FinalizeContext,
     Source,
 )
@@ -96,4 +98,39 @@ class FailingExporter(Exporter):
         raise FailedPreconditionError("it is of no use")
 
 
-PLUGINS = (FailingExporter, OrderedExporter, StalledExporter)
+class EndlessContent:
+    """Comes slowly, and never ends."""
+
+    def pieces(self) -> Iterator[bytes]:
+        while True:
+            yield b"x" * 1000
+            time.sleep(0.01)
+
+
+class EndlessExporter(Exporter):
+    """Sends a file, and another one that never ends, of which it says so in the directory ``control``."""
+
+    type = "endless"
+    title = "A directory that is never complete"
+    artifact = ArtifactKind.FILES
+
+    @property
+    def name(self) -> str:
+        return "exporting without end"
+
+    async def export(self, source: Source, context: ExportContext) -> ExportResult:
+        assert context.output is not None
+        control = Path(self.attrs["control"])
+        endless = FileEntry(path=b"endless", size=1 << 40, content=EndlessContent())
+        try:
+            await context.output.directory(
+                [FileEntry.of("a-file", b"whole"), endless],
+                delete=True,
+                on_sent=lambda _: (control / "started").touch(),
+            )
+        finally:
+            (control / "stopped").touch()
+        raise AssertionError("it never goes on")
+
+
+PLUGINS = (EndlessExporter, FailingExporter, OrderedExporter, StalledExporter)

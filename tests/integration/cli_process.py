@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,6 +95,16 @@ def server(home: Path, *words: str, dies: bool = False) -> Iterator[str]:
                 process.kill()
             process.wait()
     assert status == (-signal.SIGKILL if dies else 0), (home / "server.log").read_text()
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes] | None = None) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it does not happen"
+        assert process is None or process.poll() is None, (
+            process.stderr.read().decode() if process.stderr else ""
+        )
+        time.sleep(0.02)
 
 
 def wait_for_listener(process: subprocess.Popen[bytes], path: Path) -> None:

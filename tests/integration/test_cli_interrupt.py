@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.builds import scenario
-from tests.integration.cli_process import PATIENCE, Result, run, server, start
+from tests.integration.cli_process import PATIENCE, Result, run, server, start, wait_for
 
 Place = tuple[list[str], Path]
 
@@ -34,16 +32,6 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, server_home: Path) -> 
     if request.param == "here":
         return ["--root", str(tmp_path / "root")], tmp_path / "root"
     return ["--addr", request.getfixturevalue("address")], server_home / "server"
-
-
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes] | None = None) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it does not happen"
-        assert process is None or process.poll() is None, (
-            process.stderr.read().decode() if process.stderr else ""
-        )
-        time.sleep(0.02)
 
 
 def scratch_of(root: Path) -> set[Path]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.builds import scenario
-from tests.integration.cli_process import Result, run, server
+from tests.integration.cli_process import PATIENCE, Result, run, server, start, wait_for
 from tests.trees import listing, recorded_listing
 
 
@@ -111,3 +112,26 @@ def test_a_directory_that_cannot_be_written(home: Path, tmp_path: Path, where: t
     assert result.status in {1, 2}
     assert str(tmp_path / "file") in result.err
     assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_is_interrupted_leaves_no_file_half_written(
+    home: Path, tmp_path: Path, where: tuple[str, ...], number: signal.Signals
+) -> None:
+    control, out = tmp_path / "control", tmp_path / "out"
+    for directory in (control, out):
+        directory.mkdir()
+    (out / "old").write_text("old")
+    process = start(
+        home,
+        *("export", "--source", str(scenario("local")), "--progress", "plain", *where),
+        *("-o", f"type=endless,mode=delete,control={control},dest={out}"),
+    )
+    wait_for((control / "started").exists, process)
+    wait_for(lambda: (out / "a-file").exists(), process)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 128 + number
+    assert err.decode().splitlines()[-1] == "#1 CANCELED"
+    wait_for((control / "stopped").exists)
+    assert {path.name for path in out.iterdir()} == {"a-file", "old"}
