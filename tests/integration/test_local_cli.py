@@ -128,7 +128,7 @@ def test_what_is_interrupted_leaves_no_file_half_written(
         *("-o", f"type=endless,mode=delete,control={control},dest={out}"),
     )
     wait_for((control / "started").exists, process)
-    wait_for(lambda: (out / "a-file").exists(), process)
+    wait_for((out / "a-file").exists, process)
     process.send_signal(number)
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + number
