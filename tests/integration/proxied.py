@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.buildkit import require_buildkit
-from tests.integration.cli_process import PATIENCE, command, environment, wait_for_listener
+from tests.integration.cli_process import PATIENCE, command, environment, wait_for, wait_for_listener
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,9 @@ def proxy(home: Path, daemon: str, *words: str, dies: bool = False, output: bool
     )
     try:
         wait_for_listener(process, path)
+        # It listens at one address after the other, and says so of each.
+        addresses = 1 + words.count("--addr")
+        wait_for(lambda: (home / "log").read_text().count("listening on") >= addresses, process)
         yield Proxy(f"unix://{path}", home, process)
         process.send_signal(signal.SIGKILL if dies else signal.SIGTERM)
         status = process.wait(PATIENCE)
