@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 
 import grpc
@@ -9,6 +10,8 @@ import grpc.aio
 
 from exporter.bridge.proxy.forward import Context
 from exporter.grpc_status import StatusInterceptor
+
+logger = logging.getLogger(__name__)
 
 RawHandler = Callable[[Context], Awaitable[None]]
 """Handles a call: reads and writes messages as bytes. What it raises becomes the call's status."""
@@ -25,7 +28,13 @@ class _AnyMethod(grpc.GenericRpcHandler):
         handler = self._find(handler_call_details.method)
 
         async def call(request: object, context: Context) -> None:
-            await handler(context)
+            try:
+                await handler(context)
+            except Exception:
+                if not context.done():
+                    raise
+                # The caller has gone, which writing to it may have told before the cancellation does.
+                logger.debug("nobody waits for the answer", exc_info=True)
 
         return grpc.stream_stream_rpc_method_handler(call)
 
