@@ -128,12 +128,13 @@ class _Watcher:
         self._writing = asyncio.Lock()
 
     async def run(self, request: bytes, queue: CoalescingQueue) -> None:
+        if await send_message(self._call, request):
+            await send_end(self._call)
+        metadata = await self._call.initial_metadata()
+        await self._context.send_initial_metadata(forwarded_metadata(metadata))
+        # Not before: a message would be sent with metadata of its own.
         ours = asyncio.create_task(self._send_ours(queue), name="progress of our exports")
         try:
-            if await send_message(self._call, request):
-                await send_end(self._call)
-            metadata = await self._call.initial_metadata()
-            await self._context.send_initial_metadata(forwarded_metadata(metadata))
             with suppress(grpc.aio.AioRpcError):  # the call's status tells
                 while (data := await self._call.read()) is not grpc.aio.EOF:
                     await self._send(self._changed(data))
