@@ -9,18 +9,19 @@ than a few chunks are held.
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import quote
 
 import grpc
 import grpc.aio
 
 from exporter.errors import UnavailableError
+from exporter.grpc_target import unix_target
 from exporter.pb.moby.buildkit.v1 import control_pb2
 
 CHUNK_SIZE = 128 * 1024
@@ -197,17 +198,12 @@ async def _stop(*tasks: asyncio.Task[None]) -> None:
 
 @contextmanager
 def private_path() -> Iterator[str]:
-    """A path for a socket, in a directory that only we can enter. Both ends connected, it is gone again."""
+    """A path for a socket, in a directory that only we can enter; both are gone when the block ends."""
     directory = tempfile.mkdtemp(prefix="buildkit-exporter-")
-    if len(directory) > _SOCKET_PATH_LIMIT:  # an address of a Unix socket has at most 107 bytes
+    if len(os.fsencode(directory)) > _SOCKET_PATH_LIMIT:  # an address of a Unix socket has at most 107 bytes
         Path(directory).rmdir()
         directory = tempfile.mkdtemp(prefix="buildkit-exporter-", dir="/tmp")
     try:
         yield f"{directory}/s"
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def unix_target(path: str) -> str:
-    """The address of a Unix socket, as gRPC spells it."""
-    return f"unix:{quote(path)}"  # gRPC reads it as a URI

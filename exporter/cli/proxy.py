@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -18,6 +17,7 @@ from exporter.bridge.proxy.build import BuildOptions
 from exporter.bridge.proxy.plan import Routes
 from exporter.bridge.proxy.server import running_switch
 from exporter.bridge.proxy.switch import Dial
+from exporter.bridge.tunnel import private_path
 from exporter.cli.client import ServerAccess
 from exporter.cli.failures import ExitCode, UsageError
 from exporter.cli.logs import configure_logging
@@ -129,8 +129,8 @@ async def local_backend(options: argparse.Namespace) -> AsyncIterator[Backend]:
     Raises:
         UsageError, ExporterError, OSError: what it is to work with cannot be used.
     """
-    with tempfile.TemporaryDirectory(prefix="buildkit-exporter-") as directory:
-        address = f"unix://{directory}/exporter.sock"
+    with private_path() as path:
+        address = f"unix://{path}"
         config = ServerConfig(addresses=(address,), workplace=workplace_config(options))
         async with (
             PluginServer.running(config),

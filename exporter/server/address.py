@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from exporter.errors import InvalidArgumentError
+from exporter.grpc_target import unix_target
 
 MAX_UNIX_PATH = 107
 """Bytes of a socket's path on Linux (``sun_path`` less its NUL)."""
@@ -22,7 +23,7 @@ class UnixAddress:
     @property
     def target(self) -> str:
         """As gRPC spells it."""
-        return f"unix:{self.path}"
+        return unix_target(self.path)
 
     def __str__(self) -> str:
         return f"unix://{self.path}"

@@ -17,6 +17,7 @@ RANKS = {
     "pb": 1,
     "grpc_status": 2,
     "grpc_calls": 2,
+    "grpc_target": 2,
     "content": 3,
     "source": 3,
     "progress": 3,

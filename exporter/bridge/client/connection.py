@@ -9,6 +9,7 @@ import grpc
 import grpc.aio
 
 from exporter.errors import InvalidArgumentError
+from exporter.grpc_target import unix_target
 
 DEFAULT_ADDRESS = "unix:///run/buildkit/buildkitd.sock"
 """Where buildkitd listens if it is told nothing else."""
@@ -47,7 +48,7 @@ async def open_channel(
     scheme, separator, rest = address.partition("://")
     if not separator or scheme not in {"unix", "tcp"} or not rest:
         raise InvalidArgumentError(f"{address!r} is no address; write unix:///PATH or tcp://HOST:PORT")
-    target = f"unix:{rest}" if scheme == "unix" else rest
+    target = unix_target(rest) if scheme == "unix" else rest
     options: list[tuple[str, int | str]] = list(CHANNEL_OPTIONS)
     if server_name is not None:
         options.append(("grpc.ssl_target_name_override", server_name))

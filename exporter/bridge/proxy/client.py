@@ -10,7 +10,8 @@ from typing import Any
 
 import grpc.aio
 
-from exporter.bridge.tunnel import TUNNEL_OPTIONS, private_path, unix_target
+from exporter.bridge.tunnel import TUNNEL_OPTIONS, private_path
+from exporter.grpc_target import unix_target
 
 FILE_SEND_SERVICE = "moby.filesync.v1.FileSend"
 FILE_SEND_METHOD = f"/{FILE_SEND_SERVICE}/DiffCopy"

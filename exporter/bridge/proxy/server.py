@@ -19,7 +19,8 @@ from exporter.bridge.proxy.handlers import RawHandler, raw_server
 from exporter.bridge.proxy.plan import Routes
 from exporter.bridge.proxy.session_services import SessionServices
 from exporter.bridge.proxy.switch import Dial, Switch
-from exporter.bridge.tunnel import private_path, unix_target
+from exporter.bridge.tunnel import private_path
+from exporter.grpc_target import unix_target
 
 _MAX_METADATA_BYTES = 16 << 20
 

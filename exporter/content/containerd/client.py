@@ -13,6 +13,7 @@ from exporter.content.containerd.lease import Lease
 from exporter.content.containerd.store import ContainerdStore
 from exporter.content.containerd.unpack import Unpacker
 from exporter.content.session import ContentClient
+from exporter.grpc_target import unix_target
 
 _NAMESPACE = "containerd-namespace"
 _LEASE = "containerd-lease"
@@ -49,7 +50,7 @@ class Containerd:
     @asynccontextmanager
     async def connect(cls, config: ContainerdConfig) -> AsyncIterator[Containerd]:
         """Make a connection, which is opened when it is first used, and again when containerd was away."""
-        async with grpc.aio.insecure_channel(f"unix:{config.socket}", _OPTIONS) as channel:
+        async with grpc.aio.insecure_channel(unix_target(config.socket), _OPTIONS) as channel:
             yield cls(channel, config)
 
     @asynccontextmanager

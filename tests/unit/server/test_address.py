@@ -20,6 +20,7 @@ from exporter.server.address import (
         ("unix:///run/x.sock", UnixAddress("/run/x.sock"), "unix:/run/x.sock"),
         ("unix:/run/x.sock", UnixAddress("/run/x.sock"), "unix:/run/x.sock"),
         ("unix:///run/a/../x.sock", UnixAddress("/run/x.sock"), "unix:/run/x.sock"),
+        ("unix:///a b%41#?/x", UnixAddress("/a b%41#?/x"), "unix:/a%20b%2541%23%3F/x"),
         ("tcp://127.0.0.1:1234", TCPAddress("127.0.0.1", 1234), "127.0.0.1:1234"),
         ("tcp://Example.COM:1", TCPAddress("example.com", 1), "example.com:1"),
         ("tcp://[::1]:0", TCPAddress("::1", 0), "[::1]:0"),

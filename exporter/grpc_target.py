@@ -1,0 +1,12 @@
+"""Addresses, as gRPC spells them."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+__all__ = ["unix_target"]
+
+
+def unix_target(path: str) -> str:
+    """The address of a Unix socket."""
+    return f"unix:{quote(path)}"  # gRPC reads it as a URI
