@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -28,21 +28,43 @@ def socket() -> Iterator[Path]:
     shutil.rmtree(directory)
 
 
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def listening(socket: Path, handle: Handler) -> AsyncIterator[None]:
+    """Handle all connections; they are closed when the block has ended."""
+    async with AsyncExitStack() as stack:
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+
+        def on_connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            tasks.create_task(handle_and_close(reader, writer))
+
+        async def handle_and_close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with suppress(OSError):
+                await handle(reader, writer)
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+
+        await stack.enter_async_context(await asyncio.start_unix_server(on_connect, socket))
+        async with asyncio.timeout(PATIENCE):
+            yield
+
+
 @asynccontextmanager
 async def answering(socket: Path, answer: bytes) -> AsyncIterator[list[bytes]]:
     """Something that answers every request in the same way, and returns what comes after it."""
     requests: list[bytes] = []
 
-    async def on_connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         requests.append(await reader.readuntil(b"\r\n\r\n"))
         writer.write(answer)
         while answer.startswith(UPGRADED) and (data := await reader.read(1000)):
             writer.write(data.upper())
-        writer.close()
 
-    async with await asyncio.start_unix_server(on_connect, socket):
-        async with asyncio.timeout(PATIENCE):
-            yield requests
+    async with listening(socket, handle):
+        yield requests
 
 
 async def test_an_upgraded_connection(socket: Path) -> None:
@@ -83,12 +105,11 @@ async def test_what_is_no_engine_with_buildkit(socket: Path, answer: bytes, prob
 
 
 async def test_one_that_upgrades_and_goes_away(socket: Path) -> None:
-    async def on_connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(UPGRADED)
-        writer.close()
 
-    async with await asyncio.start_unix_server(on_connect, socket):
+    async with listening(socket, handle):
         with pytest.raises(UnavailableError):
             async with connect_dockerd(EngineAddress(socket=socket)):
                 pass
