@@ -283,7 +283,7 @@ def _moby(layer: str, diff_id: str | None = DIGEST) -> dict[str, Any]:
         ),
         ("chains.json", _moby("../../etc/passwd"), "etc/passwd is not below save/"),
         ("chains.json", _moby("/etc/passwd"), "etc/passwd is not below save/"),
-        ("chains.json", _moby("a\0b"), "null byte"),
+        ("chains.json", _moby("a\0b"), "embedded null"),
         ("chains.json", _moby("layer.tar", None), "must have its diff_id"),
         ("chains.json", {"refs": [RECORD, RECORD]}, "either one ref or refs by key"),
         ("chains.json", {"refs": [RECORD], "keyed": True}, "either one ref or refs by key"),
