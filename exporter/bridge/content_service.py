@@ -12,6 +12,7 @@ import grpc.aio
 from google.protobuf import empty_pb2
 
 from exporter.bridge.content_write import OutOfRangeError, Write
+from exporter.content.copy import closing_stream
 from exporter.content.protocol import BlobInfo, ContentStore, Provider
 from exporter.content.session import STORE_ID
 from exporter.content.verify import split_digest
@@ -86,11 +87,12 @@ class ContentServicer(content_pb2_grpc.ContentServicer):
             raise OutOfRangeError(f"blob {request.digest} has {info.size} bytes, none at {offset}")
         length = min(request.size, info.size - offset) if request.size > 0 else info.size - offset
         sent = 0
-        async for data in provider.read(request.digest, offset=offset, length=length):
-            for start in range(0, len(data), CHUNK_SIZE):
-                piece = data[start : start + CHUNK_SIZE]
-                yield content_pb2.ReadContentResponse(offset=sent, data=piece)
-                sent += len(piece)
+        async with closing_stream(provider.read(request.digest, offset=offset, length=length)) as pieces:
+            async for data in pieces:
+                for start in range(0, len(data), CHUNK_SIZE):
+                    piece = data[start : start + CHUNK_SIZE]
+                    yield content_pb2.ReadContentResponse(offset=sent, data=piece)
+                    sent += len(piece)
 
     async def Write(
         self, request_iterator: AsyncIterator[content_pb2.WriteContentRequest], context: Context

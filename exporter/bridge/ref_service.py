@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc.aio
 
+from exporter.content.copy import closing_stream
 from exporter.content.protocol import BlobInfo, Provider
 from exporter.errors import NotFoundError
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
@@ -71,8 +72,9 @@ class _Union:
         return await self._find(digest).info(digest)
 
     async def read(self, digest: str, *, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
-        async for data in self._find(digest).read(digest, offset=offset, length=length):
-            yield data
+        async with closing_stream(self._find(digest).read(digest, offset=offset, length=length)) as pieces:
+            async for data in pieces:
+                yield data
 
     def _find(self, digest: str) -> Provider:
         try:

@@ -43,10 +43,17 @@ async def reading(
         source = _only(descriptor.data[offset:][:length])
     else:
         source = provider.read(descriptor.digest, offset=offset, length=length)
-    try:
+    async with closing_stream(source):
         yield source
+
+
+@asynccontextmanager
+async def closing_stream(stream: AsyncIterator[bytes]) -> AsyncIterator[AsyncIterator[bytes]]:
+    """End what `Provider.read` gave with the block, however far it was read: not at some later time."""
+    try:
+        yield stream
     finally:
-        close = getattr(source, "aclose", None)
+        close = getattr(stream, "aclose", None)
         if close is not None:
             await close()
 

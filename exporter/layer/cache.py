@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from exporter.content.copy import closing_stream
 from exporter.content.files import CHUNK_SIZE, BlobDirectory, open_regular, read_file
 from exporter.content.lock import file_lock
 from exporter.content.staging import Staging, replace_file
@@ -212,8 +213,9 @@ def _copy(source: Path, destination: Path) -> None:
 
 async def _verify(blobs: BlobDirectory, descriptor: Descriptor) -> None:
     verifier = Verifier(descriptor)
-    async for data in blobs.read(descriptor.digest):
-        await run_in_thread(verifier.update, data)
+    async with closing_stream(blobs.read(descriptor.digest)) as pieces:
+        async for data in pieces:
+            await run_in_thread(verifier.update, data)
     verifier.finish()
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
 
+from exporter.content.copy import closing_stream
 from exporter.content.protocol import BlobInfo, Provider
 from exporter.errors import NotFoundError
 
@@ -34,7 +34,7 @@ class FirstProvider:
     async def read(self, digest: str, *, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
         """See `Provider.read`."""
         async for provider in self._providers():
-            async with _closing(provider.read(digest, offset=offset, length=length)) as pieces:
+            async with closing_stream(provider.read(digest, offset=offset, length=length)) as pieces:
                 try:
                     first = await anext(pieces, None)
                 except NotFoundError:
@@ -97,21 +97,10 @@ class CountingProvider:
 
     async def read(self, digest: str, *, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
         """See `Provider.read`."""
-        async with _closing(self._provider.read(digest, offset=offset, length=length)) as pieces:
+        async with closing_stream(self._provider.read(digest, offset=offset, length=length)) as pieces:
             async for piece in pieces:
                 self._on_read(len(piece))
                 yield piece
-
-
-@asynccontextmanager
-async def _closing(pieces: AsyncIterator[bytes]) -> AsyncIterator[AsyncIterator[bytes]]:
-    """End a read at once when its reader stops before its end."""
-    try:
-        yield pieces
-    finally:
-        close = getattr(pieces, "aclose", None)
-        if close is not None:
-            await close()
 
 
 def _not_found(digest: str) -> NotFoundError:

@@ -11,6 +11,7 @@ from pathlib import Path
 import grpc.aio
 
 from exporter.bridge.services.handling import Context, add_stream_method
+from exporter.content.copy import closing_stream
 from exporter.content.layout import OCILayout
 from exporter.content.protocol import BlobInfo, BlobWriter
 from exporter.errors import FailedPreconditionError, InvalidArgumentError
@@ -166,8 +167,9 @@ class LayoutReceiver:
     async def read(self, digest: str, *, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
         """See `Provider.read`."""
         layout = await self.open()
-        async for data in layout.read(digest, offset=offset, length=length):
-            yield data
+        async with closing_stream(layout.read(digest, offset=offset, length=length)) as pieces:
+            async for data in pieces:
+                yield data
 
     @asynccontextmanager
     async def ingest(
