@@ -78,11 +78,9 @@ def run(home: Path, *words: str, variables: Mapping[str, str] | None = None) -> 
 def server(home: Path, *words: str, dies: bool = False) -> Iterator[str]:
     """Run a server; yields its address. It must end by itself after SIGTERM, unless it is to be killed."""
     path = home / "exporter.sock"
-    process = subprocess.Popen(
-        command("serve", "--addr", f"unix://{path}", "--root", str(home / "server"), *words),
-        env=environment(home),
-        stderr=(home / "server.log").open("wb"),
-    )
+    line = command("serve", "--addr", f"unix://{path}", "--root", str(home / "server"), *words)
+    with (home / "server.log").open("wb") as log:
+        process = subprocess.Popen(line, env=environment(home), stderr=log)
     try:
         wait_for_listener(process, path)
         yield f"unix://{path}"

@@ -52,16 +52,14 @@ def proxy(home: Path, daemon: str, *words: str, dies: bool = False, output: bool
     home.mkdir(parents=True, exist_ok=True)
     (home / "output").mkdir(exist_ok=True)
     path = home / "p.sock"
-    process = subprocess.Popen(
-        command(
-            *("proxy", "--buildkitd", daemon, "--addr", f"unix://{path}", "--root", str(home / "root")),
-            *(("--output-dir", str(home / "output")) if output else ()),
-            *("--save-source", str(home / "sources")),
-            *words,
-        ),
-        env=environment(home),
-        stderr=(home / "log").open("wb"),
+    line = command(
+        *("proxy", "--buildkitd", daemon, "--addr", f"unix://{path}", "--root", str(home / "root")),
+        *(("--output-dir", str(home / "output")) if output else ()),
+        *("--save-source", str(home / "sources")),
+        *words,
     )
+    with (home / "log").open("wb") as log_file:
+        process = subprocess.Popen(line, env=environment(home), stderr=log_file)
     try:
         wait_for_listener(process, path)
         # It listens at one address after the other, and says so of each.

@@ -283,12 +283,11 @@ async def test_a_layout_of_the_daemons_beside_ours(directory: Path, daemon: str,
 @contextmanager
 def started(address: str, wanted: Build) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     metadata = wanted.context.with_suffix(".metadata")
-    process = subprocess.Popen(wanted.command(address, metadata), stderr=subprocess.PIPE)
-    try:
-        yield process, metadata
-    finally:
-        process.kill()
-        process.wait()
+    with subprocess.Popen(wanted.command(address, metadata), stderr=subprocess.PIPE) as process:
+        try:
+            yield process, metadata
+        finally:
+            process.kill()
 
 
 def finished(process: subprocess.Popen[bytes], metadata: Path) -> Built:
