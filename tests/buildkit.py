@@ -18,15 +18,16 @@ _STOPPING_SECONDS = 30
 
 
 def require_buildkit(program: str) -> str:
-    """Find ``buildctl`` or ``buildkitd``, or skip the test. No distribution that we know of packages them.
+    """Find ``buildctl``, ``buildkitd`` or ``docker-buildx``, or skip the test. Debian 12 has none of them.
 
-    ``$BUILDCTL`` and ``$BUILDKITD`` name those that are not in PATH.
+    ``$BUILDCTL``, ``$BUILDKITD`` and ``$DOCKER_BUILDX`` name those that are not in PATH.
     """
-    path = shutil.which(os.environ.get(program.upper()) or program)
+    variable = program.upper().replace("-", "_")
+    path = shutil.which(os.environ.get(variable) or program)
     if path is None:
+        project = "docker/buildx" if program == "docker-buildx" else "moby/buildkit"
         pytest.skip(
-            f"{program} is neither in PATH nor ${program.upper()}: "
-            "get it from github.com/moby/buildkit/releases"
+            f"{program} is neither in PATH nor ${variable}: get it from github.com/{project}/releases"
         )
     return path
 
