@@ -45,3 +45,4 @@ def configure_logging(log_format: str, *, debug: bool) -> None:
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=logging.DEBUG if debug else logging.INFO, force=True)
     logging.getLogger("asyncio").setLevel(logging.INFO)  # it tells about its selector
+    logging.getLogger("grpc").setLevel(logging.INFO)  # it tells about its event loop at each call

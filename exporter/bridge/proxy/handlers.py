@@ -30,6 +30,8 @@ class _AnyMethod(grpc.GenericRpcHandler):
         async def call(request: object, context: Context) -> None:
             try:
                 await handler(context)
+            except grpc.aio.AbortError:
+                raise  # it is how a call ends with a status
             except Exception:
                 if not context.done():
                     raise
