@@ -178,6 +178,7 @@ def _add_proxy(commands: Commands) -> None:
     parser.add_argument(
         "--save-source", type=Path, metavar="DIR", help="save each build result in a directory below this one"
     )
+    _add_seconds(parser, "shutdown_grace", "seconds that running builds get to end after SIGTERM")
     _add_workplace(parser)
 
 

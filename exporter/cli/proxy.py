@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -16,13 +17,12 @@ from exporter.bridge.proxy.backend import Backend
 from exporter.bridge.proxy.build import BuildOptions
 from exporter.bridge.proxy.plan import Routes
 from exporter.bridge.proxy.server import running_switch
-from exporter.bridge.proxy.switch import Dial
+from exporter.bridge.proxy.switch import Dial, Switch
 from exporter.bridge.tunnel import private_path
 from exporter.cli.client import ServerAccess
 from exporter.cli.failures import ExitCode, UsageError
 from exporter.cli.logs import configure_logging
 from exporter.cli.parser import DEFAULT_PROXY_ADDRESS
-from exporter.cli.running import run_async
 from exporter.cli.serve import listener_tls
 from exporter.cli.workplace import workplace_config
 from exporter.content.threads import run_in_thread
@@ -33,6 +33,7 @@ from exporter.server.address import Address, UnixAddress, parse_address
 from exporter.server.config import PEER_OPTIONS
 from exporter.server.lifecycle import PluginServer
 from exporter.server.listen import accepting
+from exporter.server.signals import queued_signals
 
 _CONNECT_SECONDS = 5.0
 
@@ -40,7 +41,10 @@ logger = logging.getLogger(__name__)
 
 
 def run_proxy(options: argparse.Namespace) -> int:
-    """Run the proxy until a signal ends it.
+    """Run the proxy until SIGTERM or SIGINT.
+
+    The first signal makes it refuse new builds and wait for the running ones, for ``--shutdown-grace``
+    seconds at most; a second one, or the end of that time, ends them.
 
     Raises:
         UsageError: an option's value cannot be used.
@@ -49,12 +53,32 @@ def run_proxy(options: argparse.Namespace) -> int:
     configure_logging("text", debug=options.debug)
     # It would log every header, credentials included.
     logging.getLogger("hpack").setLevel(logging.WARNING)
-    return run_async(_run(options))
+    asyncio.run(_run(options))
+    return ExitCode.OK
 
 
-async def _run(options: argparse.Namespace) -> int:
+async def _run(options: argparse.Namespace) -> None:
     addresses = [_address(text, "--addr") for text in options.addr or [DEFAULT_PROXY_ADDRESS]]
-    access, tls = _daemon_access(options), listener_tls(options)
+    tls = listener_tls(options)
+    with queued_signals() as signals:
+        async with _switch(options) as switch:
+            async with AsyncExitStack() as listeners:
+                for address in addresses:
+                    listener = accepting(switch.protocol, address, tls, insecure=options.insecure_listen)
+                    try:
+                        bound = await listeners.enter_async_context(listener)
+                    except InvalidArgumentError as error:
+                        option = "--tlscert" if error.field == "tls" else "--addr"
+                        raise UsageError(f"{option}: {error.message}") from error
+                    logger.info("listening on %s for clients of %s", bound, options.buildkitd)
+                await signals.get()
+            await _drain(switch, options.shutdown_grace, signals)
+
+
+@asynccontextmanager
+async def _switch(options: argparse.Namespace) -> AsyncIterator[Switch]:
+    """Run a proxy that does not listen yet."""
+    access = _daemon_access(options)
     build_options = BuildOptions(
         strict=options.strict, output_dir=options.output_dir, source_dir=options.save_source
     )
@@ -79,19 +103,20 @@ async def _run(options: argparse.Namespace) -> int:
             open_channel(options.buildkitd, credentials, server_name=access.name)
         )
         dial = await _dialler(access)
-        switch = await stack.enter_async_context(
+        yield await stack.enter_async_context(
             running_switch(dial, daemon, options.buildkitd, routes, build_options)
         )
-        for address in addresses:
-            listener = accepting(switch.protocol, address, tls, insecure=options.insecure_listen)
-            try:
-                bound = await stack.enter_async_context(listener)
-            except InvalidArgumentError as error:
-                option = "--tlscert" if error.field == "tls" else "--addr"
-                raise UsageError(f"{option}: {error.message}") from error
-            logger.info("listening on %s for clients of %s", bound, options.buildkitd)
-        await asyncio.Event().wait()
-    return ExitCode.OK
+
+
+async def _drain(switch: Switch, grace: float, signals: asyncio.Queue[signal.Signals]) -> None:
+    """Wait for running builds: `grace` seconds at most, or until another signal."""
+    logger.info("shutting down: waiting up to %g s for %d running builds", grace, switch.solves)
+    drained, hurry = asyncio.create_task(switch.drain()), asyncio.create_task(signals.get())
+    try:
+        await asyncio.wait((drained, hurry), timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        drained.cancel()
+        hurry.cancel()
 
 
 def _daemon_access(options: argparse.Namespace) -> ServerAccess:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
-import signal
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -32,6 +31,7 @@ from exporter.server.listen import listening
 from exporter.server.metrics import Metrics
 from exporter.server.peers import Peers
 from exporter.server.service import ExporterService
+from exporter.server.signals import queued_signals
 from exporter.server.workplace import open_workplace
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ async def serve(
         FailedPreconditionError: it cannot listen there, or `WorkplaceConfig.root` holds something else.
         OSError: the root or a socket cannot be made.
     """
-    with _signals() as signals:
+    with queued_signals() as signals:
         async with PluginServer.running(config, registry) as server:
             logger.info("listening on %s", ", ".join(map(str, server.addresses)))
             if on_ready is not None:
@@ -212,21 +212,6 @@ def _grpc_server(
     health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
     reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     return server
-
-
-@contextmanager
-def _signals() -> Iterator[asyncio.Queue[signal.Signals]]:
-    """Queue SIGTERM and SIGINT."""
-    loop = asyncio.get_running_loop()
-    queue: asyncio.Queue[signal.Signals] = asyncio.Queue()
-    taken = (signal.SIGTERM, signal.SIGINT)
-    for number in taken:
-        loop.add_signal_handler(number, queue.put_nowait, number)
-    try:
-        yield queue
-    finally:
-        for number in taken:
-            loop.remove_signal_handler(number)
 
 
 def _raise_file_limit() -> None:

@@ -11,7 +11,7 @@ import socket
 import ssl
 import stat
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
 import grpc
@@ -70,11 +70,10 @@ async def accepting(
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         with listener:
             # The server is made when the socket has been bound, not before.
-            async with (
-                _unix_socket(address, lambda: listener.bind(address.path)),
-                await loop.create_unix_server(protocol, sock=listener),
-            ):
-                yield address
+            async with _unix_socket(address, lambda: listener.bind(address.path)):
+                # Its own way to end waits for the connections, from Python 3.12 on.
+                with closing(await loop.create_unix_server(protocol, sock=listener)):
+                    yield address
         return
     await _check_tcp(address, tls, insecure=insecure)
     context = None
@@ -85,7 +84,7 @@ async def accepting(
         server = await loop.create_server(protocol, address.host, address.port, ssl=context)
     except OSError as error:
         raise FailedPreconditionError(f"cannot listen on {address}: {error}", field="addresses") from error
-    async with server:
+    with closing(server):
         yield TCPAddress(address.host, server.sockets[0].getsockname()[1])
 
 

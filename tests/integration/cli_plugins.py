@@ -49,6 +49,25 @@ class StalledExporter(Exporter):
         raise AssertionError("it never goes on")
 
 
+class WaitingExporter(Exporter):
+    """Says so in the directory ``control`` when it begins, and goes on when there is a file ``go``."""
+
+    type = "waiting"
+    title = "Nothing, but late"
+    artifact = ArtifactKind.NONE
+
+    @property
+    def name(self) -> str:
+        return "exporting nothing"
+
+    async def export(self, source: Source, context: ExportContext) -> ExportResult:
+        control = Path(self.attrs["control"])
+        (control / "started").touch()
+        while not (control / "go").exists():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        return ExportResult(response={"waited": "yes"})
+
+
 class OrderedExporter(Exporter):
     """Writes down when it exports and when it publishes; ``fails`` names the one that does not work."""
 
@@ -133,4 +152,4 @@ class EndlessExporter(Exporter):
         raise AssertionError("it never goes on")
 
 
-PLUGINS = (EndlessExporter, FailingExporter, OrderedExporter, StalledExporter)
+PLUGINS = (EndlessExporter, FailingExporter, OrderedExporter, StalledExporter, WaitingExporter)

@@ -298,6 +298,49 @@ async def test_a_proxy_that_is_killed(directory: Path, daemon: str, tmp_path: Pa
         assert running.scratch() == []
 
 
+async def test_sigterm_lets_builds_end(directory: Path, daemon: str, tmp_path: Path) -> None:
+    """Until then nobody else gets in, and the client gets no new builds, of whatever kind."""
+    with proxy(directory / "graceful", daemon) as running:
+        async with BuildkitClient.connect(running.address) as client:
+            waiting = Export("waiting", {"control": str(tmp_path)})
+            screen = Screen()
+            task = asyncio.create_task(solve(client, "run-chain", waiting, screen=screen))
+            await until((tmp_path / "started").exists)
+            running.process.terminate()
+            await until(lambda: not (running.home / "p.sock").exists())
+            for export in (Export("plugin.image"), Export("image")):
+                with pytest.raises(UnavailableError, match="shutting down and takes no new builds"):
+                    await solve(client, "run-chain", export)
+            assert running.process.poll() is None
+            (tmp_path / "go").touch()
+            assert (await task).response["waited"] == "yes"
+            assert screen.ends("exporting nothing")
+        assert running.process.wait(PATIENCE) == 0
+        assert "waiting up to 30 s for 1 running builds" in running.log
+
+
+@pytest.mark.parametrize("grace", ["0", "600"])
+async def test_builds_that_do_not_end_in_time(
+    directory: Path, daemon: str, tmp_path: Path, grace: str
+) -> None:
+    """The grace is over, or there is a second signal: exports are cancelled."""
+    with proxy(directory / f"grace-{grace}", daemon, "--shutdown-grace", grace) as running:
+        async with BuildkitClient.connect(running.address) as client:
+            stalled = Export("stalled", {"control": str(tmp_path), "proxy-dest": "half"})
+            task = asyncio.create_task(solve(client, "run-chain", stalled))
+            await until((tmp_path / "started").exists)
+            running.process.terminate()
+            if grace != "0":
+                await until(lambda: "shutting down" in running.log)
+                running.process.terminate()
+            with pytest.raises(UnavailableError):
+                await task
+        await until((tmp_path / "stopped").exists)
+        assert running.process.wait(PATIENCE) == 0
+        assert running.scratch() == []
+        assert not (running.output / "half").exists()
+
+
 async def test_results_are_saved(strict: Proxy, client: BuildkitClient) -> None:
     result = await solve(client, "multi-platform", oci(proxy_dest="saved.tar"))
     saved = await SavedSource.open(strict.home / "sources" / f"{result.ref}-0")

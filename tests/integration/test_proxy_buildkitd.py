@@ -360,6 +360,22 @@ def test_a_proxy_that_is_killed(directory: Path, daemon: str, context: Path, tmp
         assert build(running.address, again).status == 0
 
 
+def test_a_proxy_that_is_to_end(directory: Path, daemon: str, context: Path, tmp_path: Path) -> None:
+    """A build that runs ends as if nothing were."""
+    (tmp_path / "control").mkdir()
+    waiting = Build(context, [f"type=waiting,control={tmp_path}/control"])
+    with proxy(directory / "ending", daemon) as running:
+        with started(running.address, waiting) as (process, metadata):
+            wait_for(tmp_path / "control" / "started")
+            running.process.terminate()
+            (tmp_path / "control" / "go").touch()
+            done = finished(process, metadata)
+        assert done.status == 0, done.errors
+        assert done.response["waited"] == "yes"
+        assert done.vertexes("exporting nothing")[-1]["completed"]
+        assert running.process.wait(PATIENCE) == 0
+
+
 def test_a_daemon_that_is_killed(tmp_path: Path) -> None:
     require_buildkit("buildctl")
     home = Path(tempfile.mkdtemp(prefix="bke-", dir="/tmp"))

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from exporter.bridge.proxy.build import ProxiedBuild
 from exporter.bridge.proxy.progress import BuildProgress
-from exporter.errors import FailedPreconditionError
+from exporter.errors import FailedPreconditionError, UnavailableError
 
 _REMEMBERED_BUILDS = 1024
 
@@ -17,9 +17,13 @@ class Builds:
     """Finds builds that have exports of ours, by their ID or by their client's session.
 
     Whoever asks for a build's progress may come before the build itself.
+
+    Attributes:
+        is_closed: Whether new builds, of whatever kind, are refused.
     """
 
     def __init__(self) -> None:
+        self.is_closed = False
         self._by_session: dict[str, ProxiedBuild] = {}
         self._by_ref: dict[str, ProxiedBuild] = {}
         self._progress: dict[str, _SharedProgress] = {}
@@ -57,6 +61,15 @@ class Builds:
             del self._by_session[build.session_id]
             del self._by_ref[build.request.Ref]
             build.progress.close()
+
+    def admit(self) -> None:
+        """Let a new build come.
+
+        Raises:
+            UnavailableError: none is taken any more.
+        """
+        if self.is_closed:
+            raise UnavailableError("the proxy is shutting down and takes no new builds")
 
     def refuse(self, ref: str) -> None:
         """Say that a build does not come to the daemon, who would keep its watchers waiting for it."""

@@ -14,6 +14,7 @@ from exporter.bridge.proxy.build import BuildOptions, ProxiedBuild
 from exporter.bridge.proxy.builds import Builds
 from exporter.bridge.proxy.forward import Context, end_like, forward, forwarded_metadata, timeout_of
 from exporter.bridge.proxy.plan import Routes, plan_exports, substitute_exports
+from exporter.bridge.services.handling import HandlerStream
 from exporter.bridge.status import status_response
 from exporter.grpc_calls import send_end, send_message
 from exporter.pb.moby.buildkit.v1 import control_pb2, control_pb2_grpc
@@ -48,18 +49,19 @@ class ControlProxy:
         """Run a build. Exports of ours are replaced by exports of the daemon, which lead to ours.
 
         Raises:
-            ExporterError: an export of ours cannot be run, or has failed.
+            ExporterError: an export of ours cannot be run, or has failed; or the proxy is shutting down.
         """
         data = await context.read()
         if data is grpc.aio.EOF:
             return
         request = control_pb2.SolveRequest.FromString(data)
         planned = plan_exports(request, self._routes)
-        if not planned:
+        if not planned and not self._builds.is_closed:
             await forward(self._daemon, SOLVE_METHOD, context, first=data)
             return
         with self._builds.progress(request.Ref) as progress, ExitStack() as stack:
             try:
+                self._builds.admit()
                 plans = [(p, await p.backend.resolve(p.index, p.type, p.attrs)) for p in planned]
                 build = ProxiedBuild(request, plans, self._options, progress)
                 stack.enter_context(self._builds.running(build))
@@ -104,40 +106,40 @@ class ControlProxy:
             metadata=forwarded_metadata(context.invocation_metadata()), timeout=timeout_of(context)
         )
         with self._builds.progress(ref) as progress, progress.watched() as queue:
-            watcher = _Watcher(context, call, lambda: self._builds.find(ref))
-            watching = asyncio.create_task(watcher.run(data, queue), name="progress of a build")
-            refused = asyncio.create_task(self._builds.wait_refused(ref), name="refusal of a build")
-            try:
-                await asyncio.wait((watching, refused), return_when=asyncio.FIRST_COMPLETED)
-                if watching.done():
-                    await watching
-            finally:
-                watching.cancel()
-                refused.cancel()
-                call.cancel()
-                await asyncio.wait((watching, refused))
+            async with HandlerStream(context) as stream:
+                watcher = _Watcher(stream, call, lambda: self._builds.find(ref))
+                watching = asyncio.create_task(watcher.run(data, queue), name="progress of a build")
+                refused = asyncio.create_task(self._builds.wait_refused(ref), name="refusal of a build")
+                try:
+                    await asyncio.wait((watching, refused), return_when=asyncio.FIRST_COMPLETED)
+                    if watching.done():
+                        await watching
+                        await end_like(call, context)
+                finally:
+                    watching.cancel()
+                    refused.cancel()
+                    call.cancel()
+                    await asyncio.wait((watching, refused))
 
 
 class _Watcher:
     """One client that watches a build: two writers on one stream."""
 
-    def __init__(self, context: Context, call: Any, find: Callable[[], ProxiedBuild | None]) -> None:
-        self._context = context
+    def __init__(self, stream: HandlerStream, call: Any, find: Callable[[], ProxiedBuild | None]) -> None:
+        self._stream = stream
         self._call = call
         self._find = find
-        self._writing = asyncio.Lock()
 
     async def run(self, request: bytes, queue: CoalescingQueue) -> None:
         if await send_message(self._call, request):
             await send_end(self._call)
-        metadata = await self._call.initial_metadata()
-        await self._context.send_initial_metadata(forwarded_metadata(metadata))
+        await self._stream.start(forwarded_metadata(await self._call.initial_metadata()))
         # Not before: a message would be sent with metadata of its own.
         ours = asyncio.create_task(self._send_ours(queue), name="progress of our exports")
         try:
             with suppress(grpc.aio.AioRpcError):  # the call's status tells
                 while (data := await self._call.read()) is not grpc.aio.EOF:
-                    await self._send(self._changed(data))
+                    await self._stream.write(self._changed(data))
             # The daemon's stream can end before the build does. Ours is over with the build.
             if self._find() is None:
                 queue.close()
@@ -145,7 +147,6 @@ class _Watcher:
         finally:
             ours.cancel()
             await asyncio.wait((ours,))
-        await end_like(self._call, self._context)
 
     def _changed(self, data: bytes) -> bytes:
         build = self._find()
@@ -157,9 +158,5 @@ class _Watcher:
 
     async def _send_ours(self, queue: CoalescingQueue) -> None:
         async for update in queue:
-            await self._send(status_response(update).SerializeToString())
+            await self._stream.write(status_response(update).SerializeToString())
             await asyncio.sleep(PROGRESS_INTERVAL)
-
-    async def _send(self, data: bytes) -> None:
-        async with self._writing:
-            await self._context.write(data)

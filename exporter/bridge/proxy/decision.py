@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError
 
 from exporter.bridge.http2.connection import Connection
 from exporter.bridge.http2.peek import Peek
+from exporter.bridge.proxy.builds import Builds
 from exporter.bridge.proxy.plan import Routes, plan_exports
 from exporter.pb.moby.buildkit.v1 import control_pb2
 
@@ -29,11 +30,13 @@ class BuildRouter:
 
     Args:
         routes: Where exporters run.
+        builds: Knows whether builds are taken at all; the proxy's own server refuses them.
         own: The connection to the proxy's own server.
     """
 
-    def __init__(self, routes: Routes, own: Connection) -> None:
+    def __init__(self, routes: Routes, builds: Builds, own: Connection) -> None:
         self._routes = routes
+        self._builds = builds
         self._own = own
         self._is_plain: dict[str, bool] = {}
         self._waiting: dict[str, list[_Watcher]] = {}
@@ -41,8 +44,9 @@ class BuildRouter:
     def solve(self, call: Peek, message: bytes | None, daemon: Connection) -> None:
         """Pass a build on."""
         request = _parse(message, control_pb2.SolveRequest)
-        is_plain = request is not None and not plan_exports(request, self._routes)
+        is_plain = False
         if request is not None:
+            is_plain = not self._builds.is_closed and not plan_exports(request, self._routes)
             self._remember(request.Ref, is_plain)
             for watcher in self._waiting.pop(request.Ref, []):
                 watcher.pass_on(is_plain)

@@ -69,7 +69,7 @@ async def running_switch(
             own,
             scheduler,
             daemon_name=daemon_name,
-            router=BuildRouter(routes, own),
+            router=BuildRouter(routes, builds, own),
             clients=clients,
             builds=builds,
         )

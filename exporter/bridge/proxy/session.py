@@ -68,11 +68,12 @@ class SessionSplice:
         """The daemon has taken the session, or refused it, or ended it: the client is to know."""
         if not end and self._client_end.connection is None:
             self._client_stream.send_headers(headers)
-            client, daemon = self._client_end, self._daemon_end
-            client.connection = Connection(client, self._scheduler, is_client=True)
-            daemon.connection = Connection(daemon, self._scheduler, is_client=False)
-            client.connection.on_closed = daemon.connection.on_closed = self._on_connection_closed
-            daemon.connection.on_stream = self._route
+            client = Connection(self._client_end, self._scheduler, is_client=True)
+            daemon = Connection(self._daemon_end, self._scheduler, is_client=False)
+            client.on_closed = daemon.on_closed = self._on_connection_closed
+            daemon.on_stream = self._route
+            self._client_end.connect(client)
+            self._daemon_end.connect(daemon)
             self._clients.add(self._client)
         else:
             self._client_stream.send_headers(headers, end=end)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from exporter.bridge.http2.connection import Connection
 from exporter.bridge.http2.frames import ErrorCode, ProtocolError
@@ -24,6 +25,11 @@ SESSION_METHOD_NAME = "/moby.buildkit.v1.Control/Session"
 
 Dial = Callable[[Callable[[], SocketTransport]], Awaitable[tuple[asyncio.BaseTransport, SocketTransport]]]
 """Opens a socket for a protocol, as `asyncio.loop.create_unix_connection` does."""
+
+HANGUP_SECONDS = 2.0
+"""How long clients whose builds have ended get to hang up, at shutdown."""
+
+_POLL_SECONDS = 0.05
 
 logger = logging.getLogger(__name__)
 
@@ -64,10 +70,28 @@ class Switch:
         self._daemon_name = daemon_name
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections: set[Connection] = set()
+        self._solves: set[Stream] = set()
+
+    @property
+    def solves(self) -> int:
+        """The number of builds under way."""
+        self._solves = {stream for stream in self._solves if not stream.is_closed}
+        return len(self._solves)
 
     def protocol(self) -> asyncio.Protocol:
         """A protocol for a client's socket."""
         return SocketTransport(self._make)
+
+    async def drain(self) -> None:
+        """Refuse new builds, and wait for those under way and for their clients to hang up."""
+        self.builds.is_closed = True
+        if not self.solves:
+            return
+        await _until(lambda: not self.solves)
+        # Who has watched a build may still be reading, and asks for its record then.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(HANGUP_SECONDS):
+                await _until(lambda: not self._connections)
 
     def close(self) -> None:
         """End all connections."""
@@ -114,6 +138,7 @@ class Switch:
     def _route(self, daemon: Connection, stream: Stream, headers: Headers, end: bool) -> None:
         path = path_of(headers)
         if path == SOLVE_METHOD:
+            self._solves.add(stream)
             Peek(stream, headers, end, lambda call, data: self._router.solve(call, data, daemon))
         elif path == STATUS_METHOD:
             Peek(stream, headers, end, lambda call, data: self._router.status(call, data, daemon))
@@ -135,3 +160,8 @@ class Switch:
             )
         except ProtocolError:
             stream.reset(ErrorCode.REFUSED_STREAM)
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 - streams tell their ends to nobody here
+        await asyncio.sleep(_POLL_SECONDS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Self
 
 import grpc
@@ -52,11 +52,18 @@ class HandlerStream:
         """Return the next message, or something else than bytes at the end."""
         return await self._context.read()
 
+    async def start(self, metadata: tuple[tuple[str, str | bytes], ...]) -> None:
+        """Send the initial metadata, before any message; otherwise the first one sends none."""
+        await self._send(lambda: self._context.send_initial_metadata(metadata))
+
     async def write(self, message: bytes) -> None:
         """Send a message; wait while the other side is slow."""
+        await self._send(lambda: self._context.write(message))
+
+    async def _send(self, send: Callable[[], Coroutine[Any, Any, None]]) -> None:
         async with self._turn:
             await self._settle()
-            self._writing = asyncio.create_task(self._context.write(message), name="write to a call")
+            self._writing = asyncio.create_task(send(), name="write to a call")
             await asyncio.shield(self._writing)
 
     async def _settle(self) -> None:
