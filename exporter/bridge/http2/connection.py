@@ -43,6 +43,10 @@ MAX_HEADER_BYTES = 16 << 20
 """Largest headers: metadata of exports, and build errors with their sources."""
 
 
+Schedule = Callable[[Callable[[], None]], None]
+"""Has a function called soon."""
+
+
 class Transport(Protocol):
     """What carries a connection's bytes."""
 
@@ -76,7 +80,7 @@ class Connection:
     def __init__(
         self,
         transport: Transport,
-        schedule: Callable[[Callable[[], None]], None],
+        schedule: Schedule,
         *,
         is_client: bool,
     ) -> None:

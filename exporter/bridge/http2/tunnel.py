@@ -11,9 +11,8 @@ from typing import cast
 
 from google.protobuf.message import DecodeError
 
-from exporter.bridge.http2.connection import Connection
+from exporter.bridge.http2.connection import Connection, Schedule
 from exporter.bridge.http2.frames import ErrorCode, ProtocolError
-from exporter.bridge.http2.sockets import Scheduler
 from exporter.bridge.http2.stream import Headers, Stream
 from exporter.pb.moby.buildkit.v1 import control_pb2
 
@@ -125,7 +124,7 @@ class Tunnel:
 
     Args:
         stream: The stream.
-        scheduler: Passes on at once what has come in one turn of the event loop.
+        schedule: Has what has come in one turn of the event loop passed on at once.
         on_headers: Is given the headers and trailers of the stream.
         on_end: Told that the peer has ended its direction, or with a code the whole stream.
     """
@@ -133,7 +132,7 @@ class Tunnel:
     def __init__(
         self,
         stream: Stream,
-        scheduler: Scheduler,
+        schedule: Schedule,
         on_headers: Callable[[Headers, bool], None],
         on_end: Callable[[int | None], None],
     ) -> None:
@@ -142,10 +141,17 @@ class Tunnel:
         self._on_headers = on_headers
         self._on_end = on_end
         self._deframer = Deframer()
-        self._scheduler = scheduler
+        self._schedule = schedule
         self._incoming: list[bytes | memoryview] = []
+        self._held_credit = 0
         self._is_paused = False
         stream.handler = self
+
+    def connect(self, connection: Connection) -> None:
+        """Set the connection. It gets what has come already: a peer's settings can be ahead of the answer."""
+        self.connection = connection
+        self._stream.give_credit(self._held_credit)
+        self._schedule(self._feed)
 
     def write(self, pieces: list[bytes | memoryview]) -> None:
         """See `Transport.write`."""
@@ -165,10 +171,12 @@ class Tunnel:
 
     def on_data(self, data: bytes | memoryview, credit: int, *, end: bool) -> None:
         """See `StreamHandler.on_data`."""
-        # The connection inside has windows of its own.
-        self._stream.give_credit(credit)
+        if self.connection is None:
+            self._held_credit += credit
+        else:  # it has windows of its own
+            self._stream.give_credit(credit)
         if not self._incoming:
-            self._scheduler(self._feed)
+            self._schedule(self._feed)
         try:
             self._incoming += self._deframer.feed(data)
         except ProtocolError as error:
@@ -178,9 +186,9 @@ class Tunnel:
             self._on_end(None)
 
     def _feed(self) -> None:
-        data = b"".join(self._incoming)
-        self._incoming.clear()
-        if data and self.connection is not None:
+        if self.connection is not None and self._incoming:
+            data = b"".join(self._incoming)
+            self._incoming.clear()
             self.connection.receive(data)
 
     def _fail(self, error: ProtocolError) -> None:

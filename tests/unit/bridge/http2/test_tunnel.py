@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.bridge.http2.frames import ProtocolError
+from exporter.bridge.http2.connection import Connection
+from exporter.bridge.http2.frames import FrameType, ProtocolError, Setting, frame_header, settings_frame
 from exporter.bridge.http2.peek import MAX_PEEK_BYTES, Peek
-from exporter.bridge.http2.stream import Headers, Stream
-from exporter.bridge.http2.tunnel import MAX_MESSAGE_BYTES, MESSAGE_BYTES, Deframer, frame_bytes
+from exporter.bridge.http2.stream import STREAM_WINDOW, Headers, Stream
+from exporter.bridge.http2.tunnel import MAX_MESSAGE_BYTES, MESSAGE_BYTES, Deframer, Tunnel, frame_bytes
 from exporter.pb.moby.buildkit.v1 import control_pb2
 from tests.unit.bridge.http2.wire import REQUEST, Received, Wire
 
@@ -65,6 +66,46 @@ def test_bytes_are_passed_on_before_their_message_has_ended() -> None:
 def test_other_messages_are_refused(data: bytes) -> None:
     with pytest.raises(ProtocolError):
         Deframer().feed(data)
+
+
+class Session(Wire):
+    """A stream with a tunnel at the server's end; the tunnel's connection comes later than first bytes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tunnels: list[Tunnel] = []
+        self.server.on_stream = self._take
+        self.stream = self.client.open_stream(REQUEST, end=False)
+        self.answer = Received(self.stream)
+
+    def _take(self, stream: Stream, headers: Headers, end: bool) -> None:
+        self.tunnels.append(
+            Tunnel(stream, self.turn, lambda headers, end: None, lambda code: self.ends.append(None))
+        )
+
+
+def test_what_comes_before_the_connection_is_kept_for_it() -> None:
+    session = Session()
+    settings = settings_frame({Setting.MAX_FRAME_SIZE: 20_000})
+    session.stream.send_data(frame_bytes([settings]))
+    session.run()
+    [tunnel] = session.tunnels
+    inside = Connection(tunnel, session.turn, is_client=True)
+    tunnel.connect(inside)
+    session.run()
+    assert inside.frame_size == 20_000
+
+
+def test_no_more_than_a_window_is_kept_for_a_connection_that_has_not_come() -> None:
+    session = Session()
+    pings = frame_bytes([(frame_header(8, FrameType.PING, 0, 0) + bytes(8)) * (2 * STREAM_WINDOW // 17)])
+    session.stream.send_data(pings)
+    session.run()
+    assert session.stream.queued == len(pings) - STREAM_WINDOW
+    [tunnel] = session.tunnels
+    tunnel.connect(Connection(tunnel, session.turn, is_client=True))
+    session.run()
+    assert session.stream.queued == 0
 
 
 class Peeked:
