@@ -181,6 +181,18 @@ def test_a_plugin_that_fails(buildkit: str, tmp_path: Path) -> None:
     assert not (tmp_path / "file").exists()
 
 
+def test_an_engine_that_is_not_there_costs_no_build(buildkit: str, tmp_path: Path) -> None:
+    context = write_context(tmp_path / "context", CASES["scratch-copy"])
+    result = run(
+        tmp_path,
+        *("build", "--addr", buildkit, "--progress", "plain", "-o", "type=docker,load=true", str(context)),
+        variables={"DOCKER_HOST": "unix:///no/such.sock"},
+    )
+    assert result.status == 1
+    assert "/no/such.sock" in result.err.splitlines()[-1]
+    assert "[internal]" not in result.err
+
+
 def test_with_a_docker_engine(engine: Dockerd, tmp_path: Path) -> None:
     context = write_context(tmp_path / "context", CASES["run-chain"])
     result = run(

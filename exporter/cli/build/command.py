@@ -24,6 +24,7 @@ from exporter.cli.build.inputs import Inputs, open_inputs
 from exporter.cli.build.outputs import BuildOutput, Deliveries, plan_engine_outputs, plan_outputs
 from exporter.cli.build.values import parse_cache, parse_secret
 from exporter.cli.client import ServerAccess, connect
+from exporter.cli.export.delivery import check_engines
 from exporter.cli.failures import ExitCode, UsageError
 from exporter.cli.metadata_file import write_metadata_file
 from exporter.cli.running import run_async
@@ -69,6 +70,7 @@ async def _build(options: argparse.Namespace, inputs: Inputs, renderer: Renderer
     async with AsyncExitStack() as stack:
         daemon = await stack.enter_async_context(_connect(options))
         outputs = await run_in_thread(_plan, options, for_engine=daemon.engine is not None)
+        await check_engines([item.output for item in outputs])
         backend = None
         if any(item.is_ours for item in outputs):
             from exporter.cli.proxy import local_backend
