@@ -348,6 +348,7 @@ async def test_results_are_saved(strict: Proxy, client: BuildkitClient) -> None:
     assert saved.source.refs is not None
     assert recorded.source.refs is not None
     assert saved.source.metadata == recorded.source.metadata
+    assert saved.build.builder == "buildkit-v0.0.1-simulated"
     for key, ref in recorded.source.refs.items():
         found = saved.source.refs[key]
         assert ref is not None

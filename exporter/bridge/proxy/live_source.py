@@ -27,11 +27,18 @@ class BuildResult:
         metadata: Of the result.
         refs: IDs of its refs, in no order, those of attestations among them; an ID can occur twice.
         records: Cache records by ID: those in use.
+        version: The daemon's, such as ``v0.32.2``; empty if it does not tell.
     """
 
     metadata: Mapping[str, bytes]
     refs: tuple[str, ...]
     records: Mapping[str, UsageRecord]
+    version: str = ""
+
+    @property
+    def builder(self) -> str:
+        """How the daemon names itself in documents, see `BuildInfo`; empty if its version is not known."""
+        return f"buildkit-{self.version}" if self.version else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +49,13 @@ class LiveSource:
         source: The result.
         inline_cache: Cache data by platform ID, as in `BuildInfo`.
         doubts: What could not be found out for certain; for people.
+        builder: As in `BuildInfo`.
     """
 
     source: Source
     inline_cache: Mapping[str, bytes]
     doubts: tuple[str, ...]
+    builder: str
 
     def build_info(self, build_ref: str, compatibility_version: int) -> BuildInfo:
         """The facts about the build."""
@@ -54,6 +63,7 @@ class LiveSource:
             ref=build_ref,
             compatibility_version=compatibility_version,
             inline_cache=self.inline_cache,
+            builder=self.builder,
         )
 
 
@@ -101,7 +111,7 @@ def live_source(
         for platform, part in parts
         if part.inline_cache is not None
     }
-    return LiveSource(source, inline_cache, tuple(doubts))
+    return LiveSource(source, inline_cache, tuple(doubts), result.builder)
 
 
 def _is_keyed(metadata: Mapping[str, bytes], platforms: Sequence[ResultPlatform], image: DaemonImage) -> bool:

@@ -85,7 +85,7 @@ class SessionServices:
 
 
 async def keep_result(build: ProxiedBuild, data: bytes, control: control_pb2_grpc.ControlStub) -> None:
-    """Keep what the daemon tells about a build result, and the cache records at that moment.
+    """Keep what the daemon tells about a build result and itself, and the cache records at that moment.
 
     Args:
         build: The build.
@@ -99,9 +99,12 @@ async def keep_result(build: ProxiedBuild, data: bytes, control: control_pb2_grp
     try:
         with rpc_errors("cache records of buildkitd"):
             usage = await control.DiskUsage(control_pb2.DiskUsageRequest(filter=["inuse"]))
+        with rpc_errors("version of buildkitd"):
+            info = await control.Info(control_pb2.InfoRequest())
     except ExporterError as error:
         raise SwallowedError(error.message) from error
-    build.set_result(BuildResult(dict(request.metadata), tuple(request.refs), usage_records(usage)))
+    records, version = usage_records(usage), info.buildkitVersion.version
+    build.set_result(BuildResult(dict(request.metadata), tuple(request.refs), records, version))
 
 
 async def run_instead(

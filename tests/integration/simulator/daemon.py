@@ -26,6 +26,7 @@ from exporter.content.overlay import MultiProvider
 from exporter.errors import Code, ExporterError, FailedPreconditionError, InvalidArgumentError
 from exporter.grpc_status import StatusInterceptor, from_rpc_error
 from exporter.pb.moby.buildkit.v1 import control_pb2, control_pb2_grpc
+from exporter.pb.moby.buildkit.v1.types import worker_pb2
 from exporter.pb.moby.exporter.v1 import exporter_pb2, exporter_pb2_grpc
 from exporter.pb.moby.filesync.v1 import filesync_pb2, filesync_pb2_grpc
 from exporter.source.messages import timestamp
@@ -33,6 +34,7 @@ from tests.builds import read_json, scenario, scenario_names
 from tests.integration.simulator import BEHAVIOUR, SCENARIO, Behaviour
 from tests.recordings import cache_records
 
+VERSION = "v0.0.1-simulated"
 SESSION_SECONDS = 5.0
 PAUSE_SECONDS = 0.3
 KNOWN_TYPES = {"docker", "image", "local", "oci", "tar"}
@@ -255,7 +257,7 @@ class SimulatedDaemon(control_pb2_grpc.ControlServicer):
         raise NotImplementedError
 
     async def Info(self, request: Any, context: Any) -> control_pb2.InfoResponse:
-        return control_pb2.InfoResponse()
+        return control_pb2.InfoResponse(buildkitVersion=worker_pb2.BuildkitVersion(version=VERSION))
 
     async def ListWorkers(self, request: Any, context: Any) -> control_pb2.ListWorkersResponse:
         return control_pb2.ListWorkersResponse()
