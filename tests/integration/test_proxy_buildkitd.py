@@ -190,6 +190,20 @@ async def test_a_lazy_base_image(strict: Proxy, daemon: str, tmp_path: Path) -> 
             assert blobs_of(strict.output / f"{kind}.tar") == blobs_of(tmp_path / f"{kind}.tar")
 
 
+@pytest.mark.parametrize("attrs", ["", ",compression=zstd,force-compression=true", ",oci-mediatypes=false"])
+def test_layers_with_rewritten_times(strict: Proxy, daemon: str, tmp_path: Path, attrs: str) -> None:
+    """They are compressed anew, which no two programs do alike: it is the daemon that does it."""
+    context = write_context(tmp_path / "context", CASES["run-chain"])
+    words = ["--opt", "build-arg:SOURCE_DATE_EPOCH=1600000000"]
+    made = []
+    for address in (daemon, strict.address):
+        archive = tmp_path / f"{len(made)}.tar"
+        output = f"type=oci,rewrite-timestamp=true,dest={archive}{attrs}"
+        assert build(address, Build(context, [output], words)).status == 0
+        made.append(archive.read_bytes())
+    assert made[0] == made[1]
+
+
 def test_a_file_for_the_client(strict: Proxy, context: Path, tmp_path: Path) -> None:
     """With --take, stock clients take the files of our exporters as they take the daemon's."""
     ours = build(

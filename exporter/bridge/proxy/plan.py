@@ -11,7 +11,7 @@ from exporter.bridge.proxy.backend import Backend
 from exporter.bridge.services.receive_directory import ReceivedDirectory
 from exporter.errors import NotFoundError
 from exporter.image import CompressionConfig, ImageError, epoch_from_build_args, gotext
-from exporter.image.attributes import SOURCE_DATE_EPOCH
+from exporter.image.attributes import REWRITE_TIMESTAMP, SOURCE_DATE_EPOCH
 from exporter.pb.moby.buildkit.v1 import control_pb2
 
 DAEMON_TYPES = frozenset({"docker", "image", "local", "oci", "tar"})
@@ -23,6 +23,7 @@ PLUGIN_PREFIX = "plugin."
 SUBSTITUTE = "oci"
 """The daemon's exporter that runs in the place of ours, and whose tar is refused in the end."""
 
+_IMAGE_TYPES = frozenset({"docker", "image", "oci", "registry"})
 _PROVENANCE = "attest:provenance"
 _TAR = "tar"
 
@@ -53,8 +54,9 @@ class PlannedExport:
     ) -> control_pb2.Exporter:
         """The exporter that the daemon runs in the place of this one.
 
-        It compresses the layers as ours wants them. Its image has all attestations: those that are for images
-        only, too, since the exporter here decides about them.
+        It makes the layers as ours wants them, so that their bytes are the daemon's own: compressed, and with
+        the times in them rewritten, which they then say of themselves. Its image has all attestations: those
+        that are for images only, too, since the exporter here decides about them.
 
         Args:
             compression: What ours wants.
@@ -70,8 +72,10 @@ class PlannedExport:
         }
         if compression.level is not None:
             attrs["compression-level"] = str(compression.level)
-        if SOURCE_DATE_EPOCH in self.attrs:
-            attrs[SOURCE_DATE_EPOCH] = self.attrs[SOURCE_DATE_EPOCH]
+        passed_on = (
+            [SOURCE_DATE_EPOCH, REWRITE_TIMESTAMP] if self.type in _IMAGE_TYPES else [SOURCE_DATE_EPOCH]
+        )
+        attrs.update({key: self.attrs[key] for key in passed_on if key in self.attrs})
         return control_pb2.Exporter(Type=SUBSTITUTE, Attrs=attrs)
 
 

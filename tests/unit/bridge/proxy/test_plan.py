@@ -105,6 +105,12 @@ def test_the_substitute_compresses_as_it_is_wanted() -> None:
     }
 
 
+def test_the_substitute_rewrites_the_times_in_the_layers_of_images() -> None:
+    for wanted, expected in {"plugin.oci": "true", "plugin.image": "true", "mine": None}.items():
+        [plan] = plan_exports(solve(wanted, **{"rewrite-timestamp": "true"}), ROUTES)
+        assert plan.substitute(CompressionConfig()).Attrs.get("rewrite-timestamp") == expected
+
+
 def test_the_substitute_repeats_the_layout_that_the_client_keeps() -> None:
     request = solve("mine", "oci")
     request.Exporters[1].Attrs.update({"tar": "false", "compression": "zstd"})
