@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
@@ -85,7 +85,7 @@ async def _switch(options: argparse.Namespace) -> AsyncIterator[Switch]:
     async with AsyncExitStack() as stack:
         local = await stack.enter_async_context(local_backend(options))
         remote = {
-            exporter_type: await stack.enter_async_context(_remote_backend(address))
+            exporter_type: await stack.enter_async_context(_backend(address))
             for exporter_type, address in _exporters(options.exporter).items()
         }
         routes = Routes(
@@ -158,16 +158,18 @@ async def local_backend(options: argparse.Namespace) -> AsyncIterator[Backend]:
         address = f"unix://{path}"
         config = ServerConfig(addresses=(address,), workplace=workplace_config(options))
         async with (
-            PluginServer.running(config),
-            _remote_backend(parse_address(address, field="addr")) as backend,
+            PluginServer.running(config) as server,
+            _backend(parse_address(address, field="addr"), server.discard) as backend,
         ):
             yield backend
 
 
 @asynccontextmanager
-async def _remote_backend(address: Address) -> AsyncIterator[Backend]:
+async def _backend(
+    address: Address, discard: Callable[[str], Awaitable[None]] | None = None
+) -> AsyncIterator[Backend]:
     async with grpc.aio.insecure_channel(address.target, PEER_OPTIONS) as channel:
-        yield Backend(channel, str(address))
+        yield Backend(channel, str(address), discard)
 
 
 def _exporters(texts: list[str]) -> Mapping[str, Address]:

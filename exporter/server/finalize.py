@@ -103,6 +103,14 @@ class FinalizeStore:
             self._stop_timer(pending)
             await _release(pending)
 
+    async def discard(self, token: str) -> None:
+        """Forget a token that its caller has no use for, and release what it holds; publishing ends first."""
+        pending = self._pending.pop(token, None)
+        if pending is not None:
+            self._stop_timer(pending)
+            async with pending.lock:
+                await _release(pending)
+
     async def close(self) -> None:
         """Forget all tokens and release what they hold."""
         for token in list(self._pending):

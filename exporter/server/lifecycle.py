@@ -158,6 +158,10 @@ class PluginServer:
                 await server._health.set(name, health_pb2.HealthCheckResponse.SERVING)
             yield server
 
+    async def discard(self, token: str) -> None:
+        """Release what a finalize token holds that will not be used; for callers in this process."""
+        await self._tokens.discard(token)
+
     async def drain(self, grace: float, hurry: asyncio.Task[object]) -> None:
         """Refuse new exports and wait for the running ones: `grace` seconds at most, or until `hurry`."""
         logger.info("shutting down: waiting up to %g s for %d running requests", grace, len(self._jobs))

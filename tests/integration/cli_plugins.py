@@ -65,6 +65,8 @@ class WaitingExporter(Exporter):
         (control / "started").touch()
         while not (control / "go").exists():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+        if "fails" in self.attrs:
+            raise FailedPreconditionError("waited in vain")
         return ExportResult(response={"waited": "yes"})
 
 

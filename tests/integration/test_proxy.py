@@ -191,12 +191,29 @@ async def test_publishing_comes_last(strict: Proxy, client: BuildkitClient, tmp_
     assert result.response == {"label": "two", "one": "finalized", "two": "finalized"}
 
 
-async def test_publishing_fails(client: BuildkitClient, tmp_path: Path) -> None:
+async def test_publishing_fails(strict: Proxy, client: BuildkitClient, tmp_path: Path) -> None:
     export = Export("ordered", {"label": "x", "log": str(tmp_path / "log"), "fails": "finalize"})
     screen = Screen()
     with pytest.raises(ExporterError, match="cannot finalize"):
         await solve(client, "run-chain", export, screen=screen)
     assert "cannot finalize" in screen.ends("exporting x")[-1].error
+    assert strict.scratch() == []
+
+
+async def test_what_a_failed_build_exported_is_given_up(
+    strict: Proxy, client: BuildkitClient, tmp_path: Path
+) -> None:
+    """Its own server keeps it no longer than the build, and not until the finalize token expires."""
+    good = Export("ordered", {"label": "x", "log": str(tmp_path / "log")})
+    waiting = Export("waiting", {"control": str(tmp_path), "fails": "yes"})
+    task = asyncio.create_task(solve(client, "run-chain", good, waiting))
+    await until((tmp_path / "log").exists)
+    await until(lambda: len(strict.scratch()) == 2)
+    (tmp_path / "go").touch()
+    with pytest.raises(ExporterError, match="waited in vain"):
+        await task
+    assert (tmp_path / "log").read_text() == "export x\n"
+    assert strict.scratch() == []
 
 
 async def test_a_failing_exporter(strict: Proxy, client: BuildkitClient) -> None:

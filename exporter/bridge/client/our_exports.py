@@ -129,14 +129,17 @@ class OurExports:
         Raises:
             ExporterError: the build, an export or publishing has failed.
         """
+        if self._build is None:
+            return dict(await solve())
         try:
-            response = await solve()
+            return await self._build.finish(await solve())
         except Exception:
-            failure = self._build.failure() if self._build is not None else None
+            failure = self._build.failure()
             if failure is not None:  # the daemon's words about it are of a tar that nobody wanted
                 raise failure from None
             raise
-        return await self._build.finish(response) if self._build is not None else dict(response)
+        finally:
+            await self._build.discard()
 
     @property
     def _exports(self) -> Mapping[int, ProxiedExport]:

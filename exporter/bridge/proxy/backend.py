@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import grpc.aio
@@ -68,10 +68,18 @@ class Backend:
     Args:
         channel: Reaches it. Not closed here.
         address: For messages.
+        discard: Releases what a finalize token holds, if that can be done: ``ExporterService`` has no call
+            for it, so that servers elsewhere release it when the token expires.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, address: str) -> None:
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        address: str,
+        discard: Callable[[str], Awaitable[None]] | None = None,
+    ) -> None:
         self._channel = channel
+        self._discard = discard
         self._stub = exporter_pb2_grpc.ExporterServiceStub(channel)
         self._address = address
         self._artifacts: dict[str, exporter_pb2.ArtifactKind.ValueType] = {}
@@ -149,6 +157,11 @@ class Backend:
         request = exporter_pb2.FinalizeRequest(finalize_token=token)
         message = await follow_call(self._stub.Finalize(request), sink, "publishing")
         return dict(message.result.response)
+
+    async def discard(self, token: str) -> None:
+        """Give up what an export has made: it will not be published."""
+        if self._discard is not None:
+            await self._discard(token)
 
     def __str__(self) -> str:
         return self._address

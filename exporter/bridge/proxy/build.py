@@ -146,6 +146,11 @@ class ProxiedExport:
             raise
         self.exported = Exported({**self.exported.response, **more})
 
+    async def discard(self) -> None:
+        """Give up what was exported and is not published."""
+        if self.exported is not None and self.exported.token:
+            await self.plan.backend.discard(self.exported.token)
+
 
 class ProxiedBuild:
     """A build that has exports of ours.
@@ -219,6 +224,10 @@ class ProxiedBuild:
                 raise FailedPreconditionError(f"exporter {export.plan.index} was not run: {_TOO_OLD}")
         await gather(export.finalize() for export in self.exports.values())
         return self._merge(daemon_response)
+
+    async def discard(self) -> None:
+        """Give up what was exported and is not published; there is nothing if the build has succeeded."""
+        await gather(export.discard() for export in self.exports.values())
 
     def _merge(self, daemon_response: Mapping[str, str]) -> dict[str, str]:
         """Lay our responses over the daemon's.

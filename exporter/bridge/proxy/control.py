@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import grpc
@@ -59,12 +59,14 @@ class ControlProxy:
         if not planned and not self._builds.is_closed:
             await forward(self._daemon, SOLVE_METHOD, context, first=data)
             return
-        with self._builds.progress(request.Ref) as progress, ExitStack() as stack:
+        async with AsyncExitStack() as stack:
+            progress = stack.enter_context(self._builds.progress(request.Ref))
             try:
                 self._builds.admit()
                 plans = [(p, await p.backend.resolve(p.index, p.type, p.attrs)) for p in planned]
                 build = ProxiedBuild(request, plans, self._options, progress)
                 stack.enter_context(self._builds.running(build))
+                stack.push_async_callback(build.discard)
             except BaseException:
                 self._builds.refuse(request.Ref)
                 raise

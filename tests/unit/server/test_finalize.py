@@ -133,11 +133,33 @@ async def test_what_is_unpublished_is_counted_for_a_while() -> None:
     await store.close()
 
 
-@pytest.mark.parametrize("end", ["drop", "close"])
+async def test_discarding_waits_for_publishing() -> None:
+    store, artifact = FinalizeStore(60), Artifact()
+    artifact.gate.clear()
+    token = store.add("x", artifact.work, artifact.resources())
+    call = asyncio.create_task(store.run(token, ignore))
+    await asyncio.sleep(0)
+    discarding = asyncio.create_task(store.discard(token))
+    await asyncio.sleep(0)
+    assert not artifact.released.is_set()
+    artifact.gate.set()
+    assert await call == {"published": "1"}
+    await discarding
+    assert artifact.released.is_set()
+    await store.discard(token)
+
+
+@pytest.mark.parametrize("end", ["discard", "drop", "close"])
 async def test_dropping_and_closing_release_without_publishing(end: str) -> None:
     store, artifact = FinalizeStore(60), Artifact()
     token = store.add("x", artifact.work, artifact.resources())
-    await (store.drop(token) if end == "drop" else store.close())
+    match end:
+        case "discard":
+            await store.discard(token)
+        case "drop":
+            await store.drop(token)
+        case _:
+            await store.close()
     assert artifact.released.is_set()
     assert artifact.published == 0
     with pytest.raises(NotFoundError):
