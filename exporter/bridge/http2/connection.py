@@ -15,6 +15,7 @@ from exporter.bridge.http2.frames import (
     END_STREAM,
     HEADER_SIZE,
     MAX_WINDOW,
+    PADDED,
     PING_SIZE,
     PREFACE,
     PRIORITY,
@@ -42,6 +43,9 @@ MAX_FRAME_SIZE = 64 << 10
 MAX_HEADER_BYTES = 16 << 20
 """Largest headers: metadata of exports, and build errors with their sources."""
 
+
+_DATA, _WINDOW_UPDATE = int(FrameType.DATA), int(FrameType.WINDOW_UPDATE)
+"""Frames that come in tens of thousands: a member of an enumeration is slow to get and to compare."""
 
 Schedule = Callable[[Callable[[], None]], None]
 """Has a function called soon."""
@@ -130,6 +134,13 @@ class Connection:
             self._is_scheduled = True
             self._schedule(self.flush)
 
+    def write_data(self, stream_id: int, data: bytes | memoryview, *, end: bool) -> None:
+        """Have a frame of DATA sent with the next `flush`. The peer must have given credit for it."""
+        length = len(data)
+        self._window -= length
+        self._out.append(frame_header(length, _DATA, END_STREAM if end else 0, stream_id))
+        self.write(data)
+
     def flush(self) -> None:
         """Send what was written."""
         self._is_scheduled = False
@@ -163,10 +174,6 @@ class Connection:
     def can_send(self, amount: int) -> bool:
         """Whether that many bytes may be sent now."""
         return not self._is_paused and amount <= self._window
-
-    def spend(self, amount: int) -> None:
-        """Note that bytes have been sent."""
-        self._window -= amount
 
     def wants_to_send(self, stream: Stream) -> None:
         """Note that a stream waits for credit."""
@@ -224,10 +231,10 @@ class Connection:
 
     # What comes in.
 
-    def receive(self, data: bytes) -> None:
+    def receive(self, *pieces: bytes | memoryview) -> None:
         """Take bytes from the transport."""
         try:
-            self._receive(self._rest + data if self._rest else data)
+            self._receive(b"".join((self._rest, *pieces)))
         except (ProtocolError, hpack.HPACKError) as error:
             if not isinstance(error, ProtocolError):
                 error = ProtocolError(ErrorCode.COMPRESSION_ERROR, str(error))
@@ -256,7 +263,7 @@ class Connection:
             position = stop
             if self._block is not None and kind != FrameType.CONTINUATION:
                 raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "a header block is cut off")
-            if kind == FrameType.DATA:
+            if kind == _DATA:
                 self._receive_window -= length
                 if self._receive_window < 0:
                     raise ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, "more DATA than there was credit for")
@@ -269,7 +276,11 @@ class Connection:
                 stream.note_received(length)
                 if is_last:
                     stream.end_remote()
-                handler.on_data(strip_padding(payload, flags), length, end=is_last)
+                if flags & PADDED:
+                    payload = strip_padding(payload, flags)
+                handler.on_data(payload, length, end=is_last)
+            elif kind == _WINDOW_UPDATE:
+                self._receive_credit(stream_id, parse_word(payload, FrameType.WINDOW_UPDATE))
             else:
                 self._receive_other(kind, flags, stream_id, payload)
             if self.is_closed:
@@ -292,10 +303,8 @@ class Connection:
                 self._receive_headers(flags, stream_id, payload)
             case FrameType.CONTINUATION:
                 self._receive_continuation(flags, stream_id, payload)
-            case FrameType.WINDOW_UPDATE:
-                self._receive_credit(stream_id, parse_word(bytes(payload), FrameType.WINDOW_UPDATE))
             case FrameType.RST_STREAM:
-                self._receive_reset(stream_id, parse_word(bytes(payload), FrameType.RST_STREAM))
+                self._receive_reset(stream_id, parse_word(payload, FrameType.RST_STREAM))
             case FrameType.SETTINGS if not flags & ACK:
                 self._receive_settings(parse_settings(bytes(payload)))
             case FrameType.PING if len(payload) != PING_SIZE:

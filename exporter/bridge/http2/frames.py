@@ -13,7 +13,7 @@ DEFAULT_FRAME_SIZE = 16_384
 MAX_WINDOW = 2**31 - 1
 PING_SIZE = 8
 
-_HEADER = struct.Struct(">HBBBL")
+_HEADER = struct.Struct(">LBL")  # the first word is length and type
 _SETTING = struct.Struct(">HL")
 _WORD = struct.Struct(">L")
 
@@ -81,13 +81,13 @@ class ProtocolError(Exception):
 
 def frame_header(length: int, frame_type: int, flags: int, stream_id: int) -> bytes:
     """The nine bytes before a frame's payload."""
-    return _HEADER.pack(length >> 8, length & 0xFF, frame_type, flags, stream_id)
+    return _HEADER.pack(length << 8 | frame_type, flags, stream_id)
 
 
 def parse_header(data: bytes, offset: int) -> tuple[int, int, int, int]:
     """Read a frame's header: length, type, flags and stream ID."""
-    high, low, frame_type, flags, stream_id = _HEADER.unpack_from(data, offset)
-    return high << 8 | low, frame_type, flags, stream_id & MAX_WINDOW
+    word, flags, stream_id = _HEADER.unpack_from(data, offset)
+    return word >> 8, word & 0xFF, flags, stream_id & MAX_WINDOW
 
 
 def settings_frame(settings: dict[int, int]) -> bytes:
@@ -123,7 +123,7 @@ def goaway(last_stream_id: int, code: int, text: bytes = b"") -> bytes:
     return frame_header(len(payload), FrameType.GOAWAY, 0, 0) + payload
 
 
-def parse_word(payload: bytes, frame_type: FrameType) -> int:
+def parse_word(payload: memoryview, frame_type: FrameType) -> int:
     """Read a payload of just one number.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import cast
 
@@ -17,19 +18,29 @@ class Scheduler:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._pending: list[Callable[[], None]] = []
+        self._pending: deque[Callable[[], None]] = deque()
+        self._is_awaited = False
 
     def __call__(self, function: Callable[[], None]) -> None:
         """Have a function called soon."""
-        if not self._pending:
-            self._loop.call_soon(self._run)
         self._pending.append(function)
+        if not self._is_awaited:
+            self._is_awaited = True
+            self._loop.call_soon(self.run)
 
-    def _run(self) -> None:
-        # The list is not emptied before the end: what is added meanwhile is called in this turn.
-        for function in self._pending:
-            function()
-        self._pending.clear()
+    def begin(self) -> None:
+        """Say that `run` is called soon: another turn of the loop would take its time."""
+        self._is_awaited = True
+
+    def run(self) -> None:
+        """Call what is to be called. After one that fails, the others have their turn all the same."""
+        try:
+            while self._pending:
+                self._pending.popleft()()
+        finally:
+            self._is_awaited = bool(self._pending)
+            if self._is_awaited:
+                self._loop.call_soon(self.run)
 
 
 class SocketTransport(asyncio.Protocol):
@@ -37,10 +48,12 @@ class SocketTransport(asyncio.Protocol):
 
     Args:
         make: Makes the connection.
+        scheduler: Flushes it.
     """
 
-    def __init__(self, make: Callable[[SocketTransport], Connection]) -> None:
+    def __init__(self, make: Callable[[SocketTransport], Connection], scheduler: Scheduler) -> None:
         self._make = make
+        self._scheduler = scheduler
         self._transport: asyncio.Transport | None = None
         self.connection: Connection | None = None
 
@@ -53,7 +66,11 @@ class SocketTransport(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
         assert self.connection is not None
-        self.connection.receive(data)
+        self._scheduler.begin()
+        try:
+            self.connection.receive(data)
+        finally:
+            self._scheduler.run()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
@@ -105,9 +122,13 @@ def serving(scheduler: Scheduler, accept: Callable[[Connection], None]) -> Calla
         accept(connection)
         return connection
 
-    return lambda: SocketTransport(make)
+    return lambda: SocketTransport(make, scheduler)
 
 
 def dialling(scheduler: Scheduler) -> Callable[[], SocketTransport]:
     """Make a protocol factory for sockets on which streams are opened here."""
-    return lambda: SocketTransport(lambda transport: Connection(transport, scheduler, is_client=True))
+
+    def make(transport: SocketTransport) -> Connection:
+        return Connection(transport, scheduler, is_client=True)
+
+    return lambda: SocketTransport(make, scheduler)

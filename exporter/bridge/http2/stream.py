@@ -233,19 +233,14 @@ class Stream:
         connection = self.connection
         length = len(data)
         self.window -= length
-        connection.spend(length)
         size = connection.frame_size
         if length <= size:
-            connection.write(frame_header(length, FrameType.DATA, END_STREAM if end else 0, self.id))
-            connection.write(data)
+            connection.write_data(self.id, data, end=end)
         else:
+            view = memoryview(data)
             for position in range(0, length, size):
-                piece = data[position : position + size]
                 is_last = end and position + size >= length
-                connection.write(
-                    frame_header(len(piece), FrameType.DATA, END_STREAM if is_last else 0, self.id)
-                )
-                connection.write(piece)
+                connection.write_data(self.id, view[position : position + size], end=is_last)
         if end:
             self._end_local()
 

@@ -32,13 +32,13 @@ _DATA_TAG = 0x0A
 
 def frame_bytes(pieces: list[bytes | memoryview]) -> bytes:
     """Put bytes into messages."""
-    data = b"".join(pieces)
-    out: list[bytes | memoryview] = []
-    for position in range(0, len(data), MESSAGE_BYTES):
-        piece = memoryview(data)[position : position + MESSAGE_BYTES]
-        field = bytes([_DATA_TAG]) + _varint(len(piece))
-        out += [_PREFIX.pack(0, len(field) + len(piece)), field, piece]
-    return b"".join(out)
+    size = sum(map(len, pieces))
+    if size > MESSAGE_BYTES:
+        data = memoryview(b"".join(pieces))
+        messages = (data[start : start + MESSAGE_BYTES] for start in range(0, size, MESSAGE_BYTES))
+        return b"".join(frame_bytes([message]) for message in messages)
+    field = bytes([_DATA_TAG]) + _varint(size)
+    return b"".join((_PREFIX.pack(0, len(field) + size), field, *pieces))
 
 
 def _varint(value: int) -> bytes:
@@ -66,6 +66,9 @@ class Deframer:
         Raises:
             ProtocolError: it is no message that can be read.
         """
+        if len(data) <= self._left:
+            self._left -= len(data)
+            return [data]
         found: list[bytes | memoryview] = []
         view = memoryview(self._rest + bytes(data)) if self._rest else memoryview(data)
         self._rest = b""
@@ -187,9 +190,8 @@ class Tunnel:
 
     def _feed(self) -> None:
         if self.connection is not None and self._incoming:
-            data = b"".join(self._incoming)
-            self._incoming.clear()
-            self.connection.receive(data)
+            pieces, self._incoming = self._incoming, []
+            self.connection.receive(*pieces)
 
     def _fail(self, error: ProtocolError) -> None:
         if self.connection is not None:

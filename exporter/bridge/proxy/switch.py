@@ -80,7 +80,7 @@ class Switch:
 
     def protocol(self) -> asyncio.Protocol:
         """A protocol for a client's socket."""
-        return SocketTransport(self._make)
+        return SocketTransport(self._make, self.scheduler)
 
     async def drain(self) -> None:
         """Refuse new builds, and wait for those under way and for their clients to hang up."""
