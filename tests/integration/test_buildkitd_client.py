@@ -22,11 +22,14 @@ from exporter.bridge.client import (
     llb,
 )
 from exporter.content.layout import OCILayout
+from exporter.content.registry import Credentials, RegistryOptions, StaticCredentials
 from exporter.errors import ExporterError, InvalidArgumentError, UnavailableError
 from exporter.pb.moby.buildkit.v1.frontend import gateway_pb2
 from exporter.progress.model import StatusUpdate
 from tests.buildkit import own_buildkitd
 from tests.integration.dockerfiles import CASES, Case, write_context
+from tests.integration.registry.tokens import token_server
+from tests.integration.registry_peer import docker_registry
 from tests.sessions import PATIENCE
 
 
@@ -305,3 +308,33 @@ async def test_no_daemon(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match="is no address"):
         async with BuildkitClient.connect("somewhere"):
             pass
+
+
+async def test_registries_with_tokens(client: BuildkitClient, tmp_path: Path) -> None:
+    """The daemon pushes and pulls with tokens that we have fetched; it never sees the password."""
+    for name in ("tokens", "registry"):
+        (tmp_path / name).mkdir()
+    async with (
+        token_server(tmp_path / "tokens") as tokens,
+        docker_registry(tmp_path / "registry", auth=tokens.settings) as host,
+    ):
+        image = f"{host}/private/base:v1"
+        push = Export("image", {"name": image, "push": "true"})
+        base = dockerfile(write_context(tmp_path / "base", CASES["scratch-copy"]), push)
+        with pytest.raises(ExporterError, match="gives an anonymous user no access for .* `docker login"):
+            await client.solve(replace(base, registries=registries()))
+        known = registries(**{host: Credentials("jo", "s3cret")})
+        await client.solve(replace(base, registries=known))
+        context = write_context(tmp_path / "context", Case(f"FROM {image}\nCOPY b /b\n", {"b": b"b"}))
+        target = tmp_path / "out.tar"
+        await client.solve(replace(dockerfile(context, Export("tar", file=str(target))), registries=known))
+    assert names_in(target) == ["a", "b"]
+    assert {scope for scopes in tokens.asked for scope in scopes} == {
+        "repository:private/base:pull",
+        "repository:private/base:pull,push",
+    }
+    assert set(tokens.agents) == {"buildkit-exporter"}
+
+
+def registries(**credentials: Credentials) -> RegistryOptions:
+    return RegistryOptions(credentials=StaticCredentials(credentials))

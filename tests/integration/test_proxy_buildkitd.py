@@ -195,7 +195,7 @@ def test_layers_with_rewritten_times(strict: Proxy, daemon: str, tmp_path: Path,
     """They are compressed anew, which no two programs do alike: it is the daemon that does it."""
     context = write_context(tmp_path / "context", CASES["run-chain"])
     words = ["--opt", "build-arg:SOURCE_DATE_EPOCH=1600000000"]
-    made = []
+    made: list[bytes] = []
     for address in (daemon, strict.address):
         archive = tmp_path / f"{len(made)}.tar"
         output = f"type=oci,rewrite-timestamp=true,dest={archive}{attrs}"

@@ -11,7 +11,7 @@ from exporter.bridge.proxy.backend import Backend
 from exporter.bridge.services.receive_directory import ReceivedDirectory
 from exporter.bridge.services.secrets import Secret
 from exporter.content.protocol import ContentStore, Provider
-from exporter.content.registry.credentials import CredentialSource
+from exporter.content.registry.options import RegistryOptions
 from exporter.errors import InvalidArgumentError
 from exporter.exporters.base import Output
 from exporter.pb.pb import ops_pb2
@@ -86,7 +86,7 @@ class SolveOptions:
         exports: The outputs, of the daemon and ours.
         directories: Local directories that the build may read, by name (``context``, ``dockerfile``).
         secrets: What ``RUN --mount=type=secret`` gets.
-        credentials: Credentials for registries; docker's own if None.
+        registries: How registries are reached by us, and credentials for them; docker's ways if None.
         stores: Content stores that the build may read images from (``oci-layout://NAME``), by name.
         cache_imports: Where cache comes from.
         cache_exports: Where cache goes to.
@@ -108,7 +108,7 @@ class SolveOptions:
     exports: Sequence[Export | OurExport] = ()
     directories: Mapping[str, Path] = field(default_factory=dict)
     secrets: Sequence[Secret] = ()
-    credentials: CredentialSource | None = None
+    registries: RegistryOptions | None = None
     stores: Mapping[str, Provider | ContentStore] = field(default_factory=dict)
     cache_imports: Sequence[CachePlace] = ()
     cache_exports: Sequence[CachePlace] = ()

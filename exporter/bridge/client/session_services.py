@@ -75,7 +75,7 @@ class SessionServices:
                 services.attachables.append(FileSyncServicer(options.directories).register)
             if options.secrets:
                 services.attachables.append(SecretsServicer(options.secrets).register)
-            services.attachables.append(AuthServicer(options.credentials).register)
+            services.attachables.append(AuthServicer(options.registries).register)
             services.attachables.extend(options.services)
             yield services
 

@@ -27,9 +27,9 @@ from exporter.cli.client import ServerAccess, connect
 from exporter.cli.export.delivery import check_engines
 from exporter.cli.failures import ExitCode, UsageError
 from exporter.cli.metadata_file import write_metadata_file
+from exporter.cli.registries import registry_options
 from exporter.cli.running import run_async
 from exporter.content.docker_engine import DockerEngine, EngineAddress, find_engine
-from exporter.content.registry.credentials import DockerCredentials
 from exporter.content.threads import run_in_thread
 from exporter.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from exporter.exporters.registry import default_registry
@@ -138,7 +138,7 @@ def _solve_options(
         directories=inputs.directories,
         stores=inputs.layouts,
         secrets=[parse_secret(text, os.environ) for text in options.secret],
-        credentials=DockerCredentials(options.registry_config),
+        registries=registry_options(options),
         cache_imports=[parse_cache(text, "--cache-from", {}) for text in options.cache_from],
         cache_exports=[parse_cache(text, "--cache-to", {"mode": "min"}) for text in options.cache_to],
         entitlements=privileges,

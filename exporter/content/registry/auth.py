@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from yarl import URL
@@ -27,9 +27,21 @@ _DEFAULT_LIFETIME = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Token:
+class Token:
+    """A bearer token, and the seconds from now that it is good for."""
+
+    value: str
+    lifetime: float
+
+
+@dataclass(frozen=True, slots=True)
+class _KeptToken:
     value: str
     expires: float
+
+    @classmethod
+    def of(cls, token: Token) -> _KeptToken:
+        return cls(token.value, time.monotonic() + max(token.lifetime - _MARGIN_SECONDS, 1.0))
 
 
 class Authorizer:
@@ -49,7 +61,7 @@ class Authorizer:
         self._source = credentials
         self._credentials: Credentials | None = None
         self._challenge: Challenge | None = None
-        self._tokens: dict[tuple[str, ...], _Token] = {}
+        self._tokens: dict[tuple[str, ...], _KeptToken] = {}
         self._wanted: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._lock = asyncio.Lock()
 
@@ -75,9 +87,8 @@ class Authorizer:
                 return f"Bearer {credentials.registry_token}"
             token = self._tokens.get(scopes)
             if token is None or token.expires <= time.monotonic():
-                token = self._tokens[scopes] = await self._fetch(
-                    self._challenge, scopes, credentials, retries
-                )
+                fetched = await self._fetch(self._challenge, scopes, credentials, retries)
+                token = self._tokens[scopes] = _KeptToken.of(fetched)
             return f"Bearer {token.value}"
 
     def challenged(self, headers: Iterable[str], scopes: tuple[str, ...], refused: str | None) -> None:
@@ -105,38 +116,66 @@ class Authorizer:
 
     async def _fetch(
         self, challenge: Challenge, scopes: tuple[str, ...], credentials: Credentials, retries: Retries
-    ) -> _Token:
-        realm = challenge.parameters.get("realm", "")
-        if not realm.startswith(("https://", "http://")):
-            raise UnavailableError(
-                f"{self._host} asks for a token but names no server for it (realm {realm!r})"
-            )
-        every = _merge(scopes, self._wanted.get(scopes, ()))
-        request, authorization = _token_request(
-            realm, challenge.parameters.get("service", ""), every, credentials
+    ) -> Token:
+        return await fetch_token(
+            self._http,
+            self._host,
+            realm=challenge.parameters.get("realm", ""),
+            service=challenge.parameters.get("service", ""),
+            scopes=_merge(scopes, self._wanted.get(scopes, ())),
+            credentials=credentials,
+            retries=retries,
         )
-        while True:
-            try:
-                answer = await self._http.exchange(request, authorization)
-                break
-            except RequestError as failure:
-                if failure.status in {400, 401, 403}:
-                    raise PermissionDeniedError(
-                        self._refusal(realm, every, credentials, failure)
-                    ) from failure
-                await retries.wait(failure)
-        return _parse_token(answer.body, realm)
 
-    def _refusal(
-        self, realm: str, scopes: Iterable[str], credentials: Credentials, failure: RequestError
-    ) -> str:
-        user = credentials.username or (
-            "the saved token" if credentials.identity_token else "an anonymous user"
-        )
-        return (
-            f"{self._host} gives {user} no access for {' '.join(scopes)}: {realm} answered {failure.status}; "
-            f"log in with `docker login {self._host}`"
-        )
+
+async def fetch_token(
+    http: HTTPClient,
+    host: str,
+    *,
+    realm: str,
+    service: str,
+    scopes: Sequence[str],
+    credentials: Credentials,
+    retries: Retries,
+) -> Token:
+    """Get a token from a registry's token server.
+
+    Args:
+        http: Reaches the token server.
+        host: The registry, for messages.
+        realm: The token server's address, from the registry's challenge.
+        service: What the challenge calls the registry; may be empty.
+        scopes: What the token is to allow, ``repository:NAME:ACTIONS``.
+        credentials: What to show.
+        retries: How often to try.
+
+    Raises:
+        PermissionDeniedError: the token server refuses the credentials.
+        UnavailableError: it cannot be reached, or does not do its work.
+    """
+    if not realm.startswith(("https://", "http://")):
+        raise UnavailableError(f"{host} asks for a token but names no server for it (realm {realm!r})")
+    request, authorization = _token_request(realm, service, scopes, credentials)
+    while True:
+        try:
+            answer = await http.exchange(request, authorization)
+            break
+        except RequestError as failure:
+            if failure.status in {400, 401, 403}:
+                text = _refusal(host, realm, scopes, credentials, failure)
+                raise PermissionDeniedError(text) from failure
+            await retries.wait(failure)
+    return _parse_token(answer.body, realm)
+
+
+def _refusal(
+    host: str, realm: str, scopes: Iterable[str], credentials: Credentials, failure: RequestError
+) -> str:
+    user = credentials.username or ("the saved token" if credentials.identity_token else "an anonymous user")
+    return (
+        f"{host} gives {user} no access for {' '.join(scopes)}: {realm} answered {failure.status}; "
+        f"log in with `docker login {host}`"
+    )
 
 
 def _basic(credentials: Credentials) -> str | None:
@@ -156,7 +195,7 @@ def _resource(scope: str) -> str:
 
 
 def _token_request(
-    realm: str, service: str, scopes: list[str], credentials: Credentials
+    realm: str, service: str, scopes: Sequence[str], credentials: Credentials
 ) -> tuple[Request, str | None]:
     what = f"getting a token for {' '.join(scopes)}"
     url = URL(realm)
@@ -176,7 +215,7 @@ def _token_request(
     return Request(method="GET", url=url.extend_query(query), what=what), _basic(credentials)
 
 
-def _parse_token(body: bytes, realm: str) -> _Token:
+def _parse_token(body: bytes, realm: str) -> Token:
     fields = json_object(body) or {}
     value = fields.get("token") or fields.get("access_token")
     if not isinstance(value, str) or not value.isascii() or not value.isprintable():
@@ -184,4 +223,4 @@ def _parse_token(body: bytes, realm: str) -> _Token:
     lifetime = fields.get("expires_in")
     if not isinstance(lifetime, int | float) or lifetime <= 0:
         lifetime = _DEFAULT_LIFETIME
-    return _Token(value, time.monotonic() + max(lifetime - _MARGIN_SECONDS, 1.0))
+    return Token(value, lifetime)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -18,14 +17,12 @@ from exporter.content.registry.client import basic_authorization
 from exporter.errors import FailedPreconditionError, InvalidArgumentError, PermissionDeniedError
 from exporter.progress.producer import VertexProgress
 from tests.integration.certificates import make_certificate
-from tests.integration.commands import run
 from tests.integration.registry.pushing import UPLOADS, Peer, noise
+from tests.integration.registry.tokens import SERVICE, TokenServer, token_server
 from tests.integration.registry_peer import Fault, FaultyProxy, docker_registry
-from tests.peers import require
 
 # The password is "s3cret".
 HTPASSWD = "jo:$2b$05$uc2/CEa8LQLCV0fh5h7P9.BuXcCZbNGX94eX.U1HOO3Mezqdt8Tzm\n"
-SERVICE = "registry.test"
 
 
 @asynccontextmanager
@@ -76,70 +73,15 @@ async def test_wrong_passwords(guarded: Peer, credentials: Credentials) -> None:
 # Tokens
 
 
-class TokenServer:
-    """Signs tokens that docker-registry accepts."""
-
-    def __init__(self, directory: Path) -> None:
-        self._key = directory / "tokens.key"
-        self._certificate = directory / "tokens.crt"
-        self.url = ""
-        self.asked: list[tuple[str, ...]] = []
-        self.lifetime = 300.0
-
-    async def handle(self, request: web.BaseRequest) -> web.Response:
-        scopes = tuple(request.query.getall("scope", []))
-        self.asked.append(scopes)
-        if request.headers.get("Authorization") != f"Basic {base64.b64encode(b'jo:s3cret').decode()}":
-            return web.json_response({"details": "incorrect username or password"}, status=401)
-        token = await self._sign(scopes)
-        return web.json_response({"token": token, "expires_in": 300})
-
-    async def _sign(self, scopes: tuple[str, ...]) -> str:
-        pem = self._certificate.read_text().split("-----")[2]
-        header = {"typ": "JWT", "alg": "RS256", "x5c": ["".join(pem.split())]}
-        access = [
-            {"type": kind, "name": name, "actions": actions.split(",")}
-            for kind, name, actions in (scope.split(":") for scope in scopes)
-        ]
-        claims = {
-            "iss": "tests",
-            "sub": "jo",
-            "aud": SERVICE,
-            "exp": int(time.time() + self.lifetime),
-            "nbf": int(time.time()) - 1000,
-            "iat": int(time.time()) - 1000,
-            "jti": str(len(self.asked)),
-            "access": access,
-        }
-        signed = f"{_encode(json.dumps(header).encode())}.{_encode(json.dumps(claims).encode())}"
-        message = self._key.with_name("message")
-        message.write_text(signed)
-        openssl = require("openssl", "openssl")
-        signature = await run(openssl, "dgst", "-sha256", "-sign", str(self._key), str(message))
-        return f"{signed}.{_encode(signature)}"
-
-
-def _encode(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).decode().rstrip("=")
-
-
 @pytest.fixture
 async def tokens(tmp_path: Path) -> AsyncIterator[TokenServer]:
-    await make_certificate(tmp_path, "tokens")
-    server = TokenServer(tmp_path)
-    runner = web.ServerRunner(web.Server(server.handle))
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}/token"
-    yield server
-    await runner.cleanup()
+    async with token_server(tmp_path) as server:
+        yield server
 
 
 @pytest.fixture
 async def tokened(tmp_path: Path, tokens: TokenServer) -> AsyncIterator[Peer]:
-    bundle = str(tmp_path / "tokens.crt")
-    settings = {"realm": tokens.url, "service": SERVICE, "issuer": "tests", "rootcertbundle": bundle}
-    async with peer_of(tmp_path, auth={"token": settings}) as peer:
+    async with peer_of(tmp_path, auth=tokens.settings) as peer:
         source = StaticCredentials({peer.proxy.host: Credentials("jo", "s3cret")})
         peer.options = peer.make_options(credentials=source)
         yield peer
