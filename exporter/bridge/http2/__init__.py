@@ -2,5 +2,5 @@
 
 Calls that are only passed on, a build's context above all, come in tens of thousands of frames. A gRPC
 library makes messages of them, and the library ``h2`` events, which costs more than the transfer itself; here
-a frame's payload is looked at only if it is a header block. Headers are compressed by the library ``hpack``.
+a frame's payload is looked at only if it is a header block. The library ``hpack`` decompresses headers.
 """

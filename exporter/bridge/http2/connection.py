@@ -32,6 +32,7 @@ from exporter.bridge.http2.frames import (
     strip_padding,
     window_update,
 )
+from exporter.bridge.http2.headers import NO_TABLE, encode_headers
 from exporter.bridge.http2.stream import STREAM_WINDOW, Headers, Stream
 
 CONNECTION_WINDOW = 16 << 20
@@ -111,7 +112,7 @@ class Connection:
         self._rest = b""
         self._needs_preface = not is_client
         self._block: tuple[int, int, bytearray] | None = None
-        self._encoder = hpack.Encoder()
+        self._block_start = NO_TABLE
         self._decoder = hpack.Decoder(MAX_HEADER_BYTES)
         if is_client:
             self.write(PREFACE)
@@ -163,9 +164,9 @@ class Connection:
         return stream
 
     def encode(self, headers: Headers) -> bytes:
-        """Compress headers. They must be sent in the order in which they were compressed."""
-        # Without Huffman codes: they save bytes that cost nothing here, and take time.
-        return self._encoder.encode(headers, huffman=False)
+        """Encode headers. They must be sent in the order in which they were encoded."""
+        start, self._block_start = self._block_start, b""
+        return start + encode_headers(headers)
 
     def room(self) -> int:
         """Bytes that may be sent now."""
@@ -402,8 +403,6 @@ class Connection:
                         stream.window += change
                 case Setting.MAX_FRAME_SIZE:
                     self.frame_size = min(value, MAX_FRAME_SIZE)
-                case Setting.HEADER_TABLE_SIZE:
-                    self._encoder.header_table_size = min(value, 4096)
                 case _:
                     pass
         self.write(frame_header(0, FrameType.SETTINGS, ACK, 0))

@@ -43,7 +43,6 @@ PRIORITY = 0x20
 class Setting(enum.IntEnum):
     """Settings (RFC 9113, 6.5.2)."""
 
-    HEADER_TABLE_SIZE = 1
     ENABLE_PUSH = 2
     MAX_CONCURRENT_STREAMS = 3
     INITIAL_WINDOW_SIZE = 4
@@ -133,6 +132,16 @@ def parse_word(payload: memoryview, frame_type: FrameType) -> int:
         raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, f"{frame_type.name} of {len(payload)} bytes")
     (value,) = _WORD.unpack(payload)
     return int(value)
+
+
+def varint(value: int) -> bytes:
+    """A number in bytes of seven bits, the lowest first, as in header blocks and in protobuf."""
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
 
 
 def strip_padding(payload: memoryview, flags: int) -> memoryview:

@@ -12,7 +12,7 @@ from typing import cast
 from google.protobuf.message import DecodeError
 
 from exporter.bridge.http2.connection import Connection, Schedule
-from exporter.bridge.http2.frames import ErrorCode, ProtocolError
+from exporter.bridge.http2.frames import ErrorCode, ProtocolError, varint
 from exporter.bridge.http2.stream import Headers, Stream
 from exporter.pb.moby.buildkit.v1 import control_pb2
 
@@ -37,17 +37,8 @@ def frame_bytes(pieces: list[bytes | memoryview]) -> bytes:
         data = memoryview(b"".join(pieces))
         messages = (data[start : start + MESSAGE_BYTES] for start in range(0, size, MESSAGE_BYTES))
         return b"".join(frame_bytes([message]) for message in messages)
-    field = bytes([_DATA_TAG]) + _varint(size)
+    field = bytes([_DATA_TAG]) + varint(size)
     return b"".join((_PREFIX.pack(0, len(field) + size), field, *pieces))
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 class Deframer:
