@@ -8,7 +8,8 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+import uuid
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ import grpc
 import grpc.aio
 import pytest
 
+from exporter.bridge.attach import attach
 from exporter.bridge.client import BuildkitClient, Export, SolveOptions, SolveResult
+from exporter.bridge.client.connection import open_channel
 from exporter.content.root import open_root
 from exporter.content.session import ContentClient
 from exporter.errors import (
@@ -26,6 +29,7 @@ from exporter.errors import (
     PermissionDeniedError,
     UnavailableError,
 )
+from exporter.pb.moby.buildkit.v1 import control_pb2, control_pb2_grpc
 from exporter.progress.model import StatusUpdate
 from exporter.source.saved import SavedSource
 from tests.builds import read_json, scenario, scenario_names
@@ -33,7 +37,7 @@ from tests.certificates import make_certificates
 from tests.integration.cli_process import PATIENCE, run, server, wait_for_listener
 from tests.integration.proxied import Proxy, blobs_of, proxy, root_of
 from tests.integration.registry_peer import free_port
-from tests.integration.simulator import BEHAVIOUR, SCENARIO, Behaviour
+from tests.integration.simulator import BEHAVIOUR, SCENARIO, WAITING, Behaviour
 from tests.recordings import exporter_of
 from tests.sessions import until
 
@@ -258,9 +262,99 @@ async def test_a_slow_daemon(strict: Proxy, client: BuildkitClient) -> None:
     assert root_of(strict.output / "slow.tar")
 
 
-async def test_a_daemon_that_is_too_old(client: BuildkitClient) -> None:
+@pytest.mark.parametrize("behaviour", [Behaviour.ANCIENT, Behaviour.OLD])
+async def test_a_daemon_that_is_too_old(client: BuildkitClient, behaviour: Behaviour) -> None:
     with pytest.raises(FailedPreconditionError, match="has to be v0.22 or newer"):
-        await solve(client, "run-chain", oci(proxy_dest="old.tar"), behaviour=Behaviour.OLD)
+        await solve(client, "run-chain", oci(proxy_dest="old.tar"), behaviour=behaviour)
+
+
+async def test_an_old_daemon_still_has_its_own_exporters(client: BuildkitClient) -> None:
+    result = await solve(client, "run-chain", Export("image"), behaviour=Behaviour.ANCIENT)
+    assert "containerimage.digest" in result.response
+
+
+async def test_a_daemon_that_sends_its_files_too_late(strict: Proxy, client: BuildkitClient) -> None:
+    with pytest.raises(FailedPreconditionError, match="exporter 0 was not run"):
+        await solve(client, "run-chain", oci(proxy_dest="late.tar"), behaviour=Behaviour.LATE)
+    assert not (strict.output / "late.tar").exists()
+    await solve(client, "run-chain", oci(proxy_dest="late.tar"))
+
+
+class Sessionless:
+    """Builds, while sessions come and go as a test likes."""
+
+    def __init__(self, channel: grpc.aio.Channel, session_id: str) -> None:
+        self.channel = channel
+        self.session_id = session_id
+        self._control = control_pb2_grpc.ControlStub(channel)
+
+    async def solve(
+        self,
+        ref: str,
+        exporter: str,
+        attrs: Mapping[str, str] | None = None,
+        behaviour: Behaviour = Behaviour.NOTHING,
+    ) -> dict[str, str]:
+        request = control_pb2.SolveRequest(
+            Ref=ref,
+            Session=self.session_id,
+            FrontendAttrs={SCENARIO: "run-chain", BEHAVIOUR: behaviour.value},
+            Exporters=[control_pb2.Exporter(Type=exporter, Attrs=attrs)],
+        )
+        response = await self._control.Solve(request, timeout=PATIENCE)
+        return dict(response.ExporterResponse)
+
+    async def until_shown(self, ref: str, step: str) -> None:
+        """Wait until a step of a build is shown."""
+        async for message in self._control.Status(control_pb2.StatusRequest(Ref=ref), timeout=PATIENCE):
+            if any(vertex.name == step for vertex in message.vertexes):
+                return
+        raise AssertionError(f"{step} is not shown")
+
+
+@pytest.fixture
+async def sessionless(strict: Proxy) -> AsyncIterator[Sessionless]:
+    async with open_channel(strict.address) as channel:
+        yield Sessionless(channel, uuid.uuid4().hex)
+
+
+async def test_a_session_that_comes_after_its_build(sessionless: Sessionless) -> None:
+    task = asyncio.create_task(sessionless.solve("late-session", "plugin.image", {"name": "x/late"}))
+    await sessionless.until_shown("late-session", WAITING)
+    async with attach(sessionless.channel, (), session_id=sessionless.session_id):
+        assert (await task)["image.name"] == "x/late"
+
+
+async def test_a_session_that_does_not_come(sessionless: Sessionless) -> None:
+    with pytest.raises(grpc.aio.AioRpcError, match="no active session"):
+        await sessionless.solve("no-session", "plugin.image", behaviour=Behaviour.IMPATIENT)
+
+
+async def test_a_session_that_comes_and_goes(sessionless: Sessionless, tmp_path: Path) -> None:
+    """The export ends with the session through which it reads and reports."""
+    attached = attach(sessionless.channel, (), session_id=sessionless.session_id)
+    async with attached:
+        stalled = {"control": str(tmp_path), "proxy-dest": "half"}
+        task = asyncio.create_task(sessionless.solve("short-session", "stalled", stalled))
+        await until((tmp_path / "started").exists)
+    with pytest.raises(grpc.aio.AioRpcError):
+        await task
+    await until((tmp_path / "stopped").exists)
+
+
+async def test_a_session_has_one_build_of_ours_at_a_time(sessionless: Sessionless, tmp_path: Path) -> None:
+    async with attach(sessionless.channel, (), session_id=sessionless.session_id):
+        first = asyncio.create_task(sessionless.solve("first", "waiting", {"control": str(tmp_path)}))
+        await until((tmp_path / "started").exists)
+        with pytest.raises(
+            grpc.aio.AioRpcError, match="has another build .* first; give each build"
+        ) as caught:
+            await sessionless.solve("second", "plugin.image")
+        assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+        assert await sessionless.solve("third", "image")  # the daemon's
+        (tmp_path / "go").touch()
+        assert (await first)["waited"] == "yes"
+        assert await sessionless.solve("fourth", "plugin.image")
 
 
 async def test_progress_that_ends_early(client: BuildkitClient) -> None:

@@ -221,7 +221,10 @@ class ProxiedBuild:
         """
         for export in self.exports.values():
             if export.exported is None:
-                raise FailedPreconditionError(f"exporter {export.plan.index} was not run: {_TOO_OLD}")
+                raise FailedPreconditionError(
+                    f"exporter {export.plan.index} was not run: buildkitd has ended the build without "
+                    f"handing over its image; {_VERSION}"
+                )
         await gather(export.finalize() for export in self.exports.values())
         return self._merge(daemon_response)
 
@@ -249,4 +252,5 @@ class ProxiedBuild:
         return response
 
 
-_TOO_OLD = "buildkitd does not tell exporters outside about its build results; it has to be v0.22 or newer"
+_VERSION = "it has to be v0.22 or newer"
+_TOO_OLD = f"buildkitd does not tell exporters outside about its build results; {_VERSION}"

@@ -45,13 +45,17 @@ class Builds:
     def running(self, build: ProxiedBuild) -> Iterator[None]:
         """Have a build found for as long as the block runs.
 
+        A session has one at a time, for in a session nothing tells which build a call of the daemon or the
+        progress of an exporter belongs to. BuildKit's own clients make a session for each build.
+
         Raises:
             FailedPreconditionError: its session has another one.
         """
-        if build.session_id in self._by_session:
+        other = self._by_session.get(build.session_id)
+        if other is not None:
             raise FailedPreconditionError(
-                "another build of this session has exporters of this proxy: what the daemon tells of the "
-                "session's builds could belong to either; build one after the other"
+                f"session {build.session_id} has another build with exporters of this proxy, "
+                f"{other.request.Ref}; give each build a session of its own, or build one after the other"
             )
         self._by_session[build.session_id] = build
         self._by_ref[build.request.Ref] = build

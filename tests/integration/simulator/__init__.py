@@ -12,12 +12,22 @@ SCENARIO = "scenario"
 BEHAVIOUR = "behaviour"
 
 
+WAITING = "waiting for the session"
+"""The step that is shown while a build's session has not come."""
+
+
 class Behaviour(enum.StrEnum):
     """What is wrong with the daemon."""
 
     NOTHING = ""
+    ANCIENT = "ancient"
+    """It knows one exporter for each build, of the old field (before v0.13)."""
     OLD = "old"
     """It knows nothing of exporters in sessions (before v0.22)."""
+    IMPATIENT = "impatient"
+    """It does not wait for a session that comes after its build."""
+    LATE = "late"
+    """It sends its files when it has answered already."""
     SLOW = "slow"
     """It takes its time between any two steps."""
     DYING = "dying"

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -31,7 +31,7 @@ from exporter.pb.moby.exporter.v1 import exporter_pb2, exporter_pb2_grpc
 from exporter.pb.moby.filesync.v1 import filesync_pb2, filesync_pb2_grpc
 from exporter.source.messages import timestamp
 from tests.builds import read_json, scenario, scenario_names
-from tests.integration.simulator import BEHAVIOUR, SCENARIO, Behaviour
+from tests.integration.simulator import BEHAVIOUR, SCENARIO, WAITING, Behaviour
 from tests.recordings import cache_records
 
 VERSION = "v0.0.1-simulated"
@@ -41,6 +41,7 @@ KNOWN_TYPES = {"docker", "image", "local", "oci", "tar"}
 FIND_EXPORTERS = "/moby.exporter.v1.Exporter/FindExporters"
 FINALIZE_EXPORT = "/moby.exporter.v1.Exporter/FinalizeExport"
 DIFF_COPY = "/moby.filesync.v1.FileSend/DiffCopy"
+OLD_ONES = {Behaviour.OLD, Behaviour.ANCIENT}
 _CHUNK = 32 << 10
 
 
@@ -99,25 +100,35 @@ class SimulatedBuild:
         self.behaviour = Behaviour(request.FrontendAttrs.get(BEHAVIOUR, ""))
         self.records = [] if self.behaviour is Behaviour.FORGETFUL else usage_records(self._name)
         self._root = root_of(self._name)
+        self.late: asyncio.Future[Any] | None = None
 
     async def run(self) -> dict[str, str]:
         """Do what ``Solver.Solve`` does, in its order."""
-        for exporter in self._request.Exporters:
+        for exporter in self._exporters():
             if exporter.Type not in KNOWN_TYPES:
                 raise UnknownError(f'exporter "{exporter.Type}" could not be found')
         await self._vertex("[internal] nothing is built", "sha256:" + "0" * 64)
         if self.behaviour is Behaviour.EAGER:
             await self._progress.end()
         await self._find_exporters()
-        responses = await asyncio.gather(
-            *(self._export(index, exporter) for index, exporter in enumerate(self._request.Exporters))
-        )
+        exports = [self._export(index, exporter) for index, exporter in enumerate(self._exporters())]
+        if self.behaviour is Behaviour.LATE:
+            self.late = asyncio.gather(*exports, return_exceptions=True)
+            return {}
+        responses = await asyncio.gather(*exports)
         response = {key: value for part in responses for key, value in part.items()}
         await self._finalize(response)
         return response
 
+    def _exporters(self) -> Sequence[control_pb2.Exporter]:
+        request = self._request
+        if self.behaviour is not Behaviour.ANCIENT:
+            return request.Exporters
+        old = control_pb2.Exporter(Type=request.ExporterDeprecated, Attrs=request.ExporterAttrsDeprecated)
+        return [old] if old.Type else []
+
     async def _find_exporters(self) -> None:
-        if self.behaviour is Behaviour.OLD or not self._request.EnableSessionExporter:
+        if self.behaviour in OLD_ONES or not self._request.EnableSessionExporter:
             return
         await self._pause()
         source = read_json(self._name, "source.json")
@@ -180,7 +191,7 @@ class SimulatedBuild:
             call.cancel()
 
     async def _finalize(self, response: dict[str, str]) -> None:
-        if self.behaviour is Behaviour.OLD or not self._session.supports(FINALIZE_EXPORT):
+        if self.behaviour in OLD_ONES or not self._session.supports(FINALIZE_EXPORT):
             return
         request = exporter_pb2.FinalizeExportRequest(exporter_response=response)
         await exporter_pb2_grpc.ExporterStub(self._session.channel).FinalizeExport(request)
@@ -214,6 +225,7 @@ class SimulatedDaemon(control_pb2_grpc.ControlServicer):
         self._sessions = SessionManager()
         self._progress: dict[str, Progress] = {}
         self._builds: list[SimulatedBuild] = []
+        self._late: list[asyncio.Future[Any]] = []
 
     async def Session(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override]
         await context.send_initial_metadata(())
@@ -222,13 +234,18 @@ class SimulatedDaemon(control_pb2_grpc.ControlServicer):
     async def Solve(self, request: control_pb2.SolveRequest, context: Any) -> control_pb2.SolveResponse:
         if SCENARIO not in request.FrontendAttrs:
             raise InvalidArgumentError(f"say which build: {SCENARIO}")
-        session = await self._sessions.wait(request.Session, SESSION_SECONDS)
         progress = self._progress.setdefault(request.Ref, Progress())
+        if self._sessions.get(request.Session) is None:
+            await progress.put(control_pb2.StatusResponse(vertexes=[control_pb2.Vertex(name=WAITING)]))
+        is_impatient = request.FrontendAttrs.get(BEHAVIOUR) == Behaviour.IMPATIENT
+        session = await self._sessions.wait(request.Session, 0 if is_impatient else SESSION_SECONDS)
         build = SimulatedBuild(request, session, progress)
         with self._using(build):
             try:
                 return control_pb2.SolveResponse(ExporterResponse=await build.run())
             finally:
+                if build.late is not None:
+                    self._late.append(build.late)
                 await progress.end()
 
     @contextmanager
