@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -21,6 +22,9 @@ from exporter.source.types import Attestation, AttestationKind, Subject, Subject
 
 PROVENANCE_TYPE = "https://slsa.dev/provenance/"
 """What the types of provenance predicates begin with."""
+
+_SPDX_TYPE = "https://spdx.dev/Document"
+_STAGE_SCAN = re.compile(r"sbom-[A-Za-z0-9_.-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +135,12 @@ class _Subject(msgspec.Struct):
     name: str = ""
 
 
+class _Document(msgspec.Struct):
+    """The part of an SPDX document that it is called by."""
+
+    name: str
+
+
 class _Statement(msgspec.Struct):
     predicate: msgspec.Raw
     predicate_type: str = msgspec.field(name="predicateType")
@@ -141,16 +151,19 @@ async def _read_attestations(
     provider: Provider, about: Descriptor, image: Descriptor
 ) -> tuple[Attestation, ...]:
     _, *layers = children(about, await read_blob(provider, about))
-    attestations = []
-    for index, layer in enumerate(layers):
+    attestations: list[Attestation] = []
+    for layer in layers:
         try:
             statement = msgspec.json.decode(await read_blob(provider, layer), type=_Statement)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise FailedPreconditionError(f"attestation {layer.digest}: {error}") from error
+        path = _path(statement)
+        if path in {attestation.path for attestation in attestations}:
+            path = f"attestation-{len(attestations)}.json"
         attestations.append(
             Attestation(
                 kind=AttestationKind.IN_TOTO,
-                path=_path(statement.predicate_type, index),
+                path=path,
                 predicate_type=statement.predicate_type,
                 subjects=_foreign_subjects(statement.subject or (), image),
                 content=bytes(statement.predicate),
@@ -159,9 +172,21 @@ async def _read_attestations(
     return tuple(attestations)
 
 
-def _path(predicate_type: str, index: int) -> str:
-    """A name for the attestation, since BuildKit's own is not in the image."""
-    return "provenance.json" if predicate_type.startswith(PROVENANCE_TYPE) else f"attestation-{index}.json"
+def _path(statement: _Statement) -> str:
+    """The most likely name of an attestation's file, since BuildKit's own is not in the image.
+
+    By BuildKit's protocol for SBOM scanners, a file is named after its scan: ``sbom`` is that of the result,
+    ``sbom-NAME`` that of a stage. Most scanners give that name to the document, too.
+    """
+    if statement.predicate_type.startswith(PROVENANCE_TYPE):
+        return "provenance.json"
+    if statement.predicate_type != _SPDX_TYPE:
+        return "attestation.json"
+    try:
+        name = msgspec.json.decode(statement.predicate, type=_Document).name
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        name = ""
+    return f"{name if _STAGE_SCAN.fullmatch(name) else 'sbom'}.spdx.json"
 
 
 def _foreign_subjects(subjects: Sequence[_Subject], image: Descriptor) -> tuple[Subject, ...]:
