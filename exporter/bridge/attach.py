@@ -14,10 +14,17 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2_grpc
 
 from exporter.bridge.sessions import SESSION_ID, SESSION_METHOD, SESSION_NAME, SESSION_SHARED_KEY
-from exporter.bridge.tunnel import TUNNEL_OPTIONS, MessageStream, connect_server, pump_bytes
+from exporter.bridge.tunnel import (
+    TUNNEL_OPTIONS,
+    MessageStream,
+    connect_server,
+    private_path,
+    pump_bytes,
+)
 from exporter.errors import UnavailableError
 from exporter.grpc_calls import ended_with, send_message
 from exporter.grpc_status import StatusInterceptor, rpc_errors
+from exporter.grpc_target import unix_target
 from exporter.pb.moby.buildkit.v1 import control_pb2, control_pb2_grpc
 
 ATTACH_SECONDS = 30.0
@@ -94,6 +101,27 @@ async def attach(
             await asyncio.wait((ended,))
             if not ended.cancelled():
                 ended.exception()  # seen; whoever wanted to know has waited for it
+
+
+@asynccontextmanager
+async def serving(
+    attachables: Iterable[Attachable],
+) -> AsyncIterator[tuple[grpc.aio.Channel, tuple[str, ...]]]:
+    """Serve services within this process: a session would be a detour.
+
+    Yields:
+        A channel that reaches them, and their methods.
+    """
+    server = grpc.aio.server(interceptors=[StatusInterceptor()], options=TUNNEL_OPTIONS)
+    methods = _register(server, attachables)
+    with private_path() as path:
+        server.add_insecure_port(unix_target(path))
+        await server.start()
+        try:
+            async with grpc.aio.insecure_channel(unix_target(path), TUNNEL_OPTIONS) as channel:
+                yield channel, methods
+        finally:
+            await server.stop(None)
 
 
 def _control_dialer(channel: grpc.aio.Channel) -> SessionDialer:

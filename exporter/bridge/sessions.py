@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,7 @@ from exporter.errors import (
 )
 from exporter.grpc_status import abort
 from exporter.pb.moby.buildkit.v1 import control_pb2
+from exporter.source.types import Ref
 
 SESSION_ID = "x-docker-expose-session-uuid"
 SESSION_NAME = "x-docker-expose-session-name"
@@ -69,6 +71,7 @@ class Session:
         shared_key: Kept for those that ask; in BuildKit a hint on shared build contexts.
         channel: Reaches the client's services. When the client is gone, calls fail with ``UNAVAILABLE``.
         methods: What the client announced, in lower case.
+        refs: By ID, if the client is this process, so that it need not be asked; else None.
     """
 
     id: str
@@ -76,6 +79,7 @@ class Session:
     shared_key: str
     channel: grpc.aio.Channel
     methods: frozenset[str]
+    refs: Mapping[str, Ref] | None = None
     _ended: asyncio.Event = field(default_factory=asyncio.Event, init=False, repr=False)
 
     def supports(self, method: str) -> bool:
@@ -160,6 +164,8 @@ class SessionManager:
         """
         entry = _Entry.announced(metadata)
         self._admit(entry)
+        self._serving += 1
+        self._idle.clear()
         try:
             async with open_channel(stream) as (channel, pump):
                 session = entry.attach(channel)
@@ -176,6 +182,22 @@ class SessionManager:
             if not self._serving:
                 self._idle.set()
 
+    @contextmanager
+    def joined(self, session: Session) -> Iterator[None]:
+        """Have a client be found that is reached without a stream, for as long as the block runs.
+
+        Raises:
+            SessionExistsError, ResourceExhaustedError, UnavailableError: see `serve`.
+        """
+        entry = _Entry(session.id, session.name, session.shared_key, session.methods, session)
+        self._admit(entry)
+        try:
+            self._announce(session)
+            yield
+        finally:
+            self._forget(entry)
+            session._ended.set()
+
     async def close(self) -> None:
         """End all sessions and refuse new ones. Returns when every `serve` is about to."""
         self._closing.set()
@@ -189,8 +211,6 @@ class SessionManager:
         if len(self._entries) >= self._limit:
             raise ResourceExhaustedError(f"{self._limit} sessions are attached, which is all that are taken")
         self._entries[entry.id] = entry
-        self._serving += 1
-        self._idle.clear()
 
     def _announce(self, session: Session) -> None:
         for arrival in self._arrivals.get(session.id, []):

@@ -6,14 +6,14 @@ import argparse
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 import grpc.aio
 
 from exporter.bridge.client.connection import open_channel
-from exporter.bridge.proxy.backend import Backend
+from exporter.bridge.proxy.backend import Backend, LocalBackend
 from exporter.bridge.proxy.build import BuildOptions
 from exporter.bridge.proxy.plan import Routes
 from exporter.bridge.proxy.server import running_switch
@@ -28,6 +28,7 @@ from exporter.cli.workplace import workplace_config
 from exporter.content.threads import run_in_thread
 from exporter.errors import InvalidArgumentError, NotFoundError
 from exporter.exporters.registry import default_registry
+from exporter.grpc_target import unix_target
 from exporter.server import ServerConfig
 from exporter.server.address import Address, UnixAddress, parse_address
 from exporter.server.config import PEER_OPTIONS
@@ -85,7 +86,7 @@ async def _switch(options: argparse.Namespace) -> AsyncIterator[Switch]:
     async with AsyncExitStack() as stack:
         local = await stack.enter_async_context(local_backend(options))
         remote = {
-            exporter_type: await stack.enter_async_context(_backend(address))
+            exporter_type: await stack.enter_async_context(_remote_backend(address))
             for exporter_type, address in _exporters(options.exporter).items()
         }
         routes = Routes(
@@ -159,17 +160,15 @@ async def local_backend(options: argparse.Namespace) -> AsyncIterator[Backend]:
         config = ServerConfig(addresses=(address,), workplace=workplace_config(options))
         async with (
             PluginServer.running(config) as server,
-            _backend(parse_address(address, field="addr"), server.discard) as backend,
+            grpc.aio.insecure_channel(unix_target(path), PEER_OPTIONS) as channel,
         ):
-            yield backend
+            yield LocalBackend(channel, address, server.sessions, server.discard)
 
 
 @asynccontextmanager
-async def _backend(
-    address: Address, discard: Callable[[str], Awaitable[None]] | None = None
-) -> AsyncIterator[Backend]:
+async def _remote_backend(address: Address) -> AsyncIterator[Backend]:
     async with grpc.aio.insecure_channel(address.target, PEER_OPTIONS) as channel:
-        yield Backend(channel, str(address), discard)
+        yield Backend(channel, str(address))
 
 
 def _exporters(texts: list[str]) -> Mapping[str, Address]:

@@ -89,16 +89,19 @@ class PluginServer:
 
     Attributes:
         addresses: Where it listens.
+        sessions: Its clients; those in this process can join.
     """
 
     def __init__(
         self,
         service: ExporterService,
         health_service: health.aio.HealthServicer,
+        sessions: SessionManager,
         jobs: Jobs,
         tokens: FinalizeStore,
     ) -> None:
         self.addresses: tuple[Address, ...] = ()
+        self.sessions = sessions
         self._service = service
         self._health = health_service
         self._jobs = jobs
@@ -140,7 +143,7 @@ class PluginServer:
                 jobs=jobs,
                 metrics=metrics,
             )
-            server = cls(service, health.aio.HealthServicer(), jobs, tokens)
+            server = cls(service, health.aio.HealthServicer(), sessions, jobs, tokens)
             grpc_server = _grpc_server(config, service, server._health, sessions)
             server.addresses = tuple(
                 [

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import grpc.aio
 
-from exporter.bridge.attach import Attachable, attach
+from exporter.bridge.attach import Attachable, attach, serving
 from exporter.bridge.content_service import ContentServicer
 from exporter.bridge.exporting import follow_call
 from exporter.bridge.messages import build_message, refs_of, source_message
 from exporter.bridge.ref_service import RefServicer
+from exporter.bridge.sessions import Session, SessionManager
 from exporter.content.protocol import ContentStore
 from exporter.content.session import EXPORT_STORE
 from exporter.grpc_status import rpc_errors
@@ -20,7 +22,7 @@ from exporter.image import CompressionConfig
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
 from exporter.progress.model import StatusSink
 from exporter.source.messages import compression_of
-from exporter.source.types import BuildInfo, Source
+from exporter.source.types import BuildInfo, Ref, Source
 
 _SESSION_NAME = "buildkit-exporter proxy"
 _RESOLVE_SECONDS = 30.0
@@ -50,16 +52,31 @@ class Exported:
 
 
 @dataclass(frozen=True, slots=True)
+class ReachableClient:
+    """A client to which there is a channel.
+
+    Attributes:
+        channel: Reaches its services.
+        methods: What it announced, in lower case.
+    """
+
+    channel: grpc.aio.Channel
+    methods: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Destination:
     """What the exporter's server finds in the session for files that go to the client.
 
     Attributes:
         files: Services that take them.
         layout: The store for images that go to the client's directory; None if it has none.
+        client: The client itself, of whose services those are; None if they are ours.
     """
 
     files: Sequence[Attachable] = ()
     layout: ContentStore | None = None
+    client: ReachableClient | None = None
 
 
 class Backend:
@@ -68,18 +85,10 @@ class Backend:
     Args:
         channel: Reaches it. Not closed here.
         address: For messages.
-        discard: Releases what a finalize token holds, if that can be done: ``ExporterService`` has no call
-            for it, so that servers elsewhere release it when the token expires.
     """
 
-    def __init__(
-        self,
-        channel: grpc.aio.Channel,
-        address: str,
-        discard: Callable[[str], Awaitable[None]] | None = None,
-    ) -> None:
+    def __init__(self, channel: grpc.aio.Channel, address: str) -> None:
         self._channel = channel
-        self._discard = discard
         self._stub = exporter_pb2_grpc.ExporterServiceStub(channel)
         self._address = address
         self._artifacts: dict[str, exporter_pb2.ArtifactKind.ValueType] = {}
@@ -132,9 +141,6 @@ class Backend:
         Raises:
             ExporterError: the export failed.
         """
-        refs = RefServicer(refs_of(source))
-        stores = {} if destination.layout is None else {EXPORT_STORE: destination.layout}
-        content = ContentServicer(refs.provider, stores)
         session_id = uuid.uuid4().hex
         request = exporter_pb2.ExportRequest(
             id=index,
@@ -143,10 +149,21 @@ class Backend:
             source=source_message(source),
             build=build_message(build, session_id),
         )
-        attachables = (refs.register, content.register, *destination.files)
-        async with attach(self._channel, attachables, session_id=session_id, name=_SESSION_NAME):
+        async with self._session(session_id, refs_of(source), destination):
             message = await follow_call(self._stub.Export(request), sink, "the export")
         return Exported(dict(message.result.response), message.result.finalize_token)
+
+    @asynccontextmanager
+    async def _session(
+        self, session_id: str, refs: Mapping[str, Ref], destination: Destination
+    ) -> AsyncIterator[None]:
+        """Let the server reach what it exports, and those that it sends files to."""
+        servicer = RefServicer(refs)
+        stores = {} if destination.layout is None else {EXPORT_STORE: destination.layout}
+        content = ContentServicer(servicer.provider, stores)
+        attachables = (servicer.register, content.register, *destination.files)
+        async with attach(self._channel, attachables, session_id=session_id, name=_SESSION_NAME):
+            yield
 
     async def finalize(self, token: str, sink: StatusSink) -> Mapping[str, str]:
         """Publish what an export has made; returns response keys to add.
@@ -159,9 +176,64 @@ class Backend:
         return dict(message.result.response)
 
     async def discard(self, token: str) -> None:
-        """Give up what an export has made: it will not be published."""
-        if self._discard is not None:
-            await self._discard(token)
+        """Give up what an export has made: it will not be published.
+
+        ``ExporterService`` has no call for that: a server elsewhere releases it when the token expires.
+        """
 
     def __str__(self) -> str:
         return self._address
+
+
+class LocalBackend(Backend):
+    """A server in this process. What it exports and sends takes no way through a session.
+
+    Args:
+        channel: Reaches it. Not closed here.
+        address: For messages.
+        sessions: Where it finds its clients.
+        discard: Releases what a finalize token holds.
+    """
+
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        address: str,
+        sessions: SessionManager,
+        discard: Callable[[str], Awaitable[None]],
+    ) -> None:
+        super().__init__(channel, address)
+        self._sessions = sessions
+        self._discard = discard
+
+    @asynccontextmanager
+    async def _session(
+        self, session_id: str, refs: Mapping[str, Ref], destination: Destination
+    ) -> AsyncIterator[None]:
+        async with _reachable(destination) as client:
+            session = Session(
+                id=session_id,
+                name=_SESSION_NAME,
+                shared_key="",
+                channel=client.channel,
+                methods=client.methods,
+                refs=refs,
+            )
+            with self._sessions.joined(session):
+                yield
+
+    async def discard(self, token: str) -> None:
+        """See `Backend.discard`."""
+        await self._discard(token)
+
+
+@asynccontextmanager
+async def _reachable(destination: Destination) -> AsyncIterator[ReachableClient]:
+    if destination.client is not None:
+        yield destination.client
+        return
+    attachables = list(destination.files)
+    if destination.layout is not None:
+        attachables.append(ContentServicer(stores={EXPORT_STORE: destination.layout}).register)
+    async with serving(attachables) as (channel, methods):
+        yield ReachableClient(channel, frozenset(method.lower() for method in methods))

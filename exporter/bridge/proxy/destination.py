@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import grpc
 import grpc.aio
 
-from exporter.bridge.proxy.backend import Destination, Exported, Resolved
+from exporter.bridge.proxy.backend import Destination, Exported, ReachableClient, Resolved
 from exporter.bridge.proxy.client import (
     CONTENT_WRITE_METHOD,
     FILE_SEND_METHOD,
@@ -150,7 +150,7 @@ class _ClientDelivery:
         if self._client.supports(CONTENT_WRITE_METHOD):
             layout = ContentClient(self._channel, metadata=((STORE_ID, EXPORT_STORE),))
         files = (self._register,) if self._client.supports(FILE_SEND_METHOD) else ()
-        return Destination(files, layout)
+        return Destination(files, layout, ReachableClient(self._channel, self._client.methods))
 
     async def commit(self, exported: Exported) -> None:
         """Do nothing: the client has its file, and enters an image into its index by itself."""
