@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from exporter.progress.model import StatusUpdate, Vertex, VertexLog, VertexStatus, VertexWarning
@@ -44,12 +45,12 @@ class CoalescingQueue:
         self._log_size = 0
         self._dropped: dict[str, _Dropped] = {}
         self._open_lines: set[str] = set()
-        self._closed = False
+        self._closed = asyncio.Event()
         self._wake = asyncio.Event()
 
     def put(self, update: StatusUpdate) -> None:
         """Add an update. After `close` it is ignored: the reader has been told that there is no more."""
-        if self._closed:
+        if self._closed.is_set():
             return
         self._vertexes.extend(update.vertexes)
         for status in update.statuses:
@@ -61,7 +62,7 @@ class CoalescingQueue:
 
     def close(self) -> None:
         """Say that nothing follows. What waits can still be read."""
-        self._closed = True
+        self._closed.set()
         self._wake.set()
 
     async def get(self) -> StatusUpdate | None:
@@ -71,11 +72,17 @@ class CoalescingQueue:
             All that has come since the last call; None once the queue is closed and empty.
         """
         while not self._pending:
-            if self._closed:
+            if self._closed.is_set():
                 return None
             self._wake.clear()
             await self._wake.wait()
         return self._take()
+
+    async def pause(self, seconds: float) -> None:
+        """Give updates time to come together; ends at once when the queue is closed."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._closed.wait()
 
     async def __aiter__(self) -> AsyncIterator[StatusUpdate]:
         """Read until the queue is closed and empty."""

@@ -161,4 +161,4 @@ class _Watcher:
     async def _send_ours(self, queue: CoalescingQueue) -> None:
         async for update in queue:
             await self._stream.write(status_response(update).SerializeToString())
-            await asyncio.sleep(PROGRESS_INTERVAL)
+            await queue.pause(PROGRESS_INTERVAL)

@@ -128,6 +128,17 @@ async def test_a_cancelled_reader_loses_nothing() -> None:
     assert await queue.get() == log(b"text")
 
 
+async def test_a_reader_that_pauses_reads_on_when_nothing_follows() -> None:
+    queue = CoalescingQueue()
+    pause = asyncio.create_task(queue.pause(3600))
+    queue.put(log(b"text"))
+    await asyncio.sleep(0)
+    assert not pause.done()
+    queue.close()
+    await pause
+    assert await queue.get() == log(b"text")
+
+
 @given(st.lists(st.tuples(st.sampled_from("vw"), st.binary(max_size=6)), max_size=40), st.integers(1, 20))
 def test_output_is_bounded_and_what_is_left_is_the_end(chunks: list[tuple[str, bytes]], limit: int) -> None:
     async def run() -> list[VertexLog]:
