@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import shutil
 import signal
 import subprocess
@@ -32,6 +33,7 @@ from tests.integration.proxied import (
     root_of,
 )
 from tests.integration.registry_peer import docker_registry
+from tests.peers import require
 
 _RUN = (
     CASES["run-chain"].dockerfile.partition("COPY")[0] + "COPY busybox /bin/busybox\nCOPY busybox /bin/sh\n"
@@ -112,6 +114,12 @@ def daemon(directory: Path) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def strict(directory: Path, daemon: str) -> Iterator[Proxy]:
     with proxy(directory / "proxy", daemon, "--strict", "--take", "oci,docker,image") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def untaken(directory: Path, daemon: str) -> Iterator[Proxy]:
+    with proxy(directory / "untaken", daemon, "--strict") as running:
         yield running
 
 
@@ -273,25 +281,90 @@ async def test_several_outputs(strict: Proxy, daemon: str, context: Path, tmp_pa
     assert {v["name"] for v in ours.vertexes("exporting")} >= {"exporting to oci image format"}
 
 
-async def test_a_layout_of_the_daemons_beside_ours(directory: Path, daemon: str, context: Path) -> None:
+async def test_a_layout_of_the_daemons_beside_ours(untaken: Proxy, daemon: str, context: Path) -> None:
     target = context.parent / "layout"
-    with proxy(directory / "untaken", daemon, "--strict") as running:
-        ours = await asyncio.to_thread(
-            build,
-            running.address,
-            Build(
-                context,
-                [
-                    f"type=oci,tar=false,compression=zstd,force-compression=true,dest={target}",
-                    "type=plugin.oci,compression=gzip,force-compression=true,proxy-dest=beside.tar",
-                ],
-            ),
-        )
+    beside = "compression=gzip,force-compression=true"
+    ours = await asyncio.to_thread(
+        build,
+        untaken.address,
+        Build(
+            context,
+            [f"type=oci,tar=false,{ZSTD},dest={target}", f"type=plugin.oci,{beside},proxy-dest=beside.tar"],
+        ),
+    )
+    assert ours.status == 0, ours.errors
+    layout = await OCILayout.open(target, create=False)
+    [entry] = await layout.index()
+    assert await layout.info(entry.digest)
+    plain = await asyncio.to_thread(
+        build, daemon, Build(context, [f"type=oci,{beside},dest={context.parent}/plain.tar"])
+    )
+    assert root_of(untaken.output / "beside.tar") == plain.digest != entry.digest
+
+
+ZSTD = "compression=zstd,force-compression=true"
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        ["type=plugin.image,name=x/a:1", "type=local,dest={}/files"],
+        ["type=plugin.image,name=x/a:1", "type=tar,dest={}/files.tar", "type=plugin.local,proxy-dest=files"],
+        [f"type=image,name=x/a:1,{ZSTD}", "type=plugin.tar,proxy-dest=x.tar"],
+        [
+            f"type=image,name=x/a:1,{ZSTD},annotation.a=b,oci-mediatypes=true",
+            "type=plugin.local,proxy-dest=x",
+        ],
+        [f"type=image,name=x/a:1,{ZSTD}", "type=image,name=x/b:1", "type=plugin.tar,proxy-dest=x.tar"],
+        [f"type=oci,name=x/a:1,{ZSTD},dest={{}}/x.tar", "type=plugin.tar,proxy-dest=x.tar"],
+        ["type=docker,name=x/a:1,dest={}/x.tar", f"type=plugin.tar,proxy-dest=x.tar,{ZSTD}"],
+        ["type=plugin.oci,proxy-dest=a.tar,name=x/a:1", f"type=plugin.oci,proxy-dest=b.tar,{ZSTD}"],
+        [f"type=plugin.oci,proxy-dest=a.tar,{ZSTD}", "type=plugin.oci,proxy-dest=b.tar,name=x/a:1"],
+        [f"type=oci,dest={{}}/x.tar,{ZSTD}", "type=plugin.image,name=x/a:1", "type=local,dest={}/files"],
+        [f"type=plugin.image,name=x/a:1,{ZSTD}", "type=oci,dest={}/x.tar", "type=tar,dest={}/y.tar"],
+        ["type=plugin.local,proxy-dest=a", "type=plugin.local,proxy-dest=b", "type=local,dest={}/files"],
+    ],
+)
+def test_the_response_is_the_daemons(
+    untaken: Proxy, daemon: str, context: Path, tmp_path: Path, outputs: list[str]
+) -> None:
+    """Of several exporters that tell of an image, the last one counts; whose it is makes no difference."""
+    outputs = [output.format(tmp_path) for output in outputs]
+    ours = build(untaken.address, Build(context, outputs))
+    plain = [
+        output.replace("plugin.", "").replace("proxy-dest=", f"dest={tmp_path}/stock-") for output in outputs
+    ]
+    theirs = build(daemon, Build(context, plain))
+    assert (ours.status, theirs.status) == (0, 0), ours.errors + theirs.errors
+    assert told_images(ours) == told_images(theirs)
+    assert len({vertex["digest"] for vertex in ours.vertexes("exporting")}) == len(outputs)
+
+
+def told_images(done: Built) -> dict[str, object]:
+    """What is told about images; their descriptors have the time of the build."""
+    found = {
+        key: value for key, value in done.response.items() if key.startswith(("containerimage", "image"))
+    }
+    descriptor = found.pop("containerimage.descriptor", None)
+    return {**found, "descriptor": {**descriptor, "annotations": None} if descriptor else None}
+
+
+@pytest.mark.parametrize("words", [[], ["--opt", "attest:provenance=mode=min"]])
+async def test_the_image_that_was_pushed_is_told(
+    untaken: Proxy, context: Path, tmp_path: Path, words: list[str]
+) -> None:
+    (tmp_path / "registry").mkdir()
+    async with docker_registry(tmp_path / "registry") as registry:
+        pushed = f"type=image,name={registry}/app:1,push=true,registry.insecure=true,{ZSTD}"
+        outputs = [pushed, f"type=ordered,label=x,log={tmp_path}/log"]
+        ours = await asyncio.to_thread(build, untaken.address, Build(context, outputs, words))
         assert ours.status == 0, ours.errors
-        layout = await OCILayout.open(target, create=False)
-        [entry] = await layout.index()
-        assert await layout.info(entry.digest)
-        assert root_of(running.output / "beside.tar") != entry.digest
+        name = f"docker://{registry}/app:1"
+        skopeo = [require("skopeo", "skopeo"), "inspect", "--raw", "--tls-verify=false", name]
+        shown = await asyncio.to_thread(subprocess.run, skopeo, check=True, capture_output=True)
+        assert ours.digest == f"sha256:{hashlib.sha256(shown.stdout).hexdigest()}"
+        assert ours.response["image.name"] == f"{registry}/app:1"
+        assert ours.response["label"] == "x"
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import grpc.aio
 
 from exporter.bridge.client.options import OurExport, SolveOptions
 from exporter.bridge.proxy.build import BuildOptions, ProxiedBuild, ProxiedExport
-from exporter.bridge.proxy.plan import PlannedExport, substitute_exports
+from exporter.bridge.proxy.plan import PlannedExport
 from exporter.bridge.proxy.progress import BuildProgress
 from exporter.bridge.proxy.session_services import keep_result, run_instead
 from exporter.bridge.services.handling import Context, add_stream_method
@@ -85,6 +85,10 @@ class OurExports:
         """What runs the exports, for `FileSendServicer`."""
         return {index: partial(self._run, index) for index in self._exports}
 
+    def daemon_index(self, index: int) -> int:
+        """The index that an export has for the daemon."""
+        return index if self._build is None else self._build.daemon_index(index)
+
     def register(self, server: grpc.aio.Server) -> None:
         """Have the daemon tell about the build's result."""
         if self._build is not None:
@@ -93,8 +97,7 @@ class OurExports:
     def change_request(self, request: control_pb2.SolveRequest) -> None:
         """Put exports of the daemon into the places of ours."""
         if self._build is not None:
-            substitutes = {index: export.substitute for index, export in self._exports.items()}
-            substitute_exports(request, substitutes)
+            self._build.change_request(request)
 
     def change_status(self, message: control_pb2.StatusResponse) -> None:
         """Show the exports of ours in the places of the daemon's."""

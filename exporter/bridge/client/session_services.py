@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -51,13 +51,17 @@ class SessionServices:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, options: SolveOptions, handlers: Mapping[int, FileHandler] | None = None
+        cls,
+        options: SolveOptions,
+        handlers: Mapping[int, FileHandler] | None = None,
+        daemon_index: Callable[[int], int] = int,
     ) -> AsyncIterator[SessionServices]:
         """Prepare the services; at the end, what has not been published is dropped.
 
         Args:
             options: The build.
             handlers: Take what outputs send that are not `Export.file`.
+            daemon_index: Gives the index of an output for the daemon.
 
         Raises:
             InvalidArgumentError: an option cannot be used.
@@ -67,7 +71,7 @@ class SessionServices:
         async with AsyncExitStack() as stack:
             services._serve_stores(options)
             await services._serve_caches(options)
-            services._receive(options, handlers or {})
+            services._receive(options, handlers or {}, daemon_index)
             stack.push_async_callback(services._files.close)
             if services._stores:
                 services.attachables.append(ContentServicer(stores=services._stores).register)
@@ -132,7 +136,12 @@ class SessionServices:
         self._stores[f"local:{directory}"] = layout
         self.cache_imports.append(replace(place, attrs={**place.attrs, "digest": digest}))
 
-    def _receive(self, options: SolveOptions, handlers: Mapping[int, FileHandler]) -> None:
+    def _receive(
+        self,
+        options: SolveOptions,
+        handlers: Mapping[int, FileHandler],
+        daemon_index: Callable[[int], int],
+    ) -> None:
         files: dict[int, str | Output] = {}
         directories: dict[int, ReceivedDirectory] = {}
         for index, export in enumerate(options.exports):
@@ -153,7 +162,8 @@ class SessionServices:
         self._files = FileReceiver(files)
         all_handlers = {**self._files.handlers, **DirectoryReceiver(directories).handlers, **handlers}
         if all_handlers:
-            self.attachables.append(FileSendServicer(all_handlers).register)
+            by_daemon_index = {daemon_index(index): handler for index, handler in all_handlers.items()}
+            self.attachables.append(FileSendServicer(by_daemon_index).register)
 
 
 def _need(place: CachePlace, key: str, what: str) -> str:

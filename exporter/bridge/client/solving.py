@@ -94,7 +94,7 @@ class Solving:
         session_id = uuid.uuid4().hex
         request = self._request(session_id)
         ours = await OurExports.resolve(self._channel, self._options, request)
-        async with SessionServices.open(self._options, ours.handlers) as services:
+        async with SessionServices.open(self._options, ours.handlers, ours.daemon_index) as services:
             for warning in services.warnings:
                 _LOG.warning("%s", warning)
             self._add_cache_imports(request, services.cache_imports)

@@ -15,7 +15,13 @@ from exporter.bridge.proxy.comparison import compare_configs
 from exporter.bridge.proxy.daemon_image import read_image
 from exporter.bridge.proxy.destination import check_destination, delivering
 from exporter.bridge.proxy.live_source import BuildResult, LiveSource, live_source
-from exporter.bridge.proxy.plan import PlannedExport, client_layout, wants_inline_only_provenance
+from exporter.bridge.proxy.plan import (
+    PlannedExport,
+    daemon_order,
+    last_image,
+    substitute_exports,
+    wants_inline_only_provenance,
+)
 from exporter.bridge.proxy.progress import BuildProgress
 from exporter.bridge.proxy.vertex import ExportVertex
 from exporter.content.protocol import Provider
@@ -59,10 +65,12 @@ class ProxiedExport:
 
     def __init__(self, plan: PlannedExport, resolved: Resolved, build: ProxiedBuild) -> None:
         self.plan = plan
-        self.substitute = plan.substitute(resolved.compression, client_layout(build.request, build.planned))
+        self.substitute = plan.substitute(resolved.compression)
         self.exported: Exported | None = None
         self.failure: Exception | None = None
-        self.vertex = ExportVertex(build.session_id, plan.index, resolved.name, build.progress.put)
+        self.vertex = ExportVertex(
+            build.session_id, build.daemon_index(plan.index), resolved.name, build.progress.put
+        )
         self._build = build
         self._place = plan.place or check_destination(plan, resolved, build.options.output_dir)
         self._has_begun = False
@@ -176,7 +184,7 @@ class ProxiedBuild:
         self.session_id = request.Session
         self.options = options
         self.progress = progress
-        self.planned = frozenset(plan.index for plan, _ in plans)
+        self._order = daemon_order(len(request.Exporters), [plan.index for plan, _ in plans])
         self._result: BuildResult | None = None
         self.exports = {plan.index: ProxiedExport(plan, resolved, self) for plan, resolved in plans}
 
@@ -185,9 +193,13 @@ class ProxiedBuild:
         """Whether the client offers exporters of its own through its session."""
         return self.request.EnableSessionExporter
 
-    def has_export(self, index: str) -> bool:
-        """Whether the exporter with this index is ours."""
-        return index.isdecimal() and int(index) in self.exports
+    def daemon_index(self, index: int) -> int:
+        """The index that an exporter of the client's request has for the daemon."""
+        return self._order.index(index)
+
+    def client_index(self, daemon_index: int) -> int:
+        """The index that an exporter of the daemon has for the client. Those of its own session follow."""
+        return self._order[daemon_index] if daemon_index < len(self._order) else daemon_index
 
     def set_result(self, result: BuildResult) -> None:
         """Keep what the daemon told about the result."""
@@ -202,6 +214,11 @@ class ProxiedBuild:
         if self._result is None:
             raise FailedPreconditionError(_TOO_OLD)
         return self._result
+
+    def change_request(self, request: control_pb2.SolveRequest) -> None:
+        """Change what the client asks for to what the daemon is asked for."""
+        substitutes = {index: export.substitute for index, export in self.exports.items()}
+        substitute_exports(request, self._order, substitutes)
 
     def rewrite_status(self, message: control_pb2.StatusResponse) -> None:
         """Change the daemon's progress to what the client is to be shown."""
@@ -233,23 +250,17 @@ class ProxiedBuild:
         await gather(export.discard() for export in self.exports.values())
 
     def _merge(self, daemon_response: Mapping[str, str]) -> dict[str, str]:
-        """Lay our responses over the daemon's.
-
-        As in BuildKit, of two exporters that give a key the last one counts. But if the client writes the
-        index of a layout itself, it needs the descriptor of the image that the daemon sent there.
-        """
-        count = len(self.request.Exporters)
-        last_of_daemon = max((i for i in range(count) if i not in self.exports), default=-1)
-        if client_layout(self.request, self.planned) is not None:
-            last_of_daemon = count
+        """Lay our responses over the daemon's: as in BuildKit, of two that have a key the last one counts."""
+        last = last_image(self.request, self.exports.keys())
         response = dict(daemon_response)
-        if last_of_daemon < 0:
+        if last is None:  # what is told of an image is told of a substitute's
             response = {k: v for k, v in response.items() if not k.startswith(_SUBSTITUTE_KEYS)}
+        before: dict[str, str] = {}
+        after: dict[str, str] = {}
         for index, export in sorted(self.exports.items()):
             assert export.exported is not None
-            ours = export.exported.response
-            response = {**response, **ours} if index > last_of_daemon else {**ours, **response}
-        return response
+            (after if last is None or index > last else before).update(export.exported.response)
+        return {**before, **response, **after}
 
 
 _VERSION = "it has to be v0.22 or newer"

@@ -13,7 +13,7 @@ import grpc.aio
 from exporter.bridge.proxy.build import BuildOptions, ProxiedBuild
 from exporter.bridge.proxy.builds import Builds
 from exporter.bridge.proxy.forward import Context, end_like, forward, forwarded_metadata, timeout_of
-from exporter.bridge.proxy.plan import Routes, plan_exports, substitute_exports
+from exporter.bridge.proxy.plan import Routes, plan_exports
 from exporter.bridge.services.handling import HandlerStream
 from exporter.bridge.status import status_response
 from exporter.grpc_calls import send_end, send_message
@@ -75,7 +75,7 @@ class ControlProxy:
     async def _run(self, build: ProxiedBuild, context: Context) -> None:
         request = control_pb2.SolveRequest()
         request.CopyFrom(build.request)
-        substitute_exports(request, {index: export.substitute for index, export in build.exports.items()})
+        build.change_request(request)
         call = control_pb2_grpc.ControlStub(self._daemon).Solve(
             request,
             metadata=forwarded_metadata(context.invocation_metadata()),

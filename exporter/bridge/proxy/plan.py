@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from collections.abc import Set as AbstractSet
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -24,8 +23,8 @@ SUBSTITUTE = "oci"
 """The daemon's exporter that runs in the place of ours, and whose tar is refused in the end."""
 
 _IMAGE_TYPES = frozenset({"docker", "image", "oci", "registry"})
+_LAYOUT_TYPES = frozenset({"docker", "oci"})
 _PROVENANCE = "attest:provenance"
-_TAR = "tar"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +48,7 @@ class PlannedExport:
     backend: Backend
     place: str | ReceivedDirectory | None = None
 
-    def substitute(
-        self, compression: CompressionConfig, layout: control_pb2.Exporter | None = None
-    ) -> control_pb2.Exporter:
+    def substitute(self, compression: CompressionConfig) -> control_pb2.Exporter:
         """The exporter that the daemon runs in the place of this one.
 
         It makes the layers as ours wants them, so that their bytes are the daemon's own: compressed, and with
@@ -60,11 +57,7 @@ class PlannedExport:
 
         Args:
             compression: What ours wants.
-            layout: From `client_layout`. It is repeated then: the daemon's response tells of one image only.
         """
-        if layout is not None:
-            attrs = {key: value for key, value in layout.Attrs.items() if key != _TAR}
-            return control_pb2.Exporter(Type=layout.Type, Attrs=attrs)
         attrs = {
             "attestation-inline": "true",
             "compression": compression.type.value,
@@ -141,35 +134,63 @@ def plan_exports(request: control_pb2.SolveRequest, routes: Routes) -> list[Plan
     return planned
 
 
-def substitute_exports(
-    request: control_pb2.SolveRequest, substitutes: Mapping[int, control_pb2.Exporter]
-) -> None:
-    """Put the daemon's exporters in the places of ours, so that all others keep their indices."""
-    for index, exporter in substitutes.items():
-        request.Exporters[index].CopyFrom(exporter)
-    # The daemon prefers these to the list if it is old, and clients fill both.
-    request.ExporterDeprecated = ""
-    request.ExporterAttrsDeprecated.clear()
-    request.EnableSessionExporter = True
+def daemon_order(count: int, planned: Collection[int]) -> tuple[int, ...]:
+    """The indices of a build's exports in the order in which the daemon gets them: first those that are ours.
+
+    Of a key that several exporters give, the daemon's response has the last one's value. So it never tells of
+    the image of a substitute where there is one that was asked for.
+
+    Args:
+        count: How many exports there are.
+        planned: Indices of those that are ours.
+    """
+    return (*sorted(planned), *(index for index in range(count) if index not in planned))
 
 
-def client_layout(
-    request: control_pb2.SolveRequest, planned: AbstractSet[int]
-) -> control_pb2.Exporter | None:
-    """The daemon's exporter, if there is one, whose image goes to a layout that the client keeps.
+def last_image(request: control_pb2.SolveRequest, planned: Collection[int]) -> int | None:
+    """The index of the daemon's own export of whose image its response tells; None if there is none.
 
-    The client enters the image into the layout's index, and takes its descriptor from the build's response.
+    Where one goes to a layout that the client keeps, it is as if that were the very last export: the client
+    enters the image into the layout's index, and takes its descriptor from the response.
 
     Args:
         request: The build.
         planned: Indices of the exports that are ours.
     """
+    last = None
     for index, exporter in enumerate(request.Exporters):
-        if index not in planned and exporter.Type in {"oci", "docker"}:
-            with suppress(ImageError):
-                if not gotext.parse_bool(exporter.Attrs.get(_TAR, "") or "true"):
-                    return exporter
-    return None
+        if index not in planned and exporter.Type in _IMAGE_TYPES:
+            if exporter.Type in _LAYOUT_TYPES and _is_false(exporter.Attrs.get("tar", "")):
+                return len(request.Exporters)
+            last = index
+    return last
+
+
+def _is_false(text: str) -> bool:
+    with suppress(ImageError):
+        return bool(text) and not gotext.parse_bool(text)
+    return False
+
+
+def substitute_exports(
+    request: control_pb2.SolveRequest,
+    order: Sequence[int],
+    substitutes: Mapping[int, control_pb2.Exporter],
+) -> None:
+    """Ask the daemon for exporters of its own in place of ours.
+
+    Args:
+        request: The build.
+        order: See `daemon_order`.
+        substitutes: By the indices of ours.
+    """
+    exporters = [substitutes.get(index) or request.Exporters[index] for index in order]
+    del request.Exporters[:]
+    request.Exporters.extend(exporters)
+    # The daemon prefers these to the list if it is old, and clients fill both.
+    request.ExporterDeprecated = ""
+    request.ExporterAttrsDeprecated.clear()
+    request.EnableSessionExporter = True
 
 
 def wants_inline_only_provenance(request: control_pb2.SolveRequest) -> bool:

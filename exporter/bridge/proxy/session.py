@@ -9,6 +9,7 @@ from exporter.bridge.http2.relay import relay
 from exporter.bridge.http2.sockets import Scheduler, serving
 from exporter.bridge.http2.stream import Headers, Stream
 from exporter.bridge.http2.tunnel import Tunnel
+from exporter.bridge.proxy.build import ProxiedBuild
 from exporter.bridge.proxy.builds import Builds
 from exporter.bridge.proxy.client import FILE_SEND_METHOD, FIND_EXPORTERS_METHOD, Clients, SessionClient
 from exporter.bridge.services.receive import EXPORTER_ID
@@ -18,6 +19,7 @@ from exporter.errors import Code
 PROXY_SESSION = "buildkit-exporter-session"
 """Metadata by which the proxy tells itself whose session a call of the daemon came through."""
 
+_EXPORTER_ID = EXPORTER_ID.encode()
 _ADDED_METHODS = (FIND_EXPORTERS_METHOD, FILE_SEND_METHOD)
 """What the proxy announces for every client: a daemon calls nothing else."""
 
@@ -120,7 +122,10 @@ class SessionSplice:
     def _route(self, stream: Stream, headers: Headers, end: bool) -> None:
         """Decide who answers a call of the daemon."""
         method = path_of(headers)
-        if self._is_ours(method, headers):
+        build = self._builds.of_session(self._client.session_id) if method in _ADDED_METHODS else None
+        if build is not None and method == FILE_SEND_METHOD:
+            headers = _with_client_index(headers, build)
+        if build is not None and _is_ours(build, method, headers):
             session = (PROXY_SESSION.encode(), self._client.session_id.encode())
             relay(stream, [*headers, session], self._own, end=end)
         elif method in _ADDED_METHODS and not self._client.supports(method):
@@ -129,13 +134,23 @@ class SessionSplice:
         else:
             self._to_client(stream, headers, end)
 
-    def _is_ours(self, method: str, headers: Headers) -> bool:
-        build = self._builds.of_session(self._client.session_id)
-        if build is None:
-            return False
-        if method == FILE_SEND_METHOD:
-            return any(build.has_export(index) for index in header_values(headers, EXPORTER_ID))
-        return method == FIND_EXPORTERS_METHOD
+
+def _is_ours(build: ProxiedBuild, method: str, headers: Headers) -> bool:
+    if method == FIND_EXPORTERS_METHOD:
+        return True
+    return any(
+        index.isdecimal() and int(index) in build.exports for index in header_values(headers, EXPORTER_ID)
+    )
+
+
+def _with_client_index(headers: Headers, build: ProxiedBuild) -> Headers:
+    """Name the exporter as the client does, to which the daemon's order of exporters means nothing."""
+    return [
+        (key, str(build.client_index(int(value))).encode())
+        if key == _EXPORTER_ID and value.isdigit()
+        else (key, value)
+        for key, value in headers
+    ]
 
 
 def _announcing(headers: Headers, methods: frozenset[str]) -> Headers:

@@ -7,7 +7,8 @@ import pytest
 from exporter.bridge.proxy.backend import Backend
 from exporter.bridge.proxy.plan import (
     Routes,
-    client_layout,
+    daemon_order,
+    last_image,
     plan_exports,
     substitute_exports,
     wants_inline_only_provenance,
@@ -61,16 +62,45 @@ def test_exports_keep_their_places() -> None:
         (1, "mine", "mine"),
         (3, "image", "plugin.image"),
     ]
-    substitute_exports(request, {plan.index: plan.substitute(CompressionConfig()) for plan in planned})
-    assert [exporter.Type for exporter in request.Exporters] == ["oci", "oci", "local", "oci"]
+
+
+def test_ours_come_first_for_the_daemon() -> None:
+    request = solve("image", "mine", "local", "plugin.image")
+    planned = plan_exports(request, ROUTES)
+    order = daemon_order(4, [plan.index for plan in planned])
+    assert order == (1, 3, 0, 2)
+    substitutes = {plan.index: plan.substitute(CompressionConfig()) for plan in planned}
+    substitute_exports(request, order, substitutes)
+    assert [exporter.Type for exporter in request.Exporters] == ["oci", "oci", "image", "local"]
     assert request.EnableSessionExporter
+
+
+@pytest.mark.parametrize(
+    ("exporters", "expected"),
+    [
+        ([("image", ""), ("oci", ""), ("local", ""), ("tar", "")], 1),
+        ([("local", ""), ("mine", ""), ("tar", ""), ("mine", "")], None),
+        ([("image", ""), ("mine", "")], 0),
+        ([("oci", "false"), ("image", ""), ("mine", "")], 3),
+        ([("oci", "nonsense"), ("docker", "true"), ("mine", "")], 1),
+        ([("image", "false"), ("mine", "")], 0),
+    ],
+)
+def test_the_image_that_the_daemon_tells_of(exporters: list[tuple[str, str]], expected: int | None) -> None:
+    request = solve(*(kind for kind, _ in exporters))
+    for exporter, (_, tar) in zip(request.Exporters, exporters, strict=True):
+        exporter.Attrs["tar"] = tar
+    assert (
+        last_image(request, [index for index, (kind, _) in enumerate(exporters) if kind == "mine"])
+        == expected
+    )
 
 
 def test_the_old_field_is_understood_and_cleared() -> None:
     request = control_pb2.SolveRequest(ExporterDeprecated="mine", ExporterAttrsDeprecated={"a": "b"})
     [plan] = plan_exports(request, ROUTES)
     assert plan.attrs == {"a": "b"}
-    substitute_exports(request, {0: plan.substitute(CompressionConfig())})
+    substitute_exports(request, (0,), {0: plan.substitute(CompressionConfig())})
     assert request.ExporterDeprecated == ""
     assert not request.ExporterAttrsDeprecated
     assert [exporter.Type for exporter in request.Exporters] == ["oci"]
@@ -109,19 +139,6 @@ def test_the_substitute_rewrites_the_times_in_the_layers_of_images() -> None:
     for wanted, expected in {"plugin.oci": "true", "plugin.image": "true", "mine": None}.items():
         [plan] = plan_exports(solve(wanted, **{"rewrite-timestamp": "true"}), ROUTES)
         assert plan.substitute(CompressionConfig()).Attrs.get("rewrite-timestamp") == expected
-
-
-def test_the_substitute_repeats_the_layout_that_the_client_keeps() -> None:
-    request = solve("mine", "oci")
-    request.Exporters[1].Attrs.update({"tar": "false", "compression": "zstd"})
-    layout = client_layout(request, {0})
-    assert layout == request.Exporters[1]
-    [plan] = plan_exports(request, ROUTES)
-    assert dict(plan.substitute(CompressionConfig(), layout).Attrs) == {"compression": "zstd"}
-    assert client_layout(request, {0, 1}) is None
-    for value in ("true", "", "nonsense"):
-        request.Exporters[1].Attrs["tar"] = value
-        assert client_layout(request, {0}) is None
 
 
 @pytest.mark.parametrize(
