@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.buildkit import require_buildkit, running_buildkitd
+from tests.buildkit import own_buildkitd, require_buildkit
 from tests.certificates import make_certificates
 from tests.integration.cli_process import PATIENCE, wait_for
 from tests.integration.docker_peer import dockerd
@@ -83,17 +83,16 @@ class Buildx:
 
 @pytest.fixture(scope="module")
 def directory() -> Iterator[Path]:
-    require_buildkit("docker-buildx")
     directory = Path(tempfile.mkdtemp(prefix="bke-", dir="/tmp"))  # the path of a socket has to be short
     yield directory
     shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
-def daemon(directory: Path) -> Iterator[str]:
-    (directory / "daemon").mkdir()
-    with running_buildkitd(directory / "daemon") as target:
-        yield f"unix://{target.removeprefix('unix:')}"
+def daemon() -> Iterator[str]:
+    require_buildkit("docker-buildx")
+    with own_buildkitd() as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ import pytest
 from exporter.content.layout import OCILayout
 from exporter.content.root import open_root
 from exporter.source.saved import SavedSource
-from tests.buildkit import mortal_buildkitd, require_buildkit, running_buildkitd
+from tests.buildkit import mortal_buildkitd, own_buildkitd, require_buildkit
 from tests.integration.cli_process import PATIENCE
 from tests.integration.dockerfiles import BASE_CASE, CASES, Case, write_context
 from tests.integration.proxied import (
@@ -104,11 +104,10 @@ def directory() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def daemon(directory: Path) -> Iterator[str]:
+def daemon() -> Iterator[str]:
     require_buildkit("buildctl")
-    (directory / "daemon").mkdir()
-    with running_buildkitd(directory / "daemon") as target:
-        yield f"unix://{target.removeprefix('unix:')}"
+    with own_buildkitd() as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
