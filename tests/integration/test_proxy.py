@@ -283,9 +283,9 @@ async def test_a_daemon_that_sends_its_files_too_late(strict: Proxy, client: Bui
 class Sessionless:
     """Builds, while sessions come and go as a test likes."""
 
-    def __init__(self, channel: grpc.aio.Channel, session_id: str) -> None:
+    def __init__(self, channel: grpc.aio.Channel) -> None:
         self.channel = channel
-        self.session_id = session_id
+        self.session_id = uuid.uuid4().hex
         self._control = control_pb2_grpc.ControlStub(channel)
 
     async def solve(
@@ -315,7 +315,7 @@ class Sessionless:
 @pytest.fixture
 async def sessionless(strict: Proxy) -> AsyncIterator[Sessionless]:
     async with open_channel(strict.address) as channel:
-        yield Sessionless(channel, uuid.uuid4().hex)
+        yield Sessionless(channel)
 
 
 async def test_a_session_that_comes_after_its_build(sessionless: Sessionless) -> None:
@@ -450,6 +450,33 @@ async def test_builds_that_do_not_end_in_time(
         assert running.process.wait(PATIENCE) == 0
         assert running.scratch() == []
         assert not (running.output / "half").exists()
+
+
+async def test_a_build_that_is_under_way_already(sessionless: Sessionless, tmp_path: Path) -> None:
+    other = Sessionless(sessionless.channel)
+    async with (
+        attach(sessionless.channel, (), session_id=sessionless.session_id),
+        attach(other.channel, (), session_id=other.session_id),
+    ):
+        first = asyncio.create_task(sessionless.solve("twice", "waiting", {"control": str(tmp_path)}))
+        await until((tmp_path / "started").exists)
+        with pytest.raises(grpc.aio.AioRpcError, match="build twice is under way already"):
+            await other.solve("twice", "plugin.image")
+        (tmp_path / "go").touch()
+        assert (await first)["waited"] == "yes"
+
+
+async def test_the_old_field_for_one_exporter(sessionless: Sessionless) -> None:
+    request = control_pb2.SolveRequest(
+        Ref="old-field",
+        Session=sessionless.session_id,
+        FrontendAttrs={SCENARIO: "run-chain"},
+        ExporterDeprecated="plugin.image",
+        ExporterAttrsDeprecated={"name": "x/old:1"},
+    )
+    async with attach(sessionless.channel, (), session_id=sessionless.session_id):
+        response = await control_pb2_grpc.ControlStub(sessionless.channel).Solve(request, timeout=PATIENCE)
+    assert response.ExporterResponse["image.name"] == "x/old:1"
 
 
 async def test_results_are_saved(strict: Proxy, client: BuildkitClient) -> None:

@@ -49,7 +49,7 @@ class Builds:
         progress of an exporter belongs to. BuildKit's own clients make a session for each build.
 
         Raises:
-            FailedPreconditionError: its session has another one.
+            FailedPreconditionError: its session has another one, or another one has its ID.
         """
         other = self._by_session.get(build.session_id)
         if other is not None:
@@ -57,6 +57,8 @@ class Builds:
                 f"session {build.session_id} has another build with exporters of this proxy, "
                 f"{other.request.Ref}; give each build a session of its own, or build one after the other"
             )
+        if build.request.Ref in self._by_ref:
+            raise FailedPreconditionError(f"build {build.request.Ref} is under way already")
         self._by_session[build.session_id] = build
         self._by_ref[build.request.Ref] = build
         try:
