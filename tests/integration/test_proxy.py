@@ -46,7 +46,6 @@ ARCHIVES = [
     for name in scenario_names(daemon="buildkit")
     if exporter_of(name)[0] in {"oci", "image"}
     # Layers are compressed anew, by another compressor than the daemon's.
-    and not name.startswith("rewrite-timestamp")
 ]
 
 
