@@ -181,6 +181,54 @@ def test_targets_baked_at_once(buildx: Buildx, ours: Proxy, tmp_path: Path) -> N
         assert (tmp_path / f"{name}.files.tar").stat().st_size
 
 
+def test_targets_that_share_a_context(buildx: Buildx, ours: Proxy, tmp_path: Path) -> None:
+    """Its files come through a session of their own, and one target is made from another one's result."""
+    case = Case("FROM scratch AS one\nCOPY a /a\nFROM one AS two\nCOPY b /b\n", {"a": b"a", "b": b"b"})
+    context = write_context(tmp_path / "context", case)
+    (context / "Dockerfile.linked").write_text("FROM linked\nCOPY b /c\n")
+    common = {"context": str(context)}
+    targets = {
+        "one": {**common, "target": "one", "output": ["type=plugin.image,name=x/one:1"]},
+        "two": {**common, "target": "two", "output": ["type=plugin.local,proxy-dest=two"]},
+        "three": {
+            **common,
+            "dockerfile": "Dockerfile.linked",
+            "contexts": {"linked": "target:one"},
+            "output": [f"type=local,dest={tmp_path}/files", "type=plugin.local,proxy-dest=three"],
+        },
+    }
+    file = tmp_path / "bake.json"
+    file.write_text(json.dumps({"group": {"default": {"targets": list(targets)}}, "target": targets}))
+    metadata = buildx.build("ours", "bake", "--allow", f"fs={tmp_path}", "--file", str(file))
+    assert metadata["one"]["image.name"] == "x/one:1"
+    assert names_in(ours.output / "two") == ["a", "b"]
+    assert names_in(ours.output / "three") == names_in(tmp_path / "files") == ["a", "c"]
+
+
+def names_in(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_a_builder_that_is_to_end(buildx: Buildx, directory: Path, daemon: str, tmp_path: Path) -> None:
+    """The build that runs ends well, and its client still gets the build's record."""
+    context, control = context_of(tmp_path, CASES["scratch-copy"]), tmp_path / "control"
+    control.mkdir()
+    with proxy(directory / "ending", daemon) as running:
+        buildx.add("ending", running.address)
+        metadata = tmp_path / "metadata.json"
+        words = ("--output", f"type=waiting,control={control}", "--metadata-file", str(metadata), context)
+        command = [require_buildkit("docker-buildx"), "--builder", "ending", "build", *words]
+        with subprocess.Popen(command, env=buildx.environment({}), stderr=subprocess.DEVNULL) as process:
+            wait_for((control / "started").exists, process)
+            running.process.terminate()
+            (control / "go").touch()
+            assert process.wait(PATIENCE) == 0
+        assert running.process.wait(PATIENCE) == 0
+    told = json.loads(metadata.read_bytes())
+    assert told["waited"] == "yes"
+    assert "buildx.build.provenance" in told
+
+
 def test_attestations_are_added_by_default(buildx: Buildx, ours: Proxy, tmp_path: Path) -> None:
     context = context_of(tmp_path, CASES["scratch-copy"])
     plain = buildx.build("ours", "--output", "type=plugin.image,name=x/plain:1", context)
