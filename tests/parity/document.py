@@ -62,7 +62,8 @@ NOTES = {
     "compressor": (
         "`rewrite-timestamp` makes new layers, which are compressed here, by another compressor than "
         "Go's. What is in them is the same, and so is the config, which has the digests of the "
-        "uncompressed layers."
+        "uncompressed layers. "
+        "Through the proxy it is the daemon that makes them, and the digests are its own."
     ),
     "missing": (
         "Exported with `store=false`. The recorded daemon had no image store and did not fetch the "
