@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import json
 import re
 import signal
@@ -14,9 +16,12 @@ import pytest
 
 from exporter.content.layout import OCILayout
 from tests.buildkit import own_buildkitd
+from tests.builds import scenario
 from tests.integration.cli_process import PATIENCE, run, start
 from tests.integration.docker_peer import Dockerd, dockerd
 from tests.integration.dockerfiles import CASES, Case, write_context
+from tests.integration.registry.tokens import token_server
+from tests.integration.registry_peer import docker_registry
 
 
 @pytest.fixture(scope="module")
@@ -203,6 +208,32 @@ def test_with_a_docker_engine(engine: Dockerd, tmp_path: Path) -> None:
     assert result.status == 0, result.err
     image_id = engine.docker("image", "inspect", "--format", "{{.Id}}", "local/built:v1")
     assert (tmp_path / "id").read_text() == image_id
+
+
+async def test_a_private_base_with_a_docker_engine(engine: Dockerd, tmp_path: Path) -> None:
+    """The engine pulls with a token that we have fetched, and has not been told the password."""
+    (tmp_path / "registry").mkdir()
+    (tmp_path / ".docker").mkdir()
+    async with (
+        token_server(tmp_path) as tokens,
+        docker_registry(tmp_path / "registry", auth=tokens.settings) as host,
+    ):
+        login = {"auth": base64.b64encode(b"jo:s3cret").decode()}
+        (tmp_path / ".docker" / "config.json").write_text(json.dumps({"auths": {host: login}}))
+        image = f"{host}/private/base:v1"
+        pushed = await asyncio.to_thread(
+            run,
+            tmp_path,
+            *("export", "--root", str(tmp_path / "root"), "--source", str(scenario("scratch-copy"))),
+            *("-o", f"type=image,name={image},push=true"),
+        )
+        assert pushed.status == 0, pushed.err
+        context = write_context(tmp_path / "context", Case(f"FROM {image}\nCOPY b /b\n", {"b": b"b"}))
+        words = ("build", "--addr", f"unix://{engine.socket}", "-o", f"type=tar,dest={tmp_path}/out.tar")
+        result = await asyncio.to_thread(run, tmp_path, *words, str(context))
+    assert result.status == 0, result.err
+    assert files_in(tmp_path / "out.tar")["b"] == b"b"
+    assert set(tokens.agents) == {"buildkit-exporter"}
 
 
 def test_the_engine_of_docker_s_own_choice(engine: Dockerd, tmp_path: Path) -> None:
