@@ -126,14 +126,16 @@ class _Sender:
 
     async def _send(self) -> None:
         await self._send_stats()
-        while not self._receiver_has_all or self._wanted:
-            await self._changed.wait()
-            self._changed.clear()
-            async with aclosing(iterate_in_thread(self._data_packets())) as batches:
-                async for packets, size in batches:
-                    for packet in packets:
-                        await self._write(packet)
-                    self._on_sent(size)
+        async with aclosing(iterate_in_thread(self._data_packets())) as batches:
+            while not self._receiver_has_all or self._wanted:
+                if not self._wanted:
+                    self._changed.clear()
+                    await self._changed.wait()
+                    continue
+                packets, size = await anext(batches)
+                for packet in packets:
+                    await self._write(packet)
+                self._on_sent(size)
         await self._write(Packet(type=Packet.PACKET_FIN).SerializeToString())
 
     async def _send_stats(self) -> None:
@@ -152,12 +154,14 @@ class _Sender:
         return list(islice(self._entries, _BATCH_ENTRIES))
 
     def _data_packets(self) -> Generator[tuple[Sequence[bytes], int], None, None]:
-        """The contents that are wanted now, as packets, with the bytes that count as sent; blocks."""
+        """The contents that are wanted, as packets, with the bytes that count as sent; blocks.
+
+        Is asked for more only while there is something that is wanted, or that has been begun.
+        """
         batch: list[bytes] = []
-        size = 0
-        timer = StepTimer()
-        while self._wanted:
-            number, content = self._wanted.popleft()
+        size, timer = 0, StepTimer()
+        while True:
+            number, content = self._wanted[0]
             for piece in content.pieces():
                 for start in range(0, len(piece), _DATA_BYTES):
                     data = piece[start : start + _DATA_BYTES]
@@ -167,11 +171,10 @@ class _Sender:
                     yield batch, size
                     batch, size = [], 0
             batch.append(Packet(type=Packet.PACKET_DATA, ID=number).SerializeToString())
-            if len(batch) >= _BATCH_ENTRIES:
+            self._wanted.popleft()
+            if not self._wanted or len(batch) >= _BATCH_ENTRIES:
                 yield batch, size
-                batch, size = [], 0
-        if batch:
-            yield batch, size
+                batch, size, timer = [], 0, StepTimer()
 
     async def _read(self) -> wire_pb2.Packet:
         try:
