@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import grpc
 import grpc.aio
 
+from exporter.bridge.http2.sockets import Dial
 from exporter.cli.descriptions import ExporterDescription
 from exporter.cli.failures import UsageError
 from exporter.content.threads import run_in_thread
@@ -79,6 +82,22 @@ class ServerAccess:
         if self.cert is not None:
             context.load_cert_chain(self.cert, self.key)
         return context
+
+    async def dialler(self) -> Dial:
+        """What opens connections that are not gRPC's.
+
+        Raises:
+            OSError: see `ssl_context`.
+        """
+        loop = asyncio.get_running_loop()
+        address = self.address
+        if isinstance(address, UnixAddress):
+            return partial(loop.create_unix_connection, path=address.path)
+        connect = partial(loop.create_connection, host=address.host, port=address.port)
+        if not self.uses_tls:
+            return connect
+        context = await run_in_thread(self.ssl_context)
+        return partial(connect, ssl=context, server_hostname=self.name or address.host)
 
     @property
     def uses_tls(self) -> bool:

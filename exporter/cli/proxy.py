@@ -8,7 +8,6 @@ import logging
 import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
 
 import grpc.aio
 
@@ -17,7 +16,7 @@ from exporter.bridge.proxy.backend import Backend, LocalBackend
 from exporter.bridge.proxy.build import BuildOptions
 from exporter.bridge.proxy.plan import Routes
 from exporter.bridge.proxy.server import running_switch
-from exporter.bridge.proxy.switch import Dial, Switch
+from exporter.bridge.proxy.switch import Switch
 from exporter.bridge.tunnel import private_path
 from exporter.cli.client import ServerAccess
 from exporter.cli.failures import ExitCode, UsageError
@@ -103,7 +102,7 @@ async def _switch(options: argparse.Namespace) -> AsyncIterator[Switch]:
         daemon = await stack.enter_async_context(
             open_channel(options.buildkitd, credentials, server_name=access.name)
         )
-        dial = await _dialler(access)
+        dial = await access.dialler()
         yield await stack.enter_async_context(
             running_switch(dial, daemon, options.buildkitd, routes, build_options)
         )
@@ -134,18 +133,6 @@ def _daemon_access(options: argparse.Namespace) -> ServerAccess:
     if access.uses_tls and isinstance(access.address, UnixAddress):
         raise UsageError("TLS is for daemons that listen on TCP: --buildkitd names a Unix socket")
     return access
-
-
-async def _dialler(access: ServerAccess) -> Dial:
-    loop = asyncio.get_running_loop()
-    address = access.address
-    if isinstance(address, UnixAddress):
-        return partial(loop.create_unix_connection, path=address.path)
-    connect = partial(loop.create_connection, host=address.host, port=address.port)
-    if not access.uses_tls:
-        return connect
-    context = await run_in_thread(access.ssl_context)
-    return partial(connect, ssl=context, server_hostname=access.name or address.host)
 
 
 @asynccontextmanager

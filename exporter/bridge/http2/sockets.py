@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import cast
 
 from exporter.bridge.http2.connection import Connection
@@ -107,6 +107,10 @@ class SocketTransport(asyncio.Protocol):
         """See `Transport.close`."""
         assert self._transport is not None
         self._transport.close()
+
+
+Dial = Callable[[Callable[[], SocketTransport]], Awaitable[tuple[asyncio.BaseTransport, SocketTransport]]]
+"""Opens a socket for a protocol, as `asyncio.loop.create_unix_connection` does."""
 
 
 def serving(scheduler: Scheduler, accept: Callable[[Connection], None]) -> Callable[[], SocketTransport]:

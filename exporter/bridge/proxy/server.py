@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import grpc
 import grpc.aio
 
-from exporter.bridge.http2.sockets import Scheduler, dialling
+from exporter.bridge.http2.sockets import Dial, Scheduler, dialling
 from exporter.bridge.proxy.build import BuildOptions
 from exporter.bridge.proxy.builds import Builds
 from exporter.bridge.proxy.client import FILE_SEND_METHOD, FIND_EXPORTERS_METHOD, Clients
@@ -18,7 +18,7 @@ from exporter.bridge.proxy.decision import BuildRouter
 from exporter.bridge.proxy.handlers import RawHandler, raw_server
 from exporter.bridge.proxy.plan import Routes
 from exporter.bridge.proxy.session_services import SessionServices
-from exporter.bridge.proxy.switch import Dial, Switch
+from exporter.bridge.proxy.switch import Switch
 from exporter.bridge.tunnel import private_path
 from exporter.grpc_target import unix_target
 

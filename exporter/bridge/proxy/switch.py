@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 
 from exporter.bridge.http2.connection import Connection
@@ -12,7 +12,7 @@ from exporter.bridge.http2.frames import ErrorCode, ProtocolError
 from exporter.bridge.http2.grpc import end_with_status, path_of
 from exporter.bridge.http2.peek import Peek
 from exporter.bridge.http2.relay import relay
-from exporter.bridge.http2.sockets import Scheduler, SocketTransport, dialling
+from exporter.bridge.http2.sockets import Dial, Scheduler, SocketTransport, dialling
 from exporter.bridge.http2.stream import Headers, Stream
 from exporter.bridge.proxy.builds import Builds
 from exporter.bridge.proxy.client import Clients
@@ -22,9 +22,6 @@ from exporter.bridge.proxy.session import SessionSplice
 from exporter.errors import Code
 
 SESSION_METHOD_NAME = "/moby.buildkit.v1.Control/Session"
-
-Dial = Callable[[Callable[[], SocketTransport]], Awaitable[tuple[asyncio.BaseTransport, SocketTransport]]]
-"""Opens a socket for a protocol, as `asyncio.loop.create_unix_connection` does."""
 
 HANGUP_SECONDS = 2.0
 """How long clients whose builds have ended get to hang up, at shutdown."""

@@ -20,6 +20,7 @@ from exporter.bridge.client import (
 )
 from exporter.bridge.dockerd import connect_dockerd, is_engine
 from exporter.bridge.dockerd_image import MOBY_EXPORTER, build_and_compute
+from exporter.bridge.session_call import session_dialer
 from exporter.cli.build.inputs import Inputs, open_inputs
 from exporter.cli.build.outputs import BuildOutput, Deliveries, plan_engine_outputs, plan_outputs
 from exporter.cli.build.values import parse_cache, parse_secret
@@ -100,7 +101,8 @@ async def _connect(options: argparse.Namespace) -> AsyncIterator[Daemon]:
         found = None if access.uses_tls else EngineAddress.parse(str(access.address))
         if found is None or not await is_engine(found):
             async with connect(access) as channel:
-                client = BuildkitClient(channel)
+                dial = session_dialer(await access.dialler(), str(access.address))
+                client = BuildkitClient(channel, dial)
                 await client.check(str(access.address), access.timeout)
                 yield Daemon(client)
             return
