@@ -85,6 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_exporters(commands)
     _add_inspect(commands)
     _add_verify(commands)
+    _add_prune(commands)
     return parser
 
 
@@ -266,6 +267,19 @@ def _add_verify(commands: Commands) -> None:
     add_verify_options(parser)
     _add_flag(parser, "--no-trunc", "do not shorten digests")
     _add_flag(parser, "--json", "print JSON")
+
+
+def _add_prune(commands: Commands) -> None:
+    parser = _command(commands, "prune", "remove what no image in the embedded store needs", "[OPTIONS]")
+    _add_root(parser)
+    _add_flag(parser, "--all", "images without a name, too")
+    parser.add_argument(
+        "--keep-duration",
+        type=_seconds,
+        default=3600.0,
+        metavar="SECONDS",
+        help="leave what is newer than that: exports may be about to use it (default: 3600)",
+    )
 
 
 def _command(

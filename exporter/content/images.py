@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+import math
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +50,7 @@ class ImageStore:
     """Images and their names, in a directory that processes may share.
 
     An image is its config and the layers that the config's diff IDs name; there need be no manifest. The
-    blobs are in a content store, and nothing here removes them.
+    blobs are in a content store, and nothing here removes them; see `pruning`.
 
     Making an instance blocks shortly; use `open` on an event loop.
 
@@ -97,6 +98,9 @@ class ImageStore:
         await self._check_present(descriptor.digest, layers)
         await write_blob(self.content, config, descriptor)
         async with self._locked():
+            await self._check_present(
+                descriptor.digest, (descriptor, *layers)
+            )  # nothing was pruned meanwhile
             await run_in_thread(self._write_record, descriptor, layers)
         return descriptor.digest
 
@@ -164,6 +168,19 @@ class ImageStore:
         """The IDs of images by their names, sorted."""
         return await run_in_thread(self._read_tags)
 
+    @asynccontextmanager
+    async def pruning(
+        self, *, before: float = math.inf, unnamed: bool = False
+    ) -> AsyncIterator[frozenset[str]]:
+        """Gives the digests of all that images consist of; none comes or gets a name until the block ends.
+
+        Args:
+            before: Unix seconds; images that were made since stay.
+            unnamed: First remove the images without any name.
+        """
+        async with self._locked():
+            yield await run_in_thread(self._prune, before if unnamed else -math.inf)
+
     def _locked(self) -> AbstractAsyncContextManager[None]:
         return file_lock(self.path / "lock")
 
@@ -201,6 +218,17 @@ class ImageStore:
             raise NotFoundError(f"{self.path} has no image {image_id}") from None
         except InvalidArgumentError as error:
             raise FailedPreconditionError(f"{path} is damaged: {error}") from error
+
+    def _prune(self, before: float) -> frozenset[str]:
+        tagged = set(self._read_tags().values())
+        needed: set[str] = set()
+        for path in self._records.glob("*.json"):
+            image_id = f"sha256:{path.stem}"
+            if image_id not in tagged and path.stat().st_mtime < before:
+                path.unlink()
+            else:
+                needed.update(item.digest for item in self._read_record(image_id))
+        return frozenset(needed)
 
     def _read_tags(self) -> dict[str, str]:
         path = self.path / "tags.json"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from opencontainers.image.v1 import annotations as oci_annotations
@@ -94,6 +95,20 @@ class LayoutIndex:
     def insert_tag(self, descriptor: Descriptor, tag: str) -> None:
         """Add an entry for a bare tag, in place of the one that has it."""
         self._replace(descriptor, "", tag)
+
+    def remove_unnamed(self, condition: Callable[[Descriptor], bool]) -> bool:
+        """Remove the entries without any name for which something holds; tells whether there were some.
+
+        Raises:
+            ImageError: an entry is no descriptor.
+        """
+        before = len(self._entries)
+        self._entries = [
+            entry
+            for entry in self._entries
+            if entry.image_name or entry.ref_name or not condition(decode_descriptor(entry.text))
+        ]
+        return len(self._entries) < before
 
     def find(self, name: str) -> Descriptor | None:
         """The entry with an image name, else the first one with such a tag.

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from exporter.content.copy import load_graph, missing_blobs
-from exporter.content.files import CHUNK_SIZE, BlobDirectory, read_file
+from exporter.content.files import BlobDirectory, read_file
 from exporter.content.index import LayoutIndex
+from exporter.content.layout_writer import LayoutWriter
 from exporter.content.lock import file_lock
 from exporter.content.protocol import BlobInfo, BlobWriter
-from exporter.content.staging import StagedFile, Staging, replace_file, sync_directory
+from exporter.content.staging import Staging, replace_file, sync_directory
 from exporter.content.threads import run_in_thread
 from exporter.content.verify import Verifier
 from exporter.errors import FailedPreconditionError, NotFoundError
@@ -90,7 +93,7 @@ class OCILayout:
         self, expected: Descriptor | None = None, *, labels: Mapping[str, str] | None = None
     ) -> AsyncIterator[BlobWriter]:
         """See `ContentStore.ingest`."""
-        writer = _LayoutWriter(self._staging, self._blobs, Verifier(expected))
+        writer = LayoutWriter(self._staging, self._blobs, Verifier(expected))
         try:
             await run_in_thread(writer.open)
             yield writer
@@ -148,19 +151,31 @@ class OCILayout:
         """All blobs, in no order."""
         return await run_in_thread(lambda: list(self._blobs.list()))
 
-    async def delete(self, digest: str) -> None:
-        """Remove a blob.
+    async def prune(
+        self, *, keep: Collection[str] = (), before: float = math.inf, unnamed: bool = False
+    ) -> list[BlobInfo]:
+        """Remove the blobs that no entry of ``index.json`` needs.
+
+        Whoever is about to publish an image learns by `publish` if a blob of it has gone.
+
+        Args:
+            keep: Digests of blobs that are needed all the same.
+            before: Unix seconds; what was written since stays.
+            unnamed: First remove the entries without any name, too.
+
+        Returns:
+            What was removed.
 
         Raises:
-            FailedPreconditionError: an entry of ``index.json`` needs it; or that is no index.
-            NotFoundError: there is none.
+            FailedPreconditionError: ``index.json`` is no index, or a manifest is damaged. Nothing is removed.
+            UnavailableError: another process held the lock all the time.
         """
         async with self._locked():
-            entries = await self.index()
-            for node in await load_graph(self, entries, missing_ok=True):
-                if node.descriptor.digest == digest:
-                    raise FailedPreconditionError(f"blob {digest} is part of an image in {self._index_path}")
-            await run_in_thread(self._remove, digest)
+            if unnamed:
+                await run_in_thread(self._drop_unnamed, before)
+            nodes = await load_graph(self, await self.index(), missing_ok=True)
+            needed = {*keep, *(node.descriptor.digest for node in nodes)}
+            return await run_in_thread(self._remove_others, needed, before)
 
     @property
     def _index_path(self) -> Path:
@@ -268,58 +283,25 @@ class OCILayout:
     def _bad_index(self, error: ImageError) -> FailedPreconditionError:
         return FailedPreconditionError(f"{self._index_path}: {error}")
 
-    def _remove(self, digest: str) -> None:
-        path = self._blobs.path_of(digest)
+    def _drop_unnamed(self, before: float) -> None:
+        index = self._load_index()
         try:
-            path.unlink()
+            is_changed = index.remove_unnamed(lambda entry: self._is_older(entry.digest, before))
+        except ImageError as error:
+            raise self._bad_index(error) from error
+        if is_changed:
+            replace_file(self._staging, self._index_path, index.marshal())
+
+    def _remove_others(self, needed: AbstractSet[str], before: float) -> list[BlobInfo]:
+        removed = []
+        for blob in self._blobs.list():
+            if blob.digest not in needed and self._is_older(blob.digest, before):
+                self._blobs.path_of(blob.digest).unlink(missing_ok=True)
+                removed.append(blob)
+        return removed
+
+    def _is_older(self, digest: str, time: float) -> bool:
+        try:
+            return self._blobs.path_of(digest).stat().st_mtime < time
         except FileNotFoundError:
-            raise NotFoundError(f"blob {digest} not found") from None
-        sync_directory(path.parent)
-
-
-class _LayoutWriter:
-    """A blob in the making."""
-
-    def __init__(self, staging: Staging, blobs: BlobDirectory, verifier: Verifier) -> None:
-        self._staging = staging
-        self._blobs = blobs
-        self._verifier = verifier
-        self._file: StagedFile | None = None
-        self._pending: list[bytes] = []
-        self._pending_size = 0
-
-    def open(self) -> None:
-        # The permissions of containerd's store: a blob is never written to.
-        self._file = self._staging.create(mode=0o444)
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.discard()
-
-    async def write(self, data: bytes) -> None:
-        # Peers send pieces that are small next to what a change of threads costs.
-        self._pending.append(data)
-        self._pending_size += len(data)
-        if self._pending_size >= CHUNK_SIZE:
-            await run_in_thread(self._flush)
-
-    async def commit(self) -> BlobInfo:
-        return await run_in_thread(self._commit)
-
-    def _flush(self) -> StagedFile:
-        assert self._file is not None, "the writer is not open"
-        pending, self._pending, self._pending_size = self._pending, [], 0
-        for data in pending:
-            self._verifier.update(data)
-            self._file.write(data)
-        return self._file
-
-    def _commit(self) -> BlobInfo:
-        file = self._flush()
-        info = self._verifier.finish()
-        path = self._blobs.path_of(info.digest)
-        if not path.parent.is_dir():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            sync_directory(path.parent.parent)
-        file.publish(path)
-        return info
+            return True

@@ -6,7 +6,11 @@ from pathlib import Path
 
 from exporter.content.images import ImageStore
 from exporter.content.layout import OCILayout
+from exporter.content.protocol import BlobInfo
 from exporter.content.threads import run_in_thread
+
+_LAYOUT = "oci"
+_IMAGES = "docker"
 
 
 async def open_root(root: Path) -> tuple[OCILayout, ImageStore]:
@@ -19,5 +23,31 @@ async def open_root(root: Path) -> tuple[OCILayout, ImageStore]:
         FailedPreconditionError: the directory holds something else.
     """
     await run_in_thread(root.mkdir, 0o700, parents=True, exist_ok=True)
-    store = await OCILayout.open(root / "oci")
-    return store, await ImageStore.open(root / "docker", store)
+    store = await OCILayout.open(root / _LAYOUT)
+    return store, await ImageStore.open(root / _IMAGES, store)
+
+
+async def prune_root(root: Path, *, before: float, unnamed: bool = False) -> list[BlobInfo]:
+    """Remove the blobs that no image below `root` needs.
+
+    An export that is under way and meant to use an old one of them fails when it gives its image a name, with
+    nothing lost but its own work.
+
+    Args:
+        root: See `open_root`.
+        before: Unix seconds; what was written since stays, since an export may be about to use it.
+        unnamed: First remove the images without a name.
+
+    Returns:
+        What was removed.
+
+    Raises:
+        FailedPreconditionError: the directory holds something else, or something in it is damaged. No blob is
+            removed then.
+        NotFoundError: there is no image store.
+        UnavailableError: another process held a lock all the time.
+    """
+    store = await OCILayout.open(root / _LAYOUT, create=False)
+    images = await ImageStore.open(root / _IMAGES, store)
+    async with images.pruning(before=before, unnamed=unnamed) as needed:
+        return await store.prune(keep=needed, before=before, unnamed=unnamed)

@@ -180,3 +180,26 @@ async def test_tagging_at_once_loses_no_name(tmp_path: Path) -> None:
         "lock",
         "tags.json",
     ]
+
+
+async def test_what_images_consist_of_is_needed(images: ImageStore) -> None:
+    config, layers = docker_image(*LAYERS)
+    await images.create(config, layers)
+    async with images.pruning() as needed:
+        assert needed == {digest_bytes(config), *(layer.digest for layer in layers)}
+        tagging = asyncio.create_task(images.tag("app", digest_bytes(config)))
+        done, _ = await asyncio.wait([tagging], timeout=0.05)
+        assert not done
+    await tagging
+
+
+async def test_images_without_a_name_are_pruned_if_that_is_wanted(images: ImageStore) -> None:
+    named, layers = docker_image(*LAYERS)
+    await images.tag("app", await images.create(named, layers))
+    unnamed, layers = docker_image(b"third")
+    image_id = await images.create(unnamed, layers)
+    async with images.pruning(before=2000, unnamed=True) as needed:
+        assert image_id in needed
+    async with images.pruning(unnamed=True) as needed:
+        assert needed == {digest_bytes(named), *(digest_bytes(layer) for layer in LAYERS)}
+    assert [image.id for image in await images.list()] == [digest_bytes(named)]

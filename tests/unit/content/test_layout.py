@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -8,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from exporter.content import OCILayout, copy_chain, default_root, write_blob
+from exporter.content.copy import missing_blobs
 from exporter.content.index import LayoutIndex
 from exporter.content.lock import file_lock
-from exporter.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
+from exporter.errors import DataLossError, FailedPreconditionError, InvalidArgumentError, NotFoundError
 from exporter.image import Descriptor
 from exporter.image.media_types import OCI_INDEX, OCI_LAYER_NONDISTRIBUTABLE_GZIP, OCI_MANIFEST
 from tests import builds
@@ -227,7 +229,7 @@ async def test_something_malformed_gets_no_name(tmp_path: Path) -> None:
 async def test_what_is_no_index_is_not_overwritten(tmp_path: Path, text: bytes) -> None:
     layout, root = await _with_image(tmp_path)
     (tmp_path / "index.json").write_bytes(text)
-    for attempt in (layout.publish(root), layout.index(), layout.resolve("x"), layout.delete(root.digest)):
+    for attempt in (layout.publish(root), layout.index(), layout.resolve("x"), layout.prune()):
         with pytest.raises(FailedPreconditionError, match="index.json: "):
             await attempt
     assert (tmp_path / "index.json").read_bytes() == text
@@ -262,31 +264,78 @@ async def test_waits_for_the_lock_of_buildkits_client(tmp_path: Path) -> None:
     assert not (tmp_path / "index.json.lock").exists()
 
 
-# --- removing blobs ---
+# --- pruning ---
 
 
-async def test_a_blob_that_nobody_needs_can_be_removed(tmp_path: Path) -> None:
+def _age(layout: OCILayout, *digests: str) -> None:
+    for digest in digests:
+        os.utime(layout.path / "blobs" / digest.replace(":", "/"), (1000, 1000))
+
+
+async def test_blobs_that_nobody_needs_are_pruned(tmp_path: Path) -> None:
     layout, root = await _with_image(tmp_path)
-    await layout.delete(root.digest)
-    with pytest.raises(NotFoundError):
-        await layout.info(root.digest)
-    with pytest.raises(NotFoundError):
-        await layout.delete(root.digest)
+    assert len(await layout.prune()) == 4
+    assert await layout.blobs() == []
+    with pytest.raises(FailedPreconditionError, match="not all that it points to is there"):
+        await layout.publish(root)
 
 
-async def test_a_blob_of_an_image_with_an_entry_cannot(tmp_path: Path) -> None:
+async def test_blobs_of_images_are_not(tmp_path: Path) -> None:
     layout, root = await _with_image(tmp_path)
     data = index(root)
     await write_blob(layout, data)
-    await layout.publish(describe(data, OCI_INDEX))
-    for digest in (describe(data).digest, root.digest, describe(LAYERS[0]).digest):
-        with pytest.raises(FailedPreconditionError, match=f"{digest} is part of an image"):
-            await layout.delete(digest)
-    assert len(await layout.blobs()) == 5
+    await layout.publish(describe(data, OCI_INDEX), [IMAGE_NAME])
+    kept, lost = await write_blob(layout, b"kept"), await write_blob(layout, b"lost")
+    assert await layout.prune(keep=[kept.digest]) == [lost]
+    assert kept in await layout.blobs()
+    assert await missing_blobs(layout, describe(data, OCI_INDEX)) == []
 
 
-async def test_a_digest_that_is_a_path_removes_nothing(tmp_path: Path) -> None:
+async def test_an_image_that_lost_its_name_is_pruned(tmp_path: Path) -> None:
+    layout, root = await _with_image(tmp_path)
+    await layout.publish(root, [IMAGE_NAME])
+    other = manifest(b"{}", describe(LAYERS[0]))
+    await write_blob(layout, b"{}")
+    await write_blob(layout, other)
+    await layout.publish(describe(other, OCI_MANIFEST), [IMAGE_NAME])
+    removed = {blob.digest for blob in await layout.prune()}
+    assert root.digest in removed
+    assert describe(LAYERS[0]).digest not in removed
+    assert await missing_blobs(layout, describe(other, OCI_MANIFEST)) == []
+
+
+async def test_what_is_new_is_not_pruned(tmp_path: Path) -> None:
+    layout, root = await _with_image(tmp_path)
+    _age(layout, root.digest)
+    assert [blob.digest for blob in await layout.prune(before=2000)] == [root.digest]
+
+
+async def test_images_without_a_name_are_pruned_if_that_is_wanted(tmp_path: Path) -> None:
+    layout, root = await _with_image(tmp_path)
+    await layout.publish(root)
+    assert await layout.prune() == []
+    assert await layout.prune(before=2000, unnamed=True) == []
+    assert await layout.index() == (root,)
+    assert len(await layout.prune(unnamed=True)) == 4
+    assert await layout.index() == ()
+    _, root = await _with_image(tmp_path)
+    await layout.publish(root, tags=["latest"])
+    assert await layout.prune(unnamed=True) == []
+
+
+async def test_nothing_is_pruned_next_to_something_damaged(tmp_path: Path) -> None:
+    layout, root = await _with_image(tmp_path)
+    await layout.publish(root)
+    lost = await write_blob(layout, b"lost")
+    (tmp_path / "blobs" / root.digest.replace(":", "/")).chmod(0o644)
+    (tmp_path / "blobs" / root.digest.replace(":", "/")).write_bytes(b"x" * root.size)
+    with pytest.raises(DataLossError):
+        await layout.prune()
+    assert lost in await layout.blobs()
+
+
+async def test_files_that_are_no_blobs_stay(tmp_path: Path) -> None:
     layout = await OCILayout.open(tmp_path)
-    with pytest.raises(InvalidArgumentError):
-        await layout.delete("sha256:../../index.json")
-    assert (tmp_path / "index.json").exists()
+    (tmp_path / "blobs" / "sha256" / "notes").write_bytes(b"x")
+    assert await layout.prune() == []
+    assert (tmp_path / "blobs" / "sha256" / "notes").exists()

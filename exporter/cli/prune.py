@@ -1,0 +1,32 @@
+"""The command ``prune``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import time
+
+from rich.table import Table
+
+from exporter.cli.failures import ExitCode
+from exporter.cli.printing import print_tables
+from exporter.content.layout import default_root
+from exporter.content.root import prune_root
+from exporter.progress.units import format_bytes
+
+
+def run_prune(options: argparse.Namespace) -> int:
+    """Remove what no image needs, and show it.
+
+    Raises:
+        ExporterError: there is no image store, or something in it is damaged.
+    """
+    before = time.time() - options.keep_duration
+    removed = asyncio.run(prune_root(options.root or default_root(), before=before, unnamed=options.all))
+    if removed:
+        table = Table("DIGEST", "SIZE", box=None, padding=(0, 2, 0, 0))
+        for blob in sorted(removed, key=lambda blob: blob.digest):
+            table.add_row(blob.digest, format_bytes(blob.size))
+        print_tables(table, "")
+    print(f"Total: {format_bytes(sum(blob.size for blob in removed))}")
+    return ExitCode.OK
