@@ -102,17 +102,17 @@ class CallStream:
         with rpc_errors(self._doing):
             return await self._call.read()
 
-    async def write(self, message: bytes) -> None:
-        """Send a message; wait while the other side is slow.
+    async def write(self, *messages: bytes) -> None:
+        """Send messages, one after the other; wait while the other side is slow.
 
         Raises:
             ExporterError: the other side has ended the call.
         """
         async with self._turn:
-            is_sent = await send_message(self._call, message)
-        if not is_sent:
-            error = await error_of(self._call, self._doing)
-            raise error or UnavailableError(f"{self._doing}: the other side has ended the call early")
+            for message in messages:
+                if not await send_message(self._call, message):
+                    error = await error_of(self._call, self._doing)
+                    raise error or UnavailableError(f"{self._doing}: the other side has ended the call early")
 
     async def finish(self) -> None:
         """Say that nothing more comes, and wait for the end of the call.

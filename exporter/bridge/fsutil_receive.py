@@ -41,17 +41,14 @@ _INBOX_BYTES = 8 << 20
 
 
 class ByteStream(Protocol):
-    """A stream of messages in both directions, which are bytes here.
-
-    Both sides of a gRPC call without serializers look like this.
-    """
+    """A stream of messages in both directions, which are bytes here."""
 
     async def read(self) -> object:
         """Return the next message, or something else than bytes at the end."""
         ...
 
-    async def write(self, message: bytes, /) -> None:
-        """Send a message; wait while the other side is slow."""
+    async def write(self, *messages: bytes) -> None:
+        """Send messages, one after the other; wait while the other side is slow."""
         ...
 
 

@@ -133,21 +133,20 @@ class _Sender:
                     await self._changed.wait()
                     continue
                 packets, size = await anext(batches)
-                for packet in packets:
-                    await self._write(packet)
+                await self._write(*packets)
                 self._on_sent(size)
         await self._write(Packet(type=Packet.PACKET_FIN).SerializeToString())
 
     async def _send_stats(self) -> None:
         number = 0
         while batch := await run_in_thread(self._next_entries):
+            packets = [Packet(type=Packet.PACKET_STAT, stat=stat_of(e)).SerializeToString() for e in batch]
             for entry in batch:
                 if entry.kind is Kind.FILE:
                     self._contents[number] = entry.content
                 number += 1
-                packet = Packet(type=Packet.PACKET_STAT, stat=stat_of(entry)).SerializeToString()
-                await self._write(packet)
-                self._on_sent(len(packet))
+            await self._write(*packets)
+            self._on_sent(sum(map(len, packets)))
         await self._write(Packet(type=Packet.PACKET_STAT).SerializeToString())
 
     def _next_entries(self) -> list[FileEntry]:
@@ -190,9 +189,9 @@ class _Sender:
         except DecodeError as error:
             raise InvalidArgumentError(f"the receiver's message is no packet of fsutil: {error}") from error
 
-    async def _write(self, message: bytes) -> None:
+    async def _write(self, *messages: bytes) -> None:
         try:
-            await self._stream.write(message)
+            await self._stream.write(*messages)
         except Exception as error:
             raise _PeerError(error) from error
 

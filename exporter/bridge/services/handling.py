@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, Self
 
 import grpc
@@ -56,9 +57,13 @@ class HandlerStream:
         """Send the initial metadata, before any message; otherwise the first one sends none."""
         await self._send(lambda: self._context.send_initial_metadata(metadata))
 
-    async def write(self, message: bytes) -> None:
-        """Send a message; wait while the other side is slow."""
-        await self._send(lambda: self._context.write(message))
+    async def write(self, *messages: bytes) -> None:
+        """Send messages, one after the other; wait while the other side is slow."""
+        await self._send(partial(self._write, messages))
+
+    async def _write(self, messages: Sequence[bytes]) -> None:
+        for message in messages:
+            await self._context.write(message)
 
     async def _send(self, send: Callable[[], Coroutine[Any, Any, None]]) -> None:
         async with self._turn:

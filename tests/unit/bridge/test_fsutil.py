@@ -47,8 +47,9 @@ class End:
             raise message
         return message
 
-    async def write(self, message: bytes, /) -> None:
-        await self.outbox.put(message)
+    async def write(self, *messages: bytes) -> None:
+        for message in messages:
+            await self.outbox.put(message)
 
 
 def stream() -> tuple[End, End]:
