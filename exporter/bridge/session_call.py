@@ -115,10 +115,11 @@ class _SessionCall:
         if end:
             self._end(_status(headers))
 
-    def on_data(self, data: bytes | memoryview, credit: int, *, end: bool) -> None:
+    def on_data(self, pieces: Sequence[bytes | memoryview], credit: int, *, end: bool) -> None:
         """See `StreamHandler.on_data`."""
         try:
-            self._pieces += self._deframer.feed(data)
+            for data in pieces:
+                self._pieces += self._deframer.feed(data)
         except ProtocolError as error:
             self._end(UnavailableError(f"the session's stream cannot be read: {error}"))
         self._credit += credit

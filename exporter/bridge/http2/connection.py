@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import hpack
@@ -131,16 +131,31 @@ class Connection:
     def write(self, data: bytes | memoryview) -> None:
         """Have bytes sent with the next `flush`."""
         self._out.append(data)
+        self._ask_for_flush()
+
+    def write_data(self, stream_id: int, pieces: Sequence[bytes | memoryview], *, end: bool) -> None:
+        """Have DATA sent with the next `flush`. The peer must have given credit for it.
+
+        Each piece becomes a frame, or several if it is too long for one.
+        """
+        size = self.frame_size
+        if any(len(piece) > size for piece in pieces):
+            pieces = [
+                memoryview(piece)[start : start + size]
+                for piece in pieces
+                for start in range(0, len(piece) or 1, size)
+            ]
+        for piece in pieces:
+            self._window -= len(piece)
+            self._out += (frame_header(len(piece), _DATA, 0, stream_id), piece)
+        if end:
+            self._out[-2] = frame_header(len(pieces[-1]), _DATA, END_STREAM, stream_id)
+        self._ask_for_flush()
+
+    def _ask_for_flush(self) -> None:
         if not self._is_scheduled:
             self._is_scheduled = True
             self._schedule(self.flush)
-
-    def write_data(self, stream_id: int, data: bytes | memoryview, *, end: bool) -> None:
-        """Have a frame of DATA sent with the next `flush`. The peer must have given credit for it."""
-        length = len(data)
-        self._window -= length
-        self._out.append(frame_header(length, _DATA, END_STREAM if end else 0, stream_id))
-        self.write(data)
 
     def flush(self) -> None:
         """Send what was written."""
@@ -252,7 +267,6 @@ class Connection:
             position = len(PREFACE)
             self._needs_preface = False
         view = memoryview(data)
-        streams = self._streams
         while end - position >= HEADER_SIZE:
             length, kind, flags, stream_id = parse_header(data, position)
             if length > MAX_FRAME_SIZE:
@@ -260,33 +274,56 @@ class Connection:
             stop = position + HEADER_SIZE + length
             if stop > end:
                 break
-            payload = view[position + HEADER_SIZE : stop]
-            position = stop
             if self._block is not None and kind != FrameType.CONTINUATION:
                 raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "a header block is cut off")
             if kind == _DATA:
-                self._receive_window -= length
-                if self._receive_window < 0:
-                    raise ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, "more DATA than there was credit for")
-                stream = streams.get(stream_id)
-                if stream is None or stream.handler is None or stream.remote_ended:
-                    self._stray_data(stream_id, length)
-                    continue
-                is_last = bool(flags & END_STREAM)
-                handler = stream.handler
-                stream.note_received(length)
-                if is_last:
-                    stream.end_remote()
-                if flags & PADDED:
-                    payload = strip_padding(payload, flags)
-                handler.on_data(payload, length, end=is_last)
-            elif kind == _WINDOW_UPDATE:
+                position = self._receive_data(data, position)
+                if self.is_closed:
+                    return
+                continue
+            payload = view[position + HEADER_SIZE : stop]
+            position = stop
+            if kind == _WINDOW_UPDATE:
                 self._receive_credit(stream_id, parse_word(payload, FrameType.WINDOW_UPDATE))
             else:
                 self._receive_other(kind, flags, stream_id, payload)
             if self.is_closed:
                 return
         self._rest = data[position:]
+
+    def _receive_data(self, data: bytes, position: int) -> int:
+        """Take a frame of DATA, and those of the same stream that follow it at once; returns where they end.
+
+        They mostly come in long runs, which cost little more than a single one.
+        """
+        _, _, flags, stream_id = parse_header(data, position)
+        view, end = memoryview(data), len(data)
+        pieces: list[bytes | memoryview] = []
+        amount = 0
+        is_last = False
+        while end - position >= HEADER_SIZE and not is_last:
+            length, kind, flags, found_id = parse_header(data, position)
+            stop = position + HEADER_SIZE + length
+            if kind != _DATA or found_id != stream_id or stop > end or length > MAX_FRAME_SIZE:
+                break
+            payload = view[position + HEADER_SIZE : stop]
+            pieces.append(strip_padding(payload, flags) if flags & PADDED else payload)
+            amount += length
+            position = stop
+            is_last = bool(flags & END_STREAM)
+        self._receive_window -= amount
+        if self._receive_window < 0:
+            raise ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, "more DATA than there was credit for")
+        stream = self._streams.get(stream_id)
+        if stream is None or stream.handler is None or stream.remote_ended:
+            self._stray_data(stream_id, amount)
+            return position
+        handler = stream.handler
+        stream.note_received(amount)
+        if is_last:
+            stream.end_remote()
+        handler.on_data(pieces, amount, end=is_last)
+        return position
 
     def _stray_data(self, stream_id: int, length: int) -> None:
         """Data of a stream that was ended here meanwhile."""

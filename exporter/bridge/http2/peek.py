@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from exporter.bridge.http2.connection import Connection
 from exporter.bridge.http2.relay import relay
@@ -46,17 +46,17 @@ class Peek:
         relay(self._stream, self._headers, to, end=self._has_ended and not self._data)
         handler = self._stream.handler
         if self._data and handler is not self and handler is not None:
-            handler.on_data(bytes(self._data), 0, end=self._has_ended)
+            handler.on_data([bytes(self._data)], 0, end=self._has_ended)
 
     def on_headers(self, headers: Headers, *, end: bool) -> None:
         """See `StreamHandler.on_headers`."""
         self._has_ended = self._has_ended or end
         self._look()
 
-    def on_data(self, data: bytes | memoryview, credit: int, *, end: bool) -> None:
+    def on_data(self, pieces: Sequence[bytes | memoryview], credit: int, *, end: bool) -> None:
         """See `StreamHandler.on_data`."""
         self._stream.give_credit(credit)
-        self._data += data
+        self._data += b"".join(pieces)
         self._has_ended = end
         self._look()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from exporter.bridge.http2.connection import Connection
 from exporter.bridge.http2.frames import ErrorCode, ProtocolError
 from exporter.bridge.http2.stream import Headers, Stream
@@ -19,8 +21,8 @@ class _Half:
     def on_headers(self, headers: Headers, *, end: bool) -> None:
         self._other.send_headers(headers, end=end)
 
-    def on_data(self, data: bytes | memoryview, credit: int, *, end: bool) -> None:
-        self._other.send_data(data, credit, self._own.give_credit, end=end)
+    def on_data(self, pieces: Sequence[bytes | memoryview], credit: int, *, end: bool) -> None:
+        self._other.send_pieces(pieces, credit, self._own.give_credit, end=end)
 
     def on_reset(self, code: int) -> None:
         self._other.reset(code)

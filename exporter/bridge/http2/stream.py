@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from exporter.bridge.http2.frames import (
@@ -34,8 +34,11 @@ class StreamHandler(Protocol):
         """Headers, or trailers, have come."""
         ...
 
-    def on_data(self, data: bytes | memoryview, credit: int, *, end: bool) -> None:
-        """Data has come. `credit` is to be given back by `Stream.give_credit` when it is done with."""
+    def on_data(self, pieces: Sequence[bytes | memoryview], credit: int, *, end: bool) -> None:
+        """Data has come, in one or more pieces.
+
+        `credit` is to be given back by `Stream.give_credit` when it is done with.
+        """
         ...
 
     def on_reset(self, code: int) -> None:
@@ -106,11 +109,22 @@ class Stream:
         *,
         end: bool = False,
     ) -> None:
+        """Send data; see `send_pieces`."""
+        self.send_pieces((data,), credit, on_sent, end=end)
+
+    def send_pieces(
+        self,
+        pieces: Sequence[bytes | memoryview],
+        credit: int = 0,
+        on_sent: Callable[[int], None] | None = None,
+        *,
+        end: bool = False,
+    ) -> None:
         """Send data, now or when the peer gives credit for it.
 
         Args:
-            data: The data. It must not change any more.
-            credit: Given to `on_sent` when the data has gone.
+            pieces: The data. It must not change any more.
+            credit: Given to `on_sent` when the data has gone; in parts, if the data goes in parts.
             on_sent: Lets the data's sender send more.
             end: Whether nothing follows.
         """
@@ -118,14 +132,18 @@ class Stream:
             if on_sent is not None:
                 on_sent(credit)
             return
-        if not self._queue and self.connection.can_send(len(data)) and len(data) <= self.window:
-            self._write_data(data, end)
+        length = sum(map(len, pieces))
+        if not self._queue and self.connection.can_send(length) and length <= self.window:
+            self._write_data(pieces, length, end)
             if on_sent is not None:
                 on_sent(credit)
             return
         is_first = not self._queue
-        self._queue.append((memoryview(data), credit, on_sent))
-        self.queued += len(data)
+        rest = credit - length  # of padding
+        for piece in pieces:
+            self._queue.append((memoryview(piece), len(piece) + rest, on_sent))
+            rest = 0
+        self.queued += length
         self._ends_after_queue = self._ends_after_queue or end
         if is_first:  # else it waits for credit already
             self.connection.wants_to_send(self)
@@ -147,14 +165,14 @@ class Stream:
             if room <= 0 and data:
                 return
             if len(data) > room:
-                self._write_data(data[:room], end=False)
+                self._write_data((data[:room],), room, end=False)
                 self.queued -= room
                 self._queue[0] = (data[room:], credit, on_sent)
                 return
             self._queue.popleft()
             self.queued -= len(data)
             is_last = not self._queue and self._trailers is None and self._ends_after_queue
-            self._write_data(data, is_last)
+            self._write_data((data,), len(data), is_last)
             if on_sent is not None:
                 on_sent(credit)
 
@@ -229,18 +247,9 @@ class Stream:
         if end:
             self._end_local()
 
-    def _write_data(self, data: bytes | memoryview, end: bool) -> None:
-        connection = self.connection
-        length = len(data)
+    def _write_data(self, pieces: Sequence[bytes | memoryview], length: int, end: bool) -> None:
         self.window -= length
-        size = connection.frame_size
-        if length <= size:
-            connection.write_data(self.id, data, end=end)
-        else:
-            view = memoryview(data)
-            for position in range(0, length, size):
-                is_last = end and position + size >= length
-                connection.write_data(self.id, view[position : position + size], end=is_last)
+        self.connection.write_data(self.id, pieces, end=end)
         if end:
             self._end_local()
 

@@ -6,7 +6,7 @@ The stream's gRPC messages are ``BytesMessage``s, whose bytes one after the othe
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from google.protobuf.message import DecodeError
@@ -163,7 +163,7 @@ class Tunnel:
         if end:
             self._on_end(None)
 
-    def on_data(self, data: bytes | memoryview, credit: int, *, end: bool) -> None:
+    def on_data(self, pieces: Sequence[bytes | memoryview], credit: int, *, end: bool) -> None:
         """See `StreamHandler.on_data`."""
         if self.connection is None:
             self._held_credit += credit
@@ -172,7 +172,8 @@ class Tunnel:
         if not self._incoming:
             self._schedule(self._feed)
         try:
-            self._incoming += self._deframer.feed(data)
+            for data in pieces:
+                self._incoming += self._deframer.feed(data)
         except ProtocolError as error:
             self._fail(error)
         if end:

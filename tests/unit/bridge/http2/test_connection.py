@@ -65,6 +65,26 @@ def test_a_call_arrives(requests: list[bytes], responses: list[bytes], chunk: in
     assert answer.code is call.code is None
 
 
+@given(
+    st.lists(st.tuples(st.booleans(), st.lists(st.binary(max_size=20_000), max_size=4)), max_size=8),
+    st.one_of(st.none(), st.integers(1, 30_000)),
+)
+def test_streams_that_alternate_stay_apart(runs: list[tuple[bool, list[bytes]]], chunk: int | None) -> None:
+    wire = Wire(chunk)
+    streams = [wire.client.open_stream(REQUEST, end=False) for _ in range(2)]
+    for stream in streams:
+        Received(stream)
+    for is_second, pieces in runs:
+        streams[is_second].send_pieces(pieces)
+    for stream in streams:
+        stream.send_pieces([b"la", b"st"], end=True)
+    wire.run()
+    for index, call in enumerate(wire.opened):
+        sent = b"".join(b"".join(pieces) for is_second, pieces in runs if is_second == index)
+        assert call.data == sent + b"last"
+        assert call.has_ended
+
+
 def test_large_headers_are_continued() -> None:
     wire = Wire()
     headers = [*REQUEST, (b"large", os.urandom(500_000).hex().encode())]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from exporter.bridge.http2.connection import Connection
@@ -48,8 +48,8 @@ class Received:
         self.headers.append([(bytes(name), bytes(value)) for name, value in headers])
         self.has_ended |= end
 
-    def on_data(self, data: bytes | memoryview, credit: int, *, end: bool) -> None:
-        self.data += data
+    def on_data(self, pieces: Sequence[bytes | memoryview], credit: int, *, end: bool) -> None:
+        self.data += b"".join(pieces)
         self.has_ended |= end
         self.owed += credit
         if self.gives_credit:
