@@ -145,14 +145,7 @@ def _add_proxy(commands: Commands) -> None:
         help=f"where to listen for clients of the daemon; repeatable (default: {DEFAULT_PROXY_ADDRESS})",
     )
     _add_listener_tls(parser)
-    for name, metavar, what in (
-        ("tlsservername", "NAME", "name that the daemon's certificate must have"),
-        ("tlscacert", "FILE", "CA certificates that vouch for the daemon (PEM)"),
-        ("tlscert", "FILE", "certificate to show to the daemon (PEM)"),
-        ("tlskey", "FILE", "its private key (PEM)"),
-    ):
-        kind = str if metavar == "NAME" else Path
-        parser.add_argument(f"--buildkitd-{name}", type=kind, metavar=metavar, help=what)
+    _add_peer_tls(parser, "buildkitd", "the daemon")
     parser.add_argument(
         "--exporter",
         action="append",
@@ -161,6 +154,7 @@ def _add_proxy(commands: Commands) -> None:
         help="run this type on the plugin server at this address; repeatable (default: all run in this "
         "process)",
     )
+    _add_peer_tls(parser, "exporter", "plugin servers")
     parser.add_argument(
         "--take",
         action="append",
@@ -365,6 +359,18 @@ def _add_listener_tls(parser: argparse.ArgumentParser) -> None:
         help="ask clients for certificates that these CAs signed (PEM)",
     )
     _add_flag(parser, "--insecure-listen", "allow TCP without TLS on other interfaces than loopback")
+
+
+def _add_peer_tls(parser: argparse.ArgumentParser, prefix: str, peer: str) -> None:
+    """Options about TLS to a server, of several that a command talks to."""
+    for name, metavar, what in (
+        ("tlsservername", "NAME", f"name that the certificate of {peer} must have"),
+        ("tlscacert", "FILE", f"CA certificates that vouch for {peer} (PEM)"),
+        ("tlscert", "FILE", f"certificate to show to {peer} (PEM)"),
+        ("tlskey", "FILE", "its private key (PEM)"),
+    ):
+        kind = str if metavar == "NAME" else Path
+        parser.add_argument(f"--{prefix}-{name}", type=kind, metavar=metavar, help=what)
 
 
 def _add_count(parser: argparse.ArgumentParser, field: str, *, least: int, what: str) -> None:

@@ -18,7 +18,7 @@ from exporter.bridge.proxy.plan import Routes
 from exporter.bridge.proxy.server import running_switch
 from exporter.bridge.proxy.switch import Switch
 from exporter.bridge.tunnel import private_path
-from exporter.cli.client import ServerAccess
+from exporter.cli.client import ServerAccess, connect
 from exporter.cli.failures import ExitCode, UsageError
 from exporter.cli.logs import configure_logging
 from exporter.cli.parser import DEFAULT_PROXY_ADDRESS
@@ -78,14 +78,16 @@ async def _run(options: argparse.Namespace) -> None:
 @asynccontextmanager
 async def _switch(options: argparse.Namespace) -> AsyncIterator[Switch]:
     """Run a proxy that does not listen yet."""
-    access = _daemon_access(options)
+    access = _access(options, "buildkitd", _address(options.buildkitd, "--buildkitd"))
     build_options = BuildOptions(
         strict=options.strict, output_dir=options.output_dir, source_dir=options.save_source
     )
     async with AsyncExitStack() as stack:
         local = await stack.enter_async_context(local_backend(options))
         remote = {
-            exporter_type: await stack.enter_async_context(_remote_backend(address))
+            exporter_type: await stack.enter_async_context(
+                _remote_backend(_access(options, "exporter", address))
+            )
             for exporter_type, address in _exporters(options.exporter).items()
         }
         routes = Routes(
@@ -119,19 +121,26 @@ async def _drain(switch: Switch, grace: float, signals: asyncio.Queue[signal.Sig
         hurry.cancel()
 
 
-def _daemon_access(options: argparse.Namespace) -> ServerAccess:
-    if (options.buildkitd_tlscert is None) != (options.buildkitd_tlskey is None):
-        raise UsageError("--buildkitd-tlscert and --buildkitd-tlskey belong together: give both, or neither")
-    access = ServerAccess(
-        address=_address(options.buildkitd, "--buildkitd"),
-        timeout=_CONNECT_SECONDS,
-        ca=options.buildkitd_tlscacert,
-        cert=options.buildkitd_tlscert,
-        key=options.buildkitd_tlskey,
-        name=options.buildkitd_tlsservername,
+def _access(options: argparse.Namespace, prefix: str, address: Address) -> ServerAccess:
+    """How to reach one of the servers that the proxy talks to.
+
+    Args:
+        options: Those about TLS to it are read.
+        prefix: What their names begin with.
+        address: The server.
+
+    Raises:
+        UsageError: they cannot be used.
+    """
+    name, ca, cert, key = (
+        getattr(options, f"{prefix}_{option}")
+        for option in ("tlsservername", "tlscacert", "tlscert", "tlskey")
     )
-    if access.uses_tls and isinstance(access.address, UnixAddress):
-        raise UsageError("TLS is for daemons that listen on TCP: --buildkitd names a Unix socket")
+    if (cert is None) != (key is None):
+        raise UsageError(f"--{prefix}-tlscert and --{prefix}-tlskey belong together: give both, or neither")
+    access = ServerAccess(address=address, timeout=_CONNECT_SECONDS, ca=ca, cert=cert, key=key, name=name)
+    if access.uses_tls and isinstance(address, UnixAddress):
+        raise UsageError(f"TLS is for servers that listen on TCP: --{prefix} names a Unix socket")
     return access
 
 
@@ -153,9 +162,9 @@ async def local_backend(options: argparse.Namespace) -> AsyncIterator[Backend]:
 
 
 @asynccontextmanager
-async def _remote_backend(address: Address) -> AsyncIterator[Backend]:
-    async with grpc.aio.insecure_channel(address.target, PEER_OPTIONS) as channel:
-        yield Backend(channel, str(address))
+async def _remote_backend(access: ServerAccess) -> AsyncIterator[Backend]:
+    async with connect(access) as channel:
+        yield Backend(channel, str(access.address))
 
 
 def _exporters(texts: list[str]) -> Mapping[str, Address]:

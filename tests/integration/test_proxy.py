@@ -33,7 +33,7 @@ from exporter.pb.moby.buildkit.v1 import control_pb2, control_pb2_grpc
 from exporter.progress.model import StatusUpdate
 from exporter.source.saved import SavedSource
 from tests.builds import read_json, scenario, scenario_names
-from tests.certificates import make_certificates
+from tests.certificates import SERVER_NAME, make_certificates
 from tests.integration.cli_process import PATIENCE, run, server, wait_for_listener
 from tests.integration.proxied import Proxy, blobs_of, proxy, root_of
 from tests.integration.registry_peer import free_port
@@ -505,6 +505,32 @@ async def test_exporters_elsewhere(directory: Path, daemon: str, tmp_path: Path)
     assert result.response["containerimage.digest"] in {entry.digest for entry in await store.index()}
 
 
+async def test_exporters_elsewhere_by_tls(directory: Path, daemon: str, tmp_path: Path) -> None:
+    make_certificates(tmp_path)
+    port = free_port()
+
+    def files(prefix: str, **names: str) -> list[str]:
+        return [
+            word for option, name in names.items() for word in (f"--{prefix}{option}", f"{tmp_path}/{name}")
+        ]
+
+    listener = files("", tlscert="server.pem", tlskey="server.key", tlscacert="ca.pem")
+    listener += ["--addr", f"tcp://127.0.0.1:{port}"]
+    words = files("exporter-", tlscacert="ca.pem") + ["--exporter", f"image=tcp://127.0.0.1:{port}"]
+    known = files("exporter-", tlscert="client.pem", tlskey="client.key")
+    known += ["--exporter-tlsservername", SERVER_NAME]
+    with server(tmp_path, *listener):
+        with proxy(directory / "elsewhere-tls", daemon, *words, *known) as running:
+            async with BuildkitClient.connect(running.address) as client:
+                result = await solve(client, "run-chain", Export("image", {"name": "x/there:1"}))
+        with proxy(directory / "elsewhere-unknown", daemon, *words) as running:
+            async with BuildkitClient.connect(running.address) as client:
+                with pytest.raises(UnavailableError, match=f"plugin server at tcp://127.0.0.1:{port}"):
+                    await solve(client, "run-chain", Export("image", {"name": "x/there:2"}))
+    store, _ = await open_root(tmp_path / "server")
+    assert [entry.digest for entry in await store.index()] == [result.response["containerimage.digest"]]
+
+
 async def test_files_on_the_proxys_machine(strict: Proxy, client: BuildkitClient) -> None:
     await solve(
         client,
@@ -574,7 +600,8 @@ async def test_tls_on_both_sides(tmp_path: Path, daemon: str, directory: Path) -
         (("--exporter", "image=x"), "--exporter: 'x' is no address"),
         (("--buildkitd", "x"), "--buildkitd: 'x' is no address"),
         (("--buildkitd-tlscert", "x"), "--buildkitd-tlscert and --buildkitd-tlskey belong together"),
-        (("--buildkitd-tlscacert", "x"), "TLS is for daemons that listen on TCP"),
+        (("--buildkitd-tlscacert", "x"), "TLS is for servers that listen on TCP: --buildkitd names"),
+        (("--exporter", "x=unix:///x", "--exporter-tlscacert", "x"), "--exporter names a Unix socket"),
         (("--tlscert", "x"), "--tlscert and --tlskey belong together"),
         (("--addr", "tcp://0.0.0.0:0"), "without TLS, anybody in the network"),
     ],

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 import grpc.aio
@@ -17,6 +17,7 @@ from exporter.bridge.ref_service import RefServicer
 from exporter.bridge.sessions import Session, SessionManager
 from exporter.content.protocol import ContentStore
 from exporter.content.session import EXPORT_STORE
+from exporter.errors import UnavailableError
 from exporter.grpc_status import rpc_errors
 from exporter.image import CompressionConfig
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
@@ -102,19 +103,28 @@ class Backend:
             UnavailableError: the server is out of reach.
         """
         request = exporter_pb2.ResolveRequest(id=index, type=exporter_type, attrs=dict(attrs))
-        with rpc_errors():
+        with self._reaching():
             response = await self._stub.Resolve(request, timeout=_RESOLVE_SECONDS)
         compression = compression_of(response.compression, "compression")
         return Resolved(response.name, compression, await self._artifact(exporter_type))
 
     async def _artifact(self, exporter_type: str) -> exporter_pb2.ArtifactKind.ValueType:
         if exporter_type not in self._artifacts:
-            with rpc_errors():
+            with self._reaching():
                 listed = await self._stub.ListExporters(
                     exporter_pb2.ListExportersRequest(), timeout=_RESOLVE_SECONDS
                 )
             self._artifacts = {info.type: info.artifact_kind for info in listed.exporters}
         return self._artifacts.get(exporter_type, exporter_pb2.ARTIFACT_KIND_UNSPECIFIED)
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        try:
+            with rpc_errors():
+                yield
+        except UnavailableError as error:
+            text = f"cannot reach the plugin server at {self._address}: {error.message}"
+            raise UnavailableError(text) from error
 
     async def export(
         self,
