@@ -516,7 +516,7 @@ async def test_exporters_elsewhere_by_tls(directory: Path, daemon: str, tmp_path
 
     listener = files("", tlscert="server.pem", tlskey="server.key", tlscacert="ca.pem")
     listener += ["--addr", f"tcp://127.0.0.1:{port}"]
-    words = files("exporter-", tlscacert="ca.pem") + ["--exporter", f"image=tcp://127.0.0.1:{port}"]
+    words = [*files("exporter-", tlscacert="ca.pem"), "--exporter", f"image=tcp://127.0.0.1:{port}"]
     known = files("exporter-", tlscert="client.pem", tlskey="client.key")
     known += ["--exporter-tlsservername", SERVER_NAME]
     with server(tmp_path, *listener):
