@@ -106,6 +106,7 @@ class Connection:
         self._stream_window = DEFAULT_WINDOW
         self._receive_window = CONNECTION_WINDOW
         self._owed = 0
+        self._has_new_credit = False
         self._is_paused = False
         self._is_draining = False
         self._out: list[bytes | memoryview] = []
@@ -251,6 +252,9 @@ class Connection:
         """Take bytes from the transport."""
         try:
             self._receive(b"".join((self._rest, *pieces)))
+            if self._has_new_credit:  # it comes in many small parts
+                self._has_new_credit = False
+                self._send_waiting()
         except (ProtocolError, hpack.HPACKError) as error:
             if not isinstance(error, ProtocolError):
                 error = ProtocolError(ErrorCode.COMPRESSION_ERROR, str(error))
@@ -413,13 +417,12 @@ class Connection:
             self._window += amount
             if self._window > MAX_WINDOW:
                 raise ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window is too large")
-            self._send_waiting()
+            self._has_new_credit = True
         elif (stream := self._streams.get(stream_id)) is not None:
             stream.window += amount
             if stream.window > MAX_WINDOW:
                 raise ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, f"stream {stream_id}: too large a window")
-            if stream_id in self._waiting:
-                stream.flush()
+            self._has_new_credit = True
 
     def _receive_reset(self, stream_id: int, code: int) -> None:
         stream = self._streams.get(stream_id)
@@ -443,7 +446,7 @@ class Connection:
                 case _:
                     pass
         self.write(frame_header(0, FrameType.SETTINGS, ACK, 0))
-        self._send_waiting()
+        self._has_new_credit = True
 
     def _send_waiting(self) -> None:
         """Give every stream that waits its turn; who must wait on is the last the next time."""
