@@ -18,6 +18,7 @@ from exporter.bridge.http2.sockets import Dial
 from exporter.cli.descriptions import ExporterDescription
 from exporter.cli.failures import UsageError
 from exporter.content.threads import run_in_thread
+from exporter.content.tls import client_context
 from exporter.errors import InvalidArgumentError
 from exporter.exporters.base import ArtifactKind, Attribute
 from exporter.grpc_status import rpc_errors
@@ -77,7 +78,7 @@ class ServerAccess:
         Raises:
             OSError: a file cannot be read, or is no certificate or key.
         """
-        context = ssl.create_default_context(cafile=self.ca)
+        context = client_context(self.ca)
         context.set_alpn_protocols(["h2"])
         if self.cert is not None:
             context.load_cert_chain(self.cert, self.key)

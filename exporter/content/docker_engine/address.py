@@ -16,6 +16,7 @@ from typing import Any
 
 from yarl import URL
 
+from exporter.content.tls import client_context
 from exporter.errors import InvalidArgumentError, NotFoundError
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
@@ -43,7 +44,7 @@ class TLSFiles:
         """
         authority, certificate, key = (self.directory / name for name in _CERTIFICATES)
         try:
-            context = ssl.create_default_context(cafile=authority if authority.exists() else None)
+            context = client_context(authority if authority.exists() else None)
             if not self.verify:
                 context.check_hostname = False
                 context.verify_mode = ssl.CERT_NONE

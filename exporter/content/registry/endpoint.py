@@ -9,6 +9,7 @@ from urllib.request import getproxies, proxy_bypass
 from yarl import URL
 
 from exporter.content.registry.options import RegistryOptions
+from exporter.content.tls import client_context
 from exporter.errors import InvalidArgumentError
 from exporter.image.reference import DEFAULT_DOMAIN
 
@@ -66,12 +67,10 @@ def tls_context(host: str, options: RegistryOptions, *, insecure: bool) -> ssl.S
     Raises:
         InvalidArgumentError: a certificate or key is missing or cannot be used.
     """
-    context = ssl.create_default_context()
+    context = client_context()
     if insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    # On by default from Python 3.13 on. Go accepts authorities without the extensions that it asks for.
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     directory = options.certs_dir / host
     path = directory
     try:
