@@ -102,8 +102,9 @@ class _Transfer:
                 await self._proceed(assembler)
         finally:
             reading.cancel()
-            await asyncio.wait([reading])
+            # First of all, since nothing stops it: a second cancellation ends any other waiting.
             await run_in_thread(assembler.close)
+            await asyncio.wait([reading])
 
     async def _proceed(self, assembler: _Assembler) -> None:
         for number in await run_in_thread(assembler.take, await self._inbox.take()):
