@@ -71,6 +71,7 @@ async def test_a_cancelled_finalization_can_be_repeated(daemon: Daemon, tmp_path
     await eventually((tmp_path / "finalizing").exists)
     await daemon.do("cancel", key="it")
     assert (await call).code == "CANCELLED"
+    await eventually((tmp_path / "waited").exists)  # the server hears of it later than the caller
     assert not (tmp_path / "published").exists()
     (tmp_path / "publish").touch()
     assert (await daemon.finalize(token)).response == {"attempts": "2"}

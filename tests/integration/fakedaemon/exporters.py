@@ -93,7 +93,10 @@ class FinalizingExporter(SwitchedExporter):
             with finalizing.progress.status("publishing"):
                 self.tell("finalizing")
                 if self.attrs.get("wait"):
-                    await self.wait("publish")
+                    try:
+                        await self.wait("publish")
+                    finally:
+                        self.tell("waited")
                 if attempts <= failures:
                     raise UnavailableError(f"attempt {attempts} failed")
                 (self.control / "published").write_bytes(artifact.read_bytes())
