@@ -18,7 +18,7 @@ from exporter.bridge.sessions import (
     SessionService,
 )
 from exporter.bridge.tunnel import connect_server, pump_bytes
-from exporter.grpc_status import StatusInterceptor
+from exporter.grpc_server import open_server
 from exporter.pb.moby.buildkit.v1 import control_pb2_grpc
 
 PATIENCE = 30.0
@@ -28,16 +28,13 @@ PATIENCE = 30.0
 @asynccontextmanager
 async def serving(*attachables: Attachable) -> AsyncIterator[grpc.aio.Channel]:
     """A server with some services, and a channel to it."""
-    server = grpc.aio.server(interceptors=[StatusInterceptor()])
-    for attachable in attachables:
-        attachable(server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    try:
+    async with open_server() as server:
+        for attachable in attachables:
+            attachable(server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             yield channel
-    finally:
-        await server.stop(None)
 
 
 @asynccontextmanager
@@ -46,16 +43,15 @@ async def session_server(
 ) -> AsyncIterator[tuple[SessionManager, grpc.aio.Channel]]:
     """A server that takes sessions, and a channel to it."""
     sessions = SessionManager(limit=limit, health=health)
-    server = grpc.aio.server(interceptors=[StatusInterceptor()], options=tuple(options))
-    SessionService(sessions).register(server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    try:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=tuple(options)) as channel:
-            yield sessions, channel
-    finally:
-        await sessions.close()
-        await server.stop(None)
+    async with open_server(options) as server:
+        SessionService(sessions).register(server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        try:
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=tuple(options)) as channel:
+                yield sessions, channel
+        finally:
+            await sessions.close()
 
 
 @asynccontextmanager

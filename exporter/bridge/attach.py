@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -23,7 +23,8 @@ from exporter.bridge.tunnel import (
 )
 from exporter.errors import UnavailableError
 from exporter.grpc_calls import ended_with, send_message
-from exporter.grpc_status import StatusInterceptor, rpc_errors
+from exporter.grpc_server import open_server
+from exporter.grpc_status import rpc_errors
 from exporter.grpc_target import unix_target
 from exporter.pb.moby.buildkit.v1 import control_pb2, control_pb2_grpc
 
@@ -78,18 +79,20 @@ async def attach(
     Raises:
         ExporterError: the other side refuses the session, or is out of reach.
     """
-    server = grpc.aio.server(interceptors=[StatusInterceptor()], options=TUNNEL_OPTIONS)
-    methods = _register(server, (_health, *attachables))
     session_id = session_id or uuid.uuid4().hex
-    announcement = [
-        (SESSION_ID, session_id),
-        (SESSION_NAME, name),
-        (SESSION_SHARED_KEY, shared_key),
-        *((SESSION_METHOD, method) for method in methods),
-        *metadata,
-    ]
     dial = _control_dialer(peer) if isinstance(peer, grpc.aio.Channel) else peer
-    async with connect_server(server) as (reader, writer), dial(announcement) as stream:
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(open_server(TUNNEL_OPTIONS))
+        methods = _register(server, (_health, *attachables))
+        announcement = [
+            (SESSION_ID, session_id),
+            (SESSION_NAME, name),
+            (SESSION_SHARED_KEY, shared_key),
+            *((SESSION_METHOD, method) for method in methods),
+            *metadata,
+        ]
+        reader, writer = await stack.enter_async_context(connect_server(server))
+        stream = await stack.enter_async_context(dial(announcement))
         # The other side speaks first: it is the client of the connection inside. Only then has it taken the
         # session up.
         writer.write(await _first_bytes(stream, session_id))
@@ -112,16 +115,13 @@ async def serving(
     Yields:
         A channel that reaches them, and their methods.
     """
-    server = grpc.aio.server(interceptors=[StatusInterceptor()], options=TUNNEL_OPTIONS)
-    methods = _register(server, attachables)
-    with private_path() as path:
-        server.add_insecure_port(unix_target(path))
-        await server.start()
-        try:
+    async with open_server(TUNNEL_OPTIONS) as server:
+        methods = _register(server, attachables)
+        with private_path() as path:
+            server.add_insecure_port(unix_target(path))
+            await server.start()
             async with grpc.aio.insecure_channel(unix_target(path), TUNNEL_OPTIONS) as channel:
                 yield channel, methods
-        finally:
-            await server.stop(None)
 
 
 def _control_dialer(channel: grpc.aio.Channel) -> SessionDialer:

@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha import reflection
 
 from exporter.bridge.sessions import SessionManager, SessionService
 from exporter.exporters.registry import Registry, default_registry
-from exporter.grpc_status import StatusInterceptor
+from exporter.grpc_server import open_server
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
 from exporter.pb.moby.buildkit.v1 import control_pb2
 from exporter.server.address import Address, AddressPattern, parse_address, parse_host_port
@@ -144,7 +144,8 @@ class PluginServer:
                 metrics=metrics,
             )
             server = cls(service, health.aio.HealthServicer(), sessions, jobs, tokens)
-            grpc_server = _grpc_server(config, service, server._health, sessions)
+            grpc_server = await stack.enter_async_context(open_server(_options(config)))
+            _register(grpc_server, service, server._health, sessions)
             server.addresses = tuple(
                 [
                     await stack.enter_async_context(
@@ -192,33 +193,32 @@ class PluginServer:
             logger.error("%d requests do not end, they are left behind", len(self._jobs))
 
 
-def _grpc_server(
-    config: ServerConfig,
+def _options(config: ServerConfig) -> tuple[tuple[str, int], ...]:
+    return (
+        ("grpc.max_receive_message_length", config.max_message_bytes),
+        ("grpc.max_send_message_length", MAX_SEND_BYTES),
+        ("grpc.max_metadata_size", METADATA_SOFT_BYTES),
+        ("grpc.absolute_max_metadata_size", METADATA_HARD_BYTES),
+        # Two servers on one port would share its connections, and each know only half of the sessions.
+        ("grpc.so_reuseport", 0),
+        # A caller whose machine has gone without a word is noticed, and its exports are cancelled.
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        # Go measures bandwidth with pings, which gRPC's C core takes for misuse.
+        ("grpc.http2.max_ping_strikes", 0),
+    )
+
+
+def _register(
+    server: grpc.aio.Server,
     service: ExporterService,
     health_service: health.aio.HealthServicer,
     sessions: SessionManager,
-) -> grpc.aio.Server:
-    server = grpc.aio.server(
-        interceptors=(StatusInterceptor(),),
-        options=(
-            ("grpc.max_receive_message_length", config.max_message_bytes),
-            ("grpc.max_send_message_length", MAX_SEND_BYTES),
-            ("grpc.max_metadata_size", METADATA_SOFT_BYTES),
-            ("grpc.absolute_max_metadata_size", METADATA_HARD_BYTES),
-            # Two servers on one port would share its connections, and each know only half of the sessions.
-            ("grpc.so_reuseport", 0),
-            # A caller whose machine has gone without a word is noticed, and its exports are cancelled.
-            ("grpc.keepalive_time_ms", 60_000),
-            ("grpc.keepalive_timeout_ms", 20_000),
-            # Go measures bandwidth with pings, which gRPC's C core takes for misuse.
-            ("grpc.http2.max_ping_strikes", 0),
-        ),
-    )
+) -> None:
     exporter_pb2_grpc.add_ExporterServiceServicer_to_server(service, server)
     SessionService(sessions).register(server)
     health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
     reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    return server
 
 
 def _raise_file_limit() -> None:

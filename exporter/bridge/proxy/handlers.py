@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import grpc
 import grpc.aio
 
 from exporter.bridge.proxy.forward import Context
-from exporter.grpc_status import StatusInterceptor
+from exporter.grpc_server import open_server
 
 logger = logging.getLogger(__name__)
 
@@ -41,13 +42,16 @@ class _AnyMethod(grpc.GenericRpcHandler):
         return grpc.stream_stream_rpc_method_handler(call)
 
 
-def raw_server(find: FindHandler, options: tuple[tuple[str, int], ...]) -> grpc.aio.Server:
-    """Make a server that passes every call to the handler that is found for it.
+@asynccontextmanager
+async def raw_server(
+    find: FindHandler, options: tuple[tuple[str, int], ...]
+) -> AsyncIterator[grpc.aio.Server]:
+    """Make a server that passes every call to the handler that is found for it. See `open_server`.
 
     Args:
         find: Finds handlers; there is one for each method.
         options: Of the server.
     """
-    server = grpc.aio.server(interceptors=[StatusInterceptor()], options=options)
-    server.add_generic_rpc_handlers((_AnyMethod(find),))
-    return server
+    async with open_server(options) as server:
+        server.add_generic_rpc_handlers((_AnyMethod(find),))
+        yield server

@@ -56,26 +56,25 @@ async def running_switch(
         FILE_SEND_METHOD: services.send_file,
     }
     with private_path() as path:
-        server = raw_server(handlers.__getitem__, _OWN_OPTIONS)
-        server.add_insecure_port(unix_target(path))
-        await server.start()
-        scheduler = Scheduler()
-        loop = asyncio.get_running_loop()
-        _, protocol = await loop.create_unix_connection(dialling(scheduler), path)
-        own = protocol.connection
-        assert own is not None
-        switch = Switch(
-            dial,
-            own,
-            scheduler,
-            daemon_name=daemon_name,
-            router=BuildRouter(routes, builds, own),
-            clients=clients,
-            builds=builds,
-        )
-        try:
-            yield switch
-        finally:
-            switch.close()
-            own.close()
-            await server.stop(None)
+        async with raw_server(handlers.__getitem__, _OWN_OPTIONS) as server:
+            server.add_insecure_port(unix_target(path))
+            await server.start()
+            scheduler = Scheduler()
+            loop = asyncio.get_running_loop()
+            _, protocol = await loop.create_unix_connection(dialling(scheduler), path)
+            own = protocol.connection
+            assert own is not None
+            switch = Switch(
+                dial,
+                own,
+                scheduler,
+                daemon_name=daemon_name,
+                router=BuildRouter(routes, builds, own),
+                clients=clients,
+                builds=builds,
+            )
+            try:
+                yield switch
+            finally:
+                switch.close()
+                own.close()

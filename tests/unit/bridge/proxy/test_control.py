@@ -44,14 +44,11 @@ async def proxied(daemon: Daemon, builds: Builds) -> AsyncIterator[control_pb2_g
     """A daemon, reached through the proxy's handlers."""
     async with serving(daemon.register) as channel:
         control = ControlProxy(channel, cast(Routes, None), builds, BuildOptions())
-        server = raw_server({STATUS_METHOD: control.status}.__getitem__, ())
-        port = server.add_insecure_port("127.0.0.1:0")
-        await server.start()
-        try:
+        async with raw_server({STATUS_METHOD: control.status}.__getitem__, ()) as server:
+            port = server.add_insecure_port("127.0.0.1:0")
+            await server.start()
             async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as to_proxy:
                 yield control_pb2_grpc.ControlStub(to_proxy)
-        finally:
-            await server.stop(None)
 
 
 async def test_who_comes_late_is_shown_what_has_been_before_the_daemon_says_anything() -> None:
