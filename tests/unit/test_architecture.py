@@ -15,6 +15,7 @@ RANKS = {
     "image": 0,
     "errors": 1,
     "pb": 1,
+    "grpc_server": 2,
     "grpc_status": 2,
     "grpc_calls": 2,
     "grpc_target": 2,
@@ -30,7 +31,7 @@ RANKS = {
 }
 
 # Where messages cross the wire; only these may know protobuf and gRPC.
-WIRE = {"pb", "grpc_status", "grpc_calls", "server", "bridge", "cli"}
+WIRE = {"pb", "grpc_server", "grpc_status", "grpc_calls", "server", "bridge", "cli"}
 WIRE_MODULES = {
     "exporter.content.session",
     "exporter.content.containerd",
