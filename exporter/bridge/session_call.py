@@ -17,8 +17,9 @@ import grpc.aio
 
 from exporter.bridge.attach import SessionDialer
 from exporter.bridge.http2.frames import ProtocolError
+from exporter.bridge.http2.headers import Headers
 from exporter.bridge.http2.sockets import Dial, Scheduler, dialling
-from exporter.bridge.http2.stream import Headers, Stream
+from exporter.bridge.http2.stream import Stream
 from exporter.bridge.http2.tunnel import Deframer, frame_bytes
 from exporter.bridge.tunnel import MessageStream
 from exporter.errors import UnavailableError

@@ -5,7 +5,8 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from exporter.bridge.http2.frames import ErrorCode
-from exporter.bridge.http2.stream import Headers, Stream
+from exporter.bridge.http2.headers import Headers
+from exporter.bridge.http2.stream import Stream
 from exporter.errors import Code
 
 

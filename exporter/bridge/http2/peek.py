@@ -6,8 +6,9 @@ import struct
 from collections.abc import Callable, Sequence
 
 from exporter.bridge.http2.connection import Connection
+from exporter.bridge.http2.headers import Headers
 from exporter.bridge.http2.relay import relay
-from exporter.bridge.http2.stream import Headers, Stream
+from exporter.bridge.http2.stream import Stream
 
 MAX_PEEK_BYTES = 64 << 20
 """Longest message that is looked at. It is held in memory."""

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from exporter.bridge.http2.connection import Connection
 from exporter.bridge.http2.frames import ErrorCode, ProtocolError
-from exporter.bridge.http2.stream import Headers, Stream
+from exporter.bridge.http2.headers import Headers
+from exporter.bridge.http2.stream import Stream
 
 
 class _Half:

@@ -16,12 +16,10 @@ from exporter.bridge.http2.frames import (
     rst_stream,
     window_update,
 )
+from exporter.bridge.http2.headers import Headers
 
 if TYPE_CHECKING:
     from exporter.bridge.http2.connection import Connection
-
-Header = tuple[bytes, bytes]
-Headers = list[Header]
 
 STREAM_WINDOW = 1 << 20
 """Bytes that a peer may send ahead on one stream, and so the most that waits here for a slow receiver."""

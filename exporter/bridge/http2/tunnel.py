@@ -11,9 +11,11 @@ from typing import cast
 
 from google.protobuf.message import DecodeError
 
-from exporter.bridge.http2.connection import Connection, Schedule
+from exporter.bridge.http2.connection import Connection
 from exporter.bridge.http2.frames import ErrorCode, ProtocolError, varint
-from exporter.bridge.http2.stream import Headers, Stream
+from exporter.bridge.http2.headers import Headers
+from exporter.bridge.http2.sending import Schedule
+from exporter.bridge.http2.stream import Stream
 from exporter.pb.moby.buildkit.v1 import control_pb2
 
 MESSAGE_BYTES = 64 << 10

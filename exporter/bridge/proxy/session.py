@@ -5,9 +5,10 @@ from __future__ import annotations
 from exporter.bridge.http2.connection import Connection
 from exporter.bridge.http2.frames import ErrorCode
 from exporter.bridge.http2.grpc import end_with_status, header_values, path_of
+from exporter.bridge.http2.headers import Headers
 from exporter.bridge.http2.relay import relay
 from exporter.bridge.http2.sockets import Scheduler, serving
-from exporter.bridge.http2.stream import Headers, Stream
+from exporter.bridge.http2.stream import Stream
 from exporter.bridge.http2.tunnel import Tunnel
 from exporter.bridge.proxy.build import ProxiedBuild
 from exporter.bridge.proxy.builds import Builds

@@ -10,10 +10,11 @@ from contextlib import suppress
 from exporter.bridge.http2.connection import Connection
 from exporter.bridge.http2.frames import ErrorCode, ProtocolError
 from exporter.bridge.http2.grpc import end_with_status, path_of
+from exporter.bridge.http2.headers import Headers
 from exporter.bridge.http2.peek import Peek
 from exporter.bridge.http2.relay import relay
 from exporter.bridge.http2.sockets import Dial, Scheduler, SocketTransport, dialling
-from exporter.bridge.http2.stream import Headers, Stream
+from exporter.bridge.http2.stream import Stream
 from exporter.bridge.proxy.builds import Builds
 from exporter.bridge.proxy.client import Clients
 from exporter.bridge.proxy.control import SOLVE_METHOD, STATUS_METHOD

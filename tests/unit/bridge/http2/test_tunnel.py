@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from exporter.bridge.http2.connection import Connection
 from exporter.bridge.http2.frames import FrameType, ProtocolError, Setting, frame_header, settings_frame
+from exporter.bridge.http2.headers import Headers
 from exporter.bridge.http2.peek import MAX_PEEK_BYTES, Peek
-from exporter.bridge.http2.stream import STREAM_WINDOW, Headers, Stream
+from exporter.bridge.http2.stream import STREAM_WINDOW, Stream
 from exporter.bridge.http2.tunnel import MAX_MESSAGE_BYTES, MESSAGE_BYTES, Deframer, Tunnel, frame_bytes
 from exporter.pb.moby.buildkit.v1 import control_pb2
 from tests.unit.bridge.http2.wire import REQUEST, Received, Wire

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from exporter.bridge.http2.connection import Connection
-from exporter.bridge.http2.stream import Headers, Stream
+from exporter.bridge.http2.headers import Headers
+from exporter.bridge.http2.stream import Stream
 
 
 class Cable:
