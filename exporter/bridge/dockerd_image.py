@@ -13,12 +13,11 @@ import tarfile
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from exporter.bridge.chain import rebuild_chain
 from exporter.bridge.client import BuildkitClient, CacheRecord, Gateway, SolveOptions
 from exporter.bridge.client.gateway import refs_of
-from exporter.content.docker_engine import DockerEngine
 from exporter.content.threads import run_in_thread
 from exporter.errors import FailedPreconditionError, ImageError
 from exporter.image import History, digest_bytes, moby_config, parse_history
@@ -26,6 +25,9 @@ from exporter.image.metadata import IMAGE_CONFIG
 from exporter.pb.moby.buildkit.v1.frontend import gateway_pb2
 from exporter.progress.model import StatusSink
 from exporter.source.types import LayerChain
+
+if TYPE_CHECKING:
+    from exporter.content.docker_engine.engine import DockerEngine
 
 MOBY_EXPORTER = "moby"
 """The engine's exporter, which puts the image into the engine's store."""

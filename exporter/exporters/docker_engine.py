@@ -7,7 +7,8 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
 
-from exporter.content.docker_engine import DockerEngine, EngineAddress, ImageLoad, LayerProgress, LoadedImage
+from exporter.content.docker_engine import EngineAddress, LayerProgress
+from exporter.content.docker_engine.engine import DockerEngine, ImageLoad, LoadedImage
 from exporter.errors import InvalidArgumentError
 from exporter.exporters.base import FileSink, LayoutSink
 from exporter.exporters.files_entry import FileEntry

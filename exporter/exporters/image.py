@@ -169,7 +169,7 @@ class _Push:
 
 def _built_in_pusher() -> Pusher:
     # Only here: the client takes a moment to import, and most exports do not push.
-    from exporter.content.registry import push
+    from exporter.content.registry.push import push
 
     return push
 

@@ -78,6 +78,6 @@ def _pusher(config: WorkplaceConfig) -> Pusher | None:
     if config.registries is None:
         return None
     # Only here: the client takes a moment to import.
-    from exporter.content.registry import push
+    from exporter.content.registry.push import push
 
     return partial(push, options=config.registries)

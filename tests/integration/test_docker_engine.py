@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from exporter.content.docker_engine import DockerEngine, EngineAddress, LoadedImage, find_engine
+from exporter.content.docker_engine import EngineAddress, find_engine
+from exporter.content.docker_engine.engine import DockerEngine, LoadedImage
 from exporter.errors import (
     ExporterError,
     FailedPreconditionError,

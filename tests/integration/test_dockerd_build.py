@@ -21,7 +21,8 @@ from exporter.bridge.client import (
 )
 from exporter.bridge.dockerd import connect_dockerd
 from exporter.bridge.dockerd_image import EngineImage, build_and_compute, read_config
-from exporter.content.docker_engine import DockerEngine, EngineAddress
+from exporter.content.docker_engine import EngineAddress
+from exporter.content.docker_engine.engine import DockerEngine
 from exporter.errors import ExporterError, FailedPreconditionError, UnavailableError
 from exporter.image import digest_bytes
 from exporter.pb.pb import ops_pb2

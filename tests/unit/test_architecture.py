@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -98,9 +100,16 @@ def test_the_image_core_is_pure() -> None:
             assert _part(imported) in {None, "image"}, f"{name} must not import {imported}"
 
 
-def test_the_sdk_does_not_load_grpc() -> None:
-    import subprocess
-    import sys
-
-    code = "import sys, exporter; sys.exit('grpc' in sys.modules)"
+@pytest.mark.parametrize(
+    ("module", "library"),
+    [
+        ("exporter", "grpc"),
+        ("exporter", "aiohttp"),
+        ("exporter.cli.main", "grpc"),
+        ("exporter.cli.build.command", "aiohttp"),
+        ("exporter.cli.export.command", "aiohttp"),
+    ],
+)
+def test_what_takes_long_to_load_is_loaded_when_it_is_needed(module: str, library: str) -> None:
+    code = f"import sys, {module}; sys.exit({library!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

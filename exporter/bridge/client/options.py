@@ -11,7 +11,7 @@ from exporter.bridge.proxy.backend import Backend
 from exporter.bridge.services.receive_directory import ReceivedDirectory
 from exporter.bridge.services.secrets import Secret
 from exporter.content.protocol import ContentStore, Provider
-from exporter.content.registry.options import RegistryOptions
+from exporter.content.registry import RegistryOptions
 from exporter.errors import InvalidArgumentError
 from exporter.exporters.base import Output
 from exporter.pb.pb import ops_pb2

@@ -14,21 +14,20 @@ import hmac
 import os
 import secrets
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc.aio
 from nacl.signing import SigningKey
 
-from exporter.content.registry.auth import Token, fetch_token
-from exporter.content.registry.client import HTTPClient
-from exporter.content.registry.credentials import Credentials as RegistryCredentials
-from exporter.content.registry.endpoint import tls_context
-from exporter.content.registry.options import RegistryOptions
-from exporter.content.registry.retry import Retries
+from exporter.content.registry import Credentials as RegistryCredentials
+from exporter.content.registry import RegistryOptions
 from exporter.content.threads import run_in_thread
 from exporter.image import ImageError, gotext
 from exporter.image.reference import DEFAULT_DOMAIN
 from exporter.pb.moby.filesync.v1 import auth_pb2, auth_pb2_grpc
+
+if TYPE_CHECKING:
+    from exporter.content.registry.auth import Token
 
 _DOCKER_HUB = "registry-1.docker.io"
 _NO_TOKENS = "BUILDKIT_NO_CLIENT_TOKEN"
@@ -95,6 +94,11 @@ class AuthServicer(auth_pb2_grpc.AuthServicer):
         return auth_pb2.VerifyTokenAuthorityResponse(Signed=bytes(key.sign(request.Payload)))
 
     async def _fetch(self, request: auth_pb2.FetchTokenRequest, credentials: RegistryCredentials) -> Token:
+        from exporter.content.registry.auth import fetch_token
+        from exporter.content.registry.client import HTTPClient
+        from exporter.content.registry.endpoint import tls_context
+        from exporter.content.registry.retry import Retries
+
         options, host = self._registries, _host_of(request.Host)
         tls = await run_in_thread(tls_context, host, options, insecure=False)
         async with HTTPClient(host, tls, connections=1, stall_seconds=options.stall_seconds) as http:

@@ -30,7 +30,7 @@ from exporter.cli.failures import ExitCode, UsageError
 from exporter.cli.metadata_file import write_metadata_file
 from exporter.cli.registries import registry_options
 from exporter.cli.running import run_async
-from exporter.content.docker_engine import DockerEngine, EngineAddress, find_engine
+from exporter.content.docker_engine import EngineAddress, find_engine
 from exporter.content.threads import run_in_thread
 from exporter.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from exporter.exporters.registry import default_registry
@@ -153,6 +153,8 @@ async def _solve(daemon: Daemon, wanted: SolveOptions, sink: StatusSink, *, stri
     makes_image = any(export.type == MOBY_EXPORTER for export in wanted.exports)
     if daemon.engine is None or not strict or not makes_image:
         return dict((await daemon.client.solve(wanted, sink)).response)
+    from exporter.content.docker_engine.engine import DockerEngine
+
     async with DockerEngine(daemon.engine) as engine:
         image = await build_and_compute(daemon.client, engine, wanted, sink)
     if not image.agrees:

@@ -185,7 +185,7 @@ async def _verify_in_containerd(
 
 
 async def _verify_in_registry(selection: Selection, progress: VertexProgress) -> Report:
-    from exporter.content.registry import open_repository
+    from exporter.content.registry.repository import open_repository
 
     _refuse_image(selection, "a registry")
     try:

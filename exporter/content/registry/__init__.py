@@ -1,4 +1,8 @@
-"""OCI distribution: a repository of a registry as a provider, and pushing images into it."""
+"""OCI distribution: a repository of a registry as a provider, and pushing images into it.
+
+`exporter.content.registry.repository` and `exporter.content.registry.push` do the work. They are not loaded
+from here: the HTTP library takes longer to load than all else that many commands need.
+"""
 
 from exporter.content.registry.credentials import (
     Credentials,
@@ -8,8 +12,6 @@ from exporter.content.registry.credentials import (
 )
 from exporter.content.registry.distribution_sources import DistributionSources
 from exporter.content.registry.options import RegistryOptions
-from exporter.content.registry.push import push
-from exporter.content.registry.repository import Repository, open_repository
 from exporter.content.registry.retry import RetryPolicy
 
 __all__ = [
@@ -18,9 +20,6 @@ __all__ = [
     "DistributionSources",
     "DockerCredentials",
     "RegistryOptions",
-    "Repository",
     "RetryPolicy",
     "StaticCredentials",
-    "open_repository",
-    "push",
 ]

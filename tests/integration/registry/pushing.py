@@ -18,8 +18,8 @@ from exporter.content.registry import (
     RegistryOptions,
     RetryPolicy,
     StaticCredentials,
-    push,
 )
+from exporter.content.registry.push import push
 from exporter.image import Descriptor
 from exporter.image.media_types import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST
 from exporter.progress.model import StatusUpdate

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from exporter.content.registry import Credentials, DockerCredentials, StaticCredentials, push
+from exporter.content.registry import Credentials, DockerCredentials, StaticCredentials
 from exporter.content.registry.client import basic_authorization
+from exporter.content.registry.push import push
 from exporter.errors import FailedPreconditionError, InvalidArgumentError, PermissionDeniedError
 from exporter.progress.producer import VertexProgress
 from tests.integration.certificates import make_certificate

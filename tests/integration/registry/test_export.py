@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from exporter.content import MemoryStore, copy_chain
-from exporter.content.registry import open_repository
+from exporter.content.registry.repository import open_repository
 from exporter.image import Reference, digest_bytes
 from tests.builds import read_json, scenario
 from tests.integration import cli_process, commands

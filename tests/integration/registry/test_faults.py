@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from exporter.content.registry import RegistryOptions, RetryPolicy, StaticCredentials, open_repository
+from exporter.content.registry import RegistryOptions, RetryPolicy, StaticCredentials
+from exporter.content.registry.repository import open_repository
 from exporter.errors import (
     DataLossError,
     FailedPreconditionError,

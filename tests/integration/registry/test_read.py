@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from exporter.content import BlobInfo, MemoryStore, copy_chain, read_blob
-from exporter.content.registry import Repository, open_repository
+from exporter.content.registry.repository import Repository, open_repository
 from exporter.errors import DataLossError, InvalidArgumentError, NotFoundError, UnavailableError
 from exporter.image import Descriptor, Reference, digest_bytes
 from exporter.image.media_types import OCI_INDEX, OCI_LAYER
