@@ -14,7 +14,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from inspect import isasyncgenfunction, iscoroutinefunction
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, Protocol, cast
 
 import grpc
 from google.protobuf import any_pb2, message
@@ -92,7 +92,21 @@ def to_status(failure: Failure) -> grpc.Status:
     return rpc_status.to_status(status)
 
 
-async def abort(context: grpc.aio.ServicerContext[Any, Any], failure: Failure | BaseException) -> NoReturn:
+class Abortable(Protocol):
+    """A call that can be ended with a status: `grpc.aio.ServicerContext`, and what does its work."""
+
+    async def abort(
+        self,
+        code: grpc.StatusCode,
+        details: str = "",
+        trailing_metadata: tuple[tuple[str, str | bytes], ...] = (),
+        /,
+    ) -> NoReturn:
+        """End the call by raising `grpc.aio.AbortError`."""
+        ...
+
+
+async def abort(context: Abortable, failure: Failure | BaseException) -> NoReturn:
     """End a call of ours with the status of a failure.
 
     Raises:

@@ -13,13 +13,14 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2_grpc
 
+from exporter.bridge.services.handling import StreamMethods
+from exporter.bridge.session_end import SessionEnd
 from exporter.bridge.sessions import SESSION_ID, SESSION_METHOD, SESSION_NAME, SESSION_SHARED_KEY
 from exporter.bridge.tunnel import (
     TUNNEL_OPTIONS,
     MessageStream,
-    connect_server,
     private_path,
-    pump_bytes,
+    started,
 )
 from exporter.errors import UnavailableError
 from exporter.grpc_calls import ended_with, send_message
@@ -83,7 +84,9 @@ async def attach(
     dial = _control_dialer(peer) if isinstance(peer, grpc.aio.Channel) else peer
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(open_server(TUNNEL_OPTIONS))
-        methods = _register(server, (_health, *attachables))
+        services = _SessionRecorder(server)
+        services.add((_health, *attachables))
+        methods = (*services.methods, *services.handlers)
         announcement = [
             (SESSION_ID, session_id),
             (SESSION_NAME, name),
@@ -91,12 +94,13 @@ async def attach(
             *((SESSION_METHOD, method) for method in methods),
             *metadata,
         ]
-        reader, writer = await stack.enter_async_context(connect_server(server))
+        path = await stack.enter_async_context(started(server))
+        session = await stack.enter_async_context(SessionEnd.open(services.handlers, path))
         stream = await stack.enter_async_context(dial(announcement))
         # The other side speaks first: it is the client of the connection inside. Only then has it taken the
         # session up.
-        writer.write(await _first_bytes(stream, session_id))
-        ended = asyncio.create_task(_pump(stream, reader, writer), name=f"session {session_id}")
+        first = await _first_bytes(stream, session_id)
+        ended = asyncio.create_task(_carry(session, stream, first), name=f"session {session_id}")
         try:
             yield Attachment(session_id, methods, ended)
         finally:
@@ -116,12 +120,13 @@ async def serving(
         A channel that reaches them, and their methods.
     """
     async with open_server(TUNNEL_OPTIONS) as server:
-        methods = _register(server, attachables)
+        services = _Recorder(server)
+        services.add(attachables)
         with private_path() as path:
             server.add_insecure_port(unix_target(path))
             await server.start()
             async with grpc.aio.insecure_channel(unix_target(path), TUNNEL_OPTIONS) as channel:
-                yield channel, methods
+                yield channel, tuple(services.methods)
 
 
 def _control_dialer(channel: grpc.aio.Channel) -> SessionDialer:
@@ -165,29 +170,27 @@ async def _first_bytes(stream: MessageStream, session_id: str) -> bytes:
     return message.data
 
 
-async def _pump(stream: MessageStream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _carry(session: SessionEnd, stream: MessageStream, first: bytes) -> None:
     with rpc_errors("the session has ended"):
-        await pump_bytes(stream, reader, writer)
+        await session.run(stream, first)
 
 
 def _health(server: grpc.aio.Server) -> None:
     health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)
 
 
-def _register(server: grpc.aio.Server, attachables: Iterable[Attachable]) -> tuple[str, ...]:
-    """Add services and return their methods."""
-    recorder = _Recorder(server)
-    for attachable in attachables:
-        attachable(cast(grpc.aio.Server, recorder))
-    return tuple(recorder.methods)
-
-
 class _Recorder:
     """Stands in for a server while services are added: gRPC does not tell what a server serves."""
 
     def __init__(self, server: grpc.aio.Server) -> None:
+        super().__init__()
         self._server = server
         self.methods: list[str] = []
+
+    def add(self, attachables: Iterable[Attachable]) -> None:
+        """Add services."""
+        for attachable in attachables:
+            attachable(cast(grpc.aio.Server, self))
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         self._server.add_generic_rpc_handlers(handlers)
@@ -195,3 +198,7 @@ class _Recorder:
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
         self.methods.extend(f"/{service}/{method}" for method in handlers)
         cast(Any, self._server).add_registered_method_handlers(service, handlers)
+
+
+class _SessionRecorder(_Recorder, StreamMethods):
+    """Keeps streaming methods apart: a session answers them by itself."""

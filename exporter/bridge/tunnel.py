@@ -140,19 +140,28 @@ async def connect_server(
     Yields:
         The connection, for `pump_bytes`.
     """
+    async with started(server) as path:
+        reader, writer = await asyncio.open_unix_connection(path, limit=CHUNK_SIZE)
+        try:
+            yield reader, writer
+        finally:
+            writer.transport.abort()
+
+
+@asynccontextmanager
+async def started(server: grpc.aio.Server) -> AsyncIterator[str]:
+    """Start a server that only we can connect to; stop it at the end, with its calls cancelled.
+
+    Yields:
+        The path of its socket.
+    """
     with private_path() as path:
         server.add_insecure_port(unix_target(path))
         await server.start()
         try:
-            reader, writer = await asyncio.open_unix_connection(path, limit=CHUNK_SIZE)
-        except BaseException:
+            yield path
+        finally:
             await server.stop(None)
-            raise
-    try:
-        yield reader, writer
-    finally:
-        writer.transport.abort()
-        await server.stop(None)
 
 
 async def pump_bytes(

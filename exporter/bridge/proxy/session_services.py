@@ -15,6 +15,7 @@ from exporter.bridge.proxy.client import FIND_EXPORTERS_METHOD, Clients, Session
 from exporter.bridge.proxy.forward import Context, forward
 from exporter.bridge.proxy.live_source import BuildResult
 from exporter.bridge.proxy.session import PROXY_SESSION
+from exporter.bridge.services import handling
 from exporter.bridge.services.receive import EXPORTER_ID
 from exporter.content.manifest import decode_descriptor
 from exporter.content.protocol import Provider
@@ -108,7 +109,7 @@ async def keep_result(build: ProxiedBuild, data: bytes, control: control_pb2_grp
 
 
 async def run_instead(
-    export: ProxiedExport, context: Context, client: SessionClient | None, content: Provider
+    export: ProxiedExport, context: handling.Context, client: SessionClient | None, content: Provider
 ) -> None:
     """Run an export of ours instead of taking the daemon's file, and refuse that.
 
@@ -133,7 +134,7 @@ async def run_instead(
     await context.abort(grpc.StatusCode.ALREADY_EXISTS, "exported elsewhere")
 
 
-def _header(context: Context, key: str) -> str:
+def _header(context: handling.Context, key: str) -> str:
     """The value of a header; empty if there is none."""
     for name, value in context.invocation_metadata() or ():
         if name == key:

@@ -5,15 +5,49 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import grpc
 import grpc.aio
 
-Context = grpc.aio.ServicerContext[Any, Any]
+from exporter.grpc_status import Abortable
+
+Metadata = tuple[tuple[str, str | bytes], ...]
+
+
+class Context(Abortable, Protocol):
+    """A call that is handled, by gRPC (`grpc.aio.ServicerContext`) or by `ServedCall`. Messages are bytes."""
+
+    def invocation_metadata(self) -> Any:
+        """Return what the caller says beside messages: keys, with text or bytes; None if nothing."""
+        ...
+
+    async def read(self) -> Any:
+        """Return the next message, or `grpc.aio.EOF`."""
+        ...
+
+    async def write(self, message: bytes, /) -> None:
+        """Send a message; wait while the caller is slow."""
+        ...
+
+    async def send_initial_metadata(self, initial_metadata: Metadata, /) -> None:
+        """Send metadata ahead of any message."""
+        ...
+
 
 Handler = Callable[[object, Context], Awaitable[None]]
 """Handles a streaming call whose messages are bytes. The context reads, so the first argument has no use."""
+
+
+class StreamMethods:
+    """In the place of a server, takes streaming methods that are to be handled without gRPC.
+
+    Attributes:
+        handlers: By ``/package.Service/Method``.
+    """
+
+    def __init__(self) -> None:
+        self.handlers: dict[str, Handler] = {}
 
 
 def add_stream_method(server: grpc.aio.Server, service: str, method: str, handler: Handler) -> None:
@@ -22,6 +56,9 @@ def add_stream_method(server: grpc.aio.Server, service: str, method: str, handle
     Generated code gives each method one type of message. Some methods of sessions have two, or one that is
     cheaper to read by hand.
     """
+    if isinstance(server, StreamMethods):
+        server.handlers[f"/{service}/{method}"] = handler
+        return
     handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]]
     handlers = {method: grpc.stream_stream_rpc_method_handler(handler)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
