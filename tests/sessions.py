@@ -17,7 +17,7 @@ from exporter.bridge.sessions import (
     SessionManager,
     SessionService,
 )
-from exporter.bridge.tunnel import connect_server, pump_bytes
+from exporter.bridge.tunnel import CHUNK_SIZE, pump_bytes, started
 from exporter.grpc_server import open_server
 from exporter.pb.moby.buildkit.v1 import control_pb2_grpc
 
@@ -68,7 +68,8 @@ async def raw_session(
     channel: grpc.aio.Channel, server: grpc.aio.Server, methods: Iterable[str]
 ) -> AsyncIterator[str]:
     """A client that announces what it likes, for as long as the block runs."""
-    async with connect_server(server) as (reader, writer):
+    async with started(server) as path:
+        reader, writer = await asyncio.open_unix_connection(path, limit=CHUNK_SIZE)
         metadata = [(SESSION_ID, "raw"), *((SESSION_METHOD, method) for method in methods)]
         call = control_pb2_grpc.ControlStub(channel).Session(metadata=metadata)
         pump = asyncio.create_task(pump_bytes(call, reader, writer))

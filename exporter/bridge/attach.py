@@ -19,7 +19,6 @@ from exporter.bridge.sessions import SESSION_ID, SESSION_METHOD, SESSION_NAME, S
 from exporter.bridge.tunnel import (
     TUNNEL_OPTIONS,
     MessageStream,
-    private_path,
     started,
 )
 from exporter.errors import UnavailableError
@@ -122,11 +121,11 @@ async def serving(
     async with open_server(TUNNEL_OPTIONS) as server:
         services = _Recorder(server)
         services.add(attachables)
-        with private_path() as path:
-            server.add_insecure_port(unix_target(path))
-            await server.start()
-            async with grpc.aio.insecure_channel(unix_target(path), TUNNEL_OPTIONS) as channel:
-                yield channel, tuple(services.methods)
+        async with (
+            started(server) as path,
+            grpc.aio.insecure_channel(unix_target(path), TUNNEL_OPTIONS) as channel,
+        ):
+            yield channel, tuple(services.methods)
 
 
 def _control_dialer(channel: grpc.aio.Channel) -> SessionDialer:

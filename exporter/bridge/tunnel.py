@@ -129,26 +129,6 @@ async def open_channel(
 
 
 @asynccontextmanager
-async def connect_server(
-    server: grpc.aio.Server,
-) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """Start a server and connect to it, with nobody else being able to.
-
-    Args:
-        server: The server, which has not been started. It is stopped at the end, with its calls cancelled.
-
-    Yields:
-        The connection, for `pump_bytes`.
-    """
-    async with started(server) as path:
-        reader, writer = await asyncio.open_unix_connection(path, limit=CHUNK_SIZE)
-        try:
-            yield reader, writer
-        finally:
-            writer.transport.abort()
-
-
-@asynccontextmanager
 async def started(server: grpc.aio.Server) -> AsyncIterator[str]:
     """Start a server that only we can connect to; stop it at the end, with its calls cancelled.
 

@@ -19,8 +19,7 @@ from exporter.bridge.proxy.handlers import RawHandler, raw_server
 from exporter.bridge.proxy.plan import Routes
 from exporter.bridge.proxy.session_services import SessionServices
 from exporter.bridge.proxy.switch import Switch
-from exporter.bridge.tunnel import private_path
-from exporter.grpc_target import unix_target
+from exporter.bridge.tunnel import started
 
 _MAX_METADATA_BYTES = 16 << 20
 
@@ -55,26 +54,23 @@ async def running_switch(
         FIND_EXPORTERS_METHOD: services.find_exporters,
         FILE_SEND_METHOD: services.send_file,
     }
-    with private_path() as path:
-        async with raw_server(handlers.__getitem__, _OWN_OPTIONS) as server:
-            server.add_insecure_port(unix_target(path))
-            await server.start()
-            scheduler = Scheduler()
-            loop = asyncio.get_running_loop()
-            _, protocol = await loop.create_unix_connection(dialling(scheduler), path)
-            own = protocol.connection
-            assert own is not None
-            switch = Switch(
-                dial,
-                own,
-                scheduler,
-                daemon_name=daemon_name,
-                router=BuildRouter(routes, builds, own),
-                clients=clients,
-                builds=builds,
-            )
-            try:
-                yield switch
-            finally:
-                switch.close()
-                own.close()
+    async with raw_server(handlers.__getitem__, _OWN_OPTIONS) as server, started(server) as path:
+        scheduler = Scheduler()
+        loop = asyncio.get_running_loop()
+        _, protocol = await loop.create_unix_connection(dialling(scheduler), path)
+        own = protocol.connection
+        assert own is not None
+        switch = Switch(
+            dial,
+            own,
+            scheduler,
+            daemon_name=daemon_name,
+            router=BuildRouter(routes, builds, own),
+            clients=clients,
+            builds=builds,
+        )
+        try:
+            yield switch
+        finally:
+            switch.close()
+            own.close()
