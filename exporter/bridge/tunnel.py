@@ -1,9 +1,9 @@
 """A gRPC connection inside a gRPC stream: how BuildKit sessions travel (upstream: ``session/grpchijack``).
 
 A `Control.Session` stream carries the bytes of one HTTP/2 connection. gRPC for Python takes no transport of
-one's own, so each end puts a private Unix socket between the stream and an ordinary channel or server, and
+one's own, so the end that calls puts a private Unix socket between the stream and an ordinary channel, and
 pumps bytes. Every step waits for the one after it, so flow control reaches through the tunnel and no more
-than a few chunks are held.
+than a few chunks are held. The end that serves is `exporter.bridge.session_end`.
 """
 
 from __future__ import annotations
