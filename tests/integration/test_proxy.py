@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,8 @@ from exporter.errors import (
     UnavailableError,
 )
 from exporter.pb.moby.buildkit.v1 import control_pb2, control_pb2_grpc
+from exporter.pb.moby.exporter.v1 import exporter_pb2 as session_exporter_pb2
+from exporter.pb.moby.exporter.v1 import exporter_pb2_grpc as session_exporter_pb2_grpc
 from exporter.progress.model import StatusUpdate
 from exporter.source.saved import SavedSource
 from tests.builds import read_json, scenario, scenario_names
@@ -38,6 +41,7 @@ from tests.integration.cli_process import PATIENCE, run, server, wait_for_listen
 from tests.integration.proxied import Proxy, blobs_of, proxy, root_of
 from tests.integration.registry_peer import free_port
 from tests.integration.simulator import BEHAVIOUR, SCENARIO, WAITING, Behaviour
+from tests.integration.simulator.daemon import root_of as recorded_root
 from tests.recordings import exporter_of
 from tests.sessions import until
 
@@ -293,9 +297,12 @@ class Sessionless:
         exporter: str,
         attrs: Mapping[str, str] | None = None,
         behaviour: Behaviour = Behaviour.NOTHING,
+        *,
+        has_exporters: bool = False,
     ) -> dict[str, str]:
         request = control_pb2.SolveRequest(
             Ref=ref,
+            EnableSessionExporter=has_exporters,
             Session=self.session_id,
             FrontendAttrs={SCENARIO: "run-chain", BEHAVIOUR: behaviour.value},
             Exporters=[control_pb2.Exporter(Type=exporter, Attrs=attrs)],
@@ -354,6 +361,44 @@ async def test_a_session_has_one_build_of_ours_at_a_time(sessionless: Sessionles
         (tmp_path / "go").touch()
         assert (await first)["waited"] == "yes"
         assert await sessionless.solve("fourth", "plugin.image")
+
+
+class Exporters(session_exporter_pb2_grpc.ExporterServicer):
+    """A client that wants to know what is built, as `EnableSessionExporter` has it; and needs no exporter."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+        self.told: list[dict[str, str]] = []
+
+    async def FindExporters(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.asked.append(request)
+        return session_exporter_pb2.FindExportersResponse()
+
+    async def FinalizeExport(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.told.append(dict(request.exporter_response))
+        return session_exporter_pb2.FinalizeExportResponse()
+
+    def register(self, server: grpc.aio.Server) -> None:
+        session_exporter_pb2_grpc.add_ExporterServicer_to_server(self, server)
+
+
+@pytest.mark.parametrize("exporter", ["plugin.image", "image"])
+@pytest.mark.parametrize("wants", [True, False])
+async def test_a_client_with_exporters_in_its_session(
+    sessionless: Sessionless, exporter: str, wants: bool
+) -> None:
+    exporters = Exporters()
+    async with attach(sessionless.channel, [exporters.register], session_id=sessionless.session_id):
+        response = await sessionless.solve(
+            f"own-{exporter}-{wants}", exporter, {"name": "x/own"}, has_exporters=wants
+        )
+    assert response["containerimage.digest"] == recorded_root("run-chain")["digest"]
+    assert [told["containerimage.digest"] for told in exporters.told] == [response["containerimage.digest"]]
+    recorded = read_json("run-chain", "source.json")
+    assert [list(request.refs) for request in exporters.asked] == [recorded["refs"]] * wants
+    for request in exporters.asked:
+        metadata = {key: base64.b64decode(value) for key, value in recorded["metadata"].items()}
+        assert dict(request.metadata) == metadata
 
 
 async def test_progress_that_ends_early(client: BuildkitClient) -> None:
