@@ -20,7 +20,7 @@ from exporter.bridge.http2.served import ServedCall
 from exporter.bridge.http2.sockets import Scheduler, dialling
 from exporter.bridge.http2.stream import Stream
 from exporter.bridge.services.handling import Handler
-from exporter.bridge.tunnel import CHUNK_SIZE, MessageStream
+from exporter.bridge.tunnel import CHUNK_SIZE, MessageStream, both_ways
 from exporter.grpc_status import abort
 from exporter.pb.moby.buildkit.v1 import control_pb2
 
@@ -82,20 +82,7 @@ class SessionEnd:
         Raises:
             Exception: the stream has failed.
         """
-        inward = asyncio.create_task(self._receive(stream, first), name="session: in")
-        outward = asyncio.create_task(self._send(stream), name="session: out")
-        try:
-            await asyncio.wait((inward, outward), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            self._connection.close()
-            for task in (inward, outward):
-                task.cancel()
-            await asyncio.wait((inward, outward))
-        # Reading tells best how the stream has ended.
-        for task in (inward, outward):
-            if not task.cancelled():
-                task.result()
-                break
+        await both_ways(self._receive(stream, first), self._send(stream), self._connection.close)
 
     def write(self, pieces: list[bytes | memoryview]) -> None:
         """See `Transport.write`."""

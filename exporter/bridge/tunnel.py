@@ -12,10 +12,10 @@ import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import grpc
 import grpc.aio
@@ -153,15 +153,32 @@ async def pump_bytes(
         grpc.aio.AioRpcError: the stream, of which we are the client, has failed.
         OSError: the socket has failed.
     """
-    inward = asyncio.create_task(_to_socket(stream, writer), name="session tunnel: stream to socket")
-    outward = asyncio.create_task(_to_stream(stream, reader), name="session tunnel: socket to stream")
+    await both_ways(_to_socket(stream, writer), _to_stream(stream, reader), writer.transport.abort)
+
+
+async def both_ways(
+    inward: Coroutine[Any, Any, None], outward: Coroutine[Any, Any, None], close: Callable[[], None]
+) -> None:
+    """Move bytes in both directions until either ends.
+
+    Args:
+        inward: Reads from a stream.
+        outward: Writes to it.
+        close: Called then: ends what the bytes go to and come from.
+
+    Raises:
+        Exception: what ended it; of both, what reading says, since that tells best how a stream has ended.
+    """
+    tasks = [
+        asyncio.create_task(inward, name="session: in"),
+        asyncio.create_task(outward, name="session: out"),
+    ]
     try:
-        await asyncio.wait((inward, outward), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        writer.transport.abort()
-        await _stop(inward, outward)
-    # Reading tells best how the stream has ended.
-    for task in (inward, outward):
+        close()
+        await _stop(*tasks)
+    for task in tasks:
         if not task.cancelled():
             task.result()
             break

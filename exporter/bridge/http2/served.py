@@ -32,6 +32,8 @@ MAX_MESSAGE_BYTES = 16 << 20
 _HIGH_WATER = 1 << 20
 """Bytes that wait to be read, or to be sent, at which the other side, or the writer, has to wait."""
 
+_ENDED = "the caller has ended the call"
+
 _PREFIX = struct.Struct(">BL")
 _SMALL = 16 << 10
 """Up to here, copying a message behind its prefix is cheaper than a frame of its own for that."""
@@ -102,8 +104,8 @@ class ServedCall:
         while self._stream.queued > _HIGH_WATER and not self._is_reset:
             self._writable.clear()
             await self._writable.wait()
-        if self._is_reset and self._failure is not None:
-            raise self._failure
+        if self._is_reset:
+            raise UnavailableError(_ENDED)
 
     async def send_initial_metadata(self, metadata: Metadata) -> None:
         """Send metadata ahead of the first message; after that, this does nothing."""
@@ -152,7 +154,7 @@ class ServedCall:
     def on_reset(self, code: int) -> None:
         """See `StreamHandler.on_reset`."""
         self._is_reset = True
-        self._fail(UnavailableError("the caller has ended the call"))
+        self._fail(UnavailableError(_ENDED))
         if self.task is not None:
             self.task.cancel()
 

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from exporter.bridge.http2.grpc import Metadata
 from exporter.grpc_calls import send_end, send_message
 
 _NO_DEADLINE = 10 * 365 * 24 * 3600.0
@@ -17,7 +18,6 @@ _NO_DEADLINE = 10 * 365 * 24 * 3600.0
 _HOP_BY_HOP = ("grpc-", "user-agent", ":", "te", "content-type")
 """Metadata of a connection and not of a call; gRPC makes its own."""
 
-Metadata = tuple[tuple[str, str | bytes], ...]
 Context = grpc.aio.ServicerContext[Any, Any]
 
 

@@ -10,9 +10,8 @@ from typing import Any, Protocol, Self
 import grpc
 import grpc.aio
 
+from exporter.bridge.http2.grpc import Metadata
 from exporter.grpc_status import Abortable
-
-Metadata = tuple[tuple[str, str | bytes], ...]
 
 
 class Context(Abortable, Protocol):
