@@ -62,7 +62,7 @@ class ServedCall:
         self._queued = 0
         self._credit = 0
         self._has_ended = end
-        self._is_reset = False
+        self._is_over = False
         self._has_begun = False
         self._status = status_headers(grpc.StatusCode.OK, "")
         self._failure: Exception | None = None
@@ -101,10 +101,10 @@ class ServedCall:
         await self.send_initial_metadata(())
         prefix = _PREFIX.pack(0, len(message))
         self._stream.send_pieces((prefix + message,) if len(message) <= _SMALL else (prefix, message))
-        while self._stream.queued > _HIGH_WATER and not self._is_reset:
+        while self._stream.queued > _HIGH_WATER and not self._is_over:
             self._writable.clear()
             await self._writable.wait()
-        if self._is_reset:
+        if self._is_over:
             raise UnavailableError(_ENDED)
 
     async def send_initial_metadata(self, metadata: Metadata) -> None:
@@ -130,12 +130,12 @@ class ServedCall:
         self._stream.send_headers(headers, end=True)
         if not self._stream.remote_ended:
             self._stream.reset(ErrorCode.NO_ERROR)
-        self._stream.give_credit(self._credit)
+        self._stop()
 
     def cancel(self) -> None:
         """End the call without an answer."""
         self._stream.reset(ErrorCode.CANCEL)
-        self._stream.give_credit(self._credit)
+        self._stop()
 
     def on_headers(self, headers: Headers, *, end: bool) -> None:
         """See `StreamHandler.on_headers`."""
@@ -145,15 +145,16 @@ class ServedCall:
     def on_data(self, pieces: Sequence[bytes | memoryview], credit: int, *, end: bool) -> None:
         """See `StreamHandler.on_data`."""
         self._credit += credit
-        self._partial += b"".join(pieces)
-        self._cut()
+        if not self._is_over:  # else an answer is on its way that needs nothing more
+            self._partial += b"".join(pieces)
+            self._cut()
         self._give_credit()
         if end:
             self._end()
 
     def on_reset(self, code: int) -> None:
         """See `StreamHandler.on_reset`."""
-        self._is_reset = True
+        self._stop()
         self._fail(UnavailableError(_ENDED))
         if self.task is not None:
             self.task.cancel()
@@ -182,9 +183,14 @@ class ServedCall:
 
     def _give_credit(self) -> None:
         """Let the caller send more, unless messages wait. One that is not complete does not count."""
-        if self._queued <= _HIGH_WATER:
+        if self._is_over or self._queued <= _HIGH_WATER:
             credit, self._credit = self._credit, 0
             self._stream.give_credit(credit)
+
+    def _stop(self) -> None:
+        """Hold nothing back any more: credit is the connection's, too, which other calls share."""
+        self._is_over = True
+        self._give_credit()
 
     def _end(self) -> None:
         self._has_ended = True

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.bridge.http2.connection import CONNECTION_WINDOW
 from exporter.bridge.http2.frames import ErrorCode
 from exporter.bridge.http2.headers import Headers
 from exporter.bridge.http2.served import MAX_MESSAGE_BYTES, ServedCall
@@ -194,6 +195,41 @@ async def test_what_nobody_reads_costs_the_connection_no_credit(unread: int) -> 
         assert stream.queued == 0
         wire.calls.pop().finish()
         wire.run()
+
+
+@pytest.mark.parametrize("end", ["finish", "cancel", "caller", "late caller"])
+async def test_credit_is_given_back_once_however_a_call_ends(end: str) -> None:
+    wire = Served()
+    for _ in range(20):
+        stream = wire.client.open_stream(REQUEST, end=False)
+        answer = Received(stream, gives_credit=False)
+        wire.run()
+        call = wire.calls.pop()
+        for _ in range(12):  # so many that credit for them is held back
+            stream.send_data(framed(bytes(100_000)))
+        wire.run()
+        if end != "cancel":
+            writing = asyncio.create_task(call.write(bytes(3 * STREAM_WINDOW)))
+            await asyncio.sleep(0)
+            writing.cancel()
+        if end == "caller":
+            stream.reset()
+        elif end == "cancel":
+            call.cancel()
+        else:
+            call.finish()  # waits behind the message
+            wire.run()
+            assert not stream.is_closed
+            stream.send_data(framed(bytes(100_000)))
+            wire.run()
+            if end == "late caller":
+                stream.reset()
+        wire.run()
+        answer.gives_credit = True
+        answer.give()
+        wire.run()
+        assert stream.is_closed
+        assert CONNECTION_WINDOW * 3 // 4 < wire.client.room() <= CONNECTION_WINDOW
 
 
 def test_metadata_is_text_or_bytes() -> None:
