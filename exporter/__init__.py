@@ -50,7 +50,7 @@ from exporter.exporters.base import (
     Output,
     Pusher,
 )
-from exporter.exporters.files_entry import FileEntry
+from exporter.exporters.files.entry import FileEntry
 from exporter.exporters.registry import ENTRY_POINT_GROUP, Registry, default_registry
 from exporter.image import (
     CompressionConfig,

@@ -2,7 +2,7 @@
 
 Every failure that a caller can provoke is an `ExporterError` or an `exporter.image.ImageError`. Anything
 else that escapes is a bug of ours. Codes are the canonical gRPC codes by name, kept as an enum here so that
-nothing below the server has to import gRPC; `exporter.grpc_status` translates them, in both directions and
+nothing below the server has to import gRPC; `exporter.rpc.status` translates them, in both directions and
 in one place.
 """
 

@@ -6,7 +6,7 @@ import base64
 import json
 from typing import Any
 
-from exporter.bridge.chain import UsageRecord
+from exporter.daemon.chain import UsageRecord
 from exporter.image import Time
 from tests.builds import read_json, scenario
 

@@ -8,8 +8,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import grpc.aio
 
-from exporter.bridge.attach import Attachable, attach
-from exporter.bridge.sessions import (
+from exporter.pb.moby.buildkit.v1 import control_pb2_grpc
+from exporter.rpc.server import open_server
+from exporter.rpc.session.attach import Attachable, attach
+from exporter.rpc.session.manager import (
     SESSION_ID,
     SESSION_METHOD,
     HealthCheck,
@@ -17,9 +19,7 @@ from exporter.bridge.sessions import (
     SessionManager,
     SessionService,
 )
-from exporter.bridge.tunnel import CHUNK_SIZE, pump_bytes, started
-from exporter.grpc_server import open_server
-from exporter.pb.moby.buildkit.v1 import control_pb2_grpc
+from exporter.rpc.session.tunnel import CHUNK_SIZE, pump_bytes, started
 
 PATIENCE = 30.0
 """Seconds until a test that waits for something gives up."""

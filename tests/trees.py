@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from exporter.exporters.files_entry import BytesContent, FileEntry
+from exporter.exporters.files.entry import BytesContent, FileEntry
 from exporter.layer.tree import Kind
 from tests.builds import read_json, scenario
 

@@ -14,16 +14,16 @@ from pathlib import Path
 import grpc
 import grpc.aio
 
-from exporter.bridge.http2.sockets import Dial
 from exporter.cli.descriptions import ExporterDescription
 from exporter.cli.failures import UsageError
 from exporter.content.threads import run_in_thread
-from exporter.content.tls import client_context
 from exporter.errors import InvalidArgumentError
 from exporter.exporters.base import ArtifactKind, Attribute
-from exporter.grpc_status import rpc_errors
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
-from exporter.server.address import Address, UnixAddress, parse_address
+from exporter.remotes.http.tls import client_context
+from exporter.rpc.address import Address, UnixAddress, parse_address
+from exporter.rpc.http2.sockets import Dial
+from exporter.rpc.status import rpc_errors
 from exporter.server.config import PEER_OPTIONS
 
 

@@ -10,7 +10,7 @@ from exporter.cli.failures import UsageError
 from exporter.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
-    from exporter.content.containerd import ContainerdConfig
+    from exporter.remotes.containerd import ContainerdConfig
 
 
 def add_containerd_options(
@@ -58,7 +58,7 @@ def containerd_config(options: argparse.Namespace) -> ContainerdConfig | None:
                 )
         return None
     # Only here: it takes a moment to import.
-    from exporter.content.containerd import ContainerdConfig
+    from exporter.remotes.containerd import ContainerdConfig
 
     try:
         return ContainerdConfig(

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from exporter.content.staging import Staging
-from exporter.image import ImageError, gojson
+from exporter.image import ImageError
+from exporter.image.go import json as gojson
 
 _LINE_BREAKS = str.maketrans("", "", "\r\n")
 

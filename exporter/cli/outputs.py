@@ -20,10 +20,10 @@ from exporter.errors import InvalidArgumentError
 from exporter.exporters.base import ArtifactKind, Attribute
 from exporter.exporters.output import STDOUT
 from exporter.image import ImageError
-from exporter.image.gotext import lower, parse_bool
+from exporter.image.go.text import lower, parse_bool
 
 if TYPE_CHECKING:
-    from exporter.content.docker_engine import EngineAddress
+    from exporter.remotes.docker_engine import EngineAddress
 
 _DEST = "dest"
 _LOAD = "load"
@@ -213,7 +213,7 @@ def _engine(option: OutputOption, kind: ExporterDescription) -> EngineDestinatio
             f"{_LOAD}=true sends the image to a Docker engine and not to {dest}: leave one of them out, "
             "or make two outputs of it"
         )
-    from exporter.content.docker_engine import find_engine  # its client takes a moment to import
+    from exporter.remotes.docker_engine import find_engine  # its client takes a moment to import
 
     return EngineDestination(find_engine(option.attrs.get(_CONTEXT), environ=os.environ))
 

@@ -11,13 +11,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import grpc.aio
 
-from exporter.bridge.client.connection import open_channel
-from exporter.bridge.proxy.backend import Backend, LocalBackend
-from exporter.bridge.proxy.build import BuildOptions
-from exporter.bridge.proxy.plan import Routes
-from exporter.bridge.proxy.server import running_switch
-from exporter.bridge.proxy.switch import Switch
-from exporter.bridge.tunnel import private_path
 from exporter.cli.client import ServerAccess, connect
 from exporter.cli.failures import ExitCode, UsageError
 from exporter.cli.logs import configure_logging
@@ -25,15 +18,22 @@ from exporter.cli.parser import DEFAULT_PROXY_ADDRESS
 from exporter.cli.serve import listener_tls
 from exporter.cli.workplace import workplace_config
 from exporter.content.threads import run_in_thread
+from exporter.daemon.connection import open_channel
 from exporter.errors import InvalidArgumentError, NotFoundError
 from exporter.exporters.registry import default_registry
-from exporter.grpc_target import unix_target
+from exporter.proxy.server import running_switch
+from exporter.proxy.switch import Switch
+from exporter.rpc.address import Address, UnixAddress, parse_address
+from exporter.rpc.listen import accepting
+from exporter.rpc.session.tunnel import private_path
+from exporter.rpc.target import unix_target
 from exporter.server import ServerConfig
-from exporter.server.address import Address, UnixAddress, parse_address
 from exporter.server.config import PEER_OPTIONS
 from exporter.server.lifecycle import PluginServer
-from exporter.server.listen import accepting
 from exporter.server.signals import queued_signals
+from exporter.takeover.backend import Backend, LocalBackend
+from exporter.takeover.build import BuildOptions
+from exporter.takeover.plan import Routes
 
 _CONNECT_SECONDS = 5.0
 

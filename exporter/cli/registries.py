@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from exporter.cli.failures import UsageError
 
 if TYPE_CHECKING:
-    from exporter.content.registry import RegistryOptions
+    from exporter.remotes.registry import RegistryOptions
 
 REGISTRY_OPTIONS = ("registry_config", "registry_ca", "registry_certs_dir")
 """Their names in what the parser gives."""
@@ -51,7 +51,7 @@ def registry_options(options: argparse.Namespace) -> RegistryOptions | None:
     if all(getattr(options, name) is None for name in REGISTRY_OPTIONS):
         return None
     # Only here: it takes a moment to import.
-    from exporter.content.registry import DockerCredentials, RegistryOptions
+    from exporter.remotes.registry import DockerCredentials, RegistryOptions
 
     config, certs_dir = options.registry_config, options.registry_certs_dir
     if config is not None and not config.is_file():

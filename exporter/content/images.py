@@ -17,7 +17,8 @@ from exporter.content.staging import Staging, replace_file
 from exporter.content.threads import run_in_thread
 from exporter.content.verify import split_digest
 from exporter.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
-from exporter.image import Descriptor, ImageError, digest_bytes, gojson
+from exporter.image import Descriptor, ImageError, digest_bytes
+from exporter.image.go import json as gojson
 from exporter.image.media_types import DOCKER_CONFIG, DOCKER_MANIFEST
 from exporter.image.reference import Reference
 

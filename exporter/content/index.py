@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from opencontainers.image.v1 import annotations as oci_annotations
 
 from exporter.content.manifest import decode_descriptor
-from exporter.image import Descriptor, ImageError, gojson
+from exporter.image import Descriptor, ImageError
+from exporter.image.go import json as gojson
 from exporter.image.media_types import OCI_INDEX
 
 IMAGE_NAME = "io.containerd.image.name"

@@ -19,7 +19,8 @@ from exporter.content.staging import Staging, replace_file, sync_directory
 from exporter.content.threads import run_in_thread
 from exporter.content.verify import Verifier
 from exporter.errors import FailedPreconditionError, NotFoundError
-from exporter.image import Descriptor, ImageError, gojson
+from exporter.image import Descriptor, ImageError
+from exporter.image.go import json as gojson
 
 _LAYOUT_VERSION = "1.0.0"
 _STAGING = ".buildkit-exporter"

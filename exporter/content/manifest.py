@@ -7,9 +7,10 @@ from typing import Any
 
 from exporter.content.verify import split_digest
 from exporter.errors import InvalidArgumentError
-from exporter.image import Descriptor, ImageError, gojson
+from exporter.image import Descriptor, ImageError
+from exporter.image.go import json as gojson
 from exporter.image.media_types import INDEX_TYPES, MANIFEST_TYPES
-from exporter.image.platforms import PLATFORM_TYPE
+from exporter.image.platforms.platform import PLATFORM_TYPE
 
 _DESCRIPTOR = gojson.Struct(
     "v1.Descriptor",

@@ -19,7 +19,8 @@ from exporter.content.verify import split_digest
 from exporter.errors import InvalidArgumentError
 from exporter.exporters.base import FileSink
 from exporter.exporters.blobs import read_verified
-from exporter.image import Descriptor, Reference, gojson, index_bytes
+from exporter.image import Descriptor, Reference, index_bytes
+from exporter.image.go import json as gojson
 from exporter.image.media_types import INDEX_TYPES, MANIFEST_TYPES
 from exporter.layer.gotar import Header, TarWriter, TypeFlag
 from exporter.layer.streams import Pieces

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from exporter.exporters.base import Attribute
-from exporter.image import attributes as keys
+from exporter.image.options import attributes as keys
 
 __all__ = [
     "ARCHIVE_ATTRIBUTES",

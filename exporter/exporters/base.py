@@ -23,9 +23,9 @@ from exporter.source.types import BuildInfo, Source
 
 if TYPE_CHECKING:
     from exporter.content.images import ImageStore
-    from exporter.content.registry import DistributionSources
-    from exporter.exporters.files_entry import FileEntry
+    from exporter.exporters.files.entry import FileEntry
     from exporter.layer.cache import LayerCache
+    from exporter.remotes.registry import DistributionSources
 
 
 class ArtifactKind(enum.Enum):
@@ -159,7 +159,7 @@ class UnpackingStore(NamedStore, Protocol):
 
 
 class Pusher(Protocol):
-    """Sends images to registries. `exporter.content.registry.push` is one."""
+    """Sends images to registries. `exporter.remotes.registry.push` is one."""
 
     async def __call__(
         self,

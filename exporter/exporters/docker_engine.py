@@ -7,13 +7,13 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
 
-from exporter.content.docker_engine import EngineAddress, LayerProgress
-from exporter.content.docker_engine.engine import DockerEngine, ImageLoad, LoadedImage
 from exporter.errors import InvalidArgumentError
 from exporter.exporters.base import FileSink, LayoutSink
-from exporter.exporters.files_entry import FileEntry
+from exporter.exporters.files.entry import FileEntry
 from exporter.progress.model import StatusSink
 from exporter.progress.producer import Status, VertexProgress, vertex
+from exporter.remotes.docker_engine import EngineAddress, LayerProgress
+from exporter.remotes.docker_engine.engine import DockerEngine, ImageLoad, LoadedImage
 
 __all__ = ["DockerEngineOutput"]
 

@@ -32,12 +32,12 @@ from exporter.image import (
     parse_platforms,
     resolve_image_name,
 )
-from exporter.image import attributes as keys
-from exporter.image.metadata import IMAGE_NAME
+from exporter.image.keys import IMAGE_NAME
+from exporter.image.options import attributes as keys
 from exporter.source.types import Source
 
 if TYPE_CHECKING:
-    from exporter.content.registry import DistributionSources
+    from exporter.remotes.registry import DistributionSources
 
 __all__ = ["ImageExporter", "RegistryExporter"]
 
@@ -169,7 +169,7 @@ class _Push:
 
 def _built_in_pusher() -> Pusher:
     # Only here: the client takes a moment to import, and most exports do not push.
-    from exporter.content.registry.push import push
+    from exporter.remotes.registry.push import push
 
     return push
 

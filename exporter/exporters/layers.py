@@ -7,17 +7,10 @@ from dataclasses import replace
 
 from exporter.content.memory import MemoryStore
 from exporter.exporters.concurrency import gather
-from exporter.image import (
-    CommitOptions,
-    ImageError,
-    ResultPlatform,
-    export_epoch,
-    gojson,
-    media_types,
-    parse_key,
-)
-from exporter.image.config_types import BASE_IMAGE
-from exporter.image.metadata import IMAGE_BASE_CONFIG
+from exporter.image import CommitOptions, ImageError, ResultPlatform, export_epoch, media_types, parse_key
+from exporter.image.config.go_types import BASE_IMAGE
+from exporter.image.go import json as gojson
+from exporter.image.keys import IMAGE_BASE_CONFIG
 from exporter.layer.convert import LayerConverter
 from exporter.progress.producer import VertexProgress
 from exporter.source.types import Ref, Remote, Source

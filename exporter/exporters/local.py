@@ -10,11 +10,11 @@ from typing import ClassVar
 from exporter.errors import InvalidArgumentError
 from exporter.exporters.attribute_help import LOCAL_ATTRIBUTES
 from exporter.exporters.base import ArtifactKind, Attribute, ExportContext, Exporter, ExportResult
-from exporter.exporters.files_entry import FileEntry, shown
-from exporter.exporters.files_merge import check_overlaps, in_directories, merged
-from exporter.exporters.files_source import PlatformFiles, open_files, output_of
+from exporter.exporters.files.entry import FileEntry, shown
+from exporter.exporters.files.merge import check_overlaps, in_directories, merged
+from exporter.exporters.files.source import PlatformFiles, open_files, output_of
 from exporter.image import FSOptions, LocalExporterMode
-from exporter.image.attributes import ATTESTATION_PREFIX
+from exporter.image.options.attributes import ATTESTATION_PREFIX
 from exporter.layer.tree import Kind
 from exporter.progress.producer import VertexProgress
 from exporter.source.types import Source

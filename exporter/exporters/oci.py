@@ -22,7 +22,7 @@ from exporter.image import (
     Time,
     export_epoch,
 )
-from exporter.image.metadata import IMAGE_NAME
+from exporter.image.keys import IMAGE_NAME
 from exporter.image.names import normalized_names, resolve_image_name
 from exporter.progress.producer import now
 from exporter.source.types import Source

@@ -15,8 +15,8 @@ from exporter.content.staging import Staging
 from exporter.content.threads import iterate_in_thread, run_in_thread
 from exporter.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from exporter.exporters.base import FileSink, LayoutSink
-from exporter.exporters.files_directory import write_directory
-from exporter.exporters.files_entry import FileEntry
+from exporter.exporters.files.directory import write_directory
+from exporter.exporters.files.entry import FileEntry
 from exporter.image import Descriptor
 
 __all__ = ["STDOUT", "LocalOutput"]

@@ -17,7 +17,7 @@ from importlib import metadata
 
 from exporter.errors import NotFoundError
 from exporter.exporters.base import Exporter
-from exporter.image import gotext
+from exporter.image.go import text as gotext
 
 __all__ = ["ENTRY_POINT_GROUP", "Registry", "default_registry"]
 

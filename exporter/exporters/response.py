@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 
 from exporter.image import Descriptor
-from exporter.image.metadata import IMAGE_CONFIG_DIGEST, IMAGE_DESCRIPTOR, IMAGE_DIGEST
+from exporter.image.keys import IMAGE_CONFIG_DIGEST, IMAGE_DESCRIPTOR, IMAGE_DIGEST
 
 __all__ = ["image_response"]
 

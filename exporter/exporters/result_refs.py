@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from exporter.errors import InvalidArgumentError, NotFoundError
 from exporter.image import ResultPlatform
-from exporter.image.metadata import PLATFORMS
+from exporter.image.keys import PLATFORMS
 from exporter.source.types import Ref, Source
 
 __all__ = ["check_mapping", "find_ref"]

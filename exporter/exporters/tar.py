@@ -9,9 +9,9 @@ from typing import ClassVar
 from exporter.content.threads import iterate_in_thread
 from exporter.exporters.attribute_help import TAR_ATTRIBUTES
 from exporter.exporters.base import ArtifactKind, Attribute, ExportContext, Exporter, ExportResult
-from exporter.exporters.files_merge import in_directories
-from exporter.exporters.files_source import open_files, output_of
-from exporter.exporters.files_tar import tar_pieces
+from exporter.exporters.files.merge import in_directories
+from exporter.exporters.files.source import open_files, output_of
+from exporter.exporters.files.tar import tar_pieces
 from exporter.image import FSOptions
 from exporter.source.types import Source
 

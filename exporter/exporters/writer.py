@@ -15,14 +15,14 @@ from exporter.content.memory import MemoryStore
 from exporter.content.overlay import MultiProvider
 from exporter.content.protocol import Provider
 from exporter.errors import InvalidArgumentError
-from exporter.exporters.attestations import make_statements
+from exporter.exporters.attestations.layers import make_statements
+from exporter.exporters.attestations.purl import image_purl
+from exporter.exporters.attestations.sbom import SBOMSupplement
+from exporter.exporters.attestations.statements import StatementSubject, is_inline_only
 from exporter.exporters.base import ExportContext
 from exporter.exporters.inline_cache import find_inline_cache
 from exporter.exporters.layers import LayerExport
-from exporter.exporters.purl import image_purl
 from exporter.exporters.result_refs import check_mapping, find_ref
-from exporter.exporters.sbom import SBOMSupplement
-from exporter.exporters.statements import StatementSubject, is_inline_only
 from exporter.image import (
     Annotations,
     CommitOptions,
@@ -37,8 +37,8 @@ from exporter.image import (
     parse_key,
     parse_platforms,
 )
+from exporter.image.keys import IMAGE_BASE_CONFIG, IMAGE_CONFIG
 from exporter.image.media_types import DOCKER_MANIFEST_LIST, OCI_INDEX
-from exporter.image.metadata import IMAGE_BASE_CONFIG, IMAGE_CONFIG
 from exporter.layer.convert import LayerConverter
 from exporter.source.types import Ref, Remote, Source
 

@@ -6,21 +6,16 @@ No I/O, no asyncio, no gRPC, and nothing imported from the rest of the package.
 from __future__ import annotations
 
 from exporter.image.annotations import AnnotationGroups, AnnotationKey, Annotations, AnnotationType
-from exporter.image.attributes import AttributeValueError
-from exporter.image.commit_options import CommitOptions
-from exporter.image.compatibility import check_compatibility_version
-from exporter.image.compression import CompressionConfig, CompressionType
-from exporter.image.config import attestation_config
+from exporter.image.config.patch import attestation_config
 from exporter.image.descriptor import Descriptor
 from exporter.image.digest import digest_bytes, parse_digest
 from exporter.image.epoch import Epoch, epoch_from_build_args, epoch_source, export_epoch
 from exporter.image.errors import ImageError, LayerChainError
-from exporter.image.exporter_options import ArchiveExporterOptions, ImageExporterOptions, MobyExporterOptions
-from exporter.image.fs_options import FSOptions, LocalExporterMode
+from exporter.image.go.time import Time
 from exporter.image.history import History, LayerMetadata
 from exporter.image.image import BuildkitImage, buildkit_image, fitted_history, moby_config, parse_history
+from exporter.image.keys import MetadataValueError, parse_key, platform_key
 from exporter.image.manifest import AttestationManifest, attestation_manifest, index_bytes
-from exporter.image.metadata import MetadataValueError, parse_key, platform_key
 from exporter.image.names import (
     ImageNames,
     normalized_names,
@@ -28,11 +23,16 @@ from exporter.image.names import (
     resolve_image_name,
     sanitize_repo_and_tags,
 )
-from exporter.image.platform_match import PlatformMatcher
-from exporter.image.platforms import Platform, host_platform
+from exporter.image.options.attributes import AttributeValueError
+from exporter.image.options.commit import CommitOptions
+from exporter.image.options.compatibility import check_compatibility_version
+from exporter.image.options.compression import CompressionConfig, CompressionType
+from exporter.image.options.exporters import ArchiveExporterOptions, ImageExporterOptions, MobyExporterOptions
+from exporter.image.options.files import FSOptions, LocalExporterMode
+from exporter.image.platforms.match import PlatformMatcher
+from exporter.image.platforms.platform import Platform, host_platform
+from exporter.image.platforms.result import ResultPlatform, parse_platforms
 from exporter.image.reference import Reference
-from exporter.image.result_platforms import ResultPlatform, parse_platforms
-from exporter.image.timestamp import Time
 
 __all__ = [
     "AnnotationGroups",

@@ -11,11 +11,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from exporter.image import gotext
-from exporter.image.attributes import OCI_MEDIATYPES, AttributeValueError
 from exporter.image.errors import ImageError
-from exporter.image.metadata import MetadataValueError
-from exporter.image.platforms import Platform
+from exporter.image.go import text as gotext
+from exporter.image.keys import MetadataValueError
+from exporter.image.options.attributes import OCI_MEDIATYPES, AttributeValueError
+from exporter.image.platforms.platform import Platform
 
 # What Go's `\S` excludes is ASCII only, and without vertical tab.
 _KEY = re.compile(r"annotation(?:-([a-z-]+))?(?:\[([A-Za-z0-9_/-]+)\])?\.([^\t\n\f\r ]+)")

@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from exporter.image import gojson
 from exporter.image.errors import ImageError
-from exporter.image.platforms import Platform
+from exporter.image.go import json as gojson
+from exporter.image.platforms.platform import Platform
 
 
 class _PlatformObject(msgspec.Struct, omit_defaults=True, gc=False):
@@ -90,7 +90,7 @@ class Descriptor:
         return descriptor_dict(self.to_object())
 
     def to_object(self) -> DescriptorObject:
-        """The JSON object, as `exporter.image.gojson` writes it."""
+        """The JSON object, as `exporter.image.go.json` writes it."""
         return DescriptorObject(
             media_type=self.media_type,
             digest=self.digest,

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from exporter.image import gotext
-from exporter.image.attributes import SOURCE_DATE_EPOCH, AttributeValueError
 from exporter.image.errors import ImageError
-from exporter.image.metadata import EPOCH, MetadataValueError, platform_key
+from exporter.image.go import text as gotext
+from exporter.image.keys import EPOCH, MetadataValueError, platform_key
+from exporter.image.options.attributes import SOURCE_DATE_EPOCH, AttributeValueError
 
 _BUILD_ARG = "build-arg:SOURCE_DATE_EPOCH"
 

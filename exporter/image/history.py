@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from exporter.image.errors import LayerChainError
-from exporter.image.timestamp import Time
+from exporter.image.go.time import Time
 
 C = TypeVar("C")
 

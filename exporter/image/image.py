@@ -9,16 +9,22 @@ from typing import Any, TypeVar
 import msgspec
 
 from exporter.image import media_types
-from exporter.image.config import ConfigDocument, ConfigReader, default_config, patch_buildkit, patch_moby
-from exporter.image.config_exact import EXACT
-from exporter.image.config_ordinary import ORDINARY, NotOrdinaryError
+from exporter.image.config.exact import EXACT
+from exporter.image.config.ordinary import ORDINARY, NotOrdinaryError
+from exporter.image.config.patch import (
+    ConfigDocument,
+    ConfigReader,
+    default_config,
+    patch_buildkit,
+    patch_moby,
+)
 from exporter.image.descriptor import Descriptor, DescriptorObject, descriptor_dict, read_descriptors
 from exporter.image.digest import digest_bytes
 from exporter.image.errors import ImageError
+from exporter.image.go.time import Time
 from exporter.image.history import History, HistoryEntry, LayerMetadata, fit_history
 from exporter.image.manifest import DIFF_ID_ANNOTATION, manifest_bytes, published_annotations
-from exporter.image.platforms import Platform, host_platform
-from exporter.image.timestamp import Time
+from exporter.image.platforms.platform import Platform, host_platform
 
 C = TypeVar("C")
 

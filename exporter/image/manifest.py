@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from exporter.image import gojson, media_types
-from exporter.image.config import attestation_config
+from exporter.image import media_types
+from exporter.image.config.patch import attestation_config
 from exporter.image.descriptor import Descriptor, DescriptorObject
 from exporter.image.digest import digest_bytes
-from exporter.image.platforms import Platform
+from exporter.image.go import json as gojson
+from exporter.image.platforms.platform import Platform
 
 DIFF_ID_ANNOTATION = "containerd.io/uncompressed"
 """Where BuildKit keeps the digest of a layer's uncompressed bytes."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from exporter.image import gotext
-from exporter.image.attributes import NAME, AttributeValueError
 from exporter.image.errors import ImageError
-from exporter.image.metadata import IMAGE_NAME
+from exporter.image.go import text as gotext
+from exporter.image.keys import IMAGE_NAME
+from exporter.image.options.attributes import NAME, AttributeValueError
 from exporter.image.reference import Reference
 
 _FROM_FRONTEND = "*"

@@ -30,9 +30,15 @@ from exporter.content.protocol import Provider
 from exporter.errors import InvalidArgumentError, NotFoundError
 from exporter.image import CompressionConfig, CompressionType, Descriptor, Time
 from exporter.layer.cache import ConvertedLayer, LayerCache
-from exporter.layer.detect import compression_of, detect_media_type, find_toc, is_layer_type, media_type_of
-from exporter.layer.gzip_writer import Pool
-from exporter.layer.levels import effective_level
+from exporter.layer.compression.detect import (
+    compression_of,
+    detect_media_type,
+    find_toc,
+    is_layer_type,
+    media_type_of,
+)
+from exporter.layer.compression.gzip_writer import Pool
+from exporter.layer.compression.levels import effective_level
 from exporter.layer.pipe import run_piped
 from exporter.layer.recode import Recipe, recode
 from exporter.progress.producer import Status, VertexProgress

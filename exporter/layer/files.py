@@ -20,7 +20,7 @@ from typing import BinaryIO, Self
 from exporter.content.threads import run_in_thread
 from exporter.errors import InvalidArgumentError, ResourceExhaustedError
 from exporter.image import Descriptor
-from exporter.layer.detect import open_layer
+from exporter.layer.compression.detect import open_layer
 from exporter.layer.gotar import TarReader, TypeFlag
 from exporter.layer.pipe import discard, run_piped
 from exporter.layer.streams import PIECE_SIZE, Readable, Writable, drain

@@ -13,10 +13,10 @@ from typing import BinaryIO, cast
 
 from exporter.errors import DataLossError
 from exporter.image import CompressionType, Descriptor
-from exporter.layer.compress import new_compressor
-from exporter.layer.detect import open_layer
-from exporter.layer.estargz import write_estargz
-from exporter.layer.gzip_writer import GzipWriter, Pool
+from exporter.layer.compression.compress import new_compressor
+from exporter.layer.compression.detect import open_layer
+from exporter.layer.compression.gzip_writer import GzipWriter, Pool
+from exporter.layer.estargz.writer import write_estargz
 from exporter.layer.streams import (
     PIECE_SIZE,
     GatheringWriter,
@@ -39,7 +39,7 @@ class Recipe:
 
     Attributes:
         type: Its compression.
-        level: See `exporter.layer.levels.effective_level`.
+        level: See `exporter.layer.compression.levels.effective_level`.
         epoch: Unix seconds that no time in it may be after; None to leave its tar as it is.
     """
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 from typing import BinaryIO
 
-from exporter.image import Time, gojson
+from exporter.image import Time
+from exporter.image.go import json as gojson
 from exporter.progress.model import (
     ProgressGroup,
     StatusUpdate,

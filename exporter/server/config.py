@@ -10,8 +10,8 @@ from exporter.layer.cache import DEFAULT_LIMIT
 
 if TYPE_CHECKING:
     # Those of the command line, which has the defaults from here, load neither unless they need it.
-    from exporter.content.containerd import ContainerdConfig
-    from exporter.content.registry import RegistryOptions
+    from exporter.remotes.containerd import ContainerdConfig
+    from exporter.remotes.registry import RegistryOptions
 
 MIB = 1 << 20
 

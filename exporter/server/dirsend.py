@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable
 
 import grpc.aio
 
-from exporter.bridge.fsutil_send import send_directory
-from exporter.bridge.services.receive import EXPORTER_ID
-from exporter.bridge.services.receive_directory import ALL_AT_ONCE
-from exporter.bridge.sessions import Session
+from exporter.daemon.fsutil.send import send_directory
+from exporter.daemon.services.receive import EXPORTER_ID
+from exporter.daemon.services.receive_directory import ALL_AT_ONCE
 from exporter.errors import FailedPreconditionError
-from exporter.exporters.files_entry import FileEntry
-from exporter.grpc_calls import CallStream
+from exporter.exporters.files.entry import FileEntry
+from exporter.rpc.calls import CallStream
+from exporter.rpc.session.manager import Session
 from exporter.server.filesend import METHOD
 
 

@@ -11,13 +11,13 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from exporter.bridge.services.receive import EXPORTER_ID
-from exporter.bridge.sessions import Session
+from exporter.daemon.services.receive import EXPORTER_ID
 from exporter.errors import FailedPreconditionError, UnavailableError
 from exporter.exporters.base import FileSink
-from exporter.grpc_calls import ended_with, send_end, send_message
-from exporter.grpc_status import from_rpc_error
 from exporter.pb.moby.filesync.v1 import filesync_pb2, filesync_pb2_grpc
+from exporter.rpc.calls import ended_with, send_end, send_message
+from exporter.rpc.session.manager import Session
+from exporter.rpc.status import from_rpc_error
 
 METHOD = "/moby.filesync.v1.FileSend/DiffCopy"
 RESPONSE_PREFIX = "exporter-md-"

@@ -12,27 +12,27 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from exporter.bridge.sessions import SessionManager, SessionService
+from exporter.engine.finalize import FinalizeStore
+from exporter.engine.jobs import Jobs
+from exporter.engine.limits import Admission
+from exporter.engine.workplace import open_workplace
 from exporter.exporters.registry import Registry, default_registry
-from exporter.grpc_server import open_server
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
 from exporter.pb.moby.buildkit.v1 import control_pb2
-from exporter.server.address import Address, AddressPattern, parse_address, parse_host_port
+from exporter.rpc.address import Address, AddressPattern, parse_address, parse_host_port
+from exporter.rpc.listen import listening
+from exporter.rpc.server import open_server
+from exporter.rpc.session.manager import SessionManager, SessionService
 from exporter.server.config import (
     MAX_SEND_BYTES,
     METADATA_HARD_BYTES,
     METADATA_SOFT_BYTES,
     ServerConfig,
 )
-from exporter.server.finalize import FinalizeStore
-from exporter.server.jobs import Jobs
-from exporter.server.limits import Admission
-from exporter.server.listen import listening
 from exporter.server.metrics import Metrics
 from exporter.server.peers import Peers
 from exporter.server.service import ExporterService
 from exporter.server.signals import queued_signals
-from exporter.server.workplace import open_workplace
 
 logger = logging.getLogger(__name__)
 

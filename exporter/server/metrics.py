@@ -19,7 +19,7 @@ from prometheus_client import (
 )
 
 from exporter.errors import FailedPreconditionError
-from exporter.server.address import TCPAddress
+from exporter.rpc.address import TCPAddress
 
 _DURATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
 """Seconds: a cached image takes tens of milliseconds, pushing a large one takes minutes."""

@@ -13,8 +13,8 @@ from typing import Any
 
 import grpc.aio
 
+from exporter.engine.jobs import ClientGoneError
 from exporter.errors import Code, Failure, failure_of
-from exporter.server.jobs import ClientGoneError
 from exporter.server.metrics import Metrics
 
 logger = logging.getLogger(__name__)

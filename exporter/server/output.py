@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 
 from exporter.content.protocol import ContentStore
-from exporter.content.session import EXPORT_STORE, STORE_ID, ContentClient
 from exporter.errors import FailedPreconditionError
 from exporter.exporters.base import FileSink, LayoutSink
-from exporter.exporters.files_entry import FileEntry
+from exporter.exporters.files.entry import FileEntry
 from exporter.image import Descriptor
+from exporter.remotes.session.content import EXPORT_STORE, STORE_ID, ContentClient
 from exporter.server.dirsend import send_files
 from exporter.server.filesend import sending_file
 from exporter.server.refs import SessionOwner

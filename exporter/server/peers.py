@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from exporter.bridge.sessions import SessionManager
 from exporter.content.protocol import Provider
-from exporter.server.address import AddressPattern
+from exporter.rpc.address import AddressPattern
+from exporter.rpc.session.manager import SessionManager
 from exporter.server.metrics import Metrics
 from exporter.server.output import SessionOutput
 from exporter.server.refs import RefOwner, RefResolver, SessionOwner

@@ -9,18 +9,18 @@ from typing import Protocol
 
 import grpc.aio
 
-from exporter.bridge.sessions import Session, SessionManager
 from exporter.content.protocol import Provider
-from exporter.content.session import ContentClient
 from exporter.errors import FailedPreconditionError, PermissionDeniedError
 from exporter.image import CompressionConfig, Descriptor
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2
-from exporter.server.address import AddressPattern, parse_address
+from exporter.remotes.session.content import ContentClient
+from exporter.remotes.session.refs import GET_REMOTE_METHOD, SessionRef
+from exporter.rpc.address import AddressPattern, parse_address
+from exporter.rpc.session.manager import Session, SessionManager
 from exporter.server.config import PEER_OPTIONS
 from exporter.server.providers import CountingProvider, EmbeddedProvider, FirstProvider
 from exporter.server.request import inline_ref_of
 from exporter.source.inline import check_chain
-from exporter.source.session import GET_REMOTE_METHOD, SessionRef
 from exporter.source.types import LayerChain, Ref, Remote
 
 CONTENT_READ_METHOD = "/containerd.services.content.v1.Content/Read"

@@ -13,8 +13,8 @@ from exporter.errors import InvalidArgumentError
 from exporter.exporters.base import ArtifactKind, Exporter
 from exporter.image import ImageError, check_compatibility_version
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2
+from exporter.remotes.messages.layers import check_digest, descriptor_of, layer_of
 from exporter.source.inline import InlineRef, check_chain
-from exporter.source.messages import check_digest, descriptor_of, layer_of
 from exporter.source.types import (
     Attestation,
     AttestationKind,

@@ -9,16 +9,17 @@ from typing import Any
 
 import grpc.aio
 
-from exporter.bridge.status import status_response
 from exporter.content.threads import run_in_thread
+from exporter.engine.engine import Engine, ExportJob, Outcome
+from exporter.engine.finalize import FinalizeStore
+from exporter.engine.jobs import Jobs, delivering
 from exporter.errors import InvalidArgumentError, UnavailableError
 from exporter.exporters.base import Exporter
 from exporter.exporters.registry import Registry
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
 from exporter.progress.model import StatusSink, StatusUpdate
-from exporter.server.engine import Engine, ExportJob, Outcome
-from exporter.server.finalize import FinalizeStore
-from exporter.server.jobs import Jobs, delivering
+from exporter.remotes.messages.layers import compression_message, descriptor_message
+from exporter.remotes.messages.progress import status_response
 from exporter.server.metrics import Metrics
 from exporter.server.observe import observed
 from exporter.server.peers import Peers
@@ -27,7 +28,6 @@ from exporter.server.request import (
     exporter_info,
     source_of,
 )
-from exporter.source.messages import compression_message, descriptor_message
 
 logger = logging.getLogger(__name__)
 

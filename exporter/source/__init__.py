@@ -1,8 +1,8 @@
 """What a daemon hands over to be exported, and where the layers of its refs come from."""
 
 from exporter.source.inline import DIFF_ID, InlineRef, check_chain
-from exporter.source.saved import SavedSource
-from exporter.source.saving import save_source
+from exporter.source.saved.load import SavedSource
+from exporter.source.saved.save import save_source
 from exporter.source.types import (
     Attestation,
     AttestationKind,

@@ -11,8 +11,8 @@ from functools import partial
 from exporter.content.verify import split_digest
 from exporter.errors import DataLossError, NotFoundError
 from exporter.image import CompressionType
-from exporter.layer.decompress import decompressed
-from exporter.layer.detect import HEAD_SIZE, sniff
+from exporter.layer.compression.decompress import decompressed
+from exporter.layer.compression.detect import HEAD_SIZE, sniff
 from exporter.layer.gotar import TarError, TarReader
 from exporter.layer.pipe import discard, run_piped
 from exporter.layer.streams import PIECE_SIZE, HashingReader, PeekingReader, Readable, Writable, drain

@@ -7,7 +7,7 @@ from typing import Any
 
 from exporter.errors import InvalidArgumentError
 from exporter.image import Descriptor, Platform, media_types
-from exporter.layer.detect import compression_of, is_layer_type
+from exporter.layer.compression.detect import compression_of, is_layer_type
 from exporter.verify.blobs import BlobFacts
 from exporter.verify.report import Finding
 

@@ -21,7 +21,7 @@ from exporter.exporters.base import ExportResult
 from exporter.exporters.output import LocalOutput
 from exporter.exporters.registry import Registry
 from exporter.image import Descriptor, Reference, Time, digest_bytes
-from exporter.source.saved import SavedSource
+from exporter.source.saved.load import SavedSource
 from tests.builds import read_json, scenario, scenario_names
 from tests.peers import require_root
 from tests.recordings import blob, exporter_of, exporter_statuses, inline_cache, stored_names

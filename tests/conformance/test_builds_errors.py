@@ -12,7 +12,7 @@ from exporter.errors import ExporterError
 from exporter.exporters.output import LocalOutput
 from exporter.exporters.registry import Registry
 from exporter.image import ImageError, check_compatibility_version
-from exporter.source.saved import SavedSource
+from exporter.source.saved.load import SavedSource
 from exporter.source.types import BuildInfo, Source
 from tests.builds import error_cases, scenario
 from tests.recordings import error_source

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from exporter.image.annotations import AnnotationGroups, AnnotationKey, Annotations
-from exporter.image.commit_options import CommitOptions
 from exporter.image.epoch import epoch_source
 from exporter.image.errors import ImageError
-from exporter.image.exporter_options import ImageExporterOptions, MobyExporterOptions
 from exporter.image.names import sanitize_repo_and_tags
-from exporter.image.platforms import Platform
+from exporter.image.options.commit import CommitOptions
+from exporter.image.options.exporters import ImageExporterOptions, MobyExporterOptions
+from exporter.image.platforms.platform import Platform
+from exporter.image.platforms.result import parse_platforms
 from exporter.image.reference import Reference
-from exporter.image.result_platforms import parse_platforms
 
 DATA = Path(__file__).parents[1] / "data" / "vectors" / "extra"
 HOST = Platform(os="linux", architecture="amd64")
@@ -31,7 +31,7 @@ Answer = dict[str, Any]
 
 @pytest.fixture(autouse=True)
 def _recording_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("exporter.image.platforms.host_platform", lambda: HOST)
+    monkeypatch.setattr("exporter.image.platforms.platform.host_platform", lambda: HOST)
 
 
 def annotation_key(vector: Vector) -> Answer:

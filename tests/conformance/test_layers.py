@@ -13,10 +13,10 @@ from exporter.image import CompressionConfig, CompressionType, digest_bytes
 from exporter.layer.convert import LayerConverter
 from exporter.layer.files import LayerFiles
 from exporter.layer.tree import Inode, Kind
-from exporter.source.saved import SavedSource
+from exporter.source.saved.load import SavedSource
 from exporter.source.types import Remote
 from tests.builds import read_json, scenario, scenario_names
-from tests.unit.layer.estargz_reader import Estargz
+from tests.unit.layer.estargz.estargz_reader import Estargz
 from tests.unit.layer.tars import blob_of
 
 KINDS = {

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from exporter.exporters.files_tar import tar_pieces
+from exporter.exporters.files.tar import tar_pieces
 from exporter.exporters.output import LocalOutput
 from exporter.exporters.registry import Registry
 from exporter.image import Time
-from exporter.source.saved import SavedSource
+from exporter.source.saved.load import SavedSource
 from tests.builds import read_json, scenario, scenario_names
 from tests.trees import listing, recorded_entries, recorded_listing, unlike_the_recorded
 from tests.unit.exporters.harness import Workplace
@@ -64,7 +64,7 @@ async def test_directory(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     statements = [e for e in read_json(name, "tree_listing.json") if "provenance.json" in e["path"]]
     if statements:
         made = Time.from_unix_nano(statements[0]["mtime_ns"])
-        monkeypatch.setattr("exporter.exporters.files_source.now", lambda: made)
+        monkeypatch.setattr("exporter.exporters.files.source.now", lambda: made)
     output = await export(name, tmp_path)
     assert listing(output) == recorded_listing(name)
     assert unlike_the_recorded(name, output) == []

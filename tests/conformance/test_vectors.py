@@ -19,8 +19,8 @@ from exporter.image import (
     image,
     moby_config,
 )
-from exporter.image.config_exact import EXACT
-from exporter.image.config_ordinary import ORDINARY
+from exporter.image.config.exact import EXACT
+from exporter.image.config.ordinary import ORDINARY
 from tests.conformance.vectors import Vector, decode, encode, read_vectors
 
 Answer = dict[str, Any]

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from exporter.image import ImageError, Time, digest_bytes, gojson
-from exporter.image.config import attestation_config
+from exporter.image import ImageError, Time, digest_bytes
+from exporter.image.config.patch import attestation_config
 from exporter.image.descriptor import read_descriptors
+from exporter.image.go import json as gojson
 from exporter.image.manifest import DIFF_ID_ANNOTATION
 from exporter.image.media_types import convert_layer_type
 from tests.conformance.vectors import Vector, decode, encode, read_vectors

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from exporter.content.containerd import ContainerdConfig
+from exporter.remotes.containerd import ContainerdConfig
 from tests.peers import require, require_root
 
 _STARTING_SECONDS = 30

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from exporter.content.docker_engine import EngineAddress
+from exporter.remotes.docker_engine import EngineAddress
 from tests.peers import require, require_root
 
 _STARTING_SECONDS = 60

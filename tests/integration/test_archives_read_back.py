@@ -11,7 +11,7 @@ import pytest
 from exporter.exporters.output import LocalOutput
 from exporter.exporters.registry import Registry
 from exporter.image import digest_bytes
-from exporter.source.saved import SavedSource
+from exporter.source.saved.load import SavedSource
 from tests.builds import scenario
 from tests.integration.docker_peer import Dockerd, dockerd
 from tests.peers import require

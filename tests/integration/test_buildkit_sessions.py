@@ -19,20 +19,20 @@ import grpc
 import grpc.aio
 import pytest
 
-from exporter.bridge.attach import attach
-from exporter.bridge.content_service import ContentServicer
-from exporter.bridge.sessions import HEALTH_METHOD, Session, SessionManager
 from exporter.content.copy import read_blob, write_blob
 from exporter.content.layout import OCILayout
-from exporter.content.session import EXPORT_STORE, STORE_ID, ContentClient
+from exporter.daemon.services.content import ContentServicer
 from exporter.errors import NotFoundError
-from exporter.grpc_status import StatusInterceptor
 from exporter.image import Descriptor, digest_bytes
 from exporter.pb.fsutil.types import stat_pb2, wire_pb2
 from exporter.pb.moby.buildkit.v1 import control_pb2, control_pb2_grpc
 from exporter.pb.moby.buildkit.v1.frontend import gateway_pb2, gateway_pb2_grpc
 from exporter.pb.moby.filesync.v1 import filesync_pb2_grpc
 from exporter.pb.pb import ops_pb2
+from exporter.remotes.session.content import EXPORT_STORE, STORE_ID, ContentClient
+from exporter.rpc.session.attach import attach
+from exporter.rpc.session.manager import HEALTH_METHOD, Session, SessionManager
+from exporter.rpc.status import StatusInterceptor
 from tests.buildkit import buildkitd, require_buildkit
 from tests.sessions import PATIENCE
 

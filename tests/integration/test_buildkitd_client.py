@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.bridge.client import (
+from exporter.client import (
     DOCKERFILE_FRONTEND,
     BuildkitClient,
     CachePlace,
@@ -22,10 +22,10 @@ from exporter.bridge.client import (
     llb,
 )
 from exporter.content.layout import OCILayout
-from exporter.content.registry import Credentials, RegistryOptions, StaticCredentials
 from exporter.errors import ExporterError, InvalidArgumentError, UnavailableError
 from exporter.pb.moby.buildkit.v1.frontend import gateway_pb2
 from exporter.progress.model import StatusUpdate
+from exporter.remotes.registry import Credentials, RegistryOptions, StaticCredentials
 from tests.buildkit import own_buildkitd
 from tests.integration.dockerfiles import CASES, Case, write_context
 from tests.integration.registry.tokens import token_server

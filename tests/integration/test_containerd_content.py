@@ -13,10 +13,10 @@ import pytest
 
 from exporter.content.copy import read_blob, write_blob
 from exporter.content.protocol import BlobInfo
-from exporter.content.session import CHUNK_SIZE, ContentClient
 from exporter.errors import DataLossError, InvalidArgumentError, NotFoundError, UnavailableError
 from exporter.image import Descriptor, digest_bytes
 from exporter.pb.containerd.services.content.v1 import content_pb2, content_pb2_grpc
+from exporter.remotes.session.content import CHUNK_SIZE, ContentClient
 from tests.integration.containerd_peer import ContainerdPeer
 from tests.integration.containerd_peer import containerd as running_containerd
 

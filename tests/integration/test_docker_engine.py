@@ -14,8 +14,6 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from exporter.content.docker_engine import EngineAddress, find_engine
-from exporter.content.docker_engine.engine import DockerEngine, LoadedImage
 from exporter.errors import (
     ExporterError,
     FailedPreconditionError,
@@ -27,8 +25,10 @@ from exporter.exporters.docker_engine import DockerEngineOutput
 from exporter.exporters.moby import MobyExporter
 from exporter.exporters.oci import DockerExporter
 from exporter.exporters.output import LocalOutput
-from exporter.image.metadata import IMAGE_CONFIG, IMAGE_CONFIG_DIGEST
+from exporter.image.keys import IMAGE_CONFIG, IMAGE_CONFIG_DIGEST
 from exporter.progress.model import StatusUpdate
+from exporter.remotes.docker_engine import EngineAddress, find_engine
+from exporter.remotes.docker_engine.engine import DockerEngine, LoadedImage
 from exporter.source.types import Source
 from tests.integration.certificates import make_certificate
 from tests.integration.docker_peer import Dockerd, dockerd

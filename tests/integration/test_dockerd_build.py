@@ -10,23 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from exporter.bridge.client import (
-    DOCKERFILE_FRONTEND,
-    BuildkitClient,
-    CachePlace,
-    Export,
-    Secret,
-    SolveOptions,
-    llb,
-)
-from exporter.bridge.dockerd import connect_dockerd
-from exporter.bridge.dockerd_image import EngineImage, build_and_compute, read_config
-from exporter.content.docker_engine import EngineAddress
-from exporter.content.docker_engine.engine import DockerEngine
+from exporter.client import DOCKERFILE_FRONTEND, BuildkitClient, CachePlace, Export, Secret, SolveOptions, llb
+from exporter.client.dockerd import connect_dockerd
+from exporter.client.dockerd_image import EngineImage, build_and_compute, read_config
 from exporter.errors import ExporterError, FailedPreconditionError, UnavailableError
 from exporter.image import digest_bytes
 from exporter.pb.pb import ops_pb2
 from exporter.progress.model import StatusUpdate
+from exporter.remotes.docker_engine import EngineAddress
+from exporter.remotes.docker_engine.engine import DockerEngine
 from tests.integration.docker_peer import Dockerd, dockerd
 from tests.integration.dockerfiles import BASE, BASE_CASE, CASES, IMPORTED, Case, archive, write_context
 from tests.sessions import PATIENCE

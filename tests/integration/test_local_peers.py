@@ -15,16 +15,16 @@ from typing import Any
 import grpc.aio
 import pytest
 
-from exporter.bridge.attach import attach
-from exporter.bridge.services.filesync import FileSyncServicer
-from exporter.bridge.services.receive import FileSendServicer
-from exporter.bridge.services.receive_directory import DirectoryReceiver, ReceivedDirectory
+from exporter.daemon.services.filesync import FileSyncServicer
+from exporter.daemon.services.receive import FileSendServicer
+from exporter.daemon.services.receive_directory import DirectoryReceiver, ReceivedDirectory
 from exporter.errors import DataLossError, FailedPreconditionError
-from exporter.exporters.files_entry import BytesContent, FileEntry
-from exporter.grpc_status import StatusInterceptor, rpc_errors
+from exporter.exporters.files.entry import BytesContent, FileEntry
 from exporter.layer.tree import Kind
 from exporter.pb.moby.buildkit.v1 import control_pb2, control_pb2_grpc
 from exporter.pb.moby.buildkit.v1.frontend import gateway_pb2_grpc
+from exporter.rpc.session.attach import attach
+from exporter.rpc.status import StatusInterceptor, rpc_errors
 from exporter.server.dirsend import send_files
 from tests.buildkit import buildkitd, require_buildkit
 from tests.integration.test_buildkit_sessions import Bridge, Daemon, Files

@@ -19,11 +19,9 @@ import grpc
 import grpc.aio
 import pytest
 
-from exporter.bridge.attach import attach
-from exporter.bridge.client import BuildkitClient, Export, SolveOptions, SolveResult
-from exporter.bridge.client.connection import open_channel
+from exporter.client import BuildkitClient, Export, SolveOptions, SolveResult
 from exporter.content.root import open_root
-from exporter.content.session import ContentClient
+from exporter.daemon.connection import open_channel
 from exporter.errors import (
     ExporterError,
     FailedPreconditionError,
@@ -34,7 +32,9 @@ from exporter.pb.moby.buildkit.v1 import control_pb2, control_pb2_grpc
 from exporter.pb.moby.exporter.v1 import exporter_pb2 as session_exporter_pb2
 from exporter.pb.moby.exporter.v1 import exporter_pb2_grpc as session_exporter_pb2_grpc
 from exporter.progress.model import StatusUpdate
-from exporter.source.saved import SavedSource
+from exporter.remotes.session.content import ContentClient
+from exporter.rpc.session.attach import attach
+from exporter.source.saved.load import SavedSource
 from tests.builds import read_json, scenario, scenario_names
 from tests.certificates import SERVER_NAME, make_certificates
 from tests.integration.cli_process import PATIENCE, run, server, wait_for_listener

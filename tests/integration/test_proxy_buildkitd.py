@@ -18,7 +18,7 @@ import pytest
 
 from exporter.content.layout import OCILayout
 from exporter.content.root import open_root
-from exporter.source.saved import SavedSource
+from exporter.source.saved.load import SavedSource
 from tests.buildkit import mortal_buildkitd, own_buildkitd, require_buildkit
 from tests.integration.cli_process import PATIENCE
 from tests.integration.dockerfiles import BASE_CASE, CASES, Case, write_context

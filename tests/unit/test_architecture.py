@@ -35,10 +35,10 @@ RANKS = {
 # Where messages cross the wire; only these may know protobuf and gRPC.
 WIRE = {"pb", "grpc_server", "grpc_status", "grpc_calls", "server", "bridge", "cli"}
 WIRE_MODULES = {
-    "exporter.content.session",
-    "exporter.content.containerd",
-    "exporter.source.messages",
-    "exporter.source.session",
+    "exporter.remotes.session.content",
+    "exporter.remotes.containerd",
+    "exporter.remotes.messages.layers",
+    "exporter.remotes.session.refs",
 }
 
 
@@ -85,7 +85,7 @@ def test_only_the_wire_knows_grpc(name: str, path: Path) -> None:
     if _part(name) in WIRE or any(name == m or name.startswith(m + ".") for m in WIRE_MODULES):
         return
     for imported in _imports(path):
-        assert not imported.startswith(("grpc", "google.protobuf", "exporter.pb", "exporter.grpc_status")), (
+        assert not imported.startswith(("grpc", "google.protobuf", "exporter.pb", "exporter.rpc.status")), (
             f"{name} must not import {imported}"
         )
 

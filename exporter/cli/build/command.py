@@ -10,17 +10,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from exporter.bridge.client import (
-    DEFAULT_ADDRESS,
-    DOCKERFILE_FRONTEND,
-    BuildkitClient,
-    Export,
-    OurExport,
-    SolveOptions,
-)
-from exporter.bridge.dockerd import connect_dockerd, is_engine
-from exporter.bridge.dockerd_image import MOBY_EXPORTER, build_and_compute
-from exporter.bridge.session_call import session_dialer
 from exporter.cli.build.inputs import Inputs, open_inputs
 from exporter.cli.build.outputs import BuildOutput, Deliveries, plan_engine_outputs, plan_outputs
 from exporter.cli.build.values import parse_cache, parse_secret
@@ -30,13 +19,24 @@ from exporter.cli.failures import ExitCode, UsageError
 from exporter.cli.metadata_file import write_metadata_file
 from exporter.cli.registries import registry_options
 from exporter.cli.running import run_async
-from exporter.content.docker_engine import EngineAddress, find_engine
+from exporter.client import (
+    DEFAULT_ADDRESS,
+    DOCKERFILE_FRONTEND,
+    BuildkitClient,
+    Export,
+    OurExport,
+    SolveOptions,
+)
+from exporter.client.dockerd import connect_dockerd, is_engine
+from exporter.client.dockerd_image import MOBY_EXPORTER, build_and_compute
 from exporter.content.threads import run_in_thread
 from exporter.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from exporter.exporters.registry import default_registry
-from exporter.image.metadata import IMAGE_CONFIG_DIGEST, IMAGE_DIGEST
+from exporter.image.keys import IMAGE_CONFIG_DIGEST, IMAGE_DIGEST
 from exporter.progress.display import ProgressMode, Renderer, display, open_renderer
 from exporter.progress.model import StatusSink
+from exporter.remotes.docker_engine import EngineAddress, find_engine
+from exporter.rpc.session.call import session_dialer
 
 DOCKER = "docker"
 """What stands for the engine that docker itself would use, in place of an address."""
@@ -153,7 +153,7 @@ async def _solve(daemon: Daemon, wanted: SolveOptions, sink: StatusSink, *, stri
     makes_image = any(export.type == MOBY_EXPORTER for export in wanted.exports)
     if daemon.engine is None or not strict or not makes_image:
         return dict((await daemon.client.solve(wanted, sink)).response)
-    from exporter.content.docker_engine.engine import DockerEngine
+    from exporter.remotes.docker_engine.engine import DockerEngine
 
     async with DockerEngine(daemon.engine) as engine:
         image = await build_and_compute(daemon.client, engine, wanted, sink)

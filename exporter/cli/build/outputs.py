@@ -7,11 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from exporter.bridge.client import Export, OurExport
-from exporter.bridge.dockerd_image import MOBY_EXPORTER
-from exporter.bridge.proxy.backend import Backend
-from exporter.bridge.proxy.plan import DAEMON_TYPES, PLUGIN_PREFIX
-from exporter.bridge.services.receive_directory import ReceivedDirectory
 from exporter.cli.descriptions import ExporterDescription, describe
 from exporter.cli.export.delivery import Delivery
 from exporter.cli.failures import UsageError
@@ -23,10 +18,15 @@ from exporter.cli.outputs import (
     check_destinations,
     place_output,
 )
+from exporter.client import Export, OurExport
+from exporter.client.dockerd_image import MOBY_EXPORTER
+from exporter.daemon.services.receive_directory import ReceivedDirectory
 from exporter.errors import NotFoundError
 from exporter.exporters.base import ArtifactKind
 from exporter.exporters.registry import Registry
 from exporter.progress.model import StatusSink
+from exporter.takeover.backend import Backend
+from exporter.takeover.plan import DAEMON_TYPES, PLUGIN_PREFIX
 
 _NAME = "name"
 _ENGINE_IMAGE_TYPES = frozenset({"docker", "image", MOBY_EXPORTER})

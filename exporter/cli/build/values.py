@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from exporter.bridge.client import CachePlace, Secret
 from exporter.cli.csvvalue import split_fields
 from exporter.cli.failures import UsageError
+from exporter.client import CachePlace, Secret
 from exporter.errors import InvalidArgumentError
-from exporter.image.gotext import lower
+from exporter.image.go.text import lower
 
 _EPOCH = "SOURCE_DATE_EPOCH"
 

@@ -21,7 +21,7 @@ from exporter.exporters.registry import default_registry
 from exporter.progress.display import Renderer, display, open_renderer
 from exporter.progress.model import StatusSink
 from exporter.server.config import WorkplaceConfig
-from exporter.source.saved import SavedSource
+from exporter.source.saved.load import SavedSource
 
 _FRONTEND_PREFIX = "frontend."
 

@@ -60,7 +60,7 @@ async def check_engines(outputs: Sequence[Output]) -> None:
     """
     for output in outputs:
         if isinstance(output.destination, EngineDestination):
-            from exporter.content.docker_engine.engine import DockerEngine
+            from exporter.remotes.docker_engine.engine import DockerEngine
 
             async with DockerEngine(output.destination.address):
                 pass

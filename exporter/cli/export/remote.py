@@ -8,28 +8,28 @@ from pathlib import Path
 
 import grpc.aio
 
-from exporter.bridge.attach import Attachable, attach
-from exporter.bridge.content_service import ContentServicer
-from exporter.bridge.exporting import follow_call
-from exporter.bridge.messages import build_message, refs_of, source_message
-from exporter.bridge.ref_service import RefServicer
-from exporter.bridge.services.receive import FileReceiver, FileSendServicer, LayoutReceiver
-from exporter.bridge.services.receive_directory import DirectoryReceiver, ReceivedDirectory
 from exporter.cli.client import ServerAccess, connect, list_exporters
 from exporter.cli.descriptions import ExporterDescription
 from exporter.cli.export.backend import Exported
 from exporter.cli.export.delivery import Delivery
 from exporter.cli.failures import UsageError
 from exporter.cli.outputs import Destination, Output
-from exporter.content.session import EXPORT_STORE
+from exporter.daemon.services.content import ContentServicer
+from exporter.daemon.services.receive import FileReceiver, FileSendServicer, LayoutReceiver
+from exporter.daemon.services.receive_directory import DirectoryReceiver, ReceivedDirectory
+from exporter.daemon.services.refs import RefServicer
 from exporter.errors import NotFoundError
 from exporter.exporters.base import ArtifactKind
-from exporter.grpc_status import rpc_errors
-from exporter.image.metadata import IMAGE_NAME
+from exporter.image.keys import IMAGE_NAME
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
 from exporter.progress.model import StatusSink, StatusUpdate
-from exporter.source.messages import descriptor_of
-from exporter.source.saved import SavedSource
+from exporter.remotes.messages.layers import descriptor_of
+from exporter.remotes.messages.results import build_message, refs_of, source_message
+from exporter.remotes.session.content import EXPORT_STORE
+from exporter.rpc.session.attach import Attachable, attach
+from exporter.rpc.status import rpc_errors
+from exporter.source.saved.load import SavedSource
+from exporter.takeover.plugin_calls import follow_call
 
 _SESSION_NAME = "buildkit-exporter export"
 

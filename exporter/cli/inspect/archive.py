@@ -16,7 +16,8 @@ from exporter.content.protocol import BlobInfo
 from exporter.content.threads import run_in_thread
 from exporter.content.verify import split_digest
 from exporter.errors import InvalidArgumentError, NotFoundError
-from exporter.image import ImageError, gojson
+from exporter.image import ImageError
+from exporter.image.go import json as gojson
 
 _SMALL_FILE = 32 << 20
 _DOCKER_MANIFEST = gojson.Slice(

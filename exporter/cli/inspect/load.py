@@ -17,10 +17,10 @@ from exporter.content.root import open_root
 from exporter.content.threads import run_in_thread
 from exporter.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from exporter.image import Descriptor, ImageError, digest_bytes, moby_config, parse_platforms
+from exporter.image.keys import IMAGE_CONFIG, parse_key
+from exporter.image.keys import IMAGE_NAME as RESULT_NAME
 from exporter.image.media_types import CONFIG_TYPES, INDEX_TYPES, MANIFEST_TYPES
-from exporter.image.metadata import IMAGE_CONFIG, parse_key
-from exporter.image.metadata import IMAGE_NAME as RESULT_NAME
-from exporter.source.saved import SavedSource
+from exporter.source.saved.load import SavedSource
 from exporter.source.types import Ref
 
 _MAX_DEPTH = 8  # of indexes within indexes

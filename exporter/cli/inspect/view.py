@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from exporter.errors import InvalidArgumentError
-from exporter.image import Descriptor, ImageError, Platform, Time, gojson
-from exporter.image.config_types import BASE_IMAGE
+from exporter.image import Descriptor, ImageError, Platform, Time
+from exporter.image.config.go_types import BASE_IMAGE
+from exporter.image.go import json as gojson
 
 PREDICATE_TYPE = "in-toto.io/predicate-type"
 """Annotation of an attestation's blob."""

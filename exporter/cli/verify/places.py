@@ -14,13 +14,13 @@ from exporter.cli.inspect.archive import ImageArchive
 from exporter.cli.inspect.load import PlaceKind, kind_of
 from exporter.cli.inspect.select import is_meant
 from exporter.cli.registries import registry_options
-from exporter.content.containerd import Containerd, ContainerdConfig
 from exporter.content.files import BlobDirectory, read_file
 from exporter.content.root import open_root
 from exporter.content.threads import run_in_thread
 from exporter.errors import ExporterError, InvalidArgumentError, NotFoundError
 from exporter.image import ImageError, Platform, PlatformMatcher, Reference
 from exporter.progress.producer import VertexProgress
+from exporter.remotes.containerd import Containerd, ContainerdConfig
 from exporter.verify import (
     Checklist,
     Finding,
@@ -32,7 +32,7 @@ from exporter.verify import (
 )
 
 if TYPE_CHECKING:
-    from exporter.content.registry import RegistryOptions
+    from exporter.remotes.registry import RegistryOptions
 
 _SMALL_FILE = 64 << 20
 
@@ -185,7 +185,7 @@ async def _verify_in_containerd(
 
 
 async def _verify_in_registry(selection: Selection, progress: VertexProgress) -> Report:
-    from exporter.content.registry.repository import open_repository
+    from exporter.remotes.registry.repository import open_repository
 
     _refuse_image(selection, "a registry")
     try:

@@ -7,14 +7,14 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from exporter.content.containerd import Containerd
 from exporter.content.copy import write_blob
 from exporter.content.memory import MemoryStore
 from exporter.content.protocol import BlobInfo, Provider
 from exporter.exporters.base import ExportResult
 from exporter.exporters.registry import Registry
 from exporter.image import digest_bytes
-from exporter.source.saved import SavedSource
+from exporter.remotes.containerd import Containerd
+from exporter.source.saved.load import SavedSource
 from exporter.source.types import Source
 from tests.builds import scenario
 from tests.integration.containerd_peer import ContainerdPeer

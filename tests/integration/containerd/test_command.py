@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from exporter.cli.main import main
-from exporter.content.containerd import Containerd
 from exporter.content.copy import write_blob
 from exporter.image import Descriptor, digest_bytes
+from exporter.remotes.containerd import Containerd
 from tests.builds import read_json, scenario
 from tests.integration.cli_process import run, server
 from tests.integration.containerd.exporting import Namespace

@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from exporter.content.containerd import Containerd
 from exporter.content.copy import load_graph
 from exporter.errors import NotFoundError
 from exporter.exporters.base import ExportResult
 from exporter.image import digest_bytes
+from exporter.remotes.containerd import Containerd
 from exporter.source.types import Source
 from tests.builds import read_json, scenario_names
 from tests.integration.containerd.exporting import CONFIG, Namespace

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import datetime
 
-from exporter.content.containerd import Containerd
 from exporter.content.copy import write_blob
 from exporter.image import Descriptor, digest_bytes
+from exporter.remotes.containerd import Containerd
 from tests.integration.containerd.exporting import Namespace, PausedExport
 
 LAYER = "application/vnd.oci.image.layer.v1.tar"

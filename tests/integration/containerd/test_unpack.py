@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter.content.containerd.unpack import chain_ids
 from exporter.image import ImageError, digest_bytes
+from exporter.remotes.containerd.unpack import chain_ids
 from exporter.source.types import Source
 from tests.builds import scenario_names
 from tests.integration.containerd.exporting import Namespace

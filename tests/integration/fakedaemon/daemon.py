@@ -20,18 +20,18 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2  # type: ignore[import-untyped]
 from grpc_status import rpc_status
 
-from exporter.bridge.attach import Attachable, attach
-from exporter.bridge.content_service import ContentServicer
-from exporter.bridge.ref_service import RefServicer
 from exporter.content.layout import OCILayout
 from exporter.content.overlay import MultiProvider
 from exporter.content.protocol import BlobInfo, Provider
-from exporter.grpc_status import StatusInterceptor
+from exporter.daemon.services.content import ContentServicer
+from exporter.daemon.services.refs import RefServicer
 from exporter.image import CompressionConfig
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2 as pb
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2_grpc
 from exporter.pb.moby.filesync.v1 import filesync_pb2, filesync_pb2_grpc
-from exporter.source.saved import SavedSource
+from exporter.rpc.session.attach import Attachable, attach
+from exporter.rpc.status import StatusInterceptor
+from exporter.source.saved.load import SavedSource
 from exporter.source.types import LayerChain, Ref, Remote
 
 JSON = dict[str, Any]

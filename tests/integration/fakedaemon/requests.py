@@ -9,8 +9,8 @@ from typing import Any
 
 from exporter.image import digest_bytes
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2 as pb
-from exporter.source.messages import descriptor_message, layer_message
-from exporter.source.saved import SavedSource
+from exporter.remotes.messages.layers import descriptor_message, layer_message
+from exporter.source.saved.load import SavedSource
 
 DIFF_ID = "containerd.io/uncompressed"
 TAR = "application/vnd.oci.image.layer.v1.tar"

@@ -13,17 +13,17 @@ from typing import Any
 import aiohttp
 
 from exporter.content import BlobInfo, MemoryStore, Provider
-from exporter.content.registry import (
+from exporter.image import Descriptor
+from exporter.image.media_types import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST
+from exporter.progress.model import StatusUpdate
+from exporter.progress.producer import VertexProgress
+from exporter.remotes.registry import (
     DistributionSources,
     RegistryOptions,
     RetryPolicy,
     StaticCredentials,
 )
-from exporter.content.registry.push import push
-from exporter.image import Descriptor
-from exporter.image.media_types import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST
-from exporter.progress.model import StatusUpdate
-from exporter.progress.producer import VertexProgress
+from exporter.remotes.registry.push import push
 from tests.integration.registry_peer import FaultyProxy
 from tests.unit.content.images import describe, manifest
 

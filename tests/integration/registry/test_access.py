@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from exporter.content.registry import Credentials, DockerCredentials, StaticCredentials
-from exporter.content.registry.client import basic_authorization
-from exporter.content.registry.push import push
 from exporter.errors import FailedPreconditionError, InvalidArgumentError, PermissionDeniedError
 from exporter.progress.producer import VertexProgress
+from exporter.remotes.registry import Credentials, DockerCredentials, StaticCredentials
+from exporter.remotes.registry.client import basic_authorization
+from exporter.remotes.registry.push import push
 from tests.integration.certificates import make_certificate
 from tests.integration.registry.pushing import UPLOADS, Peer, noise
 from tests.integration.registry.tokens import SERVICE, TokenServer, token_server

@@ -11,8 +11,8 @@ import pytest
 from aiohttp import web
 
 from exporter.content import MemoryStore, copy_chain
-from exporter.content.registry.repository import open_repository
 from exporter.image import Reference, digest_bytes
+from exporter.remotes.registry.repository import open_repository
 from tests.builds import read_json, scenario
 from tests.integration import cli_process, commands
 from tests.integration.cli_process import Result

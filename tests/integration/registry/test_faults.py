@@ -6,8 +6,6 @@ import asyncio
 
 import pytest
 
-from exporter.content.registry import RegistryOptions, RetryPolicy, StaticCredentials
-from exporter.content.registry.repository import open_repository
 from exporter.errors import (
     DataLossError,
     FailedPreconditionError,
@@ -17,6 +15,8 @@ from exporter.errors import (
 )
 from exporter.image import Descriptor, Reference, digest_bytes
 from exporter.image.media_types import OCI_LAYER
+from exporter.remotes.registry import RegistryOptions, RetryPolicy, StaticCredentials
+from exporter.remotes.registry.repository import open_repository
 from tests.integration.registry.pushing import UPLOADS, Always, Except, Meeting, Peer, Zeros, noise
 from tests.integration.registry_peer import Fault
 from tests.unit.content.images import Hanging, Recorder, describe

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from exporter.content import BlobInfo, MemoryStore, copy_chain, read_blob
-from exporter.content.registry.repository import Repository, open_repository
 from exporter.errors import DataLossError, InvalidArgumentError, NotFoundError, UnavailableError
 from exporter.image import Descriptor, Reference, digest_bytes
 from exporter.image.media_types import OCI_INDEX, OCI_LAYER
+from exporter.remotes.registry.repository import Repository, open_repository
 from tests.integration.registry.pushing import Peer, noise
 from tests.integration.registry_peer import Fault
 from tests.unit.content.images import index

@@ -19,17 +19,17 @@ import grpc.aio
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_health.v1 import health, health_pb2_grpc
 
-from exporter.bridge.content_service import ContentServicer
-from exporter.bridge.sessions import Session, SessionManager
 from exporter.content.files import BlobDirectory
 from exporter.content.overlay import MultiProvider
+from exporter.daemon.services.content import ContentServicer
 from exporter.errors import Code, ExporterError, FailedPreconditionError, InvalidArgumentError
-from exporter.grpc_status import StatusInterceptor, from_rpc_error
 from exporter.pb.moby.buildkit.v1 import control_pb2, control_pb2_grpc
 from exporter.pb.moby.buildkit.v1.types import worker_pb2
 from exporter.pb.moby.exporter.v1 import exporter_pb2, exporter_pb2_grpc
 from exporter.pb.moby.filesync.v1 import filesync_pb2, filesync_pb2_grpc
-from exporter.source.messages import timestamp
+from exporter.remotes.messages.layers import timestamp
+from exporter.rpc.session.manager import Session, SessionManager
+from exporter.rpc.status import StatusInterceptor, from_rpc_error
 from tests.builds import read_json, scenario, scenario_names
 from tests.integration.simulator import BEHAVIOUR, SCENARIO, WAITING, Behaviour
 from tests.recordings import cache_records

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from exporter.bridge.client import Export
 from exporter.cli.build.outputs import BuildOutput, Deliveries, plan_engine_outputs, plan_outputs
 from exporter.cli.failures import UsageError
+from exporter.client import Export
 from exporter.exporters.registry import default_registry
 
 NOTHING: frozenset[str] = frozenset()

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from exporter.bridge.client import CachePlace, Secret
 from exporter.cli.build.inputs import open_inputs
 from exporter.cli.build.values import build_args, key_values, parse_cache, parse_secret
 from exporter.cli.failures import UsageError
 from exporter.cli.parser import build_parser
+from exporter.client import CachePlace, Secret
 
 
 def test_keys_and_values() -> None:

@@ -15,7 +15,7 @@ from exporter.cli.client import ServerAccess
 from exporter.cli.failures import UsageError
 from exporter.cli.main import main
 from exporter.cli.parser import build_parser
-from exporter.server.address import TCPAddress, UnixAddress
+from exporter.rpc.address import TCPAddress, UnixAddress
 
 
 def run(*words: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:

@@ -14,9 +14,9 @@ from exporter.cli.outputs import (
     client_keys,
     place_output,
 )
-from exporter.content.docker_engine import EngineAddress
 from exporter.errors import InvalidArgumentError, NotFoundError
 from exporter.exporters.base import ArtifactKind, Attribute
+from exporter.remotes.docker_engine import EngineAddress
 
 TAR = Attribute("tar", "bool", "true", "One archive file.")
 OCI = ExporterDescription("oci", "", ArtifactKind.ARCHIVE, [TAR])

@@ -17,15 +17,15 @@ from exporter.errors import (
     InvalidArgumentError,
     NotFoundError,
 )
-from exporter.exporters.files_entry import FileEntry
+from exporter.exporters.files.entry import FileEntry
 from exporter.exporters.local import LocalExporter
 from exporter.exporters.output import LocalOutput
 from exporter.exporters.tar import TarExporter
 from exporter.image import Descriptor, ImageError, digest_bytes
 from exporter.image.media_types import OCI_LAYER
 from exporter.source.types import Attestation, AttestationKind, Source
+from tests.unit.exporters.files.test_directory import contents, mode
 from tests.unit.exporters.harness import FakeLayer, Workplace, make_ref
-from tests.unit.exporters.test_files_directory import contents, mode
 from tests.unit.layer import tars
 
 PROVENANCE = "https://slsa.dev/provenance/v1"

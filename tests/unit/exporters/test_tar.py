@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from exporter.errors import InvalidArgumentError
-from exporter.exporters.files_entry import FileEntry
-from exporter.exporters.files_tar import tar_pieces
+from exporter.exporters.files.entry import FileEntry
+from exporter.exporters.files.tar import tar_pieces
 from exporter.exporters.output import LocalOutput
 from exporter.exporters.tar import TarExporter
 from exporter.layer.gotar import TarError

@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.image.annotations import AnnotationGroups, AnnotationKey, Annotations, AnnotationType
-from exporter.image.attributes import AttributeValueError
 from exporter.image.errors import ImageError
-from exporter.image.metadata import MetadataValueError
-from exporter.image.platforms import Platform
+from exporter.image.keys import MetadataValueError
+from exporter.image.options.attributes import AttributeValueError
+from exporter.image.platforms.platform import Platform
 
 AMD64 = Platform(os="linux", architecture="amd64")
 ARM64 = Platform(os="linux", architecture="arm64")

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.image.attributes import AttributeValueError
 from exporter.image.epoch import Epoch, epoch_from_build_args, epoch_source, export_epoch, take_epoch
-from exporter.image.metadata import MetadataValueError
+from exporter.image.keys import MetadataValueError
+from exporter.image.options.attributes import AttributeValueError
 
 KEY = "source.date.epoch"
 OWN = "source.date.epoch/linux/arm64"

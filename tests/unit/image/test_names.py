@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.image.attributes import AttributeValueError
 from exporter.image.errors import ImageError
 from exporter.image.names import (
     ImageNames,
@@ -13,6 +12,7 @@ from exporter.image.names import (
     resolve_image_name,
     sanitize_repo_and_tags,
 )
+from exporter.image.options.attributes import AttributeValueError
 
 DIGEST = "sha256:" + "0" * 64
 

@@ -13,8 +13,8 @@ from typing import Any
 from exporter.content.memory import MemoryStore
 from exporter.image import CompressionType, Descriptor, digest_bytes
 from exporter.image.media_types import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
-from exporter.layer.gzip_writer import Pool
-from exporter.layer.libzstd import zstd
+from exporter.layer.compression.gzip_writer import Pool
+from exporter.layer.compression.libzstd import zstd
 from exporter.source.types import Remote
 
 MEDIA_TYPES = {

@@ -18,8 +18,8 @@ from exporter.progress.model import StatusUpdate
 from exporter.progress.producer import VertexProgress
 from exporter.source.types import Remote
 from tests.unit.layer import tars
-from tests.unit.layer.estargz_reader import Estargz
-from tests.unit.layer.test_compression import read_all
+from tests.unit.layer.compression.test_compression import read_all
+from tests.unit.layer.estargz.estargz_reader import Estargz
 
 UNCOMPRESSED, GZIP = CompressionType.UNCOMPRESSED, CompressionType.GZIP
 ESTARGZ, ZSTD = CompressionType.ESTARGZ, CompressionType.ZSTD

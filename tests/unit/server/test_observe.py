@@ -7,8 +7,8 @@ from typing import Any, cast
 import pytest
 from prometheus_client import generate_latest
 
+from exporter.engine.jobs import ClientGoneError
 from exporter.errors import InvalidArgumentError
-from exporter.server.jobs import ClientGoneError
 from exporter.server.metrics import Metrics
 from exporter.server.observe import observed
 

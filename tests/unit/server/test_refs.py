@@ -4,7 +4,6 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from exporter.bridge.sessions import SessionManager
 from exporter.content.memory import MemoryStore
 from exporter.errors import (
     FailedPreconditionError,
@@ -14,7 +13,8 @@ from exporter.errors import (
 )
 from exporter.image import CompressionConfig, Descriptor, digest_bytes
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2 as pb
-from exporter.server.address import AddressPattern
+from exporter.rpc.address import AddressPattern
+from exporter.rpc.session.manager import SessionManager
 from exporter.server.refs import OwnedRef, RefResolver, SessionOwner
 from exporter.source.inline import DIFF_ID, InlineRef
 from exporter.source.types import Layer, LayerChain, Ref, Remote

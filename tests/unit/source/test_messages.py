@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from exporter.errors import InvalidArgumentError
 from exporter.image import CompressionConfig, Descriptor, Platform, Time
-from exporter.image.compression import CompressionType
+from exporter.image.options.compression import CompressionType
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2
-from exporter.source.messages import (
+from exporter.remotes.messages.layers import (
     compression_message,
     compression_of,
     descriptor_message,

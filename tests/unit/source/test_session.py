@@ -8,10 +8,10 @@ from typing import Any
 import grpc.aio
 import pytest
 
-from exporter.bridge.content_service import ContentServicer
-from exporter.bridge.ref_service import RefServicer
 from exporter.content.copy import read_blob, write_blob
 from exporter.content.memory import MemoryStore
+from exporter.daemon.services.content import ContentServicer
+from exporter.daemon.services.refs import RefServicer
 from exporter.errors import (
     FailedPreconditionError,
     InvalidArgumentError,
@@ -19,10 +19,10 @@ from exporter.errors import (
     UnavailableError,
 )
 from exporter.image import CompressionConfig, Descriptor, Time, digest_bytes
-from exporter.image.compression import CompressionType
+from exporter.image.options.compression import CompressionType
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
+from exporter.remotes.session.refs import GET_LAYER_CHAIN_METHOD, GET_REMOTE_METHOD, SessionRef
 from exporter.source.inline import InlineRef
-from exporter.source.session import GET_LAYER_CHAIN_METHOD, GET_REMOTE_METHOD, SessionRef
 from exporter.source.types import Layer, LayerChain, Remote
 from tests.sessions import PATIENCE, attached, serving
 

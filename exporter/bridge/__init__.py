@@ -1,1 +1,0 @@
-"""The daemon's side: sessions, and what is served and called through them."""

@@ -1,0 +1,27 @@
+"""A client of buildkitd, and of the BuildKit that is embedded in Docker engines."""
+
+from exporter.client.client import BuildkitClient
+from exporter.client.gateway import BuildFunction, Gateway
+from exporter.client.options import DOCKERFILE_FRONTEND, CachePlace, Export, OurExport, SolveOptions
+from exporter.client.solving import SolveResult
+from exporter.daemon.connection import DEFAULT_ADDRESS
+from exporter.daemon.records import BuildRecord, CacheRecord, Version, Worker
+from exporter.daemon.services.secrets import Secret
+
+__all__ = [
+    "DEFAULT_ADDRESS",
+    "DOCKERFILE_FRONTEND",
+    "BuildFunction",
+    "BuildRecord",
+    "BuildkitClient",
+    "CachePlace",
+    "CacheRecord",
+    "Export",
+    "Gateway",
+    "OurExport",
+    "Secret",
+    "SolveOptions",
+    "SolveResult",
+    "Version",
+    "Worker",
+]

@@ -1,0 +1,172 @@
+"""A Docker engine's embedded BuildKit: the same gRPC as buildkitd's, behind an upgraded HTTP connection.
+
+dockerd turns the connection of ``POST /grpc`` into one that speaks gRPC, and that of ``POST /session`` into
+one on which the client serves. gRPC for Python takes no connection of ours, so each goes through a private
+socket, as the sessions inside gRPC do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+
+from yarl import URL
+
+from exporter.client import BuildkitClient
+from exporter.content.threads import run_in_thread
+from exporter.errors import PermissionDeniedError, UnavailableError
+from exporter.pb.moby.buildkit.v1 import control_pb2
+from exporter.remotes.docker_engine import EngineAddress
+from exporter.rpc.session.tunnel import CHUNK_SIZE, MessageStream, open_channel
+
+CONNECT_SECONDS = 10.0
+"""How long an engine may take to upgrade a connection."""
+
+_ANSWER_LIMIT = 8 << 10
+_HTTP_1 = b"HTTP/1."
+
+
+@asynccontextmanager
+async def connect_dockerd(address: EngineAddress) -> AsyncIterator[BuildkitClient]:
+    """Connect to the BuildKit of a Docker engine.
+
+    Args:
+        address: The engine.
+
+    Raises:
+        UnavailableError: there is no engine, or it has no BuildKit (before 18.09, or disabled).
+        PermissionDeniedError: we may not use its socket.
+    """
+
+    @asynccontextmanager
+    async def dial(metadata: Sequence[tuple[str, str]]) -> AsyncIterator[MessageStream]:
+        async with upgraded(address, "session", metadata) as stream:
+            yield stream
+
+    async with upgraded(address, "grpc") as stream, open_channel(stream) as (channel, _):
+        client = BuildkitClient(channel, dial)
+        await client.check(str(address), CONNECT_SECONDS)
+        yield client
+
+
+@asynccontextmanager
+async def upgraded(
+    address: EngineAddress, path: str, headers: Sequence[tuple[str, str]] = ()
+) -> AsyncIterator[MessageStream]:
+    """Have an engine turn an HTTP connection into one that carries HTTP/2.
+
+    Args:
+        address: The engine.
+        path: What is asked to do so.
+        headers: More headers of the request.
+
+    Raises:
+        UnavailableError: there is no engine, or it does not do so.
+        PermissionDeniedError: we may not use its socket.
+    """
+    with _connection_errors(address):
+        async with asyncio.timeout(CONNECT_SECONDS):
+            reader, writer = await _connect(address)
+            try:
+                await _upgrade(reader, writer, address, path, headers)
+            except BaseException:
+                writer.transport.abort()
+                raise
+    try:
+        yield _SocketStream(reader, writer)
+    finally:
+        writer.transport.abort()
+
+
+async def is_engine(address: EngineAddress) -> bool:
+    """Whether what listens there speaks HTTP/1, as an engine does and a buildkitd does not.
+
+    Raises:
+        UnavailableError: nothing listens there.
+        PermissionDeniedError: we may not use its socket.
+    """
+    with _connection_errors(address):
+        async with asyncio.timeout(CONNECT_SECONDS):
+            reader, writer = await _connect(address)
+            try:
+                writer.write(b"GET /_ping HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n")
+                await writer.drain()
+                return (await reader.read(len(_HTTP_1))).startswith(_HTTP_1)
+            finally:
+                writer.transport.abort()
+
+
+@contextmanager
+def _connection_errors(address: EngineAddress) -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError as error:
+        raise UnavailableError(f"{address} does not answer") from error
+    except PermissionError as error:
+        raise PermissionDeniedError(
+            f"{address}: permission denied; join the group that its socket belongs to, or run as a user who "
+            "may use it"
+        ) from error
+    except (OSError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UnavailableError(f"{address}: {reason}; is it running?") from error
+
+
+class _SocketStream:
+    """A connection in the form of a stream of messages, for `exporter.rpc.session.tunnel`."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def read(self) -> control_pb2.BytesMessage | None:
+        """See `MessageStream.read`."""
+        data = await self._reader.read(CHUNK_SIZE)
+        return control_pb2.BytesMessage(data=data) if data else None
+
+    async def write(self, message: control_pb2.BytesMessage) -> None:
+        """See `MessageStream.write`."""
+        self._writer.write(message.data)
+        await self._writer.drain()
+
+
+async def _connect(address: EngineAddress) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if address.socket is not None:
+        return await asyncio.open_unix_connection(str(address.socket), limit=CHUNK_SIZE)
+    url = address.url or URL()
+    context = await run_in_thread(address.tls.context) if address.tls is not None else None
+    tls = context if context is not None else url.scheme == "https"
+    return await asyncio.open_connection(url.host, url.port, ssl=tls or None, limit=CHUNK_SIZE)
+
+
+async def _upgrade(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    address: EngineAddress,
+    path: str,
+    headers: Sequence[tuple[str, str]],
+) -> None:
+    url = address.url or URL("http://docker")
+    lines = [
+        f"POST {url.raw_path.rstrip('/')}/{path} HTTP/1.1",
+        f"Host: {url.raw_authority}",
+        "Connection: Upgrade",
+        "Upgrade: h2c",
+        *(f"{key}: {value}" for key, value in headers),
+    ]
+    if any("\r" in line or "\n" in line for line in lines):
+        raise ValueError("a header has a line break")
+    writer.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
+    await writer.drain()
+    # What follows the answer belongs to the other protocol and stays in the reader.
+    try:
+        answer = await reader.readuntil(b"\r\n\r\n")
+    except asyncio.LimitOverrunError as error:
+        raise UnavailableError(f"what answers at {address} is no Docker engine") from error
+    status, _, _ = answer.decode("latin-1").partition("\r\n")
+    if status.split(" ", 2)[1:2] != ["101"]:
+        body = (await reader.read(_ANSWER_LIMIT)).decode("utf-8", "replace").strip()
+        raise UnavailableError(
+            f"Docker engine {address} has no BuildKit, or does not let us use it: {status} {body}".rstrip()
+        )

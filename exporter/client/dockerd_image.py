@@ -1,0 +1,227 @@
+"""Images that a Docker engine builds, computed once more from what it tells, to be held against its own.
+
+dockerd's exporter makes a config out of the build's config, the layers' diff IDs and the cache records of the
+result, and the digest of that config is the image's ID. All of it can be had from outside: the config from
+the result that a frontend of the client's sees, the records while that result is held.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import tarfile
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from exporter.client import BuildkitClient, CacheRecord, Gateway, SolveOptions
+from exporter.client.gateway import refs_of
+from exporter.content.threads import run_in_thread
+from exporter.daemon.chain import rebuild_chain
+from exporter.errors import FailedPreconditionError, ImageError
+from exporter.image import History, digest_bytes, moby_config, parse_history
+from exporter.image.keys import IMAGE_CONFIG
+from exporter.pb.moby.buildkit.v1.frontend import gateway_pb2
+from exporter.progress.model import StatusSink
+from exporter.source.types import LayerChain
+
+if TYPE_CHECKING:
+    from exporter.remotes.docker_engine.engine import DockerEngine
+
+MOBY_EXPORTER = "moby"
+"""The engine's exporter, which puts the image into the engine's store."""
+
+_IMAGE_DIGEST = "containerimage.digest"
+_INLINE_CACHE_KEY = "moby.buildkit.cache.v0"
+
+_SOURCES = ("local source for ", "git source ", "http source ")
+_EXEC, _FILE = "mount / from exec ", "fileop target"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineImage:
+    """An image that an engine has built.
+
+    Attributes:
+        id: Its ID, as the engine says.
+        config: The config that is computed here.
+        chain: The layer chain that it is computed from; None for a result without layers.
+        is_certain: Whether the cache records allow no other chain.
+        response: What the exporters answered.
+    """
+
+    id: str
+    config: bytes
+    chain: LayerChain | None
+    is_certain: bool
+    response: Mapping[str, str]
+
+    @property
+    def computed_id(self) -> str:
+        """The ID that is computed here."""
+        return digest_bytes(self.config)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether both IDs are the same."""
+        return self.id == self.computed_id
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What our frontend saw of the result."""
+
+    metadata: dict[str, bytes] = field(default_factory=dict)
+    has_ref: bool = False
+    records: dict[str, CacheRecord] = field(default_factory=dict)
+
+
+async def build_and_compute(
+    client: BuildkitClient, engine: DockerEngine, options: SolveOptions, sink: StatusSink | None = None
+) -> EngineImage:
+    """Build an image with a Docker engine, and compute it once more.
+
+    Args:
+        client: Reaches the engine's BuildKit.
+        engine: The same engine.
+        options: What to build, by a frontend. One of the exports is `MOBY_EXPORTER`.
+        sink: Is shown the progress.
+
+    Raises:
+        ExporterError: the build has failed.
+        FailedPreconditionError: the engine has not made an image, or what it tells does not fit together.
+        ImageError: the config cannot be computed.
+    """
+    seen = _Seen()
+
+    async def frontend(gateway: Gateway) -> gateway_pb2.Result:
+        result = await gateway.solve(
+            frontend=options.frontend,
+            frontend_attrs=options.frontend_attrs,
+            frontend_inputs=options.frontend_inputs,
+            evaluate=True,
+        )
+        # Now, while the result is held: records that nobody holds are not told from those of other builds.
+        seen.metadata = dict(result.metadata)
+        seen.has_ref = bool(refs_of(result))
+        seen.records = await client.disk_usage()
+        return result
+
+    solved = await client.build(replace(options, frontend=""), frontend, sink)
+    image_id = solved.response.get(_IMAGE_DIGEST)
+    if not image_id:
+        raise FailedPreconditionError(
+            f"the engine has made no image: is {MOBY_EXPORTER} among the exporters?"
+        )
+    diff_ids = await engine.diff_ids(image_id)
+    config = seen.metadata.get(IMAGE_CONFIG, b"")
+    chain, is_certain = find_chain(seen.records, config, len(diff_ids)) if seen.has_ref else (None, True)
+    computed = moby_config(
+        config,
+        diff_ids,
+        None if chain is None else [layer.metadata() for layer in chain],
+        await _inline_cache(engine, image_id, options),
+    )
+    return EngineImage(image_id, computed, chain, is_certain, solved.response)
+
+
+def find_chain(records: Mapping[str, CacheRecord], config: bytes, layers: int) -> tuple[LayerChain, bool]:
+    """Find the layer chain of a build's result among cache records.
+
+    An engine does not say which record the result is. It is one that is in use and no parent of another one
+    in use. Builds of several stages leave several such records: then it is the one whose steps are those of
+    the config's history, or else the youngest.
+
+    Args:
+        records: By ID, as they are while the result is held.
+        config: The result's config.
+        layers: How many layers the image has.
+
+    Returns:
+        The chain, and whether there is no other one that fits as well.
+
+    Raises:
+        FailedPreconditionError: no record fits.
+        ImageError: the config cannot be read.
+    """
+    held = {key: record for key, record in records.items() if record.is_in_use and not record.is_mutable}
+    parents = {parent for record in held.values() for parent in record.parents}
+    steps = [entry for entry in parse_history(config) or () if not entry.empty_layer]
+    candidates = []
+    for record in held.values():
+        if record.id in parents or record.description.startswith(_SOURCES):
+            continue
+        try:
+            chain = rebuild_chain(record.id, records, layers=layers)
+        except FailedPreconditionError:
+            continue
+        created = record.created_at.unix_nano if record.created_at is not None else 0
+        candidates.append((_mismatches(chain.layers, steps), -created, record.id, chain))
+    if not candidates:
+        raise FailedPreconditionError(
+            f"none of the engine's {len(held)} cache records in use has the image's {layers} layers"
+        )
+    candidates.sort(key=lambda candidate: candidate[:3])
+    best = candidates[0]
+    return best[3].layers, best[3].is_certain and all(other[0] > best[0] for other in candidates[1:])
+
+
+def _mismatches(chain: LayerChain, steps: Sequence[History]) -> int:
+    """How many layers were made by another step than the history says, as far as one can tell."""
+    return sum(
+        not _may_be(layer.description, step.created_by)
+        for layer, step in zip(reversed(chain), reversed(steps), strict=False)
+    )
+
+
+def _may_be(description: str, created_by: str) -> bool:
+    is_run = created_by.startswith("RUN ")
+    if description.startswith(_EXEC):
+        command = description.removeprefix(_EXEC)
+        return is_run and created_by.removesuffix(" # buildkit").endswith(command)
+    return not (is_run and description == _FILE)
+
+
+async def _inline_cache(engine: DockerEngine, image_id: str, options: SolveOptions) -> bytes | None:
+    """The cache data in the engine's config: it tells of the build's steps and cannot be computed here."""
+    if not any(place.type == "inline" for place in options.cache_exports):
+        return None
+    config = await read_config(engine, image_id)
+    try:
+        text = json.loads(config).get(_INLINE_CACHE_KEY)
+        return None if text is None else base64.b64decode(text, validate=True)
+    except (ValueError, AttributeError) as error:
+        raise ImageError(f"config of image {image_id}: {error}") from error
+
+
+async def read_config(engine: DockerEngine, image_id: str) -> bytes:
+    """Read an image's config, exactly. There is only one way to get it: in an archive of the whole image.
+
+    Raises:
+        NotFoundError: there is no such image.
+        FailedPreconditionError: the archive does not have it.
+    """
+    with cast(BinaryIO, await run_in_thread(tempfile.TemporaryFile)) as file:
+        async with engine.save(image_id) as archive:
+            async for data in archive:
+                await run_in_thread(file.write, data)
+        config = await run_in_thread(_config_of, file, image_id)
+    if config is None:
+        raise FailedPreconditionError(f"what the engine saves as image {image_id} has no such config")
+    return config
+
+
+def _config_of(file: BinaryIO, image_id: str) -> bytes | None:
+    file.seek(0)
+    digest = image_id.removeprefix("sha256:")
+    names = {f"{digest}.json", f"blobs/sha256/{digest}"}
+    try:
+        with tarfile.open(fileobj=file) as archive:
+            for member in archive:
+                if member.name in names and (content := archive.extractfile(member)) is not None:
+                    data = content.read()
+                    return data if digest_bytes(data) == image_id else None
+    except tarfile.TarError as error:
+        raise FailedPreconditionError(f"what the engine saves as image {image_id}: {error}") from error
+    return None

@@ -1,0 +1,184 @@
+"""A client's own frontend: it runs others, sees their results, and says what is exported.
+
+Upstream: ``client.Build`` with a ``gateway.BuildFunc``. The daemon waits for calls on ``LLBBridge`` with
+the build's ID, and for the result by ``Return``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+
+import grpc.aio
+from google.rpc import status_pb2  # type: ignore[import-untyped]
+
+from exporter.errors import failure_of
+from exporter.pb.moby.buildkit.v1 import control_pb2
+from exporter.pb.moby.buildkit.v1.frontend import gateway_pb2, gateway_pb2_grpc
+from exporter.pb.pb import ops_pb2
+from exporter.rpc.status import rpc_errors
+
+BUILD_ID = "buildkit-controlapi-buildid"
+"""Metadata that says which build a call belongs to."""
+
+PING_SECONDS = 15.0
+"""How long a daemon may take to know the build."""
+
+_EVALUATE = "gateway.evaluate"
+
+
+class Gateway:
+    """The daemon as a frontend sees it.
+
+    Args:
+        channel: Reaches the daemon.
+        build_ref: The build's ID.
+        cache_imports: Where cache comes from, as the daemon can use it.
+    """
+
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        build_ref: str,
+        cache_imports: Iterable[control_pb2.CacheOptionsEntry] = (),
+    ) -> None:
+        self._cache_imports = tuple(cache_imports)
+        self._stub = gateway_pb2_grpc.LLBBridgeStub(channel)
+        self._metadata = ((BUILD_ID, build_ref),)
+        self._capabilities: frozenset[str] = frozenset()
+
+    async def ping(self) -> None:
+        """Wait until the daemon knows the build, and learn what it can do.
+
+        Raises:
+            ExporterError: it does not.
+        """
+        with rpc_errors("cannot reach the build"):
+            pong = await self._stub.Ping(
+                gateway_pb2.PingRequest(), metadata=self._metadata, timeout=PING_SECONDS
+            )
+        self._capabilities = frozenset(cap.ID for cap in pong.FrontendAPICaps if cap.Enabled)
+
+    async def solve(
+        self,
+        *,
+        frontend: str = "",
+        frontend_attrs: Mapping[str, str] | None = None,
+        frontend_inputs: Mapping[str, ops_pb2.Definition] | None = None,
+        definition: ops_pb2.Definition | None = None,
+        evaluate: bool = False,
+    ) -> gateway_pb2.Result:
+        """Run a frontend, or solve a definition.
+
+        Args:
+            frontend: The frontend.
+            frontend_attrs: Its attributes.
+            frontend_inputs: Its named inputs.
+            definition: What to solve, if there is no frontend.
+            evaluate: Build at once, and not when the result is exported.
+
+        Raises:
+            ExporterError: the build has failed.
+        """
+        request = gateway_pb2.SolveRequest(
+            Definition=definition,
+            Frontend=frontend,
+            FrontendOpt=frontend_attrs,
+            FrontendInputs=frontend_inputs,
+            CacheImports=[
+                gateway_pb2.CacheOptionsEntry(Type=place.Type, Attrs=place.Attrs)
+                for place in self._cache_imports
+            ],
+            allowResultReturn=True,
+            allowResultArrayRef=True,
+        )
+        with rpc_errors():
+            response = await self._stub.Solve(request, metadata=self._metadata)
+        if evaluate:  # the request's own flag is for definitions only, in some daemons
+            for ref in refs_of(response.result):
+                await self.evaluate(ref)
+        return response.result
+
+    async def evaluate(self, ref_id: str) -> None:
+        """Make sure that a ref is built.
+
+        Raises:
+            ExporterError: the build has failed.
+        """
+        if _EVALUATE not in self._capabilities:
+            await self.stat_file(ref_id, ".")
+            return
+        with rpc_errors():
+            await self._stub.Evaluate(gateway_pb2.EvaluateRequest(Ref=ref_id), metadata=self._metadata)
+
+    async def stat_file(self, ref_id: str, path: str) -> gateway_pb2.StatFileResponse:
+        """Describe a file of a ref.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        with rpc_errors():
+            request = gateway_pb2.StatFileRequest(Ref=ref_id, Path=path)
+            return await self._stub.StatFile(request, metadata=self._metadata)
+
+    async def read_file(self, ref_id: str, path: str) -> bytes:
+        """Read a file of a ref.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        with rpc_errors():
+            request = gateway_pb2.ReadFileRequest(Ref=ref_id, FilePath=path)
+            return (await self._stub.ReadFile(request, metadata=self._metadata)).Data
+
+    async def finish(self, result: gateway_pb2.Result | BaseException) -> None:
+        """Say how the frontend ended.
+
+        Raises:
+            ExporterError: the daemon does not take it.
+        """
+        if isinstance(result, BaseException):
+            failure = failure_of(result)
+            status = status_pb2.Status(code=failure.code.value, message=failure.message)
+            request = gateway_pb2.ReturnRequest(error=status.SerializeToString())
+        else:
+            request = gateway_pb2.ReturnRequest(result=result)
+        with rpc_errors():
+            await self._stub.Return(request, metadata=self._metadata)
+
+
+BuildFunction = Callable[[Gateway], Awaitable[gateway_pb2.Result]]
+"""A frontend of the client's own: it returns what is to be exported (upstream: ``gateway.BuildFunc``)."""
+
+
+async def run_gateway(gateway: Gateway, build: BuildFunction) -> None:
+    """Run a client's frontend to its end and tell the daemon how it ended.
+
+    Raises:
+        Exception: what the frontend raises.
+    """
+    try:
+        await gateway.ping()
+        result = await build(gateway)
+    except asyncio.CancelledError:
+        raise  # the daemon hears of it by the call that builds
+    except Exception as error:
+        await gateway.finish(error)
+        raise
+    await gateway.finish(result)
+
+
+def refs_of(result: gateway_pb2.Result) -> list[str]:
+    """The IDs of a result's refs, those of empty ones left out. They are valid in its build only."""
+    match result.WhichOneof("result"):
+        case "ref":
+            refs = [result.ref.id]
+        case "refs":
+            refs = [ref.id for ref in result.refs.refs.values()]
+        case "refDeprecated":
+            refs = [result.refDeprecated]
+        case "refsDeprecated":
+            refs = list(result.refsDeprecated.refs.values())
+        case _:
+            refs = []
+    return [ref for ref in refs if ref]

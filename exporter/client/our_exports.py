@@ -1,0 +1,158 @@
+"""Exports of ours in a build of ours: the daemon makes an image, and they run in its stead.
+
+They run as behind the proxy, see `exporter.takeover.build`; but the session is ours, so that nothing has
+to be passed on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+
+import grpc.aio
+
+from exporter.client.options import OurExport, SolveOptions
+from exporter.daemon.services.receive import FileHandler
+from exporter.image import epoch_from_build_args
+from exporter.image.options.attributes import SOURCE_DATE_EPOCH
+from exporter.pb.moby.buildkit.v1 import control_pb2, control_pb2_grpc
+from exporter.pb.moby.exporter.v1 import exporter_pb2
+from exporter.progress.model import StatusSink
+from exporter.proxy.session_services import keep_result, run_instead
+from exporter.remotes.session.content import ContentClient
+from exporter.rpc.session.handling import Context, add_stream_method
+from exporter.takeover.build import BuildOptions, ProxiedBuild, ProxiedExport
+from exporter.takeover.plan import PlannedExport
+from exporter.takeover.progress import BuildProgress
+
+_SERVICE = "moby.exporter.v1.Exporter"
+
+
+class OurExports:
+    """The exports of ours in one build; without any, it changes nothing.
+
+    Args:
+        channel: Reaches the daemon.
+        build: The build; None if nothing in it is ours.
+        progress: What the exports report.
+    """
+
+    def __init__(
+        self, channel: grpc.aio.Channel, build: ProxiedBuild | None, progress: BuildProgress
+    ) -> None:
+        self._control = control_pb2_grpc.ControlStub(channel)
+        self._content = ContentClient(channel)
+        self._build = build
+        self._progress = progress
+
+    @classmethod
+    async def resolve(
+        cls, channel: grpc.aio.Channel, options: SolveOptions, request: control_pb2.SolveRequest
+    ) -> OurExports:
+        """Check the exports of ours, before anything is built.
+
+        Args:
+            channel: Reaches the daemon.
+            options: What to build.
+            request: The same as a message; in the places of exports of ours it has something of their types.
+
+        Raises:
+            InvalidArgumentError: an attribute cannot be used.
+            NotFoundError: there is no such type.
+        """
+        plans = []
+        epoch = epoch_from_build_args(options.frontend_attrs)
+        for index, export in enumerate(options.exports):
+            if not isinstance(export, OurExport):
+                continue
+            attrs = dict(export.attrs)
+            if epoch is not None:
+                attrs.setdefault(SOURCE_DATE_EPOCH, epoch)
+            plan = PlannedExport(index, export.type, export.type, attrs, export.backend, export.place)
+            plans.append((plan, await export.backend.resolve(index, export.type, attrs)))
+        progress = BuildProgress()
+        if not plans:
+            return cls(channel, None, progress)
+        original = control_pb2.SolveRequest()
+        original.CopyFrom(request)
+        choices = BuildOptions(strict=options.strict, source_dir=options.save_source)
+        return cls(channel, ProxiedBuild(original, plans, choices, progress), progress)
+
+    @property
+    def handlers(self) -> dict[int, FileHandler]:
+        """What runs the exports, for `FileSendServicer`."""
+        return {index: partial(self._run, index) for index in self._exports}
+
+    def daemon_index(self, index: int) -> int:
+        """The index that an export has for the daemon."""
+        return index if self._build is None else self._build.daemon_index(index)
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """Have the daemon tell about the build's result."""
+        if self._build is not None:
+            add_stream_method(server, _SERVICE, "FindExporters", self._find_exporters)
+
+    def change_request(self, request: control_pb2.SolveRequest) -> None:
+        """Put exports of the daemon into the places of ours."""
+        if self._build is not None:
+            self._build.change_request(request)
+
+    def change_status(self, message: control_pb2.StatusResponse) -> None:
+        """Show the exports of ours in the places of the daemon's."""
+        if self._build is not None:
+            self._build.rewrite_status(message)
+
+    @asynccontextmanager
+    async def reporting(self, sink: StatusSink) -> AsyncIterator[None]:
+        """Show what the exports report while the block runs."""
+        with self._progress.watched() as queue:
+
+            async def show() -> None:
+                async for update in queue:
+                    sink(update)
+
+            task = asyncio.create_task(show(), name="progress of our exports")
+            try:
+                yield
+            finally:
+                self._progress.close()
+                await task
+
+    async def finish(self, solve: Callable[[], Awaitable[Mapping[str, str]]]) -> dict[str, str]:
+        """Wait for the build, and publish what was exported.
+
+        Args:
+            solve: Builds.
+
+        Returns:
+            The response of all exporters.
+
+        Raises:
+            ExporterError: the build, an export or publishing has failed.
+        """
+        if self._build is None:
+            return dict(await solve())
+        try:
+            return await self._build.finish(await solve())
+        except Exception:
+            failure = self._build.failure()
+            if failure is not None:  # the daemon's words about it are of a tar that nobody wanted
+                raise failure from None
+            raise
+        finally:
+            await self._build.discard()
+
+    @property
+    def _exports(self) -> Mapping[int, ProxiedExport]:
+        return self._build.exports if self._build is not None else {}
+
+    async def _find_exporters(self, _: object, context: Context) -> None:
+        data = await context.read()
+        if self._build is not None and isinstance(data, bytes):
+            await keep_result(self._build, data, self._control)
+            await context.write(exporter_pb2.FindExportersResponse().SerializeToString())
+
+    async def _run(self, index: int, context: Context) -> None:
+        await run_instead(self._exports[index], context, None, self._content)

@@ -1,0 +1,182 @@
+"""What a build's session serves, and what is done with what came through it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import msgspec
+
+from exporter.client.options import CachePlace, Export, SolveOptions
+from exporter.content.layout import OCILayout
+from exporter.content.protocol import ContentStore, Provider
+from exporter.daemon.services.auth import AuthServicer
+from exporter.daemon.services.content import ContentServicer
+from exporter.daemon.services.filesync import FileSyncServicer
+from exporter.daemon.services.receive import FileHandler, FileReceiver, FileSendServicer, LayoutReceiver
+from exporter.daemon.services.receive_directory import DirectoryReceiver, ReceivedDirectory
+from exporter.daemon.services.secrets import SecretsServicer
+from exporter.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
+from exporter.exporters.base import Output
+from exporter.image import Descriptor, ImageError
+from exporter.image.keys import IMAGE_DESCRIPTOR, IMAGE_NAME
+from exporter.remotes.session.content import EXPORT_STORE
+from exporter.rpc.session.attach import Attachable
+
+_CACHE_MANIFEST = "cache.manifest"
+_LATEST = "latest"
+
+
+@dataclass(slots=True)
+class SessionServices:
+    """The services of one build.
+
+    Attributes:
+        attachables: For the session.
+        cache_imports: Where cache comes from; local places have the digest that the daemon needs.
+        warnings: What could not be used, for people.
+    """
+
+    attachables: list[Attachable] = field(default_factory=list)
+    cache_imports: list[CachePlace] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    _files: FileReceiver = field(default_factory=lambda: FileReceiver({}))
+    _layouts: dict[int, LayoutReceiver] = field(default_factory=dict)
+    _stores: dict[str, Provider | ContentStore] = field(default_factory=dict)
+    _caches: list[tuple[OCILayout, str]] = field(default_factory=list)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        options: SolveOptions,
+        handlers: Mapping[int, FileHandler] | None = None,
+        daemon_index: Callable[[int], int] = int,
+    ) -> AsyncIterator[SessionServices]:
+        """Prepare the services; at the end, what has not been published is dropped.
+
+        Args:
+            options: The build.
+            handlers: Take what outputs send that are not `Export.file`.
+            daemon_index: Gives the index of an output for the daemon.
+
+        Raises:
+            InvalidArgumentError: an option cannot be used.
+            FailedPreconditionError: a directory is no layout.
+        """
+        services = cls()
+        async with AsyncExitStack() as stack:
+            services._serve_stores(options)
+            await services._serve_caches(options)
+            services._receive(options, handlers or {}, daemon_index)
+            stack.push_async_callback(services._files.close)
+            if services._stores:
+                services.attachables.append(ContentServicer(stores=services._stores).register)
+            if options.directories:
+                services.attachables.append(FileSyncServicer(options.directories).register)
+            if options.secrets:
+                services.attachables.append(SecretsServicer(options.secrets).register)
+            services.attachables.append(AuthServicer(options.registries).register)
+            services.attachables.extend(options.services)
+            yield services
+
+    async def publish(self, response: Mapping[str, str]) -> None:
+        """Put files and images into their places, after a build that succeeded.
+
+        Raises:
+            FailedPreconditionError: an image did not come, or not all of it.
+        """
+        for index in self._files.handlers:
+            await self._files.commit(index)
+        if self._layouts:
+            names = tuple(name for name in response.get(IMAGE_NAME, "").split(",") if name)
+            root = _descriptor(response.get(IMAGE_DESCRIPTOR, ""), encoded=True)
+            for layout in self._layouts.values():
+                await layout.publish(root, names)
+        if self._caches and _CACHE_MANIFEST in response:
+            root = _descriptor(response[_CACHE_MANIFEST], encoded=False)
+            for cache, tag in self._caches:
+                await cache.publish(root, tags=(tag,))
+
+    def _serve_stores(self, options: SolveOptions) -> None:
+        self._stores.update({f"oci:{name}": store for name, store in options.stores.items()})
+
+    async def _serve_caches(self, options: SolveOptions) -> None:
+        for place in options.cache_exports:
+            if place.type == "local":
+                directory = _need(place, "dest", "local cache exporter")
+                layout = await OCILayout.open(directory)
+                self._stores[f"local:{directory}"] = layout
+                self._caches.append((layout, place.attrs.get("tag", _LATEST)))
+            elif place.type == "registry":
+                _need(place, "ref", "registry cache exporter")
+        for place in options.cache_imports:
+            if place.type == "local":
+                await self._serve_local_cache(place)
+                continue
+            if place.type == "registry":
+                _need(place, "ref", "registry cache importer")
+            self.cache_imports.append(place)
+
+    async def _serve_local_cache(self, place: CachePlace) -> None:
+        """Serve a cache directory. One that is missing is no reason to fail: the first build has none."""
+        directory = _need(place, "src", "local cache importer")
+        digest = place.attrs.get("digest", "")
+        try:
+            layout = await OCILayout.open(directory, create=False)
+            if not digest:
+                digest = (await layout.resolve(place.attrs.get("tag", _LATEST))).digest
+            await layout.info(digest)
+        except (NotFoundError, FailedPreconditionError) as error:
+            self.warnings.append(f"local cache import at {directory} skipped: {error}")
+            return
+        self._stores[f"local:{directory}"] = layout
+        self.cache_imports.append(replace(place, attrs={**place.attrs, "digest": digest}))
+
+    def _receive(
+        self,
+        options: SolveOptions,
+        handlers: Mapping[int, FileHandler],
+        daemon_index: Callable[[int], int],
+    ) -> None:
+        files: dict[int, str | Output] = {}
+        directories: dict[int, ReceivedDirectory] = {}
+        for index, export in enumerate(options.exports):
+            if not isinstance(export, Export):
+                continue
+            if export.is_layout:
+                self._layouts[index] = LayoutReceiver(Path(export.directory or ""))
+            elif export.directory is not None:
+                directories[index] = ReceivedDirectory.of(export.directory, export.attrs)
+            elif export.file is not None:
+                files[index] = export.file
+        if len(self._layouts) > 1:
+            raise InvalidArgumentError(
+                "a session has room for one directory: only one output may have tar=false"
+            )
+        if self._layouts:
+            self._stores[EXPORT_STORE] = next(iter(self._layouts.values()))
+        self._files = FileReceiver(files)
+        all_handlers = {**self._files.handlers, **DirectoryReceiver(directories).handlers, **handlers}
+        if all_handlers:
+            by_daemon_index = {daemon_index(index): handler for index, handler in all_handlers.items()}
+            self.attachables.append(FileSendServicer(by_daemon_index).register)
+
+
+def _need(place: CachePlace, key: str, what: str) -> str:
+    if not place.attrs.get(key):
+        raise InvalidArgumentError(f"{what} requires {key}")
+    return place.attrs[key]
+
+
+def _descriptor(text: str, *, encoded: bool) -> Descriptor:
+    try:
+        data = base64.b64decode(text, validate=True) if encoded else text.encode()
+        return Descriptor.from_dict(msgspec.json.decode(data, type=dict))
+    except (ValueError, ImageError) as error:
+        raise FailedPreconditionError(
+            f"the daemon's answer has no descriptor of the image that it sent: {error}"
+        ) from error

@@ -1,0 +1,209 @@
+"""One build: its session, the call that builds, its progress, and a frontend of ours, all at once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import grpc.aio
+
+from exporter.client.gateway import BuildFunction, Gateway, run_gateway
+from exporter.client.options import CachePlace, Export, OurExport, SolveOptions
+from exporter.client.our_exports import OurExports
+from exporter.client.session_services import SessionServices
+from exporter.content.threads import run_in_thread
+from exporter.errors import InvalidArgumentError
+from exporter.pb.moby.buildkit.v1 import control_pb2, control_pb2_grpc
+from exporter.progress.model import StatusSink
+from exporter.remotes.messages.results import status_update
+from exporter.rpc.session.attach import SessionDialer, attach
+from exporter.rpc.status import rpc_errors
+
+STATUS_SECONDS = 5.0
+"""How long progress may stay silent after the build has ended, until nobody waits for its end any more."""
+
+GATEWAY_SECONDS = 5.0
+"""How long the call that builds may take to notice that our frontend has failed."""
+
+_CANCELLED_SECONDS = 1.0
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SolveResult:
+    """What a build gave.
+
+    Attributes:
+        ref: The build's ID.
+        session_id: The ID of its session.
+        response: What the exporters answered, all in one; of equal keys the last exporter's counts.
+    """
+
+    ref: str
+    session_id: str
+    response: dict[str, str]
+
+
+class Solving:
+    """One build.
+
+    Args:
+        channel: Reaches the daemon.
+        dial: Opens a session there; through the channel if None.
+        options: What to build.
+        sink: Is shown the progress.
+        build: A frontend of ours, in place of one of the daemon's.
+    """
+
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        dial: SessionDialer | None,
+        options: SolveOptions,
+        sink: StatusSink,
+        build: BuildFunction | None,
+    ) -> None:
+        self._channel = channel
+        self._control = control_pb2_grpc.ControlStub(channel)
+        self._dial = dial
+        self._options = replace(options, exports=sorted(options.exports, key=_is_layout))
+        self._sink = sink
+        self._build = build
+        self._ref = options.ref or uuid.uuid4().hex
+        self._news = asyncio.Event()
+
+    async def run(self) -> SolveResult:
+        """Build.
+
+        Raises:
+            InvalidArgumentError: an option cannot be used.
+            ExporterError: the build has failed, or the daemon is out of reach.
+        """
+        makers = (self._build is not None, self._options.definition is not None, bool(self._options.frontend))
+        if sum(makers) != 1:
+            raise InvalidArgumentError(
+                "a build needs either a definition or a frontend, the daemon's or ours"
+            )
+        await run_in_thread(self._options.check)
+        session_id = uuid.uuid4().hex
+        request = self._request(session_id)
+        ours = await OurExports.resolve(self._channel, self._options, request)
+        async with SessionServices.open(self._options, ours.handlers, ours.daemon_index) as services:
+            for warning in services.warnings:
+                _LOG.warning("%s", warning)
+            self._add_cache_imports(request, services.cache_imports)
+            ours.change_request(request)
+            attachables = (*services.attachables, ours.register)
+            async with attach(
+                self._dial or self._channel,
+                attachables,
+                session_id=session_id,
+                shared_key=self._options.shared_key,
+            ):
+                response = await self._solve(request, ours)
+            await services.publish(response)
+            return SolveResult(self._ref, session_id, response)
+
+    async def _solve(self, request: control_pb2.SolveRequest, ours: OurExports) -> dict[str, str]:
+        """Build, showing the progress until its end."""
+        async with ours.reporting(self._sink):
+            status = asyncio.create_task(self._follow_status(ours), name=f"build {self._ref}: status")
+            try:
+                return await ours.finish(partial(self._solve_with_frontend, request))
+            except asyncio.CancelledError:
+                await asyncio.wait((status,), timeout=_CANCELLED_SECONDS)
+                raise
+            finally:
+                await self._end_status(status)
+
+    async def _solve_with_frontend(self, request: control_pb2.SolveRequest) -> dict[str, str]:
+        solve = asyncio.create_task(self._call_solve(request), name=f"build {self._ref}: solve")
+        tasks: list[asyncio.Task[dict[str, str]] | asyncio.Task[None]] = [solve]
+        if self._build is not None:
+            frontend = run_gateway(Gateway(self._channel, self._ref, request.Cache.Imports), self._build)
+            tasks.append(asyncio.create_task(frontend, name=f"build {self._ref}: frontend"))
+        try:
+            done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            failed = [task for task in done if task.exception() is not None]
+            if failed and solve in pending:
+                # The daemon has been told and ends the build by itself, so that its progress is complete.
+                await asyncio.wait((solve,), timeout=GATEWAY_SECONDS)
+            for task in failed:
+                await task
+            return await solve
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            for task in tasks:
+                if not task.cancelled():
+                    task.exception()  # seen; the first failure is what the caller hears of
+
+    async def _call_solve(self, request: control_pb2.SolveRequest) -> dict[str, str]:
+        with rpc_errors("failed to solve"):
+            response = await self._control.Solve(request)
+        return dict(response.ExporterResponse)
+
+    async def _follow_status(self, ours: OurExports) -> None:
+        with rpc_errors("failed to receive status"):
+            async for message in self._control.Status(control_pb2.StatusRequest(Ref=self._ref)):
+                self._news.set()
+                ours.change_status(message)
+                self._sink(status_update(message))
+
+    async def _end_status(self, status: asyncio.Task[None]) -> None:
+        """Wait for the rest of the progress. Its failure is no reason to fail a build."""
+        try:
+            while not status.done():
+                self._news.clear()
+                await asyncio.wait((status,), timeout=STATUS_SECONDS)
+                if not self._news.is_set():
+                    break
+        finally:
+            status.cancel()
+            await asyncio.wait((status,))
+        if not status.cancelled() and (error := status.exception()) is not None:
+            _LOG.debug("build %s: %s", self._ref, error)
+
+    def _request(self, session_id: str) -> control_pb2.SolveRequest:
+        options = self._options
+        exports = [control_pb2.Exporter(Type=export.type, Attrs=export.attrs) for export in options.exports]
+        request = control_pb2.SolveRequest(
+            Ref=self._ref,
+            Session=session_id,
+            Definition=options.definition,
+            Frontend=options.frontend,
+            FrontendAttrs=options.frontend_attrs,
+            FrontendInputs=options.frontend_inputs,
+            Cache=control_pb2.CacheOptions(Exports=map(_cache_entry, options.cache_exports)),
+            Entitlements=options.entitlements,
+            Internal=options.is_internal,
+            CompatibilityVersion=options.compatibility_version,
+            Exporters=exports,
+        )
+        if exports:  # for daemons that know one exporter only
+            request.ExporterDeprecated = exports[0].Type
+            request.ExporterAttrsDeprecated.update(exports[0].Attrs)
+        return request
+
+    def _add_cache_imports(self, request: control_pb2.SolveRequest, places: Sequence[CachePlace]) -> None:
+        """Say where cache comes from; frontends want to know, too."""
+        request.Cache.Imports.extend(map(_cache_entry, places))
+        if places and self._options.definition is None:
+            values = [{"Type": place.type, "Attrs": dict(place.attrs)} for place in places]
+            request.FrontendAttrs["cache-imports"] = json.dumps(values)
+
+
+def _is_layout(export: Export | OurExport) -> bool:
+    """Whether an export has to be the last; see `Export.directory`."""
+    return isinstance(export, Export) and export.is_layout
+
+
+def _cache_entry(place: CachePlace) -> control_pb2.CacheOptionsEntry:
+    return control_pb2.CacheOptionsEntry(Type=place.type, Attrs=place.attrs)

@@ -1,0 +1,233 @@
+"""The receiver's side of fsutil's protocol: taking a tree of files (fsutil: ``Receive``).
+
+The sender tells of all files in order; meanwhile the receiver asks for contents, and gets them in whatever
+order. When it has all, it says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, aclosing, suppress
+from pathlib import Path
+from typing import Protocol
+
+from google.protobuf.message import DecodeError
+
+from exporter.content.threads import iterate_in_thread, run_in_thread
+from exporter.daemon.fsutil.stat import entry_of
+from exporter.errors import (
+    ExporterError,
+    FailedPreconditionError,
+    ImageError,
+    InvalidArgumentError,
+    UnavailableError,
+    failure_of,
+)
+from exporter.exporters.files.directory import DirectoryWriter, NewFile
+from exporter.exporters.files.entry import FileEntry
+from exporter.pb.fsutil.types import wire_pb2
+
+__all__ = ["ByteStream", "receive_directory"]
+
+Packet = wire_pb2.Packet
+
+_OPEN_FILES = 64
+"""Contents that are asked for at once; each takes two file descriptors."""
+
+_INBOX_BYTES = 8 << 20
+"""Beyond it, the sender waits."""
+
+
+class ByteStream(Protocol):
+    """A stream of messages in both directions, which are bytes here."""
+
+    async def read(self) -> object:
+        """Return the next message, or something else than bytes at the end."""
+        ...
+
+    async def write(self, *messages: bytes) -> None:
+        """Send messages, one after the other; wait while the other side is slow."""
+        ...
+
+
+async def receive_directory(stream: ByteStream, path: Path, *, delete: bool) -> None:
+    """Take a tree of files into a directory. The sender is told of a failure.
+
+    Args:
+        stream: Leads to the sender.
+        path: The directory; made if there is none.
+        delete: Whether everything else is removed from it once all files have come.
+
+    Raises:
+        FailedPreconditionError: the sender has failed, or there is something else than a directory.
+        InvalidArgumentError: what the sender says makes no sense.
+        DataLossError: a content is not as long as was said.
+        UnavailableError: the sender has gone.
+        OSError: something cannot be written.
+    """
+    with ExitStack() as stack:
+        try:
+            writer = await run_in_thread(stack.enter_context, DirectoryWriter.open(path, delete=delete))
+            await _Transfer(stream, writer).run()
+        except (ExporterError, ImageError, OSError) as error:
+            text = failure_of(error).message.encode("utf-8", "backslashreplace")
+            with suppress(Exception):  # it may be gone, and is told by the end of the call, too
+                await stream.write(Packet(type=Packet.PACKET_ERR, data=text).SerializeToString())
+            raise
+        finally:
+            await run_in_thread(stack.close)
+
+
+class _Transfer:
+    """Moves messages between a stream and an `_Assembler`, which blocks."""
+
+    def __init__(self, stream: ByteStream, writer: DirectoryWriter) -> None:
+        self._stream = stream
+        self._writer = writer
+        self._inbox = _Inbox()
+
+    async def run(self) -> None:
+        reading = asyncio.create_task(self._inbox.fill(self._stream), name="fsutil: messages")
+        assembler = _Assembler(self._writer)
+        try:
+            while not assembler.has_all:
+                await self._proceed(assembler)
+            async with aclosing(iterate_in_thread(self._writer.finish())) as steps:
+                async for _ in steps:
+                    pass
+            await self._stream.write(Packet(type=Packet.PACKET_FIN).SerializeToString())
+            while not assembler.is_over:
+                await self._proceed(assembler)
+        finally:
+            reading.cancel()
+            # First of all, since nothing stops it: a second cancellation ends any other waiting.
+            await run_in_thread(assembler.close)
+            await asyncio.wait([reading])
+
+    async def _proceed(self, assembler: _Assembler) -> None:
+        for number in await run_in_thread(assembler.take, await self._inbox.take()):
+            await self._stream.write(Packet(type=Packet.PACKET_REQ, ID=number).SerializeToString())
+
+
+class _Inbox:
+    """Messages that have come, so that many small ones are one trip to a thread."""
+
+    def __init__(self) -> None:
+        self._messages: list[bytes] = []
+        self._size = 0
+        self._ended: BaseException | None = None
+        self._changed = asyncio.Condition()
+
+    async def fill(self, stream: ByteStream) -> None:
+        """Read a stream to its end, waiting while there is too much that nobody takes."""
+        ended: BaseException = UnavailableError("the sender of the files went away before it had sent all")
+        try:
+            while isinstance(message := await stream.read(), bytes):
+                async with self._changed:
+                    await self._changed.wait_for(lambda: self._size < _INBOX_BYTES)
+                    self._messages.append(message)
+                    self._size += len(message)
+                    self._changed.notify_all()
+        except Exception as error:
+            ended = error
+        async with self._changed:
+            self._ended = ended
+            self._changed.notify_all()
+
+    async def take(self) -> Sequence[bytes]:
+        """Take what has come, waiting for something; at the end of the stream, raise why it has ended."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._messages or self._ended is not None)
+            if not self._messages and self._ended is not None:
+                raise self._ended
+            messages, self._messages, self._size = self._messages, [], 0
+            self._changed.notify_all()
+            return messages
+
+
+class _Assembler:
+    """Makes files of messages. All calls block.
+
+    Attributes:
+        has_all: Whether all files have been told of, and all contents have come.
+        is_over: Whether the sender has nothing more to say.
+    """
+
+    def __init__(self, writer: DirectoryWriter) -> None:
+        self._writer = writer
+        self._count = 0
+        self._wanted: deque[tuple[int, FileEntry]] = deque()
+        self._open: dict[int, NewFile] = {}
+        self._is_told = False
+        self.is_over = False
+
+    @property
+    def has_all(self) -> bool:
+        return self._is_told and not self._wanted and not self._open
+
+    def take(self, messages: Sequence[bytes]) -> list[int]:
+        """Take messages; gives the numbers of the files whose contents are to be asked for."""
+        requests: list[int] = []
+        for message in messages:
+            try:
+                packet = Packet.FromString(message)
+            except DecodeError as error:
+                raise InvalidArgumentError(f"the sender's message is no packet of fsutil: {error}") from error
+            self._take(packet)
+            requests += self._ask()
+        return requests
+
+    def close(self) -> None:
+        """Drop files that are not complete."""
+        while self._open:
+            self._open.popitem()[1].discard()
+
+    def _take(self, packet: wire_pb2.Packet) -> None:
+        match packet.type:
+            case Packet.PACKET_STAT:
+                self._take_stat(packet)
+            case Packet.PACKET_DATA:
+                self._take_data(packet)
+            case Packet.PACKET_FIN:
+                if not self.has_all:
+                    raise FailedPreconditionError("the sender has ended before all files were there")
+                self.is_over = True
+            case Packet.PACKET_ERR:
+                text = packet.data.decode("utf-8", "backslashreplace")
+                raise FailedPreconditionError(f"error from sender: {text}")
+            case _:
+                raise InvalidArgumentError(f"a sender of files does not send packets of type {packet.type}")
+
+    def _take_stat(self, packet: wire_pb2.Packet) -> None:
+        if self._is_told:
+            raise InvalidArgumentError("the sender tells of a file after the last one")
+        if not packet.HasField("stat"):
+            self._is_told = True
+            return
+        entry = entry_of(packet.stat)
+        if self._writer.add(entry):
+            self._wanted.append((self._count, entry))
+        self._count += 1
+
+    def _take_data(self, packet: wire_pb2.Packet) -> None:
+        file = self._open.get(packet.ID)
+        if file is None:
+            raise InvalidArgumentError(f"invalid file request {packet.ID}")
+        if packet.data:
+            file.write(packet.data)
+        else:
+            file.commit()
+            del self._open[packet.ID]
+
+    def _ask(self) -> Iterator[int]:
+        while self._wanted and len(self._open) < _OPEN_FILES:
+            number, entry = self._wanted.popleft()
+            file = self._writer.new_file(entry)
+            if entry.size:
+                self._open[number] = file
+                yield number
+            else:
+                with file:
+                    file.commit()

@@ -1,0 +1,159 @@
+"""What a daemon tells about itself, its cache and its builds, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from google.rpc import status_pb2  # type: ignore[import-untyped]
+
+from exporter.daemon.chain import UsageRecord
+from exporter.image import Platform, Time
+from exporter.pb.moby.buildkit.v1 import control_pb2
+from exporter.pb.moby.buildkit.v1.types import worker_pb2
+from exporter.pb.pb import ops_pb2
+from exporter.remotes.messages.layers import time_of
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A daemon's version; the fields are empty where the daemon does not tell (before v0.11)."""
+
+    package: str = ""
+    version: str = ""
+    revision: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """What executes builds.
+
+    Attributes:
+        id: Its ID.
+        labels: What it is made of, such as the snapshotter.
+        platforms: What it can run, its own platform first.
+        version: The daemon's version.
+    """
+
+    id: str
+    labels: Mapping[str, str]
+    platforms: tuple[Platform, ...]
+    version: Version
+
+
+@dataclass(frozen=True, slots=True)
+class CacheRecord(UsageRecord):
+    """A record of a daemon's cache.
+
+    Attributes:
+        is_mutable: Whether it can still be written to.
+        is_in_use: Whether something holds it at this moment.
+        size: In bytes, without its parents.
+        last_used_at: When a build last used it.
+        usage_count: How often builds did.
+        record_type: ``regular``, ``internal``, ``frontend``, ``source.local``, ``source.git.checkout`` or
+            ``exec.cachemount``.
+        is_shared: Whether images or other records share it.
+    """
+
+    is_mutable: bool = False
+    is_in_use: bool = False
+    size: int = 0
+    last_used_at: Time | None = None
+    usage_count: int = 0
+    record_type: str = ""
+    is_shared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRecord:
+    """A build of the history.
+
+    Attributes:
+        ref: Its ID.
+        frontend: The frontend.
+        frontend_attrs: Its attributes.
+        exporters: Types of its outputs.
+        created_at: When it began.
+        completed_at: When it ended; None while it runs.
+        error: Why it failed; empty if it did not, or runs.
+        response: What the exporters answered.
+        cached_steps: How many steps came from the cache.
+        total_steps: How many there were.
+    """
+
+    ref: str
+    frontend: str = ""
+    frontend_attrs: Mapping[str, str] = field(default_factory=dict)
+    exporters: tuple[str, ...] = ()
+    created_at: Time | None = None
+    completed_at: Time | None = None
+    error: str = ""
+    response: Mapping[str, str] = field(default_factory=dict)
+    cached_steps: int = 0
+    total_steps: int = 0
+
+
+def version_of(message: worker_pb2.BuildkitVersion) -> Version:
+    """Read a version."""
+    return Version(message.package, message.version, message.revision)
+
+
+def worker_of(message: worker_pb2.WorkerRecord) -> Worker:
+    """Read a worker."""
+    return Worker(
+        id=message.ID,
+        labels=dict(message.Labels),
+        platforms=tuple(map(_platform, message.platforms)),
+        version=version_of(message.BuildkitVersion),
+    )
+
+
+def cache_records(messages: Iterable[control_pb2.UsageRecord]) -> dict[str, CacheRecord]:
+    """Read cache records, by ID. Daemons before v0.10 tell of one parent only, in a field of its own."""
+    return {
+        message.ID: CacheRecord(
+            id=message.ID,
+            parents=tuple(message.Parents) or ((message.Parent,) if message.Parent else ()),
+            description=message.Description,
+            created_at=time_of(message.CreatedAt, "CreatedAt") if message.HasField("CreatedAt") else None,
+            is_mutable=message.Mutable,
+            is_in_use=message.InUse,
+            size=message.Size,
+            last_used_at=time_of(message.LastUsedAt, "LastUsedAt")
+            if message.HasField("LastUsedAt")
+            else None,
+            usage_count=message.UsageCount,
+            record_type=message.RecordType,
+            is_shared=message.Shared,
+        )
+        for message in messages
+    }
+
+
+def build_of(message: control_pb2.BuildHistoryRecord) -> BuildRecord:
+    """Read a build."""
+    error = status_pb2.Status.FromString(message.error).message if message.error else ""
+    completed = message.HasField("CompletedAt")
+    return BuildRecord(
+        ref=message.Ref,
+        frontend=message.Frontend,
+        frontend_attrs=dict(message.FrontendAttrs),
+        exporters=tuple(exporter.Type for exporter in message.Exporters),
+        created_at=time_of(message.CreatedAt, "CreatedAt") if message.HasField("CreatedAt") else None,
+        completed_at=time_of(message.CompletedAt, "CompletedAt") if completed else None,
+        error=error,
+        response=dict(message.ExporterResponse),
+        cached_steps=message.numCachedSteps,
+        total_steps=message.numTotalSteps,
+    )
+
+
+def _platform(message: ops_pb2.Platform) -> Platform:
+    return Platform(
+        os=message.OS,
+        architecture=message.Architecture,
+        variant=message.Variant,
+        os_version=message.OSVersion,
+        os_features=tuple(message.OSFeatures),
+    )

@@ -1,0 +1,136 @@
+"""Serving registry credentials to a daemon, or tokens in their place (``moby.filesync.v1.Auth``).
+
+For registries with a token server a daemon first asks for a token authority: a public key. If it gets one, it
+has the client fetch the tokens and never sees the credentials; another session may use the same tokens if it
+can sign with that key. Otherwise, and for registries that want user and password, it asks for those.
+"""
+
+# ruff: noqa: N802 (methods are named as in the .proto)
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import grpc.aio
+from nacl.signing import SigningKey
+
+from exporter.content.threads import run_in_thread
+from exporter.image import ImageError
+from exporter.image.go import text as gotext
+from exporter.image.reference import DEFAULT_DOMAIN
+from exporter.pb.moby.filesync.v1 import auth_pb2, auth_pb2_grpc
+from exporter.remotes.registry import Credentials as RegistryCredentials
+from exporter.remotes.registry import RegistryOptions
+
+if TYPE_CHECKING:
+    from exporter.remotes.registry.auth import Token
+
+_DOCKER_HUB = "registry-1.docker.io"
+_NO_TOKENS = "BUILDKIT_NO_CLIENT_TOKEN"
+_SEED_BYTES = 32
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class AuthServicer(auth_pb2_grpc.AuthServicer):
+    """Answers with what ``docker login`` left, and with tokens that it gives access to.
+
+    Needs a server with `exporter.rpc.status.StatusInterceptor`.
+
+    Args:
+        registries: How registries are reached, and where credentials are; docker's ways if None.
+        environ: With ``BUILDKIT_NO_CLIENT_TOKEN=1`` daemons fetch tokens themselves. That helps where only
+            they can reach the token server.
+    """
+
+    def __init__(
+        self, registries: RegistryOptions | None = None, environ: Mapping[str, str] = os.environ
+    ) -> None:
+        self._registries = registries or RegistryOptions()
+        self._leaves_tokens = _is_true(environ.get(_NO_TOKENS, ""))
+        # Tokens serve one session only. BuildKit's own clients keep a seed for each registry on disk, and
+        # so save requests to the token server.
+        self._seed = secrets.token_bytes(_SEED_BYTES)
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """Add the service to a server."""
+        auth_pb2_grpc.add_AuthServicer_to_server(self, server)
+
+    async def Credentials(
+        self, request: auth_pb2.CredentialsRequest, context: Context
+    ) -> auth_pb2.CredentialsResponse:
+        """Answer with user and password, or with an identity token."""
+        found = await self._find(request.Host)
+        if found.identity_token:
+            return auth_pb2.CredentialsResponse(Secret=found.identity_token)
+        return auth_pb2.CredentialsResponse(Username=found.username, Secret=found.password)
+
+    async def FetchToken(
+        self, request: auth_pb2.FetchTokenRequest, context: Context
+    ) -> auth_pb2.FetchTokenResponse:
+        """Get a token from the registry's token server."""
+        credentials = await self._find(request.Host)
+        if credentials.registry_token:
+            return auth_pb2.FetchTokenResponse(Token=credentials.registry_token)
+        token = await self._fetch(request, credentials)
+        return auth_pb2.FetchTokenResponse(Token=token.value, ExpiresIn=int(token.lifetime))
+
+    async def GetTokenAuthority(
+        self, request: auth_pb2.GetTokenAuthorityRequest, context: Context
+    ) -> auth_pb2.GetTokenAuthorityResponse:
+        """Answer with the public key of whom tokens belong to."""
+        key = await self._signing_key(request.Host, request.Salt)
+        return auth_pb2.GetTokenAuthorityResponse(PublicKey=bytes(key.verify_key))
+
+    async def VerifyTokenAuthority(
+        self, request: auth_pb2.VerifyTokenAuthorityRequest, context: Context
+    ) -> auth_pb2.VerifyTokenAuthorityResponse:
+        """Prove that tokens are ours, by NaCl's ``crypto_sign``: the signature, then what is signed."""
+        key = await self._signing_key(request.Host, request.Salt)
+        return auth_pb2.VerifyTokenAuthorityResponse(Signed=bytes(key.sign(request.Payload)))
+
+    async def _fetch(self, request: auth_pb2.FetchTokenRequest, credentials: RegistryCredentials) -> Token:
+        from exporter.remotes.registry.auth import fetch_token
+        from exporter.remotes.registry.client import HTTPClient
+        from exporter.remotes.registry.endpoint import tls_context
+        from exporter.remotes.registry.retry import Retries
+
+        options, host = self._registries, _host_of(request.Host)
+        tls = await run_in_thread(tls_context, host, options, insecure=False)
+        async with HTTPClient(host, tls, connections=1, stall_seconds=options.stall_seconds) as http:
+            return await fetch_token(
+                http,
+                host,
+                realm=request.Realm,
+                service=request.Service,
+                scopes=request.Scopes,
+                credentials=credentials,
+                retries=Retries(options.retry),
+            )
+
+    async def _signing_key(self, host: str, salt: bytes) -> SigningKey:
+        """Derive a key from the daemon's salt. Tokens of anonymous users are everybody's."""
+        if self._leaves_tokens:
+            raise NotImplementedError("client side tokens disabled")
+        secret = b"" if (await self._find(host)).anonymous else self._seed + host.encode()
+        return SigningKey(hmac.digest(salt, secret, hashlib.sha256))
+
+    async def _find(self, host: str) -> RegistryCredentials:
+        return await self._registries.credentials.get(_host_of(host))
+
+
+def _host_of(host: str) -> str:
+    """The registry as in a reference."""
+    return DEFAULT_DOMAIN if host == _DOCKER_HUB else host
+
+
+def _is_true(text: str) -> bool:
+    try:
+        return gotext.parse_bool(text)
+    except ImageError:
+        return False

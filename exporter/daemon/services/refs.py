@@ -1,0 +1,83 @@
+"""Serving refs to an exporter (``buildkit.exporter.v1.RefService``)."""
+
+# ruff: noqa: N802 (methods are named as in the .proto)
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import grpc.aio
+
+from exporter.content.copy import closing_stream
+from exporter.content.protocol import BlobInfo, Provider
+from exporter.errors import NotFoundError
+from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
+from exporter.remotes.messages.layers import compression_of, descriptor_message, layer_message
+from exporter.source.types import Ref
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class RefServicer(exporter_pb2_grpc.RefServiceServicer):
+    """Answers for a set of refs. Needs a server with `exporter.rpc.status.StatusInterceptor`.
+
+    Args:
+        refs: By ID.
+    """
+
+    def __init__(self, refs: Mapping[str, Ref]) -> None:
+        self._refs = refs
+        self._providers: dict[str, Provider] = {}
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """Add the service to a server."""
+        exporter_pb2_grpc.add_RefServiceServicer_to_server(self, server)
+
+    @property
+    def provider(self) -> Provider:
+        """The blobs that `GetRemote` has named so far, to be served beside this as ``Content``."""
+        return _Union(self._providers)
+
+    async def GetLayerChain(
+        self, request: exporter_pb2.GetLayerChainRequest, context: Context
+    ) -> exporter_pb2.GetLayerChainResponse:
+        """Answer with the layers' metadata."""
+        chain = await self._find(request.ref_id).layer_chain()
+        return exporter_pb2.GetLayerChainResponse(layers=[layer_message(layer) for layer in chain])
+
+    async def GetRemote(
+        self, request: exporter_pb2.GetRemoteRequest, context: Context
+    ) -> exporter_pb2.GetRemoteResponse:
+        """Answer with the layers' descriptors."""
+        wanted = None
+        if request.HasField("compression"):
+            wanted = compression_of(request.compression, "compression")
+        remote = await self._find(request.ref_id).remote(wanted)
+        self._providers.update((descriptor.digest, remote.provider) for descriptor in remote.descriptors)
+        return exporter_pb2.GetRemoteResponse(descriptors=[descriptor_message(d) for d in remote.descriptors])
+
+    def _find(self, ref_id: str) -> Ref:
+        try:
+            return self._refs[ref_id]
+        except KeyError:
+            raise NotFoundError(f"ref {ref_id!r} not found", field="ref_id") from None
+
+
+class _Union:
+    def __init__(self, providers: Mapping[str, Provider]) -> None:
+        self._providers = providers
+
+    async def info(self, digest: str) -> BlobInfo:
+        return await self._find(digest).info(digest)
+
+    async def read(self, digest: str, *, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        async with closing_stream(self._find(digest).read(digest, offset=offset, length=length)) as pieces:
+            async for data in pieces:
+                yield data
+
+    def _find(self, digest: str) -> Provider:
+        try:
+            return self._providers[digest]
+        except KeyError:
+            raise NotFoundError(f"blob {digest} not found") from None

@@ -1,0 +1,94 @@
+"""Serving secrets to a daemon (``moby.buildkit.secrets.v1.Secrets``): ``RUN --mount=type=secret``."""
+
+# ruff: noqa: N802 (methods are named as in the .proto)
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+
+from exporter.content.threads import run_in_thread
+from exporter.errors import InvalidArgumentError, NotFoundError
+from exporter.pb.moby.buildkit.secrets.v1 import secrets_pb2, secrets_pb2_grpc
+
+MAX_SECRET_BYTES = 500 * 1024
+"""The largest secret, as in BuildKit."""
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """Where a secret is; exactly one of the places is set.
+
+    Attributes:
+        id: What the build calls it.
+        file: A file.
+        env: An environment variable.
+        value: The secret itself.
+    """
+
+    id: str
+    file: Path | None = None
+    env: str | None = None
+    value: bytes | None = field(default=None, repr=False)
+
+    @classmethod
+    def named(cls, secret_id: str, environ: Mapping[str, str] = os.environ) -> Secret:
+        """The secret that only has a name: the variable of that name, else the file."""
+        if secret_id in environ:
+            return cls(secret_id, env=secret_id)
+        return cls(secret_id, file=Path(secret_id))
+
+    def read(self) -> bytes:
+        """Read it. Blocks.
+
+        Raises:
+            NotFoundError: there is no such variable.
+            InvalidArgumentError: it is too large.
+            OSError: the file cannot be read.
+        """
+        if self.value is not None:
+            data = self.value
+        elif self.file is not None:
+            with self.file.open("rb") as file:
+                data = file.read(MAX_SECRET_BYTES + 1)
+        else:
+            variable = os.fsencode(self.env or "")
+            if variable not in os.environb:
+                raise NotFoundError(f"secret {self.id}: environment variable {self.env} is not set")
+            data = os.environb[variable]
+        if len(data) > MAX_SECRET_BYTES:
+            raise InvalidArgumentError(f"secret {self.id} is too big: max size {MAX_SECRET_BYTES} bytes")
+        return data
+
+
+class SecretsServicer(secrets_pb2_grpc.SecretsServicer):
+    """Serves secrets. Needs a server with `exporter.rpc.status.StatusInterceptor`.
+
+    They are read when they are asked for, and kept nowhere.
+
+    Args:
+        secrets: The secrets; of those with the same ID the last counts.
+    """
+
+    def __init__(self, secrets: Iterable[Secret]) -> None:
+        self._secrets = {secret.id: secret for secret in secrets}
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """Add the service to a server."""
+        secrets_pb2_grpc.add_SecretsServicer_to_server(self, server)
+
+    async def GetSecret(
+        self, request: secrets_pb2.GetSecretRequest, context: Context
+    ) -> secrets_pb2.GetSecretResponse:
+        """Answer with a secret."""
+        secret = self._secrets.get(request.ID)
+        if secret is None:
+            raise NotFoundError(f"secret {request.ID} not found")
+        return secrets_pb2.GetSecretResponse(data=await run_in_thread(secret.read))

@@ -1,0 +1,143 @@
+"""Running exports: from a checked request to a result, and from a finalize token to a published artifact."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack
+from dataclasses import dataclass
+
+from exporter.content.images import ImageStore
+from exporter.engine.finalize import FinalizeStore, Work
+from exporter.engine.limits import Admission
+from exporter.engine.scratch import ScratchSpace
+from exporter.exporters.base import (
+    ExportContext,
+    Exporter,
+    ExportResult,
+    Finalize,
+    FinalizeContext,
+    NamedStore,
+    Output,
+    Pusher,
+)
+from exporter.layer.cache import LayerCache
+from exporter.progress.model import StatusSink
+from exporter.progress.producer import VertexProgress, vertex
+from exporter.source.types import BuildInfo, Source
+
+OpenStore = Callable[[], AbstractAsyncContextManager[NamedStore]]
+"""Gives an export the store that its images go to, and takes it back when the export is over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportJob:
+    """An export as it was asked for.
+
+    Attributes:
+        exporter: The exporter, resolved with its attributes.
+        index: Its index among all exporters of the build.
+        source: The build result.
+        build: Facts about the build.
+        output: Where files for the client go; None if there is no client to take any.
+        resources: What is released after the export, or with its finalize token if it issues one.
+    """
+
+    exporter: Exporter
+    index: int
+    source: Source
+    build: BuildInfo
+    output: Output | None
+    resources: AsyncExitStack
+
+    @property
+    def vertex_digest(self) -> str:
+        """The digest of the export's vertex, the same that a daemon gives it."""
+        identity = f"{self.build.session_id}-export-{self.index}"
+        return f"sha256:{hashlib.sha256(identity.encode()).hexdigest()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an export gave. `token` is empty if there is nothing to finalize."""
+
+    result: ExportResult
+    token: str = ""
+
+
+class Engine:
+    """Runs exports.
+
+    Args:
+        open_store: Gives each export its image store.
+        images: Images by ID, beside it.
+        scratch: Where exports get their scratch directories.
+        admission: How many run at once.
+        tokens: Takes what is left to publish.
+        layer_cache: Layers that were converted before; None if none are kept.
+        pusher: Sends images to registries; None for the built-in client as it is.
+    """
+
+    def __init__(
+        self,
+        *,
+        open_store: OpenStore,
+        images: ImageStore,
+        scratch: ScratchSpace,
+        admission: Admission,
+        tokens: FinalizeStore,
+        layer_cache: LayerCache | None = None,
+        pusher: Pusher | None = None,
+    ) -> None:
+        self._open_store = open_store
+        self._images = images
+        self._scratch = scratch
+        self._admission = admission
+        self._tokens = tokens
+        self._layer_cache = layer_cache
+        self._pusher = pusher
+
+    async def export(self, job: ExportJob, sink: StatusSink) -> Outcome:
+        """Run an export, reporting it to `sink` as a vertex."""
+        with vertex(sink, job.vertex_digest, job.exporter.name) as progress:
+            async with AsyncExitStack() as slot, job.resources as resources:
+                with ExitStack() as line:
+                    await slot.enter_async_context(self._admission.slot(_in_line(progress, line)))
+                context = ExportContext(
+                    build=job.build,
+                    progress=progress,
+                    store=await job.resources.enter_async_context(self._open_store()),
+                    images=self._images,
+                    scratch=await resources.enter_async_context(self._scratch.directory()),
+                    output=job.output,
+                    layer_cache=self._layer_cache,
+                    pusher=self._pusher,
+                )
+                result = await job.exporter.export(job.source, context)
+                if result.finalize is None:
+                    return Outcome(result)
+                work = _finalizing(result.finalize, job.vertex_digest, job.exporter.name)
+                return Outcome(result, self._tokens.add(job.exporter.type, work, resources.pop_all()))
+
+    async def finalize(self, token: str, sink: StatusSink) -> Mapping[str, str]:
+        """Publish what an export has made; see `FinalizeStore.run`."""
+        return await self._tokens.run(token, sink)
+
+
+def _in_line(progress: VertexProgress, line: ExitStack) -> Callable[[int], None]:
+    """Show that the export waits, until `line` is left."""
+
+    def on_wait(ahead: int) -> None:
+        line.enter_context(progress.status(f"waiting for other exports ({ahead} ahead in line)"))
+
+    return on_wait
+
+
+def _finalizing(finalize: Finalize, digest: str, name: str) -> Work:
+    """Have a finalizer report under its export's vertex, which starts anew, as in BuildKit."""
+
+    async def work(sink: StatusSink) -> Mapping[str, str]:
+        with vertex(sink, digest, name) as progress:
+            return await finalize(FinalizeContext(progress=progress))
+
+    return work

@@ -1,0 +1,33 @@
+"""The predicate of an attestation, from wherever it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from exporter.errors import InvalidArgumentError
+from exporter.exporters.files.read import RefFiles
+from exporter.source.types import Attestation
+
+__all__ = ["MAX_BYTES", "read_predicate"]
+
+MAX_BYTES = 40 << 20
+"""The longest file of an attestation that is read; BuildKit's limit."""
+
+
+async def read_predicate(attestation: Attestation, scratch: Path) -> bytes:
+    """The predicate: what the daemon passed along, else a file of the attestation's ref.
+
+    Args:
+        attestation: Of kind in-toto.
+        scratch: A directory to unpack the ref in.
+
+    Raises:
+        InvalidArgumentError: there is neither, or the file cannot be used; with BuildKit's text.
+        NotFoundError: the file or the ref is not there.
+    """
+    if attestation.content is not None:
+        return attestation.content
+    if attestation.ref is None:
+        raise InvalidArgumentError("no available content for attestation", field="source.attestations")
+    async with RefFiles.open(attestation.ref, scratch) as files:
+        return await files.read(attestation.path, limit=MAX_BYTES)

@@ -1,0 +1,98 @@
+"""Completing the SBOM of an image with the layers that its files are in."""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Final
+
+from exporter.errors import FailedPreconditionError
+from exporter.exporters.attestations import spdx
+from exporter.exporters.attestations.layer_paths import clean_path, layer_paths
+from exporter.image import Descriptor
+from exporter.image.keys import ATTESTATION_SBOM_CORE
+from exporter.source.types import Attestation, LayerChain, Remote
+
+__all__ = ["SBOMSupplement"]
+
+
+def _own_version() -> str:
+    try:
+        return metadata.version("buildkit-exporter")
+    except metadata.PackageNotFoundError:  # run from a source tree
+        return "unknown"
+
+
+OWN_NAME: Final = f"buildkit-exporter-{_own_version()}"
+"""The tool that completed documents name besides their scanner if no builder is known."""
+
+_SPDX: Final = "https://spdx.dev/Document"
+_WHITEOUT: Final = ".wh."
+
+
+@dataclass(frozen=True, slots=True)
+class SBOMSupplement:
+    """Knows the layers of one platform's image.
+
+    Attributes:
+        chain: None if the platform has no ref; then nothing is completed.
+        remote: The layers as they are in the image.
+        builder: Named in the document as the tool that completed it; BuildKit names itself. See `BuildInfo`.
+    """
+
+    chain: LayerChain | None
+    remote: Remote
+    builder: str = ""
+
+    async def supplement(self, attestation: Attestation, predicate: bytes) -> bytes:
+        """Complete the predicate if it is the SBOM of the image itself; any other stays as it is.
+
+        So does, as in BuildKit, one that is no SPDX document.
+
+        Raises:
+            FailedPreconditionError: layer chain and layers disagree; with BuildKit's text.
+            ImageError: the document cannot be written again; with BuildKit's text.
+            NotFoundError: a layer is gone.
+        """
+        if self.chain is None or not _is_core(attestation):
+            return predicate
+        try:
+            document = spdx.read(predicate)
+        except spdx.SPDXError:
+            return predicate
+        if len(self.chain) != len(self.remote.descriptors):
+            raise FailedPreconditionError("layer chain and descriptor list are not the same length")
+        finder = _LayerFinder(self.remote)
+        for file in spdx.uncommented_files(document):
+            layer = await finder.find(file["fileName"])
+            if layer is not None:
+                file["comment"] = f"layerID: {layer.digest}"
+        return spdx.write(document, creator=self.builder or OWN_NAME)
+
+
+def _is_core(attestation: Attestation) -> bool:
+    core = attestation.metadata.get(ATTESTATION_SBOM_CORE)
+    name = posixpath.basename(attestation.path.rstrip("/")).partition(".")[0]
+    return attestation.predicate_type == _SPDX and core is not None and core == name.encode()
+
+
+class _LayerFinder:
+    """Finds the topmost layer that has a file, reading layers from the top down and only as far as needed.
+
+    A file that a later layer deletes is in the layer that made it.
+    """
+
+    def __init__(self, remote: Remote) -> None:
+        self._provider = remote.provider
+        self._pending = list(remote.descriptors)
+        self._found: dict[str, Descriptor] = {}
+
+    async def find(self, path: str) -> Descriptor | None:
+        wanted = clean_path(path)
+        while wanted not in self._found and self._pending:
+            layer = self._pending.pop()
+            for name in await layer_paths(self._provider, layer):
+                if not posixpath.basename(name).startswith(_WHITEOUT):
+                    self._found.setdefault(name, layer)
+        return self._found.get(wanted)

@@ -1,0 +1,84 @@
+"""The files of a ref as entries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from exporter.exporters.files.entry import BytesContent, FileEntry
+from exporter.layer.files import LayerFiles
+from exporter.layer.gotar import TarTime
+from exporter.layer.tree import Inode, Kind
+
+__all__ = ["epoch_nanoseconds", "ref_entries"]
+
+_NANOSECONDS = 10**9
+_APPLE = b"com.apple."
+_USER = b"user."
+_NO_CONTENT = BytesContent(b"")
+
+
+def ref_entries(
+    files: LayerFiles, *, epoch: int | None = None, hidden: frozenset[bytes] = frozenset()
+) -> Iterator[FileEntry]:
+    """The files of a ref, as BuildKit's exporters read them from a mount of it.
+
+    Of several names of one file the first is the file, and the others are links to it.
+
+    Args:
+        files: The ref's.
+        epoch: Seconds since 1970 that all modification times are set to; None leaves them as they are.
+        hidden: Paths to leave out.
+    """
+    first_names: dict[Inode, bytes] = {}
+    for path, inode in files.tree.walk():
+        if path in hidden:
+            continue
+        link = inode.target
+        if inode.names > 1 and inode.kind not in {Kind.DIRECTORY, Kind.SYMLINK}:
+            first = first_names.setdefault(inode, path)
+            link = b"" if first is path else first
+        yield FileEntry(
+            path=path,
+            kind=inode.kind,
+            mode=inode.mode,
+            uid=inode.uid,
+            gid=inode.gid,
+            mtime=_snapshot_time(inode.mod_time) if epoch is None else epoch_nanoseconds(epoch),
+            size=len(inode.target) if inode.kind is Kind.SYMLINK else inode.size,
+            link=link,
+            devmajor=inode.devmajor,
+            devminor=inode.devminor,
+            xattrs={key: value for key, value in inode.xattrs.items() if _has_xattr(inode, key)},
+            content=_LayerContent(files, inode) if inode.kind is Kind.FILE else _NO_CONTENT,
+        )
+
+
+def epoch_nanoseconds(epoch: int | None) -> int:
+    """An epoch in nanoseconds, 0 if there is none; as in Go it wraps outside the years 1678 to 2262."""
+    return ((epoch or 0) * _NANOSECONDS + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
+def _snapshot_time(time: TarTime) -> int:
+    """The time of a layer's file in a snapshot: containerd turns what it cannot hold into 1970."""
+    total = time.seconds * _NANOSECONDS + time.nanoseconds
+    return total if 0 <= total < 1 << 63 else 0
+
+
+def _has_xattr(inode: Inode, key: bytes) -> bool:
+    """Whether an attribute that a layer gave reaches the client.
+
+    Linux has no ``user.`` ones on links and devices, so unpacking loses them; fsutil leaves out Apple's.
+    """
+    if key.startswith(_USER):
+        return inode.kind in {Kind.FILE, Kind.DIRECTORY}
+    return not key.startswith(_APPLE)
+
+
+@dataclass(frozen=True, slots=True)
+class _LayerContent:
+    files: LayerFiles
+    inode: Inode
+
+    def pieces(self) -> Iterator[bytes]:
+        return self.files.pieces(self.inode)

@@ -1,0 +1,155 @@
+"""A build result as files: what the exporters ``tar`` and ``local`` have in common.
+
+Rules and texts are those of BuildKit's ``exporter/local`` and ``exporter/tar``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from exporter.errors import FailedPreconditionError, InvalidArgumentError
+from exporter.exporters.base import ExportContext, Output
+from exporter.exporters.concurrency import gather
+from exporter.exporters.files.entry import FileEntry, shown
+from exporter.exporters.files.merge import merged
+from exporter.exporters.files.ref import epoch_nanoseconds, ref_entries
+from exporter.exporters.files.statements import statement_entries
+from exporter.exporters.result_refs import check_mapping, find_ref
+from exporter.image import FSOptions, ResultPlatform, export_epoch, parse_platforms
+from exporter.image.options.attributes import ATTESTATION_PREFIX
+from exporter.layer.files import LayerFiles
+from exporter.layer.tree import Kind
+from exporter.progress.producer import now
+from exporter.source.types import Ref, Source
+
+__all__ = ["PlatformFiles", "open_files", "output_of"]
+
+_SECOND = 10**9
+_DIRECTORY_MODE = 0o755
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformFiles:
+    """The files of one platform of a build result.
+
+    Attributes:
+        id: Of the platform.
+        layers: The ref's files; None if there is no ref.
+        statements: The attestations', in order.
+        epoch: Seconds since 1970 that all modification times are set to; None if there is none.
+    """
+
+    id: str
+    layers: LayerFiles | None
+    statements: Sequence[FileEntry]
+    epoch: int | None
+
+    def entries(self) -> Iterator[FileEntry]:
+        """All files; the file of an attestation hides one of the same name."""
+        hidden = frozenset(entry.path for entry in self.statements)
+        return merged(_layer_entries(self.layers, self.epoch, hidden), self.statements)
+
+    def directory(self) -> FileEntry:
+        """The directory of the platform, where platforms have their own."""
+        path = self.id.replace("/", "_").encode("utf-8", "surrogateescape")
+        mtime = epoch_nanoseconds(self.epoch)
+        return FileEntry(path=path, kind=Kind.DIRECTORY, mode=_DIRECTORY_MODE, mtime=mtime)
+
+
+@asynccontextmanager
+async def open_files(
+    source: Source, options: FSOptions, context: ExportContext
+) -> AsyncIterator[list[PlatformFiles]]:
+    """Make the files of all platforms readable while the block lasts; at least one.
+
+    Raises:
+        InvalidArgumentError: the parts of the source do not fit, or attestations cannot be used; with
+            BuildKit's text.
+        ImageError: metadata or attestations cannot be read; with BuildKit's text.
+        NotFoundError: a ref or a layer is gone.
+        DataLossError: a layer is not what its descriptor says.
+    """
+    export_epoch(options.epoch, source.metadata)  # refused before all else
+    platforms = _platforms(source)
+    refs = [find_ref(source, platform) for platform in platforms]
+    time = now().unix * _SECOND
+    async with AsyncExitStack() as stack:
+        trees = await gather(_unpack(ref, context, stack) for ref in refs)
+        yield [
+            await _platform_files(source, platform, layers, options, context, time)
+            for platform, layers in zip(platforms, trees, strict=True)
+        ]
+
+
+def _platforms(source: Source) -> Sequence[ResultPlatform]:
+    check_mapping(source)
+    platforms = parse_platforms(source.metadata)
+    if not source.refs and len(platforms) > 1:
+        raise InvalidArgumentError("unable to export multiple platforms without map", field="source.metadata")
+    return platforms
+
+
+async def _unpack(ref: Ref | None, context: ExportContext, stack: AsyncExitStack) -> LayerFiles | None:
+    if ref is None:
+        return None
+    return stack.enter_context(await LayerFiles.unpack(await ref.remote(), scratch=context.scratch))
+
+
+async def _platform_files(
+    source: Source,
+    platform: ResultPlatform,
+    layers: LayerFiles | None,
+    options: FSOptions,
+    context: ExportContext,
+    time: int,
+) -> PlatformFiles:
+    epoch = export_epoch(options.epoch, source.metadata, platform.id)
+    is_keyed = bool(source.refs)
+    shares_directory = is_keyed and not options.use_platform_split(is_keyed=is_keyed)
+    statements = await statement_entries(
+        source.attestations.get(platform.id, ()),
+        _layer_entries(layers, epoch),
+        prefix=options.attestation_prefix,
+        platform=platform.id if shares_directory else "",
+        mtime=time if epoch is None else epoch_nanoseconds(epoch),
+        scratch=context.scratch,
+    )
+    files = PlatformFiles(platform.id, layers, statements, epoch)
+    _check_hidden(files)
+    return files
+
+
+def _layer_entries(
+    layers: LayerFiles | None, epoch: int | None, hidden: frozenset[bytes] = frozenset()
+) -> Iterator[FileEntry]:
+    return iter(()) if layers is None else ref_entries(layers, epoch=epoch, hidden=hidden)
+
+
+def _check_hidden(files: PlatformFiles) -> None:
+    """Refuse an attestation in the place of a directory, whose files would be left without one."""
+    names = {entry.path for entry in files.statements}
+    if not names:
+        return
+    for entry in _layer_entries(files.layers, files.epoch):
+        folder = entry.path.rpartition(b"/")[0]
+        if folder in names:
+            raise InvalidArgumentError(
+                f"attestation {shown(folder)} has the name of a directory: choose another prefix",
+                field=f"attrs[{ATTESTATION_PREFIX}]",
+            )
+
+
+def output_of(context: ExportContext, exporter_type: str) -> Output:
+    """Where the files go: to the client, and nowhere else.
+
+    Raises:
+        FailedPreconditionError: there is no client that takes any.
+    """
+    if context.output is None:
+        raise FailedPreconditionError(
+            f"the {exporter_type} exporter sends files to the client, and there is none that takes any: "
+            "name a destination there"
+        )
+    return context.output

@@ -1,0 +1,191 @@
+"""Writing eStargz: gzip whose members begin at files, and a table of contents that says where.
+
+A reader that knows it fetches single files; for all others it is a gzip layer with one more file in it, the
+table. Files above `CHUNK_SIZE` are cut into several members. The tar itself stays as it is (upstream:
+`AppendTarLossLess`), and so do its order and the absence of landmark files: BuildKit neither sorts nor
+prefetches.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+import re
+import struct
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from exporter.image import digest_bytes
+from exporter.layer.compression.deflate import gzip_header
+from exporter.layer.compression.gzip_writer import MemberWriter
+from exporter.layer.estargz.toc import TOC_NAME, TocEntry, TocWriter
+from exporter.layer.gotar import Header, TarError, TarReader, TarWriter, TypeFlag
+from exporter.layer.streams import PIECE_SIZE, Readable, Writable
+
+CHUNK_SIZE = 4 << 20
+"""Bytes of a file in one member, at most."""
+FOOTER_SIZE = 51
+LEGACY_FOOTER_SIZE = 47
+
+TOC_DIGEST_ANNOTATION = "containerd.io/snapshot/stargz/toc.digest"
+UNCOMPRESSED_SIZE_ANNOTATION = "io.containers.estargz.uncompressed-size"
+
+_FLAG_EXTRA = 4
+_FOOTERS = (
+    (FOOTER_SIZE, re.compile(rb"SG\x16\x00([0-9a-fA-F]{16})STARGZ")),
+    (LEGACY_FOOTER_SIZE, re.compile(rb"([0-9a-fA-F]{16})STARGZ")),
+)
+_EMPTY_DIGEST = digest_bytes(b"")
+
+
+@dataclass(frozen=True, slots=True)
+class EstargzInfo:
+    """What a descriptor tells of an eStargz blob.
+
+    Attributes:
+        toc_digest: Of the table of contents.
+        diff_id: Of the uncompressed tar, the table included.
+        uncompressed_size: Of the same, in bytes.
+    """
+
+    toc_digest: str
+    diff_id: str
+    uncompressed_size: int
+
+    def annotations(self) -> dict[str, str]:
+        """The annotations by which eStargz is known in a manifest."""
+        return {
+            TOC_DIGEST_ANNOTATION: self.toc_digest,
+            UNCOMPRESSED_SIZE_ANNOTATION: str(self.uncompressed_size),
+        }
+
+
+def write_estargz(source: Readable, sink: Writable, members: MemberWriter, spool: BinaryIO) -> EstargzInfo:
+    """Turn a tar into eStargz.
+
+    Args:
+        source: The tar.
+        sink: Gets the blob.
+        members: Compresses, into `sink`.
+        spool: An empty file for the table of contents while it is written.
+
+    Raises:
+        TarError: the tar is malformed; or it has a table already, an entry of an unknown kind or a sparse
+        file,
+            none of which eStargz can hold.
+    """
+    writer = _Writer(members, TocWriter(spool))
+    writer.append_tar(source)
+    toc_offset = writer.append_toc(spool)
+    sink.write(footer(toc_offset))
+    return writer.info()
+
+
+def footer(toc_offset: int) -> bytes:
+    """The 51 bytes at the end: an empty gzip member whose extra field tells where the table is."""
+    extra = b"SG\x16\x00%016xSTARGZ" % toc_offset
+    header = bytearray(gzip_header(0))
+    header[3] = _FLAG_EXTRA
+    empty_stored_block = b"\x01\x00\x00\xff\xff"
+    return bytes(header) + struct.pack("<H", len(extra)) + extra + empty_stored_block + bytes(8)
+
+
+def parse_footer(tail: bytes) -> int | None:
+    """Find the offset of the table of contents in the last 51 bytes of a blob; None if they are no footer.
+
+    The footer of the older stargz format, 4 bytes shorter, is known, too.
+    """
+    for size, pattern in _FOOTERS:
+        if len(tail) >= size and (match := pattern.fullmatch(_extra_field(tail[-size:]))):
+            return int(match[1], 16)
+    return None
+
+
+def is_toc(name: bytes) -> bool:
+    """Whether a tar entry of this name is taken for the table of contents."""
+    return posixpath.normpath(b"/" + name).lstrip(b"/") == TOC_NAME
+
+
+def _extra_field(member: bytes) -> bytes:
+    if not member.startswith(b"\x1f\x8b\x08") or not member[3] & _FLAG_EXTRA:
+        return b""
+    (length,) = struct.unpack_from("<H", member, 10)
+    return member[12 : 12 + length]
+
+
+class _Writer:
+    def __init__(self, members: MemberWriter, toc: TocWriter) -> None:
+        self._members = members
+        self._toc = toc
+        self._hash = hashlib.sha256()
+        self._size = 0
+
+    def write(self, data: bytes) -> None:
+        self._members.write(data)
+        self._hash.update(data)
+        self._size += len(data)
+
+    def append_tar(self, source: Readable) -> None:
+        reader = TarReader(source, keep_raw=True)
+        while (header := reader.next()) is not None:
+            if is_toc(header.name):
+                raise TarError(f"the layer has a file {TOC_NAME.decode()}, which eStargz reserves")
+            if reader.is_sparse:
+                raise TarError(f"eStargz cannot hold the sparse file {header.name!r}")
+            entry = self._toc.describe(header)
+            self._write_some(reader.take_raw())
+            if entry.size:
+                self._append_file(reader, entry)
+            else:
+                entry.digest = _EMPTY_DIGEST if header.typeflag == TypeFlag.REG else ""
+                self._toc.add(entry)
+        self._write_some(reader.take_raw())
+        while data := source.read(PIECE_SIZE):
+            self.write(data)
+        self._members.end_member()
+
+    def append_toc(self, spool: BinaryIO) -> int:
+        """Append the table of contents; returns where its member begins."""
+        offsets: list[int] = []
+        self._members.when_positioned(offsets.append)
+        self._members.settle()
+        self._toc.finish()
+        tar = TarWriter(self)
+        tar.write_header(Header(name=TOC_NAME, size=self._toc.size))
+        spool.seek(0)
+        while data := spool.read(PIECE_SIZE):
+            tar.write(data)
+        tar.close()
+        self._members.finish()
+        return offsets[0]
+
+    def info(self) -> EstargzInfo:
+        return EstargzInfo(self._toc.digest, f"sha256:{self._hash.hexdigest()}", self._size)
+
+    def _append_file(self, reader: TarReader, entry: TocEntry) -> None:
+        whole = hashlib.sha256()
+        for start in range(0, entry.size, CHUNK_SIZE):
+            length = min(CHUNK_SIZE, entry.size - start)
+            chunk = TocEntry(name=entry.name, type="chunk") if start else entry
+            chunk.chunk_offset = start
+            chunk.chunk_size = CHUNK_SIZE if length == CHUNK_SIZE else 0
+            chunk.offset = None
+            self._members.end_member(flush_first=True)
+            self._members.when_positioned(chunk.set_offset)
+            chunk.chunk_digest = self._append_chunk(reader, length, whole)
+            self._toc.add(chunk)
+        entry.digest = f"sha256:{whole.hexdigest()}"
+
+    def _append_chunk(self, reader: TarReader, length: int, whole: hashlib._Hash) -> str:
+        digest = hashlib.sha256()
+        while length:
+            data = reader.read(min(length, PIECE_SIZE))
+            self.write(data)
+            whole.update(data)
+            digest.update(data)
+            length -= len(data)
+        return f"sha256:{digest.hexdigest()}"
+
+    def _write_some(self, data: bytes) -> None:
+        if data:
+            self.write(data)

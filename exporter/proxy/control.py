@@ -1,0 +1,164 @@
+"""The two calls of ``moby.buildkit.v1.Control`` that are changed on their way: Solve and Status."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from exporter.pb.moby.buildkit.v1 import control_pb2, control_pb2_grpc
+from exporter.progress.queue import CoalescingQueue
+from exporter.proxy.builds import Builds
+from exporter.remotes.messages.progress import status_response
+from exporter.rpc.calls import send_end, send_message
+from exporter.rpc.forward import Context, end_like, forward, forwarded_metadata, timeout_of
+from exporter.rpc.session.handling import HandlerStream
+from exporter.takeover.build import BuildOptions, ProxiedBuild
+from exporter.takeover.plan import Routes, plan_exports
+
+SOLVE_METHOD = "/moby.buildkit.v1.Control/Solve"
+STATUS_METHOD = "/moby.buildkit.v1.Control/Status"
+
+PROGRESS_INTERVAL = 0.1
+"""Seconds between two messages of ours about one build: BuildKit's own pace."""
+
+
+class ControlProxy:
+    """Handles Solve and Status. Messages come in and go out as bytes.
+
+    Args:
+        daemon: Reaches the daemon.
+        routes: Where exporters run.
+        builds: Where builds are found.
+        options: The operator's.
+    """
+
+    def __init__(
+        self, daemon: grpc.aio.Channel, routes: Routes, builds: Builds, options: BuildOptions
+    ) -> None:
+        self._daemon = daemon
+        self._routes = routes
+        self._builds = builds
+        self._options = options
+
+    async def solve(self, context: Context) -> None:
+        """Run a build. Exports of ours are replaced by exports of the daemon, which lead to ours.
+
+        Raises:
+            ExporterError: an export of ours cannot be run, or has failed; or the proxy is shutting down.
+        """
+        data = await context.read()
+        if data is grpc.aio.EOF:
+            return
+        request = control_pb2.SolveRequest.FromString(data)
+        planned = plan_exports(request, self._routes)
+        if not planned and not self._builds.is_closed:
+            await forward(self._daemon, SOLVE_METHOD, context, first=data)
+            return
+        async with AsyncExitStack() as stack:
+            progress = stack.enter_context(self._builds.progress(request.Ref))
+            try:
+                self._builds.admit()
+                plans = [(p, await p.backend.resolve(p.index, p.type, p.attrs)) for p in planned]
+                build = ProxiedBuild(request, plans, self._options, progress)
+                stack.enter_context(self._builds.running(build))
+                stack.push_async_callback(build.discard)
+            except BaseException:
+                self._builds.refuse(request.Ref)
+                raise
+            await self._run(build, context)
+
+    async def _run(self, build: ProxiedBuild, context: Context) -> None:
+        request = control_pb2.SolveRequest()
+        request.CopyFrom(build.request)
+        build.change_request(request)
+        call = control_pb2_grpc.ControlStub(self._daemon).Solve(
+            request,
+            metadata=forwarded_metadata(context.invocation_metadata()),
+            timeout=timeout_of(context),
+        )
+        try:
+            response = await call
+        except grpc.aio.AioRpcError:
+            failure = build.failure()
+            if failure is not None:
+                raise failure from None
+            await end_like(call, context)
+            return
+        finally:
+            call.cancel()
+        merged = await build.finish(response.ExporterResponse)
+        response.ExporterResponse.clear()
+        response.ExporterResponse.update(merged)
+        await context.send_initial_metadata(forwarded_metadata(await call.initial_metadata()))
+        context.set_trailing_metadata(forwarded_metadata(await call.trailing_metadata()))
+        await context.write(response.SerializeToString())
+
+    async def status(self, context: Context) -> None:
+        """Forward a build's progress, changed and completed by that of our exports."""
+        data = await context.read()
+        if data is grpc.aio.EOF:
+            return
+        ref = control_pb2.StatusRequest.FromString(data).Ref
+        call: Any = self._daemon.stream_stream(STATUS_METHOD)(
+            metadata=forwarded_metadata(context.invocation_metadata()), timeout=timeout_of(context)
+        )
+        with self._builds.progress(ref) as progress, progress.watched() as queue:
+            async with HandlerStream(context) as stream:
+                watcher = _Watcher(stream, call, lambda: self._builds.find(ref))
+                watching = asyncio.create_task(watcher.run(data, queue), name="progress of a build")
+                refused = asyncio.create_task(self._builds.wait_refused(ref), name="refusal of a build")
+                try:
+                    await asyncio.wait((watching, refused), return_when=asyncio.FIRST_COMPLETED)
+                    if watching.done():
+                        await watching
+                        await end_like(call, context)
+                finally:
+                    watching.cancel()
+                    refused.cancel()
+                    call.cancel()
+                    await asyncio.wait((watching, refused))
+
+
+class _Watcher:
+    """One client that watches a build: two writers on one stream."""
+
+    def __init__(self, stream: HandlerStream, call: Any, find: Callable[[], ProxiedBuild | None]) -> None:
+        self._stream = stream
+        self._call = call
+        self._find = find
+
+    async def run(self, request: bytes, queue: CoalescingQueue) -> None:
+        if await send_message(self._call, request):
+            await send_end(self._call)
+        await self._stream.start(forwarded_metadata(await self._call.initial_metadata()))
+        # Not before: a message would be sent with metadata of its own.
+        ours = asyncio.create_task(self._send_ours(queue), name="progress of our exports")
+        try:
+            with suppress(grpc.aio.AioRpcError):  # the call's status tells
+                while (data := await self._call.read()) is not grpc.aio.EOF:
+                    await self._stream.write(self._changed(data))
+            # The daemon's stream can end before the build does. Ours is over with the build.
+            if self._find() is None:
+                queue.close()
+            await ours
+        finally:
+            ours.cancel()
+            await asyncio.wait((ours,))
+
+    def _changed(self, data: bytes) -> bytes:
+        build = self._find()
+        if build is None:
+            return data
+        message = control_pb2.StatusResponse.FromString(data)
+        build.rewrite_status(message)
+        return message.SerializeToString()
+
+    async def _send_ours(self, queue: CoalescingQueue) -> None:
+        async for update in queue:
+            await self._stream.write(status_response(update).SerializeToString())
+            await queue.pause(PROGRESS_INTERVAL)

@@ -1,0 +1,76 @@
+"""The proxy as a whole."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc
+import grpc.aio
+
+from exporter.proxy.builds import Builds
+from exporter.proxy.client import FILE_SEND_METHOD, FIND_EXPORTERS_METHOD, Clients
+from exporter.proxy.control import SOLVE_METHOD, STATUS_METHOD, ControlProxy
+from exporter.proxy.decision import BuildRouter
+from exporter.proxy.session_services import SessionServices
+from exporter.proxy.switch import Switch
+from exporter.rpc.handlers import RawHandler, raw_server
+from exporter.rpc.http2.sockets import Dial, Scheduler, dialling
+from exporter.rpc.session.tunnel import started
+from exporter.takeover.build import BuildOptions
+from exporter.takeover.plan import Routes
+
+_MAX_METADATA_BYTES = 16 << 20
+
+_OWN_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    # A build's error has its Dockerfile in it, with the place that is to blame.
+    ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
+    ("grpc.absolute_max_metadata_size", _MAX_METADATA_BYTES),
+)
+
+
+@asynccontextmanager
+async def running_switch(
+    dial: Dial, daemon: grpc.aio.Channel, daemon_name: str, routes: Routes, options: BuildOptions
+) -> AsyncIterator[Switch]:
+    """Run a proxy, which is to be given its clients' sockets.
+
+    Args:
+        dial: Connects to the daemon.
+        daemon: Reaches it as well, for the proxy's own calls.
+        daemon_name: Its address, for messages.
+        routes: Where exporters run.
+        options: The operator's.
+    """
+    clients, builds = Clients(), Builds()
+    control = ControlProxy(daemon, routes, builds, options)
+    services = SessionServices(clients, builds, daemon)
+    handlers: dict[str, RawHandler] = {
+        SOLVE_METHOD: control.solve,
+        STATUS_METHOD: control.status,
+        FIND_EXPORTERS_METHOD: services.find_exporters,
+        FILE_SEND_METHOD: services.send_file,
+    }
+    async with raw_server(handlers.__getitem__, _OWN_OPTIONS) as server, started(server) as path:
+        scheduler = Scheduler()
+        loop = asyncio.get_running_loop()
+        _, protocol = await loop.create_unix_connection(dialling(scheduler), path)
+        own = protocol.connection
+        assert own is not None
+        switch = Switch(
+            dial,
+            own,
+            scheduler,
+            daemon_name=daemon_name,
+            router=BuildRouter(routes, builds, own),
+            clients=clients,
+            builds=builds,
+        )
+        try:
+            yield switch
+        finally:
+            switch.close()
+            own.close()

@@ -1,0 +1,160 @@
+"""Sessions on their way through the proxy, spliced frame by frame."""
+
+from __future__ import annotations
+
+from exporter.daemon.services.receive import EXPORTER_ID
+from exporter.errors import Code
+from exporter.proxy.builds import Builds
+from exporter.proxy.client import FILE_SEND_METHOD, FIND_EXPORTERS_METHOD, Clients, SessionClient
+from exporter.rpc.http2.connection import Connection
+from exporter.rpc.http2.frames import ErrorCode
+from exporter.rpc.http2.grpc import end_with_status, header_values, path_of
+from exporter.rpc.http2.headers import Headers
+from exporter.rpc.http2.relay import relay
+from exporter.rpc.http2.sockets import Scheduler, serving
+from exporter.rpc.http2.stream import Stream
+from exporter.rpc.http2.tunnel import Tunnel
+from exporter.rpc.session.manager import SESSION_ID, SESSION_METHOD
+from exporter.takeover.build import ProxiedBuild
+
+PROXY_SESSION = "buildkit-exporter-session"
+"""Metadata by which the proxy tells itself whose session a call of the daemon came through."""
+
+_EXPORTER_ID = EXPORTER_ID.encode()
+_ADDED_METHODS = (FIND_EXPORTERS_METHOD, FILE_SEND_METHOD)
+"""What the proxy announces for every client: a daemon calls nothing else."""
+
+
+class SessionSplice:
+    """One client's session: two streams, and in each of them one end of a connection.
+
+    In the connection the daemon opens streams, which are passed on to the client, except for those about
+    exports of ours.
+
+    Args:
+        stream: With which the client attaches itself.
+        headers: Of that stream.
+        daemon: The connection to the daemon.
+        own: The connection to the proxy's own server.
+        scheduler: Flushes connections.
+        clients: Where the client is found by its session.
+        builds: Where its builds are found.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        headers: Headers,
+        *,
+        daemon: Connection,
+        own: Connection,
+        scheduler: Scheduler,
+        clients: Clients,
+        builds: Builds,
+    ) -> None:
+        self._scheduler = scheduler
+        self._own = own
+        self._clients = clients
+        self._builds = builds
+        self._is_over = False
+        ids = header_values(headers, SESSION_ID)
+        methods = frozenset(method.lower() for method in header_values(headers, SESSION_METHOD))
+        self._client = SessionClient(ids[0] if ids else "", methods, serving(scheduler, self._accept))
+        self._client_stream = stream
+        self._daemon_stream = daemon.open_stream(_announcing(headers, methods), end=False)
+        self._client_end = Tunnel(stream, scheduler, self._ignore_headers, self._on_client_end)
+        self._daemon_end = Tunnel(
+            self._daemon_stream, scheduler, self._on_daemon_headers, self._on_daemon_end
+        )
+
+    def _on_daemon_headers(self, headers: Headers, end: bool) -> None:
+        """The daemon has taken the session, or refused it, or ended it: the client is to know."""
+        if not end and self._client_end.connection is None:
+            self._client_stream.send_headers(headers)
+            client = Connection(self._client_end, self._scheduler, is_client=True)
+            daemon = Connection(self._daemon_end, self._scheduler, is_client=False)
+            client.on_closed = daemon.on_closed = self._on_connection_closed
+            daemon.on_stream = self._route
+            self._client_end.connect(client)
+            self._daemon_end.connect(daemon)
+            self._clients.add(self._client)
+        else:
+            self._client_stream.send_headers(headers, end=end)
+            self._finish()
+
+    def _ignore_headers(self, headers: Headers, end: bool) -> None:
+        """Clients send no trailers."""
+
+    def _on_client_end(self, code: int | None) -> None:
+        if code is not None:
+            self._daemon_stream.reset(code)
+            self._finish()
+        else:
+            self._daemon_stream.send_data(b"", end=True)
+
+    def _on_daemon_end(self, code: int | None) -> None:
+        if code is not None:
+            self._client_stream.reset(code)
+        self._finish()
+
+    def _on_connection_closed(self, error: Exception | None) -> None:
+        if not self._is_over:
+            self._client_stream.reset(ErrorCode.CANCEL)
+            self._daemon_stream.reset(ErrorCode.CANCEL)
+            self._finish()
+
+    def _finish(self) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        self._clients.remove(self._client)
+        for end in (self._client_end, self._daemon_end):
+            if end.connection is not None:
+                end.connection.close()
+
+    def _accept(self, connection: Connection) -> None:
+        """Pass calls of the proxy's own server on to the client."""
+        connection.on_stream = self._to_client
+
+    def _to_client(self, stream: Stream, headers: Headers, end: bool) -> None:
+        assert self._client_end.connection is not None
+        relay(stream, headers, self._client_end.connection, end=end)
+
+    def _route(self, stream: Stream, headers: Headers, end: bool) -> None:
+        """Decide who answers a call of the daemon."""
+        method = path_of(headers)
+        build = self._builds.of_session(self._client.session_id) if method in _ADDED_METHODS else None
+        if build is not None and method == FILE_SEND_METHOD:
+            headers = _with_client_index(headers, build)
+        if build is not None and _is_ours(build, method, headers):
+            session = (PROXY_SESSION.encode(), self._client.session_id.encode())
+            relay(stream, [*headers, session], self._own, end=end)
+        elif method in _ADDED_METHODS and not self._client.supports(method):
+            text = f"method {method} not supported by the client"
+            end_with_status(stream, Code.UNIMPLEMENTED, text)
+        else:
+            self._to_client(stream, headers, end)
+
+
+def _is_ours(build: ProxiedBuild, method: str, headers: Headers) -> bool:
+    if method == FIND_EXPORTERS_METHOD:
+        return True
+    return any(
+        index.isdecimal() and int(index) in build.exports for index in header_values(headers, EXPORTER_ID)
+    )
+
+
+def _with_client_index(headers: Headers, build: ProxiedBuild) -> Headers:
+    """Name the exporter as the client does, to which the daemon's order of exporters means nothing."""
+    return [
+        (key, str(build.client_index(int(value))).encode())
+        if key == _EXPORTER_ID and value.isdigit()
+        else (key, value)
+        for key, value in headers
+    ]
+
+
+def _announcing(headers: Headers, methods: frozenset[str]) -> Headers:
+    """Add the methods that the proxy answers itself to those of the client."""
+    added = [method for method in _ADDED_METHODS if method.lower() not in methods]
+    return [*headers, *((SESSION_METHOD.encode(), method.encode()) for method in added)]

@@ -1,0 +1,165 @@
+"""Clients' connections: which of their calls go to the daemon, and which to the proxy's own server."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+
+from exporter.errors import Code
+from exporter.proxy.builds import Builds
+from exporter.proxy.client import Clients
+from exporter.proxy.control import SOLVE_METHOD, STATUS_METHOD
+from exporter.proxy.decision import BuildRouter
+from exporter.proxy.session import SessionSplice
+from exporter.rpc.http2.connection import Connection
+from exporter.rpc.http2.frames import ErrorCode, ProtocolError
+from exporter.rpc.http2.grpc import end_with_status, path_of
+from exporter.rpc.http2.headers import Headers
+from exporter.rpc.http2.peek import Peek
+from exporter.rpc.http2.relay import relay
+from exporter.rpc.http2.sockets import Dial, Scheduler, SocketTransport, dialling
+from exporter.rpc.http2.stream import Stream
+
+SESSION_METHOD_NAME = "/moby.buildkit.v1.Control/Session"
+
+HANGUP_SECONDS = 2.0
+"""How long clients whose builds have ended get to hang up, at shutdown."""
+
+_POLL_SECONDS = 0.05
+
+logger = logging.getLogger(__name__)
+
+
+class Switch:
+    """Passes calls on.
+
+    Each client's connection has its own to the daemon, so that the daemon sees what it would see without a
+    proxy, and one ends with the other. All share the connection to the proxy's own server.
+
+    Args:
+        dial_daemon: Connects to the daemon.
+        own: The connection to the proxy's own server.
+        scheduler: Flushes connections.
+        daemon_name: For messages.
+        router: Passes builds and their watchers on.
+        clients: Where sessions' clients are found.
+        builds: Where builds are found.
+    """
+
+    def __init__(
+        self,
+        dial_daemon: Dial,
+        own: Connection,
+        scheduler: Scheduler,
+        *,
+        daemon_name: str,
+        router: BuildRouter,
+        clients: Clients,
+        builds: Builds,
+    ) -> None:
+        self.own = own
+        self.scheduler = scheduler
+        self.clients = clients
+        self.builds = builds
+        self._router = router
+        self._dial_daemon = dial_daemon
+        self._daemon_name = daemon_name
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._connections: set[Connection] = set()
+        self._solves: set[Stream] = set()
+
+    @property
+    def solves(self) -> int:
+        """The number of builds under way."""
+        self._solves = {stream for stream in self._solves if not stream.is_closed}
+        return len(self._solves)
+
+    def protocol(self) -> asyncio.Protocol:
+        """A protocol for a client's socket."""
+        return SocketTransport(self._make, self.scheduler)
+
+    async def drain(self) -> None:
+        """Refuse new builds, and wait for those under way and for their clients to hang up."""
+        self.builds.is_closed = True
+        if not self.solves:
+            return
+        await _until(lambda: not self.solves)
+        # Who has watched a build may still be reading, and asks for its record then.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(HANGUP_SECONDS):
+                await _until(lambda: not self._connections)
+
+    def close(self) -> None:
+        """End all connections."""
+        for connection in list(self._connections):
+            connection.close()
+
+    def _make(self, transport: SocketTransport) -> Connection:
+        client = Connection(transport, self.scheduler, is_client=False)
+        self._connections.add(client)
+        client.on_closed = lambda error: self._connections.discard(client)
+        # Calls wait in the socket until it is known where they can go.
+        transport.pause_reading()
+        task = asyncio.get_running_loop().create_task(self._connect(client, transport))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return client
+
+    async def _connect(self, client: Connection, transport: SocketTransport) -> None:
+        try:
+            _, protocol = await self._dial_daemon(dialling(self.scheduler))
+        except OSError as error:
+            text = f"cannot reach buildkitd at {self._daemon_name}: {error}"
+            logger.warning("%s", text)
+            client.on_stream = lambda stream, headers, end: end_with_status(stream, Code.UNAVAILABLE, text)
+        else:
+            assert protocol.connection is not None
+            self._join(client, protocol.connection)
+        transport.resume_reading()
+
+    def _join(self, client: Connection, daemon: Connection) -> None:
+        """Let two connections live and end together."""
+
+        def on_closed(error: Exception | None) -> None:
+            self._connections.discard(client)
+            client.close()
+            daemon.close()
+
+        client.on_closed = daemon.on_closed = on_closed
+        daemon.on_goaway = client.go_away
+        if client.is_closed or daemon.is_closed:
+            on_closed(None)
+        client.on_stream = lambda stream, headers, end: self._route(daemon, stream, headers, end)
+
+    def _route(self, daemon: Connection, stream: Stream, headers: Headers, end: bool) -> None:
+        path = path_of(headers)
+        if path == SOLVE_METHOD:
+            self._solves.add(stream)
+            Peek(stream, headers, end, lambda call, data: self._router.solve(call, data, daemon))
+        elif path == STATUS_METHOD:
+            Peek(stream, headers, end, lambda call, data: self._router.status(call, data, daemon))
+        elif path == SESSION_METHOD_NAME:
+            self._splice(daemon, stream, headers)
+        else:
+            relay(stream, headers, daemon, end=end)
+
+    def _splice(self, daemon: Connection, stream: Stream, headers: Headers) -> None:
+        try:
+            SessionSplice(
+                stream,
+                headers,
+                daemon=daemon,
+                own=self.own,
+                scheduler=self.scheduler,
+                clients=self.clients,
+                builds=self.builds,
+            )
+        except ProtocolError:
+            stream.reset(ErrorCode.REFUSED_STREAM)
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 - streams tell their ends to nobody here
+        await asyncio.sleep(_POLL_SECONDS)

@@ -1,0 +1,89 @@
+"""Leases: what they hold is spared by containerd's garbage collector, though nothing else points to it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+
+import grpc.aio
+
+from exporter.image import Time
+from exporter.pb.containerd.services.leases.v1 import leases_pb2, leases_pb2_grpc
+from exporter.remotes.containerd import undo
+from exporter.remotes.session.content import CallMetadata
+from exporter.rpc.status import rpc_errors
+
+CONTENT = "content"
+"""The type of blobs as resources; their ID is the digest."""
+
+EXPIRES_SECONDS = 24 * 3600
+"""How long a lease holds whose owner has died, as for containerd's own clients. None lives longer: there is
+no way to prolong one."""
+
+_EXPIRE_LABEL = "containerd.io/gc.expire"
+
+
+class Lease:
+    """A temporary lease, made when it is first needed.
+
+    Calls whose metadata ``containerd-lease`` is its ID add to it what they make.
+
+    Args:
+        channel: Reaches containerd.
+        metadata: Goes with every call; names the namespace.
+        address: For messages.
+
+    Attributes:
+        id: Known before the lease is made, so that it can be ended however the making ended.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, metadata: CallMetadata, address: str) -> None:
+        self.id = f"buildkit-exporter-{uuid.uuid4()}"
+        self._stub = leases_pb2_grpc.LeasesStub(channel)
+        self._metadata = metadata
+        self._address = address
+        self._making = asyncio.Lock()
+        self._is_begun = False
+        self._is_made = False
+
+    async def begin(self) -> None:
+        """Make the lease, unless that has been done.
+
+        Raises:
+            UnavailableError: there is no containerd.
+        """
+        async with self._making:
+            if self._is_made:
+                return
+            self._is_begun = True
+            expires = Time.from_unix(int(time.time()) + EXPIRES_SECONDS)
+            request = leases_pb2.CreateRequest(id=self.id, labels={_EXPIRE_LABEL: str(expires)})
+            with rpc_errors(f"containerd at {self._address}"):
+                await self._stub.Create(request, metadata=self._metadata)
+            self._is_made = True
+
+    async def hold(self, kind: str, resource_id: str) -> None:
+        """Add something to the lease; it need not exist (yet).
+
+        Args:
+            kind: `CONTENT`, or ``snapshots/SNAPSHOTTER``.
+            resource_id: A digest, or a snapshot's name.
+
+        Raises:
+            UnavailableError: there is no containerd.
+        """
+        await self.begin()
+        resource = leases_pb2.Resource(id=resource_id, type=kind)
+        with rpc_errors(f"lease of {resource_id}"):
+            await self._stub.AddResource(
+                leases_pb2.AddResourceRequest(id=self.id, resource=resource), metadata=self._metadata
+            )
+
+    async def end(self) -> None:
+        """Give up what is held. Without a containerd to tell that to, the lease expires by itself."""
+        if not self._is_begun:
+            return
+        with undo.undoing(f"lease {self.id}"):
+            request = leases_pb2.DeleteRequest(id=self.id)
+            await self._stub.Delete(request, metadata=self._metadata, timeout=undo.SECONDS)

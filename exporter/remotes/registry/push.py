@@ -1,0 +1,108 @@
+"""Pushing an image: blobs first, several at once, then manifests, the root last and under its name.
+
+Order, progress texts and refusals are BuildKit's (``util/push``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+from exporter.content.copy import for_each, load_graph, read_blob
+from exporter.content.manifest import is_parent, must_not_be_distributed
+from exporter.content.protocol import Provider
+from exporter.errors import InvalidArgumentError
+from exporter.image import Descriptor, Reference
+from exporter.progress.producer import VertexProgress
+from exporter.remotes.registry.distribution_sources import (
+    DistributionSources,
+    mount_candidates,
+    with_repository,
+)
+from exporter.remotes.registry.options import RegistryOptions
+from exporter.remotes.registry.repository import Repository, open_repository
+from exporter.remotes.registry.upload import upload_blob
+
+
+async def push(
+    provider: Provider,
+    root: Descriptor,
+    name: str,
+    *,
+    by_digest: bool = False,
+    insecure: bool = False,
+    sources: DistributionSources | None = None,
+    options: RegistryOptions | None = None,
+    progress: VertexProgress,
+) -> DistributionSources:
+    """Push `root` and all that it points to, except layers that must not be distributed.
+
+    Can be repeated after a failure: what the registry has is not sent again. A name moves only when all that
+    it will stand for is there.
+
+    Args:
+        provider: Where the blobs are.
+        root: An image's manifest or index.
+        name: A reference; without tag and digest, ``latest`` is meant.
+        by_digest: Push without a tag (``push-by-digest``).
+        insecure: Accept any certificate, and plain HTTP where there is no TLS (``registry.insecure``).
+        sources: Who has which blobs already: the registry is asked to take them over from there.
+        options: How registries are reached.
+        progress: Reports under it.
+
+    Returns:
+        `sources`, and that the repository has the blobs now; for the next push of the same image.
+
+    Raises:
+        ImageError: the name is not a reference.
+        InvalidArgumentError: it has a tag although the push is by digest, or the root is no manifest.
+        DataLossError: a blob is not what its descriptor says.
+        ExporterError: the registry refuses the push, or failed too often.
+    """
+    reference = Reference.parse(name)
+    if by_digest and not reference.is_name_only:
+        raise InvalidArgumentError(f"can't push tagged ref {reference} by digest", field="attrs[name]")
+    if not is_parent(root):
+        raise InvalidArgumentError(
+            f"only manifests can be pushed, not {root.media_type or 'a blob without type'}"
+        )
+    target = reference if by_digest else reference.tag_name_only().with_digest(root.digest)
+    options = options or RegistryOptions()
+    known = dict(sources or {})
+    async with AsyncExitStack() as stack:
+        with progress.status("pushing layers") as status:
+            opening = open_repository(
+                reference, push=True, insecure=insecure, options=options, on_retry=_logger(progress)
+            )
+            repository = await stack.enter_async_context(opening)
+            nodes = await load_graph(provider, [root], skip=must_not_be_distributed)
+            blobs = [node.descriptor for node in nodes if not is_parent(node.descriptor)]
+            status.update(0, sum(blob.size for blob in blobs))
+
+            async def push_blob(blob: Descriptor) -> None:
+                candidates = mount_candidates(reference, {**blob.annotations, **known.get(blob.digest, {})})
+                await upload_blob(repository, blob, provider, sources=candidates, on_bytes=status.advance)
+
+            await for_each(blobs, push_blob, options.concurrency)
+        with progress.status(f"pushing manifest for {target}"):
+            for node in nodes:
+                if is_parent(node.descriptor):
+                    is_root = node.descriptor.digest == root.digest
+                    await _push_manifest(
+                        repository, provider, node.descriptor, target.tag if is_root else None
+                    )
+    known.update((blob.digest, with_repository(reference, known.get(blob.digest, {}))) for blob in blobs)
+    return known
+
+
+async def _push_manifest(
+    repository: Repository, provider: Provider, descriptor: Descriptor, tag: str | None
+) -> None:
+    reference = tag or descriptor.digest
+    # Some registries refuse to set a tag again, even to what it is.
+    if not await repository.has_manifest(descriptor, reference):
+        await repository.put_manifest(descriptor, await read_blob(provider, descriptor), reference)
+
+
+def _logger(progress: VertexProgress) -> Callable[[str], None]:
+    return lambda line: progress.log(f"{line}\n")

@@ -1,0 +1,246 @@
+"""A content store behind containerd's content API: a session's, containerd's, buildkitd's."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from exporter.content.protocol import BlobInfo, BlobWriter
+from exporter.content.threads import run_in_thread
+from exporter.content.verify import Verifier
+from exporter.errors import DataLossError, UnavailableError
+from exporter.image import Descriptor
+from exporter.pb.containerd.services.content.v1 import content_pb2, content_pb2_grpc
+from exporter.rpc.calls import send_message
+from exporter.rpc.status import from_rpc_error, rpc_errors
+
+STORE_ID = "buildkit-attachable-store-id"
+"""Metadata that chooses among the stores that a session serves."""
+
+EXPORT_STORE = "export"
+"""The store that buildctl serves for ``tar=false``."""
+
+CHUNK_SIZE = 1 << 20
+"""Bytes of the largest piece that is written. Each piece is answered before the next one goes out."""
+
+ABORT_SECONDS = 5.0
+"""How long throwing an unfinished write away may take."""
+
+CallMetadata = Sequence[tuple[str, str]]
+
+
+class ContentClient:
+    """Blobs behind containerd's content API; see `exporter.content.protocol.ContentStore`.
+
+    Args:
+        channel: Reaches ``containerd.services.content.v1.Content``. Not closed here.
+        metadata: Goes with every call: `STORE_ID` chooses a session's store, ``containerd-namespace`` a
+            namespace.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, *, metadata: CallMetadata = ()) -> None:
+        self._stub = content_pb2_grpc.ContentStub(channel)
+        self._metadata = tuple(metadata)
+
+    async def info(self, digest: str) -> BlobInfo:
+        """See `Provider.info`.
+
+        Raises:
+            NotFoundError: there is no such blob.
+            UnavailableError: the other side has gone.
+        """
+        with rpc_errors(f"blob {digest}"):
+            request = content_pb2.InfoRequest(digest=digest)
+            response = await self._stub.Info(request, metadata=self._metadata)
+        return BlobInfo(digest, response.info.size)
+
+    async def read(self, digest: str, *, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        """See `Provider.read`.
+
+        Raises:
+            NotFoundError: there is no such blob.
+            InvalidArgumentError: the offset lies behind its end.
+            UnavailableError: the other side has gone.
+        """
+        if length == 0:  # on the wire 0 means all
+            return
+        request = content_pb2.ReadContentRequest(digest=digest, offset=offset, size=length or 0)
+        with rpc_errors(f"blob {digest}"):
+            call = self._stub.Read(request, metadata=self._metadata)
+            try:
+                async for response in call:
+                    yield response.data
+            finally:
+                call.cancel()
+
+    @asynccontextmanager
+    async def ingest(
+        self, expected: Descriptor | None = None, *, labels: Mapping[str, str] | None = None
+    ) -> AsyncIterator[BlobWriter]:
+        """See `ContentStore.ingest`.
+
+        A write that was cut off with the connection goes on where it ended, if the store has kept it. One
+        that fails here is thrown away there.
+
+        Raises:
+            UnavailableError: the other side has gone.
+        """
+        writer = _Writer(self._stub, self._metadata, expected, labels or {})
+        try:
+            await writer.open()
+            yield writer
+        finally:
+            await writer.close()
+
+    async def add_labels(self, digest: str, labels: Mapping[str, str]) -> None:
+        """See `LabelledStore.add_labels`. Nothing happens if the store has no labels.
+
+        Raises:
+            UnavailableError: the other side has gone.
+        """
+        await _add_labels(self._stub, self._metadata, digest, labels)
+
+
+class _Writer:
+    """A write of the content API: each request is answered by one response."""
+
+    def __init__(
+        self,
+        stub: content_pb2_grpc.ContentStub,
+        metadata: tuple[tuple[str, str], ...],
+        expected: Descriptor | None,
+        labels: Mapping[str, str],
+    ) -> None:
+        self._stub = stub
+        self._metadata = metadata
+        self._expected = expected
+        self._labels = dict(labels)
+        self._what = f"blob {expected.digest}" if expected is not None else "new blob"
+        self._verifier = Verifier() if expected is None else None
+        self._ref = ""
+        self._call: grpc.aio.StreamStreamCall[Any, Any] | None = None
+        self._stored = 0  # bytes that the store has
+        self._skip = 0  # bytes that it had before, of those to come
+        self._pending = bytearray()
+        self._is_done = False  # the store has the blob
+
+    async def open(self) -> None:
+        """Begin the write, or find that there is such a blob already."""
+        if self._expected is None:
+            await self._begin(f"buildkit-exporter-{uuid.uuid4()}")
+            return
+        # Under a name that a later attempt finds again, unless another writer holds it now.
+        name = f"buildkit-exporter-{self._expected.digest}"
+        try:
+            await self._begin(name, total=self._expected.size, expected=self._expected.digest)
+        except UnavailableError:
+            name = f"{name}-{uuid.uuid4()}"
+            await self._begin(name, total=self._expected.size, expected=self._expected.digest)
+
+    async def write(self, data: bytes) -> None:
+        """See `BlobWriter.write`."""
+        if self._verifier is not None:
+            await run_in_thread(self._verifier.update, data)
+        if self._is_done:
+            return
+        skipped = min(self._skip, len(data))
+        self._skip -= skipped
+        self._pending += memoryview(data)[skipped:]
+        while len(self._pending) > CHUNK_SIZE and not self._is_done:
+            piece = bytes(memoryview(self._pending)[:CHUNK_SIZE])
+            del self._pending[:CHUNK_SIZE]
+            await self._send(content_pb2.WRITE, piece)
+
+    async def commit(self) -> BlobInfo:
+        """See `BlobWriter.commit`."""
+        info = self._promise()
+        if not self._is_done:
+            piece = bytes(self._pending)
+            await self._send(
+                content_pb2.COMMIT, piece, total=info.size, expected=info.digest, labels=self._labels
+            )
+            self._is_done = True
+        return info
+
+    async def close(self) -> None:
+        """End the call, and have the store throw away what is not committed."""
+        if self._call is None:
+            return
+        self._call.cancel()
+        if not self._is_done:
+            with suppress(grpc.aio.AioRpcError, grpc.aio.UsageError):
+                request = content_pb2.AbortRequest(ref=self._ref)
+                await self._stub.Abort(request, metadata=self._metadata, timeout=ABORT_SECONDS)
+
+    def _promise(self) -> BlobInfo:
+        if self._verifier is not None:
+            return self._verifier.finish()
+        assert self._expected is not None
+        return BlobInfo(self._expected.digest, self._expected.size)
+
+    async def _begin(self, ref: str, **fields: Any) -> None:
+        self._ref = ref
+        with rpc_errors(self._what):
+            self._call = self._stub.Write(metadata=self._metadata)
+        await self._send(content_pb2.STAT, ref=ref, **fields)
+        self._skip = self._stored
+
+    async def _send(
+        self, action: content_pb2.WriteAction.ValueType, data: bytes = b"", **fields: Any
+    ) -> None:
+        request = content_pb2.WriteContentRequest(action=action, offset=self._stored, data=data, **fields)
+        try:
+            response = await self._step(request)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.ALREADY_EXISTS:
+                await self._found()
+                return
+            failure = from_rpc_error(error, self._what)
+            if action == content_pb2.COMMIT and error.code() is grpc.StatusCode.FAILED_PRECONDITION:
+                failure = DataLossError(failure.message)
+            raise failure from error
+        if action != content_pb2.STAT and response.offset != self._stored + len(data):
+            raise DataLossError(
+                f"{self._what}: the store has {response.offset} bytes after {self._stored + len(data)}"
+            )
+        self._stored = response.offset
+
+    async def _step(self, request: content_pb2.WriteContentRequest) -> content_pb2.WriteContentResponse:
+        assert self._call is not None
+        await send_message(self._call, request.SerializeToString())  # should it have ended, reading tells why
+        response = await self._call.read()
+        if not isinstance(response, content_pb2.WriteContentResponse):
+            raise UnavailableError(f"{self._what}: the store ended the write")
+        return response
+
+    async def _found(self) -> None:
+        """The store has the blob, be it from another writer. It lacks our labels then, if it keeps any."""
+        self._is_done = True
+        if self._labels and self._expected is not None:
+            await _add_labels(self._stub, self._metadata, self._expected.digest, self._labels)
+
+
+async def _add_labels(
+    stub: content_pb2_grpc.ContentStub, metadata: CallMetadata, digest: str, labels: Mapping[str, str]
+) -> None:
+    try:
+        request = content_pb2.InfoRequest(digest=digest)
+        found = (await stub.Info(request, metadata=metadata)).info.labels
+        missing = {key: value for key, value in labels.items() if key not in found}
+        if missing:
+            mask = FieldMask(paths=[f"labels.{key}" for key in missing])
+            info = content_pb2.Info(digest=digest, labels=missing)
+            await stub.Update(content_pb2.UpdateRequest(info=info, update_mask=mask), metadata=metadata)
+    except grpc.aio.AioRpcError as error:
+        if error.code() not in _WITHOUT_LABELS:
+            raise from_rpc_error(error, f"labels of blob {digest}") from error
+
+
+# What stores without labels answer: containerd's bare directory store, ours.
+_WITHOUT_LABELS = {grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.UNIMPLEMENTED}

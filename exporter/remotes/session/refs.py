@@ -1,0 +1,63 @@
+"""Refs whose owner is asked for their layers, through a session or at an address (``RefService``)."""
+
+from __future__ import annotations
+
+import grpc.aio
+
+from exporter.image import CompressionConfig
+from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
+from exporter.remotes.messages.layers import compression_message, descriptor_of, layer_of
+from exporter.remotes.session.content import ContentClient
+from exporter.rpc.status import rpc_errors
+from exporter.source.types import LayerChain, Remote
+
+GET_LAYER_CHAIN_METHOD = "/buildkit.exporter.v1.RefService/GetLayerChain"
+GET_REMOTE_METHOD = "/buildkit.exporter.v1.RefService/GetRemote"
+
+
+class SessionRef:
+    """A ref of the other side of a channel; see `exporter.source.types.Ref`.
+
+    Args:
+        ref_id: Its ID there.
+        channel: Reaches the owner's ``RefService`` and ``Content``. Not closed here.
+    """
+
+    def __init__(self, ref_id: str, channel: grpc.aio.Channel) -> None:
+        self._id = ref_id
+        self._refs = exporter_pb2_grpc.RefServiceStub(channel)
+        self._content = ContentClient(channel)
+
+    @property
+    def id(self) -> str:
+        """See `Ref.id`."""
+        return self._id
+
+    async def remote(self, compression: CompressionConfig | None = None) -> Remote:
+        """See `Ref.remote`.
+
+        Raises:
+            NotFoundError: the owner does not know the ref (any more).
+            InvalidArgumentError: the owner's answer holds a malformed descriptor.
+            UnavailableError: the owner has gone.
+        """
+        wanted = compression_message(compression) if compression is not None else None
+        with rpc_errors(f"cannot get the layers of ref {self._id}"):
+            request = exporter_pb2.GetRemoteRequest(ref_id=self._id, compression=wanted)
+            response = await self._refs.GetRemote(request)
+        path = f"GetRemote({self._id}).descriptors"
+        descriptors = tuple(descriptor_of(d, f"{path}[{i}]") for i, d in enumerate(response.descriptors))
+        return Remote(descriptors, self._content)
+
+    async def layer_chain(self) -> LayerChain:
+        """See `Ref.layer_chain`.
+
+        Raises:
+            NotFoundError: the owner does not know the ref (any more).
+            InvalidArgumentError: the owner's answer holds a malformed time.
+            UnavailableError: the owner has gone.
+        """
+        with rpc_errors(f"cannot get the layer chain of ref {self._id}"):
+            response = await self._refs.GetLayerChain(exporter_pb2.GetLayerChainRequest(ref_id=self._id))
+        path = f"GetLayerChain({self._id}).layers"
+        return tuple(layer_of(layer, f"{path}[{i}]") for i, layer in enumerate(response.layers))

@@ -1,0 +1,88 @@
+"""Forwarding gRPC calls as they are, whatever service they belong to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from exporter.rpc.calls import send_end, send_message
+from exporter.rpc.http2.grpc import Metadata
+
+_NO_DEADLINE = 10 * 365 * 24 * 3600.0
+"""Seconds; gRPC tells of a missing deadline as one that is some hundred years away."""
+
+_HOP_BY_HOP = ("grpc-", "user-agent", ":", "te", "content-type")
+"""Metadata of a connection and not of a call; gRPC makes its own."""
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+def forwarded_metadata(metadata: Iterable[tuple[str, str | bytes]] | None) -> Metadata:
+    """The metadata of a call, without what belongs to its connection."""
+    return tuple(
+        (key, value) for key, value in metadata or () if key == _DETAILS or not key.startswith(_HOP_BY_HOP)
+    )
+
+
+_DETAILS = "grpc-status-details-bin"
+
+
+def timeout_of(context: Context) -> float | None:
+    """Seconds that the caller still waits; None if he said nothing."""
+    remaining = context.time_remaining()
+    return None if remaining is None or remaining > _NO_DEADLINE else max(remaining, 0.0)
+
+
+async def forward(
+    channel: grpc.aio.Channel, method: str, context: Context, *, first: bytes | None = None
+) -> None:
+    """Forward a call: its metadata, deadline and messages, and the answer's metadata, messages and status.
+
+    A call with one request, or one response, looks on the wire like a stream of one message.
+
+    Args:
+        channel: Where to.
+        method: ``/package.Service/Method``.
+        context: Of the call that came in, whose messages are bytes.
+        first: A message that has been read from it already.
+    """
+    call: Any = channel.stream_stream(method)(
+        metadata=forwarded_metadata(context.invocation_metadata()), timeout=timeout_of(context)
+    )
+    requests = asyncio.create_task(_forward_requests(context, call, first), name=f"requests of {method}")
+    try:
+        await context.send_initial_metadata(forwarded_metadata(await call.initial_metadata()))
+        while (message := await call.read()) is not grpc.aio.EOF:
+            await context.write(message)
+        await end_like(call, context)
+    except grpc.aio.AioRpcError as error:
+        await _end(context, error.code(), error.details(), error.trailing_metadata())
+    finally:
+        requests.cancel()
+        call.cancel()
+        await asyncio.wait((requests,))
+
+
+async def end_like(call: Any, context: Context) -> None:
+    """End a call with the status, details and trailing metadata of another."""
+    await _end(context, await call.code(), await call.details(), await call.trailing_metadata())
+
+
+async def _end(context: Context, code: grpc.StatusCode, details: str | None, trailers: Any) -> None:
+    context.set_trailing_metadata(forwarded_metadata(trailers))
+    context.set_code(code)
+    context.set_details(details or "")
+
+
+async def _forward_requests(context: Context, call: Any, first: bytes | None) -> None:
+    """Forward requests until there are no more, or nobody takes them: the call's status tells why."""
+    if first is not None and not await send_message(call, first):
+        return
+    while (message := await context.read()) is not grpc.aio.EOF:
+        if not await send_message(call, message):
+            return
+    await send_end(call)

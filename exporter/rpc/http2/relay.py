@@ -1,0 +1,50 @@
+"""Passing a stream on from one connection to another, in both directions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from exporter.rpc.http2.connection import Connection
+from exporter.rpc.http2.frames import ErrorCode, ProtocolError
+from exporter.rpc.http2.headers import Headers
+from exporter.rpc.http2.stream import Stream
+
+
+class _Half:
+    """What comes in on one stream goes out on the other. Credit is given when it has gone."""
+
+    __slots__ = ("_other", "_own")
+
+    def __init__(self, own: Stream, other: Stream) -> None:
+        self._own = own
+        self._other = other
+
+    def on_headers(self, headers: Headers, *, end: bool) -> None:
+        self._other.send_headers(headers, end=end)
+
+    def on_data(self, pieces: Sequence[bytes | memoryview], credit: int, *, end: bool) -> None:
+        self._other.send_pieces(pieces, credit, self._own.give_credit, end=end)
+
+    def on_reset(self, code: int) -> None:
+        self._other.reset(code)
+
+    def on_progress(self) -> None:
+        pass
+
+
+def relay(stream: Stream, headers: Headers, to: Connection, *, end: bool) -> None:
+    """Pass a stream, which a peer has just opened, on to another connection.
+
+    Args:
+        stream: The stream.
+        headers: To open the other one with.
+        to: Where to.
+        end: Whether the peer sends nothing more on the stream.
+    """
+    try:
+        other = to.open_stream(headers, end=end)
+    except ProtocolError:
+        stream.reset(ErrorCode.REFUSED_STREAM)
+        return
+    stream.handler = _Half(stream, other)
+    other.handler = _Half(other, stream)

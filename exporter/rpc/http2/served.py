@@ -1,0 +1,204 @@
+"""Answering a gRPC call frame by frame.
+
+gRPC for Python needs some 100 µs for a message. A build context of many files has four of them for each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections import deque
+from collections.abc import Sequence
+from typing import NoReturn
+
+import grpc
+import grpc.aio
+
+from exporter.errors import InvalidArgumentError, UnavailableError
+from exporter.rpc.http2.frames import ErrorCode
+from exporter.rpc.http2.grpc import (
+    RESPONSE_HEADERS,
+    Metadata,
+    metadata_headers,
+    metadata_of,
+    status_headers,
+)
+from exporter.rpc.http2.headers import Headers
+from exporter.rpc.http2.stream import Stream
+
+MAX_MESSAGE_BYTES = 16 << 20
+"""Largest message that is taken, as in BuildKit's own sessions."""
+
+_HIGH_WATER = 1 << 20
+"""Bytes that wait to be read, or to be sent, at which the other side, or the writer, has to wait."""
+
+_ENDED = "the caller has ended the call"
+
+_PREFIX = struct.Struct(">BL")
+_SMALL = 16 << 10
+"""Up to here, copying a message behind its prefix is cheaper than a frame of its own for that."""
+
+
+class ServedCall:
+    """A call that is answered here, as far as `grpc.aio.ServicerContext` is needed; handles its stream.
+
+    Messages are bytes. Deadlines are left to the caller, who ends the call when one has passed.
+
+    Args:
+        stream: The call's stream.
+        headers: Its headers.
+        end: Whether no messages come.
+
+    Attributes:
+        task: What answers it; cancelled if the caller ends the call early.
+    """
+
+    def __init__(self, stream: Stream, headers: Headers, *, end: bool) -> None:
+        self.task: asyncio.Task[None] | None = None
+        self._stream = stream
+        self._metadata = metadata_of(headers)
+        self._partial = bytearray()
+        self._messages: deque[bytes] = deque()
+        self._queued = 0
+        self._credit = 0
+        self._has_ended = end
+        self._is_over = False
+        self._has_begun = False
+        self._status = status_headers(grpc.StatusCode.OK, "")
+        self._failure: Exception | None = None
+        self._readable, self._writable = asyncio.Event(), asyncio.Event()
+        stream.handler = self
+
+    def invocation_metadata(self) -> Metadata:
+        """Return what the caller says beside messages."""
+        return self._metadata
+
+    async def read(self) -> object:
+        """Return the next message, or `grpc.aio.EOF`.
+
+        Raises:
+            InvalidArgumentError: it cannot be read.
+            UnavailableError: the call was ended early.
+        """
+        while not self._messages:
+            if self._failure is not None:
+                raise self._failure
+            if self._has_ended:
+                return grpc.aio.EOF
+            self._readable.clear()
+            await self._readable.wait()
+        message = self._messages.popleft()
+        self._queued -= _PREFIX.size + len(message)
+        self._give_credit()
+        return message
+
+    async def write(self, message: bytes) -> None:
+        """Send a message; wait while the caller is slow.
+
+        Raises:
+            UnavailableError: the call was ended early.
+        """
+        await self.send_initial_metadata(())
+        prefix = _PREFIX.pack(0, len(message))
+        self._stream.send_pieces((prefix + message,) if len(message) <= _SMALL else (prefix, message))
+        while self._stream.queued > _HIGH_WATER and not self._is_over:
+            self._writable.clear()
+            await self._writable.wait()
+        if self._is_over:
+            raise UnavailableError(_ENDED)
+
+    async def send_initial_metadata(self, metadata: Metadata) -> None:
+        """Send metadata ahead of the first message; after that, this does nothing."""
+        if not self._has_begun:
+            self._has_begun = True
+            self._stream.send_headers([*RESPONSE_HEADERS, *metadata_headers(metadata)])
+
+    async def abort(
+        self, code: grpc.StatusCode, details: str = "", trailing_metadata: Metadata = ()
+    ) -> NoReturn:
+        """End the call with a status.
+
+        Raises:
+            grpc.aio.AbortError: always; let it pass.
+        """
+        self._status = status_headers(code, details, trailing_metadata)
+        raise grpc.aio.AbortError
+
+    def finish(self) -> None:
+        """End the call: with the status of `abort`, or well."""
+        headers = self._status if self._has_begun else [*RESPONSE_HEADERS, *self._status]
+        self._stream.send_headers(headers, end=True)
+        if not self._stream.remote_ended:
+            self._stream.reset(ErrorCode.NO_ERROR)
+        self._stop()
+
+    def cancel(self) -> None:
+        """End the call without an answer."""
+        self._stream.reset(ErrorCode.CANCEL)
+        self._stop()
+
+    def on_headers(self, headers: Headers, *, end: bool) -> None:
+        """See `StreamHandler.on_headers`."""
+        if end:
+            self._end()
+
+    def on_data(self, pieces: Sequence[bytes | memoryview], credit: int, *, end: bool) -> None:
+        """See `StreamHandler.on_data`."""
+        self._credit += credit
+        if not self._is_over:  # else an answer is on its way that needs nothing more
+            self._partial += b"".join(pieces)
+            self._cut()
+        self._give_credit()
+        if end:
+            self._end()
+
+    def on_reset(self, code: int) -> None:
+        """See `StreamHandler.on_reset`."""
+        self._stop()
+        self._fail(UnavailableError(_ENDED))
+        if self.task is not None:
+            self.task.cancel()
+
+    def on_progress(self) -> None:
+        """See `StreamHandler.on_progress`."""
+        self._writable.set()
+
+    def _cut(self) -> None:
+        """Take complete messages out of what has come."""
+        position, end = 0, len(self._partial)
+        while self._failure is None and end - position >= _PREFIX.size:
+            is_compressed, length = _PREFIX.unpack_from(self._partial, position)
+            if is_compressed or length > MAX_MESSAGE_BYTES:
+                text = f"a message of {length} bytes, or one that is compressed, is not taken"
+                self._fail(InvalidArgumentError(text))
+                break
+            stop = position + _PREFIX.size + length
+            if stop > end:
+                break
+            self._messages.append(bytes(self._partial[position + _PREFIX.size : stop]))
+            self._queued += stop - position
+            position = stop
+            self._readable.set()
+        del self._partial[:position]
+
+    def _give_credit(self) -> None:
+        """Let the caller send more, unless messages wait. One that is not complete does not count."""
+        if self._is_over or self._queued <= _HIGH_WATER:
+            credit, self._credit = self._credit, 0
+            self._stream.give_credit(credit)
+
+    def _stop(self) -> None:
+        """Hold nothing back any more: credit is the connection's, too, which other calls share."""
+        self._is_over = True
+        self._give_credit()
+
+    def _end(self) -> None:
+        self._has_ended = True
+        if self._partial:
+            self._fail(InvalidArgumentError("a message is cut off"))
+        self._readable.set()
+
+    def _fail(self, failure: Exception) -> None:
+        self._failure = self._failure or failure
+        self._readable.set()
+        self._writable.set()

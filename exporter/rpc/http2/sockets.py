@@ -1,0 +1,138 @@
+"""Connections over sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+from exporter.rpc.http2.connection import Connection
+
+_BUFFER_BYTES = 1 << 20
+"""What may wait in a socket's buffer before the connection is paused."""
+
+
+class Scheduler:
+    """Calls functions at the end of a turn of the event loop, and those that they ask for as well."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._pending: deque[Callable[[], None]] = deque()
+        self._is_awaited = False
+
+    def __call__(self, function: Callable[[], None]) -> None:
+        """Have a function called soon."""
+        self._pending.append(function)
+        if not self._is_awaited:
+            self._is_awaited = True
+            self._loop.call_soon(self.run)
+
+    def begin(self) -> None:
+        """Say that `run` is called soon: another turn of the loop would take its time."""
+        self._is_awaited = True
+
+    def run(self) -> None:
+        """Call what is to be called. After one that fails, the others have their turn all the same."""
+        try:
+            while self._pending:
+                self._pending.popleft()()
+        finally:
+            self._is_awaited = bool(self._pending)
+            if self._is_awaited:
+                self._loop.call_soon(self.run)
+
+
+class SocketTransport(asyncio.Protocol):
+    """A socket that carries a connection.
+
+    Args:
+        make: Makes the connection.
+        scheduler: Flushes it.
+    """
+
+    def __init__(self, make: Callable[[SocketTransport], Connection], scheduler: Scheduler) -> None:
+        self._make = make
+        self._scheduler = scheduler
+        self._transport: asyncio.Transport | None = None
+        self.connection: Connection | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol`."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=_BUFFER_BYTES)
+        self.connection = self._make(self)
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        assert self.connection is not None
+        self._scheduler.begin()
+        try:
+            self.connection.receive(data)
+        finally:
+            self._scheduler.run()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.Protocol`."""
+        assert self.connection is not None
+        self.connection.close(exc)
+
+    def pause_writing(self) -> None:
+        """See `asyncio.Protocol`."""
+        assert self.connection is not None
+        self.connection.pause()
+
+    def resume_writing(self) -> None:
+        """See `asyncio.Protocol`."""
+        assert self.connection is not None
+        self.connection.resume()
+
+    def pause_reading(self) -> None:
+        """Take nothing more from the socket until `resume_reading`."""
+        assert self._transport is not None
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Go on after `pause_reading`."""
+        assert self._transport is not None
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def write(self, pieces: list[bytes | memoryview]) -> None:
+        """See `Transport.write`."""
+        assert self._transport is not None
+        self._transport.write(b"".join(pieces))
+
+    def close(self) -> None:
+        """See `Transport.close`."""
+        assert self._transport is not None
+        self._transport.close()
+
+
+Dial = Callable[[Callable[[], SocketTransport]], Awaitable[tuple[asyncio.BaseTransport, SocketTransport]]]
+"""Opens a socket for a protocol, as `asyncio.loop.create_unix_connection` does."""
+
+
+def serving(scheduler: Scheduler, accept: Callable[[Connection], None]) -> Callable[[], SocketTransport]:
+    """Make a protocol factory for sockets whose peers open streams.
+
+    Args:
+        scheduler: Flushes the connections.
+        accept: Is given each connection, and sets its handlers.
+    """
+
+    def make(transport: SocketTransport) -> Connection:
+        connection = Connection(transport, scheduler, is_client=False)
+        accept(connection)
+        return connection
+
+    return lambda: SocketTransport(make, scheduler)
+
+
+def dialling(scheduler: Scheduler) -> Callable[[], SocketTransport]:
+    """Make a protocol factory for sockets on which streams are opened here."""
+
+    def make(transport: SocketTransport) -> Connection:
+        return Connection(transport, scheduler, is_client=True)
+
+    return lambda: SocketTransport(make, scheduler)

@@ -1,0 +1,203 @@
+"""Attaching to a daemon, or to an exporter's server, with services (upstream: ``session.Session``)."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health, health_pb2_grpc
+
+from exporter.errors import UnavailableError
+from exporter.pb.moby.buildkit.v1 import control_pb2, control_pb2_grpc
+from exporter.rpc.calls import ended_with, send_message
+from exporter.rpc.server import open_server
+from exporter.rpc.session.end import SessionEnd
+from exporter.rpc.session.handling import StreamMethods
+from exporter.rpc.session.manager import SESSION_ID, SESSION_METHOD, SESSION_NAME, SESSION_SHARED_KEY
+from exporter.rpc.session.tunnel import (
+    TUNNEL_OPTIONS,
+    MessageStream,
+    started,
+)
+from exporter.rpc.status import rpc_errors
+from exporter.rpc.target import unix_target
+
+ATTACH_SECONDS = 30.0
+"""How long the other side may take to accept a session."""
+
+Attachable = Callable[[grpc.aio.Server], None]
+"""Adds a service to a server (upstream: ``session.Attachable``), such as
+``lambda server: add_ContentServicer_to_server(servicer, server)``."""
+
+SessionDialer = Callable[[Sequence[tuple[str, str]]], AbstractAsyncContextManager[MessageStream]]
+"""Opens the stream of a session, whose metadata it is given (upstream: ``session.Dialer``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A session of ours.
+
+    Attributes:
+        id: What to name it by in requests.
+        methods: What was announced.
+        ended: Ends when the other side has ended the session; raises why, if it said so.
+    """
+
+    id: str
+    methods: tuple[str, ...]
+    ended: asyncio.Task[None]
+
+
+@asynccontextmanager
+async def attach(
+    peer: grpc.aio.Channel | SessionDialer,
+    attachables: Iterable[Attachable],
+    *,
+    session_id: str = "",
+    shared_key: str = "",
+    name: str = "",
+    metadata: Sequence[tuple[str, str]] = (),
+) -> AsyncIterator[Attachment]:
+    """Serve services to the other side for as long as the block runs.
+
+    Beside them, health checks are answered, as daemons expect.
+
+    Args:
+        peer: A channel that reaches ``moby.buildkit.v1.Control``, or another way to open a session's stream.
+        attachables: The services.
+        session_id: The session's ID; a new one if empty.
+        shared_key: See `exporter.rpc.session.manager.Session`.
+        name: Likewise.
+        metadata: More metadata of the stream.
+
+    Raises:
+        ExporterError: the other side refuses the session, or is out of reach.
+    """
+    session_id = session_id or uuid.uuid4().hex
+    dial = _control_dialer(peer) if isinstance(peer, grpc.aio.Channel) else peer
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(open_server(TUNNEL_OPTIONS))
+        services = _SessionRecorder(server)
+        services.add((_health, *attachables))
+        methods = (*services.methods, *services.handlers)
+        announcement = [
+            (SESSION_ID, session_id),
+            (SESSION_NAME, name),
+            (SESSION_SHARED_KEY, shared_key),
+            *((SESSION_METHOD, method) for method in methods),
+            *metadata,
+        ]
+        path = await stack.enter_async_context(started(server))
+        session = await stack.enter_async_context(SessionEnd.open(services.handlers, path))
+        stream = await stack.enter_async_context(dial(announcement))
+        # The other side speaks first: it is the client of the connection inside. Only then has it taken the
+        # session up.
+        first = await _first_bytes(stream, session_id)
+        ended = asyncio.create_task(_carry(session, stream, first), name=f"session {session_id}")
+        try:
+            yield Attachment(session_id, methods, ended)
+        finally:
+            ended.cancel()
+            await asyncio.wait((ended,))
+            if not ended.cancelled():
+                ended.exception()  # seen; whoever wanted to know has waited for it
+
+
+@asynccontextmanager
+async def serving(
+    attachables: Iterable[Attachable],
+) -> AsyncIterator[tuple[grpc.aio.Channel, tuple[str, ...]]]:
+    """Serve services within this process: a session would be a detour.
+
+    Yields:
+        A channel that reaches them, and their methods.
+    """
+    async with open_server(TUNNEL_OPTIONS) as server:
+        services = _Recorder(server)
+        services.add(attachables)
+        async with (
+            started(server) as path,
+            grpc.aio.insecure_channel(unix_target(path), TUNNEL_OPTIONS) as channel,
+        ):
+            yield channel, tuple(services.methods)
+
+
+def _control_dialer(channel: grpc.aio.Channel) -> SessionDialer:
+    @asynccontextmanager
+    async def dial(metadata: Sequence[tuple[str, str]]) -> AsyncIterator[MessageStream]:
+        call = control_pb2_grpc.ControlStub(channel).Session(metadata=metadata)
+        try:
+            yield _SessionCall(call)
+        finally:
+            call.cancel()
+
+    return dial
+
+
+class _SessionCall:
+    """A call of ``Control/Session``, as a `MessageStream`."""
+
+    def __init__(self, call: grpc.aio.StreamStreamCall[Any, Any]) -> None:
+        self._call = call
+
+    async def read(self) -> object:
+        """See `MessageStream.read`."""
+        return await self._call.read()
+
+    async def write(self, message: control_pb2.BytesMessage, /) -> None:
+        """See `MessageStream.write`."""
+        if not await send_message(self._call, message.SerializeToString()):
+            raise await ended_with(self._call) or EOFError
+
+
+async def _first_bytes(stream: MessageStream, session_id: str) -> bytes:
+    try:
+        with rpc_errors("cannot attach"):
+            async with asyncio.timeout(ATTACH_SECONDS):
+                message = await stream.read()
+    except TimeoutError as error:
+        text = f"session {session_id}: not taken up within {ATTACH_SECONDS:g} s"
+        raise UnavailableError(text) from error
+    if not isinstance(message, control_pb2.BytesMessage):
+        raise UnavailableError(f"session {session_id}: ended by the other side before it began")
+    return message.data
+
+
+async def _carry(session: SessionEnd, stream: MessageStream, first: bytes) -> None:
+    with rpc_errors("the session has ended"):
+        await session.run(stream, first)
+
+
+def _health(server: grpc.aio.Server) -> None:
+    health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)
+
+
+class _Recorder:
+    """Stands in for a server while services are added: gRPC does not tell what a server serves."""
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        super().__init__()
+        self._server = server
+        self.methods: list[str] = []
+
+    def add(self, attachables: Iterable[Attachable]) -> None:
+        """Add services."""
+        for attachable in attachables:
+            attachable(cast(grpc.aio.Server, self))
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        self._server.add_generic_rpc_handlers(handlers)
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
+        self.methods.extend(f"/{service}/{method}" for method in handlers)
+        cast(Any, self._server).add_registered_method_handlers(service, handlers)
+
+
+class _SessionRecorder(_Recorder, StreamMethods):
+    """Keeps streaming methods apart: a session answers them by itself."""

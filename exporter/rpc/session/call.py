@@ -1,0 +1,161 @@
+"""Opening a session's stream on a connection of its own, frame by frame.
+
+A session's bytes come in tens of thousands of small messages. gRPC's price for one of them is several times
+that of its frames.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from urllib.parse import unquote
+
+import grpc
+import grpc.aio
+
+from exporter.errors import UnavailableError
+from exporter.pb.moby.buildkit.v1 import control_pb2
+from exporter.rpc.http2.frames import ProtocolError
+from exporter.rpc.http2.headers import Headers
+from exporter.rpc.http2.sockets import Dial, Scheduler, dialling
+from exporter.rpc.http2.stream import Stream
+from exporter.rpc.http2.tunnel import Deframer, frame_bytes
+from exporter.rpc.session.attach import SessionDialer
+from exporter.rpc.session.tunnel import MessageStream
+
+SESSION_PATH = "/moby.buildkit.v1.Control/Session"
+
+_HIGH_WATER = 1 << 20
+"""Bytes that wait for the other side's credit at which a writer has to wait, too."""
+
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+def session_dialer(dial: Dial, name: str) -> SessionDialer:
+    """Make what `exporter.rpc.session.attach.attach` opens a session with.
+
+    Args:
+        dial: Connects to the daemon.
+        name: Its address, for errors.
+    """
+
+    @asynccontextmanager
+    async def open_session(metadata: Sequence[tuple[str, str]]) -> AsyncIterator[MessageStream]:
+        try:
+            transport, protocol = await dial(dialling(Scheduler()))
+        except OSError as error:
+            raise UnavailableError(f"cannot reach a BuildKit daemon at {name}: {error}") from error
+        connection = protocol.connection
+        assert connection is not None
+        scheme = "http" if transport.get_extra_info("sslcontext") is None else "https"
+        try:
+            yield _SessionCall(connection.open_stream(_headers(scheme, metadata), end=False))
+        finally:
+            connection.close()
+
+    return open_session
+
+
+def _headers(scheme: str, metadata: Sequence[tuple[str, str]]) -> Headers:
+    fields = [
+        (":method", "POST"),
+        (":scheme", scheme),
+        (":path", SESSION_PATH),
+        (":authority", "localhost"),
+        ("te", "trailers"),
+        ("content-type", "application/grpc"),
+        *metadata,
+    ]
+    return [(name.encode(), value.encode()) for name, value in fields]
+
+
+class _SessionCall:
+    """A call of ``Control/Session`` as a `MessageStream`; handles its stream.
+
+    Credit for what has come is given when it is read, so that no more waits here than a window.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._deframer = Deframer()
+        self._pieces: list[bytes | memoryview] = []
+        self._credit = 0
+        self._has_ended = False
+        self._failure: Exception | None = None
+        self._readable, self._writable = asyncio.Event(), asyncio.Event()
+        stream.handler = self
+
+    async def read(self) -> control_pb2.BytesMessage | None:
+        """See `MessageStream.read`."""
+        while not self._pieces and not self._has_ended:
+            self._readable.clear()
+            await self._readable.wait()
+        if self._pieces:
+            message = control_pb2.BytesMessage(data=b"".join(self._pieces))
+            self._pieces.clear()
+            credit, self._credit = self._credit, 0
+            self._stream.give_credit(credit)
+            return message
+        if self._failure is not None:
+            raise self._failure
+        return None
+
+    async def write(self, message: control_pb2.BytesMessage, /) -> None:
+        """See `MessageStream.write`."""
+        self._stream.send_data(frame_bytes([message.data]))
+        while self._stream.queued > _HIGH_WATER and not self._has_ended:
+            self._writable.clear()
+            await self._writable.wait()
+        if self._has_ended:
+            raise self._failure or EOFError
+
+    def on_headers(self, headers: Headers, *, end: bool) -> None:
+        """See `StreamHandler.on_headers`."""
+        if end:
+            self._end(_status(headers))
+
+    def on_data(self, pieces: Sequence[bytes | memoryview], credit: int, *, end: bool) -> None:
+        """See `StreamHandler.on_data`."""
+        try:
+            for data in pieces:
+                self._pieces += self._deframer.feed(data)
+        except ProtocolError as error:
+            self._end(UnavailableError(f"the session's stream cannot be read: {error}"))
+        self._credit += credit
+        self._readable.set()
+        if end:
+            self._end(UnavailableError("the session's stream has ended without a status"))
+
+    def on_reset(self, code: int) -> None:
+        """See `StreamHandler.on_reset`."""
+        self._end(UnavailableError("the daemon has ended the session's connection"))
+
+    def on_progress(self) -> None:
+        """See `StreamHandler.on_progress`."""
+        self._writable.set()
+
+    def _end(self, failure: Exception | None) -> None:
+        if not self._has_ended:
+            self._has_ended, self._failure = True, failure
+            self._readable.set()
+            self._writable.set()
+
+
+def _status(headers: Headers) -> Exception | None:
+    """The failure that trailers tell of; None if all is well."""
+    values = {bytes(name).decode(): bytes(value).decode("utf-8", "replace") for name, value in headers}
+    number = values.get("grpc-status", "")
+    if number == "0":
+        return None
+    code = _CODES.get(int(number), grpc.StatusCode.UNKNOWN) if number.isdecimal() else grpc.StatusCode.UNKNOWN
+    trailers = grpc.aio.Metadata()
+    details = values.get(_DETAILS)
+    if details is not None:
+        trailers.add(_DETAILS, base64.b64decode(details + "=" * (-len(details) % 4)))
+    text = unquote(values.get("grpc-message", f"HTTP status {values.get(':status', 'unknown')}"))
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailers, text)
+
+
+_DETAILS = "grpc-status-details-bin"

@@ -1,0 +1,315 @@
+"""Clients that have attached themselves with BuildKit's session protocol (upstream: ``session.Manager``)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from exporter.errors import (
+    Code,
+    ExporterError,
+    InvalidArgumentError,
+    ResourceExhaustedError,
+    UnavailableError,
+)
+from exporter.pb.moby.buildkit.v1 import control_pb2
+from exporter.rpc.session.tunnel import MessageStream, open_channel
+from exporter.rpc.status import abort
+from exporter.source.types import Ref
+
+SESSION_ID = "x-docker-expose-session-uuid"
+SESSION_NAME = "x-docker-expose-session-name"
+SESSION_SHARED_KEY = "x-docker-expose-session-sharedkey"
+SESSION_METHOD = "x-docker-expose-session-grpc-method"
+"""Metadata of a session's stream; the last is repeated, once for each method that the client serves."""
+
+HEALTH_METHOD = "/grpc.health.v1.Health/Check"
+
+Metadata = Iterable[tuple[str, str | bytes]]
+
+_LOG = logging.getLogger(__name__)
+
+
+class SessionExistsError(ExporterError):
+    """A session with this ID is attached already."""
+
+    code = Code.ALREADY_EXISTS
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """How a session that serves health checks is watched. The defaults are BuildKit's.
+
+    A peer that hangs, or whose machine has gone without a word, would otherwise keep exports waiting.
+
+    Attributes:
+        interval: Seconds between checks.
+        timeout: Seconds that a check may take.
+        failures: Checks that fail in a row before the session is given up.
+    """
+
+    interval: float = 5.0
+    timeout: float = 15.0
+    failures: int = 2
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Session:
+    """A client that is attached.
+
+    Attributes:
+        id: What requests name it by.
+        name: What the client calls itself; mostly empty.
+        shared_key: Kept for those that ask; in BuildKit a hint on shared build contexts.
+        channel: Reaches the client's services. When the client is gone, calls fail with ``UNAVAILABLE``.
+        methods: What the client announced, in lower case.
+        refs: By ID, if the client is this process, so that it need not be asked; else None.
+    """
+
+    id: str
+    name: str
+    shared_key: str
+    channel: grpc.aio.Channel
+    methods: frozenset[str]
+    refs: Mapping[str, Ref] | None = None
+    _ended: asyncio.Event = field(default_factory=asyncio.Event, init=False, repr=False)
+
+    def supports(self, method: str) -> bool:
+        """Whether the client announced ``/package.Service/Method``; in any case, as in BuildKit."""
+        return method.lower() in self.methods
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the client has gone."""
+        return self._ended.is_set()
+
+    async def wait_closed(self) -> None:
+        """Wait until the client has gone."""
+        await self._ended.wait()
+
+
+class SessionManager:
+    """Keeps the sessions that are attached and finds them by ID.
+
+    Args:
+        limit: How many may be attached at once; each takes a connection and its buffers.
+        health: How sessions are watched.
+    """
+
+    def __init__(self, *, limit: int = 1000, health: HealthCheck | None = None) -> None:
+        self._limit = limit
+        self._health = health or HealthCheck()
+        self._entries: dict[str, _Entry] = {}
+        self._arrivals: dict[str, list[asyncio.Future[Session]]] = {}
+        self._closing = asyncio.Event()
+        self._serving = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, session_id: str) -> Session | None:
+        """Return a session if it is attached now."""
+        entry = self._entries.get(_plain_id(session_id))
+        return entry.session if entry is not None else None
+
+    async def wait(self, session_id: str, timeout: float | None = None) -> Session:
+        """Return a session as soon as it is attached: it may arrive after the request that names it.
+
+        Args:
+            session_id: Its ID. As in BuildKit, a prefix up to a colon is not part of it.
+            timeout: Seconds; None for no limit.
+
+        Raises:
+            UnavailableError: it has not come in time.
+        """
+        key = _plain_id(session_id)
+        if (session := self.get(key)) is not None:
+            return session
+        arrival: asyncio.Future[Session] = asyncio.get_running_loop().create_future()
+        self._arrivals.setdefault(key, []).append(arrival)
+        try:
+            async with asyncio.timeout(timeout):
+                return await arrival
+        except TimeoutError as error:
+            text = f"no active session {key}: it has not attached itself within {timeout:g} s"
+            raise UnavailableError(text) from error
+        finally:
+            arrivals = self._arrivals[key]
+            arrivals.remove(arrival)
+            if not arrivals:
+                del self._arrivals[key]
+
+    async def serve(self, metadata: Metadata, stream: MessageStream) -> None:
+        """Take a client's stream. Returns when the client has gone, or on `close`.
+
+        Args:
+            metadata: Of the stream's request.
+            stream: The stream. Whoever calls ends it afterwards.
+
+        Raises:
+            InvalidArgumentError: the metadata holds no ID.
+            SessionExistsError: a session with this ID is attached already.
+            ResourceExhaustedError: the limit is reached.
+            UnavailableError: no connection could be made through the stream, or the manager is closed.
+        """
+        entry = _Entry.announced(metadata)
+        self._admit(entry)
+        self._serving += 1
+        self._idle.clear()
+        try:
+            async with open_channel(stream) as (channel, pump):
+                session = entry.attach(channel)
+                try:
+                    self._announce(session)
+                    await self._until_gone(session, pump)
+                finally:
+                    # At once: the client may come again while calls still notice that it has gone.
+                    self._forget(entry)
+                    session._ended.set()
+        finally:
+            self._forget(entry)
+            self._serving -= 1
+            if not self._serving:
+                self._idle.set()
+
+    @contextmanager
+    def joined(self, session: Session) -> Iterator[None]:
+        """Have a client be found that is reached without a stream, for as long as the block runs.
+
+        Raises:
+            SessionExistsError, ResourceExhaustedError, UnavailableError: see `serve`.
+        """
+        entry = _Entry(session.id, session.name, session.shared_key, session.methods, session)
+        self._admit(entry)
+        try:
+            self._announce(session)
+            yield
+        finally:
+            self._forget(entry)
+            session._ended.set()
+
+    async def close(self) -> None:
+        """End all sessions and refuse new ones. Returns when every `serve` is about to."""
+        self._closing.set()
+        await self._idle.wait()
+
+    def _admit(self, entry: _Entry) -> None:
+        if self._closing.is_set():
+            raise UnavailableError("the server is shutting down")
+        if entry.id in self._entries:
+            raise SessionExistsError(f"session {entry.id} already exists")
+        if len(self._entries) >= self._limit:
+            raise ResourceExhaustedError(f"{self._limit} sessions are attached, which is all that are taken")
+        self._entries[entry.id] = entry
+
+    def _announce(self, session: Session) -> None:
+        for arrival in self._arrivals.get(session.id, []):
+            if not arrival.done():
+                arrival.set_result(session)
+
+    def _forget(self, entry: _Entry) -> None:
+        if self._entries.get(entry.id) is entry:
+            del self._entries[entry.id]
+
+    async def _until_gone(self, session: Session, pump: asyncio.Task[None]) -> None:
+        closing = asyncio.create_task(self._closing.wait(), name=f"session {session.id}: closing")
+        watch = asyncio.create_task(self._watch(session), name=f"session {session.id}: health")
+        try:
+            await asyncio.wait((pump, closing, watch), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            closing.cancel()
+            watch.cancel()
+            await asyncio.wait((closing, watch))
+        if pump.done() and not pump.cancelled() and (error := pump.exception()) is not None:
+            _LOG.debug("session %s ended: %r", session.id, error)
+
+    async def _watch(self, session: Session) -> None:
+        """Return when the client has stopped answering."""
+        if not session.supports(HEALTH_METHOD):
+            await session.wait_closed()
+            return
+        stub: Any = health_pb2_grpc.HealthStub(session.channel)
+        failures = 0
+        while failures < self._health.failures:
+            await asyncio.sleep(self._health.interval)
+            try:
+                await stub.Check(health_pb2.HealthCheckRequest(), timeout=self._health.timeout)
+                failures = 0
+            except grpc.aio.AioRpcError as error:
+                failures += 1
+                _LOG.warning("session %s: health check failed: %s", session.id, error.details())
+
+
+class SessionService:
+    """The one method of ``moby.buildkit.v1.Control`` that an exporter serves."""
+
+    def __init__(self, sessions: SessionManager) -> None:
+        self._sessions = sessions
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """Add ``Control/Session`` to a server; all other methods stay unimplemented."""
+        handler = grpc.stream_stream_rpc_method_handler(
+            self._session,
+            request_deserializer=control_pb2.BytesMessage.FromString,
+            response_serializer=control_pb2.BytesMessage.SerializeToString,
+        )
+        service = control_pb2.DESCRIPTOR.services_by_name["Control"].full_name
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(service, {"Session": handler}),)
+        )
+
+    async def _session(self, _: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        try:
+            # A first write would send it, too. But when a session is ended just then, that write is
+            # cancelled, gRPC sends the initial metadata again, and the call never ends.
+            await context.send_initial_metadata(())
+            await self._sessions.serve(tuple(context.invocation_metadata() or ()), context)
+        except ExporterError as error:
+            await abort(context, error)
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """A place among the sessions; the session is missing while it connects."""
+
+    id: str
+    name: str
+    shared_key: str
+    methods: frozenset[str]
+    session: Session | None = None
+
+    @classmethod
+    def announced(cls, metadata: Metadata) -> _Entry:
+        values: dict[str, list[str]] = {}
+        for key, value in metadata:
+            if isinstance(value, str):
+                values.setdefault(key.lower(), []).append(value)
+
+        def first(key: str) -> str:
+            return values.get(key, [""])[0]
+
+        if not first(SESSION_ID):
+            raise InvalidArgumentError(f"a session needs an ID: metadata {SESSION_ID} is missing or empty")
+        methods = frozenset(method.lower() for method in values.get(SESSION_METHOD, []))
+        return cls(first(SESSION_ID), first(SESSION_NAME), first(SESSION_SHARED_KEY), methods)
+
+    def attach(self, channel: grpc.aio.Channel) -> Session:
+        self.session = Session(
+            id=self.id, name=self.name, shared_key=self.shared_key, channel=channel, methods=self.methods
+        )
+        return self.session
+
+
+def _plain_id(session_id: str) -> str:
+    _, _, plain = session_id.partition(":")
+    return plain or session_id

@@ -1,0 +1,191 @@
+"""Where the files of an export go: to the client, or to a directory that the operator has set aside."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import grpc
+import grpc.aio
+
+from exporter.content.manifest import decode_descriptor
+from exporter.daemon.services.receive import FileReceiver, FileSendServicer, LayoutReceiver
+from exporter.daemon.services.receive_directory import DirectoryReceiver, ReceivedDirectory
+from exporter.errors import InvalidArgumentError, PermissionDeniedError
+from exporter.image.keys import IMAGE_DESCRIPTOR, IMAGE_NAME
+from exporter.pb.buildkit.exporter.v1 import exporter_pb2
+from exporter.proxy.client import (
+    CONTENT_WRITE_METHOD,
+    FILE_SEND_METHOD,
+    FILE_SEND_SERVICE,
+    SessionClient,
+)
+from exporter.remotes.session.content import EXPORT_STORE, STORE_ID, ContentClient
+from exporter.rpc.forward import forward
+from exporter.takeover.backend import Destination, Exported, ReachableClient, Resolved
+from exporter.takeover.plan import PlannedExport
+
+DESTINATION_ATTRIBUTE = "proxy-dest"
+"""Attribute with a path below the proxy's output directory. Clients refuse ``dest`` for types that they do
+not know."""
+
+_FILE_TYPES = frozenset({"docker", "oci", "tar", "local"})
+"""Types for which BuildKit's clients take files."""
+
+_FILE_KINDS = frozenset({exporter_pb2.ARTIFACT_KIND_ARCHIVE, exporter_pb2.ARTIFACT_KIND_FILES})
+
+
+class Delivery(Protocol):
+    """Where the files of one export go."""
+
+    @property
+    def destination(self) -> Destination:
+        """What the exporter's server is offered."""
+        ...
+
+    async def commit(self, exported: Exported) -> None:
+        """Keep what has come: the export has succeeded."""
+        ...
+
+
+def check_destination(
+    export: PlannedExport, resolved: Resolved, output_dir: Path | None
+) -> str | ReceivedDirectory | None:
+    """Where the files of an export go on the proxy's machine; None if they do not go there.
+
+    Args:
+        export: Names the place, if it wants one.
+        resolved: Tells whether a file or a directory goes there.
+        output_dir: What the operator has set aside.
+
+    Raises:
+        PermissionDeniedError: nothing is set aside.
+        InvalidArgumentError: the path leads out of it; or there is no place for the files at all.
+    """
+    field = f"attrs[{DESTINATION_ATTRIBUTE}]"
+    name = export.attrs.get(DESTINATION_ATTRIBUTE)
+    if name is None:
+        if resolved.artifact in _FILE_KINDS and export.client_type not in _FILE_TYPES:
+            raise InvalidArgumentError(
+                f"type={export.client_type} makes files, and clients take none of a type that they do not "
+                f"know; name a place below the --output-dir of the proxy by {DESTINATION_ATTRIBUTE}=PATH",
+                field=field,
+            )
+        return None
+    if output_dir is None:
+        raise PermissionDeniedError(
+            f"{DESTINATION_ATTRIBUTE}: the operator of the proxy has set no directory aside for files "
+            "(--output-dir)",
+            field=field,
+        )
+    root = output_dir.resolve()
+    path = (root / name).resolve()
+    if not name or path == root or not path.is_relative_to(root):
+        raise InvalidArgumentError(f"{DESTINATION_ATTRIBUTE}: {name!r} is no path below {root}", field=field)
+    if resolved.artifact == exporter_pb2.ARTIFACT_KIND_FILES:
+        return ReceivedDirectory(path)  # what else is in it stays, whatever the client says
+    return str(path)
+
+
+@asynccontextmanager
+async def delivering(
+    export: PlannedExport, client: SessionClient | None, place: str | ReceivedDirectory | None
+) -> AsyncIterator[Delivery]:
+    """Prepare to take the files of an export; what is not committed is dropped at the end.
+
+    Args:
+        export: The export.
+        client: Gets them, if it can and no place was named.
+        place: See `PlannedExport`.
+    """
+    if isinstance(place, ReceivedDirectory):
+        yield _TreeDelivery(export.index, place)
+    elif place is not None:
+        receiver = FileReceiver({export.index: place})
+        try:
+            yield _LocalDelivery(export.index, Path(place), receiver)
+        finally:
+            await receiver.close()
+    elif client is None or export.client_type not in _FILE_TYPES:
+        yield _NoDelivery()
+    else:
+        async with client.channel() as channel:
+            yield _ClientDelivery(client, channel)
+
+
+class _NoDelivery:
+    """The client takes no files of this export."""
+
+    destination = Destination()
+
+    async def commit(self, exported: Exported) -> None:
+        """Do nothing: no files have come."""
+
+
+class _TreeDelivery:
+    """Files go into a directory of this machine, as they come."""
+
+    def __init__(self, index: int, directory: ReceivedDirectory) -> None:
+        receiver = DirectoryReceiver({index: directory})
+        self.destination = Destination((FileSendServicer(receiver.handlers).register,))
+
+    async def commit(self, exported: Exported) -> None:
+        """Do nothing: the files have their places."""
+
+
+class _ClientDelivery:
+    """Files go to the client as the daemon's own would."""
+
+    def __init__(self, client: SessionClient, channel: grpc.aio.Channel) -> None:
+        self._client = client
+        self._channel = channel
+
+    @property
+    def destination(self) -> Destination:
+        layout = None
+        if self._client.supports(CONTENT_WRITE_METHOD):
+            layout = ContentClient(self._channel, metadata=((STORE_ID, EXPORT_STORE),))
+        files = (self._register,) if self._client.supports(FILE_SEND_METHOD) else ()
+        return Destination(files, layout, ReachableClient(self._channel, self._client.methods))
+
+    async def commit(self, exported: Exported) -> None:
+        """Do nothing: the client has its file, and enters an image into its index by itself."""
+
+    def _register(self, server: grpc.aio.Server) -> None:
+        async def send(request: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+            await forward(self._channel, FILE_SEND_METHOD, context)
+
+        handlers: dict[str, Any] = {"DiffCopy": grpc.stream_stream_rpc_method_handler(send)}
+        generic = grpc.method_handlers_generic_handler(FILE_SEND_SERVICE, handlers)
+        server.add_generic_rpc_handlers((generic,))
+        server.add_registered_method_handlers(FILE_SEND_SERVICE, handlers)
+
+
+class _LocalDelivery:
+    """Files go to a path of this machine."""
+
+    def __init__(self, index: int, path: Path, receiver: FileReceiver) -> None:
+        self._index = index
+        self._receiver = receiver
+        self._layout = LayoutReceiver(path)
+
+    @property
+    def destination(self) -> Destination:
+        return Destination((FileSendServicer(self._receiver.handlers).register,), self._layout)
+
+    async def commit(self, exported: Exported) -> None:
+        await self._receiver.commit(self._index)
+        if self._layout.is_used:
+            await self._publish(exported.response)
+
+    async def _publish(self, response: Mapping[str, str]) -> None:
+        try:
+            data = base64.b64decode(response.get(IMAGE_DESCRIPTOR, ""), validate=True)
+        except binascii.Error as error:
+            raise InvalidArgumentError(f"the exporter's {IMAGE_DESCRIPTOR} is no base64: {error}") from error
+        names = tuple(name for name in response.get(IMAGE_NAME, "").split(",") if name)
+        await self._layout.publish(decode_descriptor(data), names)

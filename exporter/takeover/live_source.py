@@ -1,0 +1,203 @@
+"""The build result of a running daemon, put together from what the daemon tells in several places.
+
+Metadata and refs come from ``FindExporters``, what the refs are made of from ``DiskUsage`` at that moment,
+layers and attestations from the image that the daemon's own exporter has made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from exporter.content.protocol import Provider
+from exporter.daemon.chain import RebuiltChain, UsageRecord, mismatched_times, rebuild_chain
+from exporter.errors import FailedPreconditionError, NotFoundError
+from exporter.image import ResultPlatform, parse_platforms
+from exporter.image.keys import ATTESTATION_INLINE_ONLY, ATTESTATION_REASON, IMAGE_CONFIG
+from exporter.source.inline import InlineRef
+from exporter.source.types import Attestation, BuildInfo, Source
+from exporter.takeover.daemon_image import PROVENANCE_TYPE, DaemonImage, PlatformImage
+
+
+@dataclass(frozen=True, slots=True)
+class BuildResult:
+    """What ``FindExporters`` told, and the cache records at that moment.
+
+    Attributes:
+        metadata: Of the result.
+        refs: IDs of its refs, in no order, those of attestations among them; an ID can occur twice.
+        records: Cache records by ID: those in use.
+        version: The daemon's, such as ``v0.32.2``; empty if it does not tell.
+    """
+
+    metadata: Mapping[str, bytes]
+    refs: tuple[str, ...]
+    records: Mapping[str, UsageRecord]
+    version: str = ""
+
+    @property
+    def builder(self) -> str:
+        """How the daemon names itself in documents, see `BuildInfo`; empty if its version is not known."""
+        return f"buildkit-{self.version}" if self.version else ""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSource:
+    """A build result that can be exported.
+
+    Attributes:
+        source: The result.
+        inline_cache: Cache data by platform ID, as in `BuildInfo`.
+        doubts: What could not be found out for certain; for people.
+        builder: As in `BuildInfo`.
+    """
+
+    source: Source
+    inline_cache: Mapping[str, bytes]
+    doubts: tuple[str, ...]
+    builder: str
+
+    def build_info(self, build_ref: str, compatibility_version: int) -> BuildInfo:
+        """The facts about the build."""
+        return BuildInfo(
+            ref=build_ref,
+            compatibility_version=compatibility_version,
+            inline_cache=self.inline_cache,
+            builder=self.builder,
+        )
+
+
+def live_source(
+    result: BuildResult, image: DaemonImage, provider: Provider, *, inline_only_provenance: bool
+) -> LiveSource:
+    """Put a build result together.
+
+    Args:
+        result: What the daemon told about it.
+        image: What the daemon has made of it.
+        provider: Reads the image's blobs.
+        inline_only_provenance: Whether the client wants provenance in images only, not in archives.
+
+    Raises:
+        FailedPreconditionError: the parts do not fit together.
+        NotFoundError: cache records are missing.
+        MetadataValueError: the metadata cannot be read.
+    """
+    platforms = parse_platforms(result.metadata)
+    if len(platforms) != len(image.platforms):
+        raise FailedPreconditionError(
+            f"the build has {len(platforms)} platforms, but the daemon made {len(image.platforms)} images"
+        )
+    assignment = _assign(result, platforms, image.platforms)
+    doubts = [doubt for _, doubt in assignment if doubt]
+    refs = {
+        platform.id: None if ref is None else InlineRef(ref.id, ref.chain.layers, part.layers, provider)
+        for platform, part, (ref, _) in zip(platforms, image.platforms, assignment, strict=True)
+    }
+    is_keyed = _is_keyed(result.metadata, platforms, image)
+    parts = list(zip(platforms, image.platforms, strict=True))
+    source = Source(
+        ref=None if is_keyed else refs[platforms[0].id],
+        refs=refs if is_keyed else None,
+        metadata=dict(result.metadata),
+        attestations={
+            platform.id: tuple(_marked(a, inline_only_provenance) for a in part.attestations)
+            for platform, part in parts
+            if part.attestations
+        },
+    )
+    inline_cache = {
+        platform.id if is_keyed else "": part.inline_cache
+        for platform, part in parts
+        if part.inline_cache is not None
+    }
+    return LiveSource(source, inline_cache, tuple(doubts), result.builder)
+
+
+def _is_keyed(metadata: Mapping[str, bytes], platforms: Sequence[ResultPlatform], image: DaemonImage) -> bool:
+    """Whether the result has refs by platform. The daemon does not say; it makes an index of one that has."""
+    if len(platforms) > 1:
+        return True
+    is_attested = any(part.attestations for part in image.platforms)
+    return image.is_index and (not is_attested or IMAGE_CONFIG not in metadata)
+
+
+def _marked(attestation: Attestation, inline_only: bool) -> Attestation:
+    """Give provenance the metadata that BuildKit gives it, and which is not in the image."""
+    if not attestation.predicate_type.startswith(PROVENANCE_TYPE):
+        return attestation
+    metadata = {ATTESTATION_REASON: b"provenance"}
+    metadata[ATTESTATION_INLINE_ONLY] = b"true" if inline_only else b"false"
+    return replace(attestation, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A ref that may be a platform's, and how well it fits: the smaller the rank, the better."""
+
+    id: str
+    chain: RebuiltChain
+    rank: tuple[int, int]
+
+
+def _assign(
+    result: BuildResult, platforms: Sequence[ResultPlatform], images: Sequence[PlatformImage]
+) -> list[tuple[_Candidate | None, str]]:
+    """Find the ref of each platform, and say what is doubtful about it.
+
+    The best pairs come first; a ref that is listed n times can be that of n platforms.
+    """
+    pairs = []
+    for index, (platform, image) in enumerate(zip(platforms, images, strict=True)):
+        pairs += [(c.rank, position, index, c) for position, c in _candidates(result, platform, image)]
+    found: dict[int, _Candidate] = {}
+    used: set[int] = set()
+    for _, position, index, candidate in sorted(pairs, key=lambda pair: pair[:3]):
+        if index not in found and position not in used:
+            found[index] = candidate
+            used.add(position)
+    assignment: list[tuple[_Candidate | None, str]] = []
+    for index, (platform, image) in enumerate(zip(platforms, images, strict=True)):
+        if not image.layers:
+            assignment.append((None, ""))
+        elif index not in found:
+            raise FailedPreconditionError(_nothing_fits(result, platform, image))
+        else:
+            rivals = [pair for pair in pairs if pair[2] == index and pair[3].id != found[index].id]
+            assignment.append((found[index], _doubt(platform, found[index], [pair[3] for pair in rivals])))
+    return assignment
+
+
+def _candidates(
+    result: BuildResult, platform: ResultPlatform, image: PlatformImage
+) -> list[tuple[int, _Candidate]]:
+    found = []
+    for position, ref_id in enumerate(result.refs):
+        try:
+            chain = rebuild_chain(ref_id, result.records, layers=len(image.layers), created=image.created)
+        except (FailedPreconditionError, NotFoundError):
+            continue
+        # Dockerfile builds of several platforms name them in the steps' descriptions.
+        names_it = any(layer.description.startswith(f"[{platform.id} ") for layer in chain.layers)
+        rank = (mismatched_times(chain.layers, image.created), -int(names_it))
+        found.append((position, _Candidate(ref_id, chain, rank)))
+    return found
+
+
+def _nothing_fits(result: BuildResult, platform: ResultPlatform, image: PlatformImage) -> str:
+    text = f"{platform.id}: no ref of the build has the image's {len(image.layers)} layers"
+    for ref_id in dict.fromkeys(result.refs):
+        try:
+            chain = rebuild_chain(ref_id, result.records)
+        except NotFoundError as error:
+            return f"{text}; {error}"
+        text += f"; ref {ref_id} has {len(chain.layers)}"
+    return text
+
+
+def _doubt(platform: ResultPlatform, found: _Candidate, rivals: Sequence[_Candidate]) -> str:
+    if any(rival.rank <= found.rank for rival in rivals):
+        return f"{platform.id}: other refs fit its layers as well as {found.id}"
+    if not found.chain.is_certain:
+        return f"{platform.id}: the cache records of ref {found.id} allow several layer chains"
+    return ""

@@ -1,0 +1,200 @@
+"""Which exports of a build are ours, and what the daemon is asked for instead."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from exporter.daemon.services.receive_directory import ReceivedDirectory
+from exporter.errors import NotFoundError
+from exporter.image import CompressionConfig, ImageError, epoch_from_build_args
+from exporter.image.go import text as gotext
+from exporter.image.options.attributes import REWRITE_TIMESTAMP, SOURCE_DATE_EPOCH
+from exporter.pb.moby.buildkit.v1 import control_pb2
+from exporter.takeover.backend import Backend
+
+DAEMON_TYPES = frozenset({"docker", "image", "local", "oci", "tar"})
+"""Types that every buildkitd has."""
+
+PLUGIN_PREFIX = "plugin."
+"""What makes any type ours, the daemon's own included (``type=plugin.image``)."""
+
+SUBSTITUTE = "oci"
+"""The daemon's exporter that runs in the place of ours, and whose tar is refused in the end."""
+
+_IMAGE_TYPES = frozenset({"docker", "image", "oci", "registry"})
+_LAYOUT_TYPES = frozenset({"docker", "oci"})
+_PROVENANCE = "attest:provenance"
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedExport:
+    """An export that is ours.
+
+    Attributes:
+        index: Its index among all exporters of the build.
+        type: The exporter's type, without prefix.
+        client_type: The type as the client wrote it; decides what the client is ready to take.
+        attrs: Its attributes, with those that a daemon adds.
+        backend: Who runs it.
+        place: Where its files go on this machine: the path of a file or layout, or a directory for a tree of
+            files. None if that is not decided yet, see `check_destination`.
+    """
+
+    index: int
+    type: str
+    client_type: str
+    attrs: Mapping[str, str]
+    backend: Backend
+    place: str | ReceivedDirectory | None = None
+
+    def substitute(self, compression: CompressionConfig) -> control_pb2.Exporter:
+        """The exporter that the daemon runs in the place of this one.
+
+        It makes the layers as ours wants them, so that their bytes are the daemon's own: compressed, and with
+        the times in them rewritten, which they then say of themselves. Its image has all attestations: those
+        that are for images only, too, since the exporter here decides about them.
+
+        Args:
+            compression: What ours wants.
+        """
+        attrs = {
+            "attestation-inline": "true",
+            "compression": compression.type.value,
+            "force-compression": "true" if compression.force else "false",
+        }
+        if compression.level is not None:
+            attrs["compression-level"] = str(compression.level)
+        passed_on = (
+            [SOURCE_DATE_EPOCH, REWRITE_TIMESTAMP] if self.type in _IMAGE_TYPES else [SOURCE_DATE_EPOCH]
+        )
+        attrs.update({key: self.attrs[key] for key in passed_on if key in self.attrs})
+        return control_pb2.Exporter(Type=SUBSTITUTE, Attrs=attrs)
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """Where exporters run.
+
+    Attributes:
+        local: Runs all types that are not in `remote`.
+        local_types: The types that it has.
+        remote: By type; chosen by the operator, so they come before the daemon's own.
+        taken: Types that are ours although the daemon has them.
+    """
+
+    local: Backend
+    local_types: frozenset[str]
+    remote: Mapping[str, Backend]
+    taken: frozenset[str] = frozenset()
+
+    def find(self, client_type: str) -> tuple[str, Backend] | None:
+        """The type and who runs it; None if it is the daemon's."""
+        if client_type.startswith(PLUGIN_PREFIX):
+            exporter_type = client_type.removeprefix(PLUGIN_PREFIX)
+            return exporter_type, self.remote.get(exporter_type, self.local)
+        if client_type in self.remote:
+            return client_type, self.remote[client_type]
+        is_only_ours = client_type in self.local_types and client_type not in DAEMON_TYPES
+        if client_type in self.taken or is_only_ours:
+            return client_type, self.local
+        return None
+
+    def check(self) -> None:
+        """Refuse to take types that nobody here has.
+
+        Raises:
+            NotFoundError: there is one.
+        """
+        missing = sorted(self.taken - self.local_types - self.remote.keys())
+        if missing:
+            raise NotFoundError(f"there is no exporter here for the types to be taken: {', '.join(missing)}")
+
+
+def plan_exports(request: control_pb2.SolveRequest, routes: Routes) -> list[PlannedExport]:
+    """Find the exports of a build that are ours.
+
+    Args:
+        request: The build. An exporter in the old single field is moved to the list, as the daemon does.
+        routes: Where exporters run.
+    """
+    if not request.Exporters and request.ExporterDeprecated:
+        request.Exporters.add(Type=request.ExporterDeprecated, Attrs=dict(request.ExporterAttrsDeprecated))
+    epoch = epoch_from_build_args(request.FrontendAttrs)
+    planned = []
+    for index, exporter in enumerate(request.Exporters):
+        found = routes.find(exporter.Type)
+        if found is None:
+            continue
+        attrs = dict(exporter.Attrs)
+        if epoch is not None:
+            attrs.setdefault(SOURCE_DATE_EPOCH, epoch)
+        exporter_type, backend = found
+        planned.append(PlannedExport(index, exporter_type, exporter.Type, attrs, backend))
+    return planned
+
+
+def daemon_order(count: int, planned: Collection[int]) -> tuple[int, ...]:
+    """The indices of a build's exports in the order in which the daemon gets them: first those that are ours.
+
+    Of a key that several exporters give, the daemon's response has the last one's value. So it never tells of
+    the image of a substitute where there is one that was asked for.
+
+    Args:
+        count: How many exports there are.
+        planned: Indices of those that are ours.
+    """
+    return (*sorted(planned), *(index for index in range(count) if index not in planned))
+
+
+def last_image(request: control_pb2.SolveRequest, planned: Collection[int]) -> int | None:
+    """The index of the daemon's own export of whose image its response tells; None if there is none.
+
+    Where one goes to a layout that the client keeps, it is as if that were the very last export: the client
+    enters the image into the layout's index, and takes its descriptor from the response.
+
+    Args:
+        request: The build.
+        planned: Indices of the exports that are ours.
+    """
+    last = None
+    for index, exporter in enumerate(request.Exporters):
+        if index not in planned and exporter.Type in _IMAGE_TYPES:
+            if exporter.Type in _LAYOUT_TYPES and _is_false(exporter.Attrs.get("tar", "")):
+                return len(request.Exporters)
+            last = index
+    return last
+
+
+def _is_false(text: str) -> bool:
+    with suppress(ImageError):
+        return bool(text) and not gotext.parse_bool(text)
+    return False
+
+
+def substitute_exports(
+    request: control_pb2.SolveRequest,
+    order: Sequence[int],
+    substitutes: Mapping[int, control_pb2.Exporter],
+) -> None:
+    """Ask the daemon for exporters of its own in place of ours.
+
+    Args:
+        request: The build.
+        order: See `daemon_order`.
+        substitutes: By the indices of ours.
+    """
+    exporters = [substitutes.get(index) or request.Exporters[index] for index in order]
+    del request.Exporters[:]
+    request.Exporters.extend(exporters)
+    # The daemon prefers these to the list if it is old, and clients fill both.
+    request.ExporterDeprecated = ""
+    request.ExporterAttrsDeprecated.clear()
+    request.EnableSessionExporter = True
+
+
+def wants_inline_only_provenance(request: control_pb2.SolveRequest) -> bool:
+    """Whether provenance was asked for, but not in archives and directories."""
+    value = request.FrontendAttrs.get(_PROVENANCE, "")
+    return "inline-only=true" in value.split(",")

@@ -1,0 +1,116 @@
+"""The vertex of an export: the daemon's, whose place ours takes."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+
+from exporter.image import Time
+from exporter.pb.moby.buildkit.v1 import control_pb2
+from exporter.progress.model import StatusUpdate, Vertex, VertexWarning
+from exporter.progress.producer import now
+from exporter.remotes.messages.results import time_or_none
+
+_KEPT = {
+    "exporting layers": "preparing layers",
+    "preparing layers for inline cache": "preparing layers for inline cache",
+}
+"""What the daemon's exporter does that is of use to ours, and what it is called then. The exporter's own
+``exporting layers`` follows."""
+
+
+def vertex_digest(session_id: str, index: int) -> str:
+    """The digest of an export's vertex, as the daemon and exporter servers compute it."""
+    return f"sha256:{hashlib.sha256(f'{session_id}-export-{index}'.encode()).hexdigest()}"
+
+
+class _Phase(enum.Enum):
+    DAEMON = enum.auto()
+    """The daemon works, or nobody does."""
+    OURS = enum.auto()
+    """The exporter works."""
+    ENDED = enum.auto()
+    """The export has ended; only finalizing can follow."""
+
+
+class ExportVertex:
+    """Merges what the daemon and the exporter report about one export.
+
+    Args:
+        session_id: The client's session.
+        index: Of the exporter among all of the build.
+        name: What the client is shown.
+        emit: Takes what is to be shown beside the daemon's messages.
+    """
+
+    def __init__(self, session_id: str, index: int, name: str, emit: Callable[[StatusUpdate], None]) -> None:
+        self.digest = vertex_digest(session_id, index)
+        self._name = name
+        self._emit = emit
+        self._phase = _Phase.DAEMON
+        self._started: Time | None = None
+
+    def begin(self) -> None:
+        """From now on the exporter reports."""
+        self._phase = _Phase.OURS
+
+    def warn(self, text: str) -> None:
+        """Show a warning."""
+        self._emit(StatusUpdate(warnings=(VertexWarning(self.digest, text),)))
+
+    def end(self, error: str = "") -> None:
+        """The export has ended. Does nothing if the exporter has said so itself."""
+        if self._phase is not _Phase.ENDED:
+            self._phase = _Phase.ENDED
+            started = self._started or now()
+            vertex = Vertex(self.digest, self._name, started=started, completed=now(), error=error)
+            self._emit(StatusUpdate(vertexes=(vertex,)))
+
+    def report(self, update: StatusUpdate) -> None:
+        """Show what the exporter reports; whatever digest it has given the vertex."""
+        vertexes = []
+        for vertex in update.vertexes:
+            if self._phase is _Phase.ENDED:  # publishing
+                vertexes.append(replace(vertex, digest=self.digest))
+            elif vertex.completed is not None:
+                self._phase = _Phase.ENDED
+                started = self._started or vertex.started
+                vertexes.append(replace(vertex, digest=self.digest, started=started))
+            # Its beginning is that of the daemon's.
+        self._emit(
+            StatusUpdate(
+                vertexes=tuple(vertexes),
+                statuses=tuple(replace(status, vertex=self.digest) for status in update.statuses),
+                logs=tuple(replace(log, vertex=self.digest) for log in update.logs),
+                warnings=tuple(replace(warning, vertex=self.digest) for warning in update.warnings),
+            )
+        )
+
+    def rewrite(self, message: control_pb2.StatusResponse) -> None:
+        """Change what the daemon reports about the vertex to what the client is to be shown."""
+        for position in reversed(range(len(message.vertexes))):
+            vertex = message.vertexes[position]
+            if vertex.digest == self.digest and not self._shows(vertex):
+                del message.vertexes[position]
+        for position in reversed(range(len(message.statuses))):
+            status = message.statuses[position]
+            if status.vertex == self.digest:
+                if status.ID in _KEPT:
+                    status.ID = _KEPT[status.ID]
+                else:
+                    del message.statuses[position]
+
+    def _shows(self, vertex: control_pb2.Vertex) -> bool:
+        vertex.name = self._name
+        if vertex.HasField("started"):
+            self._started = time_or_none(vertex.started, True)
+        if not vertex.HasField("completed"):
+            return self._phase is not _Phase.ENDED
+        # The daemon's exporter ends when ours has, and then with an error of its own about an unwanted tar.
+        # If it ends before, the build was cancelled or there is nothing to export.
+        if self._phase is not _Phase.DAEMON:
+            return False
+        self._phase = _Phase.ENDED
+        return True

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import grpc
+import grpc.aio
+
+from exporter.pb.moby.buildkit.v1 import control_pb2, control_pb2_grpc
+from exporter.progress.model import StatusUpdate, Vertex
+from exporter.proxy.builds import Builds
+from exporter.proxy.control import STATUS_METHOD, ControlProxy
+from exporter.rpc.handlers import raw_server
+from exporter.takeover.build import BuildOptions
+from exporter.takeover.plan import Routes
+from tests.sessions import PATIENCE, serving
+
+OURS = StatusUpdate(vertexes=(Vertex(digest="sha256:ours", name="exporting"),))
+
+
+class Daemon:
+    """Tells of one step of a build, when it is asked to."""
+
+    def __init__(self) -> None:
+        self.is_watched = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    def register(self, server: grpc.aio.Server) -> None:
+        _, service, method = STATUS_METHOD.split("/")
+        handlers: dict[str, Any] = {method: grpc.stream_stream_rpc_method_handler(self._status)}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+
+    async def _status(self, _: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        self.is_watched.set()
+        await self.go_on.wait()
+        message = control_pb2.StatusResponse(vertexes=[control_pb2.Vertex(digest="sha256:theirs")])
+        await context.write(message.SerializeToString())
+
+
+@asynccontextmanager
+async def proxied(daemon: Daemon, builds: Builds) -> AsyncIterator[control_pb2_grpc.ControlStub]:
+    """A daemon, reached through the proxy's handlers."""
+    async with serving(daemon.register) as channel:
+        control = ControlProxy(channel, cast(Routes, None), builds, BuildOptions())
+        async with raw_server({STATUS_METHOD: control.status}.__getitem__, ()) as server:
+            port = server.add_insecure_port("127.0.0.1:0")
+            await server.start()
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as to_proxy:
+                yield control_pb2_grpc.ControlStub(to_proxy)
+
+
+async def test_who_comes_late_is_shown_what_has_been_before_the_daemon_says_anything() -> None:
+    daemon, builds = Daemon(), Builds()
+    with builds.progress("build") as progress:
+        progress.put(OURS)
+        async with proxied(daemon, builds) as control, asyncio.timeout(PATIENCE):
+            call = control.Status(control_pb2.StatusRequest(Ref="build"))
+            await daemon.is_watched.wait()
+            daemon.go_on.set()
+            shown = [vertex.digest async for message in call for vertex in message.vertexes]
+    assert sorted(shown) == ["sha256:ours", "sha256:theirs"]

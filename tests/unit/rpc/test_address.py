@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.errors import InvalidArgumentError
+from exporter.rpc.address import (
+    AddressPattern,
+    TCPAddress,
+    UnixAddress,
+    parse_address,
+    parse_host_port,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "address", "target"),
+    [
+        ("unix:///run/x.sock", UnixAddress("/run/x.sock"), "unix:/run/x.sock"),
+        ("unix:/run/x.sock", UnixAddress("/run/x.sock"), "unix:/run/x.sock"),
+        ("unix:///run/a/../x.sock", UnixAddress("/run/x.sock"), "unix:/run/x.sock"),
+        ("unix:///a b%41#?/x", UnixAddress("/a b%41#?/x"), "unix:/a%20b%2541%23%3F/x"),
+        ("tcp://127.0.0.1:1234", TCPAddress("127.0.0.1", 1234), "127.0.0.1:1234"),
+        ("tcp://Example.COM:1", TCPAddress("example.com", 1), "example.com:1"),
+        ("tcp://[::1]:0", TCPAddress("::1", 0), "[::1]:0"),
+        ("dns:///refs.local:9", TCPAddress("refs.local", 9), "refs.local:9"),
+    ],
+)
+def test_addresses_as_buildkit_spells_them(text: str, address: object, target: str) -> None:
+    parsed = parse_address(text, field="f")
+    assert parsed == address
+    assert parsed.target == target
+    assert parse_address(str(parsed), field="f") == parsed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "unix://",
+        "unix:///",
+        "unix://run/x.sock",
+        "unix:x.sock",
+        "unix:////run/x",
+        "unix:///run/",
+        "unix:///run/\0x",
+        "unix:///" + "x" * 120,
+        "tcp://",
+        "tcp://host",
+        "tcp://host:",
+        "tcp://:80",
+        "tcp://host:70000",
+        "tcp://host:1/path",
+        "tcp://user@host:1",
+        "tcp://host:1?x",
+        "tcp://höst:1",
+        "tcp:host:1",
+        "dns://server/host:1",
+        "xds:///x",
+        "/run/x.sock",
+    ],
+)
+def test_what_is_no_address_is_refused_with_the_field(text: str) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        parse_address(text, field="addresses")
+    assert caught.value.field == "addresses"
+
+
+@given(st.text())
+def test_no_text_gets_past_unparsed(text: str) -> None:
+    for parse in (parse_address, parse_host_port):
+        try:
+            parsed = parse(text, field="f")
+        except InvalidArgumentError:
+            continue
+        assert parse_address(str(parsed), field="f") == parsed
+
+
+@pytest.mark.parametrize(
+    ("pattern", "address", "allowed"),
+    [
+        ("unix:///run/*.sock", "unix:///run/a.sock", True),
+        ("unix:///run/*.sock", "unix:///run/b/a.sock", False),
+        ("unix:///run/*.sock", "unix:///run/../etc/a.sock", False),
+        ("unix:///run/*/refs.sock", "unix:///run/b/refs.sock", True),
+        ("unix:///run/*", "tcp://run:1", False),
+        ("tcp://10.0.0.?:*", "tcp://10.0.0.5:77", True),
+        ("tcp://10.0.0.?:*", "tcp://10.0.0.55:77", False),
+        ("tcp://*.example.com:443", "tcp://a.example.com:443", True),
+        ("tcp://*.Example.com:443", "dns:///A.example.com:443", True),
+        ("tcp://*.example.com:443", "tcp://a.example.com:444", False),
+        ("tcp://*:443", "tcp://evil:4443", False),
+        ("tcp://[::1]:*", "tcp://[::1]:5", True),
+    ],
+)
+def test_patterns_match_part_by_part(pattern: str, address: str, allowed: bool) -> None:
+    parsed = AddressPattern.parse(pattern, field="f")
+    assert parsed.matches(parse_address(address, field="f")) is allowed
+
+
+@pytest.mark.parametrize("pattern", ["", "*", "tcp://*", "unix:*", "tcp://host:", "http://x:1"])
+def test_patterns_without_form_are_refused(pattern: str) -> None:
+    with pytest.raises(InvalidArgumentError):
+        AddressPattern.parse(pattern, field="allow_endpoints")

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+from exporter.errors import ResourceExhaustedError, UnavailableError
+from exporter.rpc.calls import CallStream, ended_with, error_of, send_end, send_message
+from tests.sessions import PATIENCE, serving
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Call = grpc.aio.StreamStreamCall[bytes, bytes]
+
+TIMES = 50
+LARGE = bytes(1 << 20)
+
+
+async def refuse(_: object, context: Context) -> None:
+    """Takes one message."""
+    await context.read()
+    await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "disk full", (("why", "big"),))
+
+
+async def leave(_: object, context: Context) -> None:
+    """Takes one message, and finds that enough."""
+    await context.read()
+
+
+async def echo(_: object, context: Context) -> None:
+    while isinstance(message := await context.read(), bytes):
+        await context.write(message)
+
+
+@asynccontextmanager
+async def peer(handler: Any) -> AsyncIterator[grpc.aio.StreamStreamMultiCallable[bytes, bytes]]:
+    """A method whose calls are handled so."""
+
+    def register(server: grpc.aio.Server) -> None:
+        handlers: dict[str, Any] = {"Method": grpc.stream_stream_rpc_method_handler(handler)}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("Service", handlers),))
+
+    async with serving(register) as channel:
+        yield channel.stream_stream("/Service/Method")
+
+
+async def send_until_the_end(call: Call) -> None:
+    while await send_message(call, bytes(1000)):
+        pass
+
+
+async def test_a_writer_learns_why_the_other_side_has_ended_the_call() -> None:
+    async with peer(refuse) as method:
+        for _ in range(TIMES):
+            call = method()
+            await send_until_the_end(call)
+            error = await ended_with(call)
+            assert error is not None
+            assert (error.code(), error.details()) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "disk full")
+            assert ("why", "big") in tuple(error.trailing_metadata())
+            told = await error_of(call, "sending it")
+            assert isinstance(told, ResourceExhaustedError)
+            assert told.message == "sending it: disk full"
+
+
+async def test_a_call_that_was_ended_early_and_well() -> None:
+    async with peer(leave) as method:
+        for _ in range(TIMES):
+            call = method()
+            await send_until_the_end(call)
+            assert await ended_with(call) is None
+            assert await error_of(call, "sending it") is None
+
+
+async def test_a_peer_that_cannot_be_reached() -> None:
+    async with grpc.aio.insecure_channel("unix:/nowhere/at-all") as channel:
+        call: Call = channel.stream_stream("/Service/Method")()
+        assert not await send_message(call, b"")
+        assert isinstance(await error_of(call, "sending it"), UnavailableError)
+
+
+async def test_the_end_of_a_call_that_is_ending() -> None:
+    for handler, kind in ((refuse, ResourceExhaustedError), (leave, type(None))):
+        async with peer(handler) as method:
+            for _ in range(TIMES):
+                call = method()
+                await send_message(call, b"")
+                await send_end(call)
+                assert isinstance(await error_of(call, ""), kind)
+
+
+async def test_a_writer_that_is_cancelled_takes_the_call_with_it() -> None:
+    async def stall(_: object, context: Context) -> None:
+        await asyncio.Event().wait()
+
+    async with peer(stall) as method:
+        call = method()
+        writer = asyncio.create_task(send_until_the_end(call))
+        await call.wait_for_connection()
+        writer.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writer
+        error = await ended_with(call)
+        assert error is not None
+        assert error.code() is grpc.StatusCode.CANCELLED
+
+
+async def test_several_tasks_write_to_a_stream() -> None:
+    async with peer(echo) as method:
+        call = method()
+        stream = CallStream(call, "sending it")
+        messages = [bytes([number]) * len(LARGE) for number in range(20)]
+
+        async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:
+            for message in messages:
+                tasks.create_task(stream.write(message))
+            assert {await stream.read() for _ in messages} == set(messages)
+        await stream.finish()
+
+
+async def test_a_stream_raises_what_has_ended_it() -> None:
+    async with peer(refuse) as method:
+        stream = CallStream(method(), "sending it")
+        with pytest.raises(ResourceExhaustedError, match="sending it: disk full"):
+            while True:
+                await stream.write(LARGE)
+        with pytest.raises(ResourceExhaustedError, match="sending it: disk full"):
+            await stream.read()
+        with pytest.raises(ResourceExhaustedError, match="sending it: disk full"):
+            await stream.finish()
+
+
+async def test_a_stream_that_nobody_reads_any_more() -> None:
+    async with peer(leave) as method:
+        stream = CallStream(method(), "sending it")
+        with pytest.raises(UnavailableError, match="ended the call early"):
+            while True:
+                await stream.write(LARGE)
+        await stream.finish()

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import socket
+import stat
+from pathlib import Path
+
+import grpc.aio
+import pytest
+
+from exporter.errors import FailedPreconditionError, InvalidArgumentError
+from exporter.rpc.address import TCPAddress, UnixAddress
+from exporter.rpc.listen import listening
+from exporter.server.config import TLSConfig
+from tests.certificates import make_certificates
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+async def bind(path: Path) -> None:
+    server = grpc.aio.server()
+    try:
+        async with listening(server, UnixAddress(str(path)), None, insecure=False):
+            assert mode(path) == 0o600
+    finally:
+        await server.stop(None)
+
+
+async def test_a_socket_comes_and_goes(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "s"
+    await bind(path)
+    assert not path.exists()
+    await bind(path)
+
+
+async def test_a_dead_socket_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as left_behind:
+        left_behind.bind(str(path))
+    await bind(path)
+
+
+async def test_a_living_socket_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen()
+        with pytest.raises(FailedPreconditionError, match="another process listens"):
+            await bind(path)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+
+
+@pytest.mark.parametrize("kind", ["file", "directory", "link"])
+async def test_something_else_is_not_replaced(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "s"
+    if kind == "file":
+        path.touch()
+    elif kind == "directory":
+        path.mkdir()
+    else:
+        path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(FailedPreconditionError, match="is no socket"):
+        await bind(path)
+    assert path.lstat()
+
+
+async def test_another_servers_socket_is_not_removed_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    server = grpc.aio.server()
+    async with listening(server, UnixAddress(str(path)), None, insecure=False):
+        path.unlink()
+        other = socket.socket(socket.AF_UNIX)
+        other.bind(str(path))
+    assert path.exists()
+    other.close()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+async def test_public_addresses_need_tls_or_consent(host: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        async with listening(grpc.aio.server(), TCPAddress(host, 0), None, insecure=False):
+            pass
+    assert caught.value.field == "addresses"
+    make_certificates(tmp_path)
+    tls = TLSConfig(tmp_path / "server.pem", tmp_path / "server.key")
+    for choice in (None, tls):
+        server = grpc.aio.server()
+        async with listening(server, TCPAddress(host, 0), choice, insecure=choice is None) as bound:
+            assert isinstance(bound, TCPAddress)
+            assert bound.port > 0
+        await server.stop(None)
+
+
+async def test_a_host_without_address(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgumentError):
+        async with listening(grpc.aio.server(), TCPAddress("host.invalid", 0), None, insecure=False):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("cert", "key", "ca"),
+    [
+        ("missing", "server.key", None),
+        ("server.pem", "client.key", None),
+        ("server.key", "server.key", None),
+        ("server.pem", "server.key", "server.key"),
+    ],
+)
+async def test_unusable_certificates(tmp_path: Path, cert: str, key: str, ca: str | None) -> None:
+    make_certificates(tmp_path)
+    tls = TLSConfig(tmp_path / cert, tmp_path / key, tmp_path / ca if ca else None)
+    with pytest.raises(InvalidArgumentError) as caught:
+        async with listening(grpc.aio.server(), TCPAddress("127.0.0.1", 0), tls, insecure=False):
+            pass
+    assert caught.value.field == "tls"
