@@ -23,8 +23,8 @@ from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
 from exporter.remotes.http.tls import client_context
 from exporter.rpc.address import Address, UnixAddress, parse_address
 from exporter.rpc.http2.sockets import Dial
+from exporter.rpc.limits import PEER_OPTIONS
 from exporter.rpc.status import rpc_errors
-from exporter.server.config import PEER_OPTIONS
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,11 +24,11 @@ from exporter.exporters.registry import default_registry
 from exporter.proxy.server import running_switch
 from exporter.proxy.switch import Switch
 from exporter.rpc.address import Address, UnixAddress, parse_address
+from exporter.rpc.limits import PEER_OPTIONS
 from exporter.rpc.listen import accepting
 from exporter.rpc.session.tunnel import private_path
 from exporter.rpc.target import unix_target
 from exporter.server import ServerConfig
-from exporter.server.config import PEER_OPTIONS
 from exporter.server.lifecycle import PluginServer
 from exporter.server.signals import queued_signals
 from exporter.takeover.backend import Backend, LocalBackend

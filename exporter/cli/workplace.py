@@ -8,8 +8,8 @@ from exporter.cli.containerd import containerd_config
 from exporter.cli.failures import UsageError
 from exporter.cli.registries import REGISTRY_OPTIONS, registry_options
 from exporter.content.layout import default_root
+from exporter.engine.config import WorkplaceConfig
 from exporter.layer.cache import DEFAULT_LIMIT
-from exporter.server.config import WorkplaceConfig
 
 _OPTIONS = (
     "root",

@@ -10,6 +10,7 @@ from functools import partial
 from exporter.content.layout import OCILayout
 from exporter.content.protocol import Provider
 from exporter.content.root import open_root
+from exporter.engine.config import WorkplaceConfig
 from exporter.engine.engine import Engine
 from exporter.engine.finalize import FinalizeStore
 from exporter.engine.limits import Admission
@@ -17,7 +18,6 @@ from exporter.engine.scratch import ScratchSpace
 from exporter.engine.stores import image_stores
 from exporter.exporters.base import Pusher
 from exporter.layer.cache import LayerCache
-from exporter.server.config import WorkplaceConfig
 
 
 @dataclass(frozen=True, slots=True)

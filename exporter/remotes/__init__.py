@@ -1,1 +1,5 @@
-"""TODO room."""
+"""Blobs and refs over a wire: registries, containerd, Docker engines, and the clients of sessions.
+
+Each implements the protocols of `exporter.content` and `exporter.source`, so that callers need not know which
+one they have.
+"""

@@ -19,7 +19,7 @@ import grpc.aio
 
 from exporter.errors import FailedPreconditionError, InvalidArgumentError
 from exporter.rpc.address import Address, TCPAddress, UnixAddress
-from exporter.server.config import TLSConfig
+from exporter.rpc.tls import TLSConfig
 
 SOCKET_MODE = 0o600
 """Whoever can connect can read every blob in the store and have files written: the owner only."""

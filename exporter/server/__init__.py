@@ -18,7 +18,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.server.config import ServerConfig, TLSConfig, WorkplaceConfig
+from exporter.engine.config import WorkplaceConfig
+from exporter.rpc.tls import TLSConfig
+from exporter.server.config import ServerConfig
 
 if TYPE_CHECKING:
     from exporter.server.lifecycle import serve

@@ -1,74 +1,12 @@
-"""What an operator can set, and the limits that the server has."""
+"""What an operator can set."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from exporter.layer.cache import DEFAULT_LIMIT
-
-if TYPE_CHECKING:
-    # Those of the command line, which has the defaults from here, load neither unless they need it.
-    from exporter.remotes.containerd import ContainerdConfig
-    from exporter.remotes.registry import RegistryOptions
-
-MIB = 1 << 20
-
-MAX_MESSAGE_BYTES = 128 * MIB
-"""Largest request that the server takes. A request carries the result's metadata and attestations, and SBOMs
-of several platforms come to tens of MiB; layers never travel in it. Finite, since a message is held in memory
-whole."""
-
-MAX_SEND_BYTES = 128 * MIB
-"""Largest answer. A descriptor can embed its blob (``data``), nothing else in an answer is large."""
-
-METADATA_SOFT_BYTES = 512 << 10
-METADATA_HARD_BYTES = 1 * MIB
-"""Headers and trailers. A session announces each of its methods, a file transfer carries response keys (a
-descriptor with all its annotations in base64), and gRPC puts error texts there. Beyond the hard limit, and at
-random from the soft one on, gRPC resets the stream; its defaults are 16 and 8 KiB."""
-
-PEER_OPTIONS = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MAX_SEND_BYTES),
-    ("grpc.max_metadata_size", METADATA_SOFT_BYTES),
-    ("grpc.absolute_max_metadata_size", METADATA_HARD_BYTES),
-)
-"""Options of channels to endpoints."""
-
-
-@dataclass(frozen=True, slots=True)
-class TLSConfig:
-    """Files of PEM blocks for a TCP listener.
-
-    Attributes:
-        cert: The server's certificate chain.
-        key: Its private key.
-        client_ca: Certificates that sign client certificates. If given, clients must show one (mutual TLS).
-    """
-
-    cert: Path
-    key: Path
-    client_ca: Path | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkplaceConfig:
-    """An operator's choices about what exports work with.
-
-    Attributes:
-        root: Directory of the embedded image store, of scratch space and of the cache of converted layers.
-        containerd: Where images go in place of the embedded store, if anywhere. Requests cannot choose.
-        registries: How registries are reached; None for the ways of the Docker configuration of the user who
-            runs us.
-        layer_cache_bytes: Largest size of the cache of converted layers; 0 for no cache.
-    """
-
-    root: Path
-    containerd: ContainerdConfig | None = None
-    registries: RegistryOptions | None = None
-    layer_cache_bytes: int = DEFAULT_LIMIT
+from exporter.engine.config import WorkplaceConfig
+from exporter.rpc.limits import MAX_MESSAGE_BYTES
+from exporter.rpc.tls import TLSConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

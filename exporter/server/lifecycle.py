@@ -20,15 +20,11 @@ from exporter.exporters.registry import Registry, default_registry
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
 from exporter.pb.moby.buildkit.v1 import control_pb2
 from exporter.rpc.address import Address, AddressPattern, parse_address, parse_host_port
+from exporter.rpc.limits import MAX_SEND_BYTES, METADATA_HARD_BYTES, METADATA_SOFT_BYTES
 from exporter.rpc.listen import listening
 from exporter.rpc.server import open_server
 from exporter.rpc.session.manager import SessionManager, SessionService
-from exporter.server.config import (
-    MAX_SEND_BYTES,
-    METADATA_HARD_BYTES,
-    METADATA_SOFT_BYTES,
-    ServerConfig,
-)
+from exporter.server.config import ServerConfig
 from exporter.server.metrics import Metrics
 from exporter.server.peers import Peers
 from exporter.server.service import ExporterService

@@ -16,8 +16,8 @@ from exporter.pb.buildkit.exporter.v1 import exporter_pb2
 from exporter.remotes.session.content import ContentClient
 from exporter.remotes.session.refs import GET_REMOTE_METHOD, SessionRef
 from exporter.rpc.address import AddressPattern, parse_address
+from exporter.rpc.limits import PEER_OPTIONS
 from exporter.rpc.session.manager import Session, SessionManager
-from exporter.server.config import PEER_OPTIONS
 from exporter.server.providers import CountingProvider, EmbeddedProvider, FirstProvider
 from exporter.server.request import inline_ref_of
 from exporter.source.inline import check_chain

@@ -1,1 +1,4 @@
-"""TODO room."""
+"""An export of ours inside a daemon's build: the daemon makes an image, and ours is made of the same result.
+
+Used by the proxy, for other clients' builds, and by the client, for its own.
+"""

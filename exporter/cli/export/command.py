@@ -16,11 +16,11 @@ from exporter.cli.outputs import Output, OutputOption, check_destinations, place
 from exporter.cli.running import run_async
 from exporter.cli.workplace import refuse_workplace_options, workplace_config
 from exporter.content.threads import run_in_thread
+from exporter.engine.config import WorkplaceConfig
 from exporter.errors import ImageError, InvalidArgumentError, NotFoundError
 from exporter.exporters.registry import default_registry
 from exporter.progress.display import Renderer, display, open_renderer
 from exporter.progress.model import StatusSink
-from exporter.server.config import WorkplaceConfig
 from exporter.source.saved.load import SavedSource
 
 _FRONTEND_PREFIX = "frontend."

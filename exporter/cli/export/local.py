@@ -12,6 +12,7 @@ from exporter.cli.export.backend import Exported
 from exporter.cli.export.delivery import Delivery
 from exporter.cli.outputs import Output
 from exporter.content.threads import run_in_thread
+from exporter.engine.config import WorkplaceConfig
 from exporter.engine.engine import Engine, ExportJob
 from exporter.engine.finalize import FinalizeStore
 from exporter.engine.limits import Admission
@@ -19,7 +20,6 @@ from exporter.engine.workplace import open_workplace
 from exporter.exporters.base import Exporter
 from exporter.exporters.registry import Registry
 from exporter.progress.model import StatusSink
-from exporter.server.config import WorkplaceConfig
 from exporter.source.saved.load import SavedSource
 
 _TOKEN_SECONDS = 24 * 3600.0  # an artifact is published right after the last export, however long that takes

@@ -42,8 +42,8 @@ class ContentServicer(content_pb2_grpc.ContentServicer):
 
     Args:
         default: What calls without metadata get, for reading.
-        stores: What calls with metadata `exporter.remotes.session.content.STORE_ID` get, by that ID. Those that are
-            content stores can be written to.
+        stores: What calls with metadata `exporter.remotes.session.content.STORE_ID` get, by that ID. Those
+            that are content stores can be written to.
     """
 
     def __init__(

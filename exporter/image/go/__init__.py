@@ -1,1 +1,1 @@
-"""TODO room."""
+"""Go's ways with JSON, text and time, to the byte."""

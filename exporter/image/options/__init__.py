@@ -1,1 +1,1 @@
-"""TODO room."""
+"""The attributes of BuildKit's exporters: their names, parsing and errors."""

@@ -1,1 +1,1 @@
-"""TODO room."""
+"""Platforms: parsing, matching, and which platform of a build result is which."""

@@ -1,1 +1,1 @@
-"""TODO room."""
+"""Compressing and decompressing layer blobs, and telling what a blob is."""

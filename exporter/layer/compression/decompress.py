@@ -1,7 +1,7 @@
 """Undoing a layer's compression: gzip and zstd, in as many members or frames as there are, in bounded memory.
 
 Gzip is inflated by ISA-L, the fastest decoder that has a package (3 times zlib's speed), zstd by libzstd
-(see `exporter.layer.compression.libzstd`). Both give out no more than they are asked for, so that a small input that
+(see `exporter.layer.compression.libzstd`). Both give out only what they are asked for, so a small input that
 stands for a huge output does no harm.
 """
 

@@ -1,1 +1,1 @@
-"""TODO room."""
+"""eStargz: gzip layers from which single files can be fetched."""

@@ -1,1 +1,1 @@
-"""TODO room."""
+"""What clients of HTTP services share."""

@@ -1,1 +1,1 @@
-"""TODO room."""
+"""Layers, build results and progress as protobuf messages, and back; checked where they come in."""

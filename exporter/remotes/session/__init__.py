@@ -1,1 +1,1 @@
-"""TODO room."""
+"""The content and the refs of a session's client."""

@@ -23,7 +23,6 @@ from exporter.errors import (
 from exporter.pb.moby.buildkit.v1 import control_pb2
 from exporter.rpc.session.tunnel import MessageStream, open_channel
 from exporter.rpc.status import abort
-from exporter.source.types import Ref
 
 SESSION_ID = "x-docker-expose-session-uuid"
 SESSION_NAME = "x-docker-expose-session-name"
@@ -79,7 +78,7 @@ class Session:
     shared_key: str
     channel: grpc.aio.Channel
     methods: frozenset[str]
-    refs: Mapping[str, Ref] | None = None
+    refs: Mapping[str, Any] | None = None
     _ended: asyncio.Event = field(default_factory=asyncio.Event, init=False, repr=False)
 
     def supports(self, method: str) -> bool:

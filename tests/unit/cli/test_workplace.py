@@ -7,9 +7,9 @@ import pytest
 from exporter.cli.failures import UsageError
 from exporter.cli.parser import build_parser
 from exporter.cli.workplace import refuse_workplace_options, workplace_config
+from exporter.engine.config import WorkplaceConfig
 from exporter.layer.cache import DEFAULT_LIMIT
 from exporter.remotes.registry import DockerCredentials, RegistryOptions
-from exporter.server.config import WorkplaceConfig
 from tests.certificates import make_certificates
 
 

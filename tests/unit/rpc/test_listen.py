@@ -10,7 +10,7 @@ import pytest
 from exporter.errors import FailedPreconditionError, InvalidArgumentError
 from exporter.rpc.address import TCPAddress, UnixAddress
 from exporter.rpc.listen import listening
-from exporter.server.config import TLSConfig
+from exporter.rpc.tls import TLSConfig
 from tests.certificates import make_certificates
 
 

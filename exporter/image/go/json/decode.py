@@ -1,4 +1,4 @@
-"""Decoding JSON into typed values by the rules of Go's ``encoding/json`` (1.27); see `exporter.image.go.json`.
+"""Decoding JSON into typed values by the rules of Go's ``encoding/json`` (1.27).
 
 A type says what Go's type would take and keep. The rules that differ from what one expects of a decoder:
 

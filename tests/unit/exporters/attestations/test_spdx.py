@@ -10,7 +10,7 @@ import pytest
 from exporter.exporters.attestations import spdx
 from exporter.image import ImageError
 
-DATA = Path(__file__).parents[2] / "data" / "spdx" / "recorded.jsonl.gz"
+DATA = Path(__file__).parents[3] / "data" / "spdx" / "recorded.jsonl.gz"
 RECORDED = [json.loads(line) for line in gzip.decompress(DATA.read_bytes()).splitlines()]
 
 

@@ -22,7 +22,7 @@ from tests.unit.layer import tars
 from tests.unit.layer.estargz.estargz_reader import Estargz, members, sha256
 
 POOL = tars.pool(2)
-VECTORS = Path(__file__).parents[2] / "data" / "layers" / "estargz_level_0.jsonl.gz"
+VECTORS = Path(__file__).parents[3] / "data" / "layers" / "estargz_level_0.jsonl.gz"
 
 
 def make(tar: bytes, level: int = 6) -> tuple[bytes, EstargzInfo]:

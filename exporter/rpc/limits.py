@@ -1,0 +1,27 @@
+"""How large messages and headers may be."""
+
+from __future__ import annotations
+
+MIB = 1 << 20
+
+MAX_MESSAGE_BYTES = 128 * MIB
+"""Largest request that the server takes. A request carries the result's metadata and attestations, and SBOMs
+of several platforms come to tens of MiB; layers never travel in it. Finite, since a message is held in memory
+whole."""
+
+MAX_SEND_BYTES = 128 * MIB
+"""Largest answer. A descriptor can embed its blob (``data``), nothing else in an answer is large."""
+
+METADATA_SOFT_BYTES = 512 << 10
+METADATA_HARD_BYTES = 1 * MIB
+"""Headers and trailers. A session announces each of its methods, a file transfer carries response keys (a
+descriptor with all its annotations in base64), and gRPC puts error texts there. Beyond the hard limit, and at
+random from the soft one on, gRPC resets the stream; its defaults are 16 and 8 KiB."""
+
+PEER_OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_SEND_BYTES),
+    ("grpc.max_metadata_size", METADATA_SOFT_BYTES),
+    ("grpc.absolute_max_metadata_size", METADATA_HARD_BYTES),
+)
+"""Options of channels to endpoints."""
