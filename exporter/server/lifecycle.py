@@ -16,6 +16,7 @@ from exporter.engine.finalize import FinalizeStore
 from exporter.engine.jobs import Jobs
 from exporter.engine.limits import Admission
 from exporter.engine.workplace import open_workplace
+from exporter.errors import FailedPreconditionError
 from exporter.exporters.registry import Registry, default_registry
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
 from exporter.pb.moby.buildkit.v1 import control_pb2
@@ -113,11 +114,7 @@ class PluginServer:
         patterns = [AddressPattern.parse(text, field="allow_endpoints") for text in config.allow_endpoints]
         _raise_file_limit()
         async with AsyncExitStack() as stack:
-            metrics = Metrics()
-            if config.metrics_address is not None:
-                address = parse_host_port(config.metrics_address, field="metrics_address")
-                bound = await stack.enter_async_context(metrics.served(address))
-                logger.info("metrics on http://%s/metrics", bound.target)
+            metrics = await stack.enter_async_context(_metrics(config.metrics_address))
             admission = Admission(config.max_concurrent_exports, config.max_queued_exports)
             tokens, jobs, sessions = FinalizeStore(config.finalize_ttl), Jobs(), SessionManager()
             metrics.watch(sessions=lambda: len(sessions), queued=lambda: admission.waiting)
@@ -187,6 +184,31 @@ class PluginServer:
                 await self._jobs.wait()
         except TimeoutError:
             logger.error("%d requests do not end, they are left behind", len(self._jobs))
+
+
+@asynccontextmanager
+async def _metrics(text: str | None) -> AsyncIterator[Metrics]:
+    """Count for as long as the block runs, if there is an address for that.
+
+    Raises:
+        InvalidArgumentError: it is malformed.
+        FailedPreconditionError: it cannot be had, or the library is not installed.
+    """
+    if text is None:
+        yield Metrics()
+        return
+    address = parse_host_port(text, field="metrics_address")
+    try:
+        from exporter.server.prometheus import PrometheusMetrics  # an extra
+    except ModuleNotFoundError as error:
+        raise FailedPreconditionError(
+            f"metrics need the package {error.name}: pip install 'buildkit-exporter[metrics]'",
+            field="metrics_address",
+        ) from error
+    metrics = PrometheusMetrics()
+    async with metrics.served(address) as bound:
+        logger.info("metrics on http://%s/metrics", bound.target)
+        yield metrics
 
 
 def _options(config: ServerConfig) -> tuple[tuple[str, int], ...]:

@@ -42,7 +42,7 @@ def observed(
     """
     started = time.monotonic()
     failure: Failure | None = None
-    with metrics.in_flight.labels(method).track_inprogress():
+    with metrics.in_flight(method):
         try:
             yield
         except ClientGoneError:

@@ -55,6 +55,8 @@ class SocketTransport(asyncio.Protocol):
         self._make = make
         self._scheduler = scheduler
         self._transport: asyncio.Transport | None = None
+        self._is_paused = False
+        self._held = bytearray()
         self.connection: Connection | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -65,6 +67,17 @@ class SocketTransport(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
+        if self._is_paused:
+            # Python before 3.11.4 starts to read after `connection_made`, even if that has paused the
+            # transport. Pausing it anew works; it has to be resumed first, or that is ignored.
+            assert self._transport is not None
+            self._held += data
+            self._transport.resume_reading()
+            self._transport.pause_reading()
+            return
+        self._receive(data)
+
+    def _receive(self, data: bytes) -> None:
         assert self.connection is not None
         self._scheduler.begin()
         try:
@@ -88,13 +101,20 @@ class SocketTransport(asyncio.Protocol):
         self.connection.resume()
 
     def pause_reading(self) -> None:
-        """Take nothing more from the socket until `resume_reading`."""
+        """Give the connection nothing more until `resume_reading`; one read from the socket may wait here."""
         assert self._transport is not None
+        self._is_paused = True
         self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Go on after `pause_reading`."""
         assert self._transport is not None
+        self._is_paused = False
+        if self._transport.is_closing():
+            return
+        if self._held:
+            held, self._held = bytes(self._held), bytearray()
+            self._receive(held)
         if not self._transport.is_closing():
             self._transport.resume_reading()
 

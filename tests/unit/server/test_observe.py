@@ -9,8 +9,8 @@ from prometheus_client import generate_latest
 
 from exporter.engine.jobs import ClientGoneError
 from exporter.errors import InvalidArgumentError
-from exporter.server.metrics import Metrics
 from exporter.server.observe import observed
+from exporter.server.prometheus import PrometheusMetrics as Metrics
 
 
 class Context:
