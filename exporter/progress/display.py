@@ -57,7 +57,9 @@ class QuietRenderer:
         """Nothing."""
 
 
-def open_renderer(mode: str, stream: TextIO, *, environ: Mapping[str, str] = os.environ) -> Renderer:
+def open_renderer(
+    mode: str, stream: TextIO, *, phase: str = "Building", environ: Mapping[str, str] | None = None
+) -> Renderer:
     """Make the renderer for a mode.
 
     ``auto`` is what ``BUILDKIT_PROGRESS`` says, else ``tty`` on a terminal that can move its cursor, else
@@ -66,11 +68,13 @@ def open_renderer(mode: str, stream: TextIO, *, environ: Mapping[str, str] = os.
     Args:
         mode: One of `ProgressMode`.
         stream: Where to show it: standard error, as a rule.
-        environ: The environment variables.
+        phase: The word for what is going on, for the first line on a terminal.
+        environ: The environment variables; those of the process if None.
 
     Raises:
         InvalidArgumentError: there is no such mode, or ``tty`` is asked for and `stream` is no terminal.
     """
+    environ = os.environ if environ is None else environ
     if mode == ProgressMode.AUTO:
         mode = environ.get("BUILDKIT_PROGRESS") or mode
     if mode == ProgressMode.AUTO:
@@ -92,7 +96,7 @@ def open_renderer(mode: str, stream: TextIO, *, environ: Mapping[str, str] = os.
                 TTYRenderer,
             )  # takes a while to load, and is not needed in scripts
 
-            return TTYRenderer(stream)
+            return TTYRenderer(stream, phase=phase)
     modes = "|".join(ProgressMode)
     raise InvalidArgumentError(f"invalid progress mode {mode}: use {modes}", field="progress")
 

@@ -1,18 +1,19 @@
 """Progress as a tree that is redrawn in place, as ``buildctl --progress=tty`` shows it.
 
 Each vertex is a line, its statuses are lines under it, with the time that they have taken on the right.
-Running vertices show the end of their output while there is room. What does not fit the window is left out,
-completed work first.
+Running vertices show the end of their output while there is room, long lines in several rows. What does not
+fit the window is left out, completed work first.
 """
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len, chop_cells, set_cell_size
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
@@ -24,10 +25,12 @@ from exporter.progress.sanitize import clean, clean_output
 from exporter.progress.units import format_amount
 
 _DRAW_EVERY = 0.1  # seconds between two frames
-_OUTPUT_LINES = 6  # of a running vertex that are shown below it
+_OUTPUT_ROWS = 6  # with the end of a running vertex's output, that are shown below it
+_OUTPUT_PREFIX = "=> # "
 _KEPT_LINES = 1000  # of a vertex's output, for the report if it fails
 _SPIN = 0.1  # seconds that a spinner's position is shown
 _ECHO = 2  # columns that are left for the "^C" of an impatient user: at the edge it would take another line
+_MARGIN = 4  # columns before a row's name
 _MIN_NAME = 12  # columns that a name must have left before amount and timer are shown
 _BRAILLE = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _ASCII = "|/-\\"
@@ -48,7 +51,7 @@ class TTYRenderer:
     """Draws progress on a terminal.
 
     Colours follow ``NO_COLOR`` and ``TERM``; spinner and ellipsis are ASCII if the terminal's encoding is not
-    UTF-8.
+    UTF-8. As for buildctl, ``BUILDKIT_TTY_LOG_LINES`` sets how many rows show the output of a running vertex.
 
     Args:
         stream: The terminal.
@@ -62,7 +65,7 @@ class TTYRenderer:
         self,
         stream: TextIO,
         *,
-        phase: str = "Exporting",
+        phase: str = "Building",
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], int] = time.time_ns,
         console: Console | None = None,
@@ -82,6 +85,7 @@ class TTYRenderer:
             redirect_stderr=False,
             vertical_overflow="crop",
         )
+        self._output_rows = _positive(os.environ.get("BUILDKIT_TTY_LOG_LINES", "")) or _OUTPUT_ROWS
         self._unicode = self._console.encoding.lower().replace("-", "") == "utf8"
 
     def update(self, update: StatusUpdate) -> None:
@@ -125,7 +129,7 @@ class TTYRenderer:
         if final:
             rows = [row for state in self._state.vertexes for row in _rows(state, now)]
         else:
-            rows = fit_height(self._with_output(now, height - 2), height - 2)
+            rows = fit_height(self._with_output(now, width, height - 2), height - 2)
         lines.extend(self._line(row, width, final=final) for row in rows)
         for line in lines:
             line.no_wrap = True
@@ -140,14 +144,16 @@ class TTYRenderer:
     def _now(self) -> int:
         return self._wall() - (self._skew or 0)
 
-    def _with_output(self, now: int, limit: int) -> list[Row]:
+    def _with_output(self, now: int, width: int, limit: int) -> list[Row]:
         """All rows, and the end of the running vertices' output as far as there is room."""
         trees = [(state, list(_rows(state, now))) for state in self._state.vertexes]
         room = limit - sum(len(rows) for _, rows in trees)
+        columns = max(width - _MARGIN - len(_OUTPUT_PREFIX), 1)
+        count = max(_OUTPUT_ROWS, min(self._output_rows, limit - _OUTPUT_ROWS))
         all_rows: list[Row] = []
         for state, rows in reversed(trees):
-            output = list(state.tail)[-_OUTPUT_LINES:] if state.running else []
-            shown = [Row(f"=> # {clean_output(line)}", style="dim", running=True) for line in output]
+            output = end_of_output(state.tail, columns, count) if state.running else []
+            shown = [Row(f"{_OUTPUT_PREFIX}{line}", style="dim", running=True) for line in output]
             if len(shown) <= room:
                 room -= len(shown)
                 rows.extend(shown)
@@ -220,6 +226,25 @@ def _status_row(status: VertexStatus, now: int, *, failed: bool) -> Row:
 
 def _nano(moment: Time | None) -> int | None:
     return moment.unix_nano if moment is not None else None
+
+
+def end_of_output(lines: Iterable[bytes], columns: int, limit: int) -> list[str]:
+    """What the last rows of a terminal show to which output was written; empty ones are left out.
+
+    Args:
+        lines: The output's lines, each after its time stamp.
+        columns: The terminal's.
+        limit: How many rows.
+    """
+    rows: list[str] = []
+    for line in list(lines)[-limit:]:
+        _, _, text = line.partition(b" ")
+        rows.extend(chop_cells(clean_output(text), columns) or [""])
+    return [row for row in rows[-limit:] if row.strip()]
+
+
+def _positive(text: str) -> int | None:
+    return int(text) if text.isdecimal() and text.isascii() and int(text) > 0 else None
 
 
 def fit_height(rows: Sequence[Row], limit: int) -> list[Row]:

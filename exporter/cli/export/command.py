@@ -35,7 +35,7 @@ def run_export(options: argparse.Namespace) -> int:
     """
     outputs = [OutputOption.parse(text) for text in options.output]
     try:
-        renderer = open_renderer(options.progress, sys.stderr)
+        renderer = open_renderer(options.progress, sys.stderr, phase="Exporting")
     except InvalidArgumentError as error:
         raise UsageError(error.message) from error
     workplace = None

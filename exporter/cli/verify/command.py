@@ -40,7 +40,7 @@ async def _verify(options: argparse.Namespace, selection: Selection) -> int:
 async def _with_progress(selection: Selection) -> Report:
     """Verify; who waits for it at a terminal sees what is being read."""
     mode = ProgressMode.AUTO if sys.stderr.isatty() else ProgressMode.QUIET
-    async with display(open_renderer(mode, sys.stderr)) as sink:
+    async with display(open_renderer(mode, sys.stderr, phase="Verifying")) as sink:
         name = f"verifying {selection.place}"
         with vertex(sink, digest_bytes(name.encode()), name) as progress:
             return await verify_place(selection, progress)

@@ -9,7 +9,7 @@ from rich.console import Console
 from exporter.image import Time
 from exporter.progress import StatusUpdate, Vertex, VertexLog, VertexStatus, VertexWarning
 from exporter.progress.sanitize import clean, clean_output
-from exporter.progress.tty import Row, TTYRenderer, fit_height
+from exporter.progress.tty import Row, TTYRenderer, end_of_output, fit_height
 from tests.unit.progress import streams
 
 
@@ -79,14 +79,14 @@ def test_a_vertex_and_its_statuses_are_a_tree_with_timers() -> None:
         status("sending tarball", 1_200_000, 3_400_000),
     )
     assert screen.frame() == [
-        "[⠋] Exporting 2.0s (0/1)",
+        "[⠋] Building 2.0s (0/1)",
         "⠋=> exporting to oci image format                       2.0s",
         " => => exporting layers                                 0.3s",
         "⠋=> => sending tarball 1.2MB / 3.4MB                    2.0s",
     ]
     screen.show(StatusUpdate(vertexes=(Vertex("v", EXPORT.name, started=at(1), completed=at(5)),)))
     assert screen.frame(final=True)[:2] == [
-        "[+] Exporting 3.0s (1/1) FINISHED",
+        "[+] Building 3.0s (1/1) FINISHED",
         " => exporting to oci image format                       4.0s",
     ]
 
@@ -96,7 +96,7 @@ def test_spinner_and_ellipsis_are_ascii_where_the_terminal_is() -> None:
     screen.show(
         StatusUpdate(vertexes=(Vertex("v", "größer als die Zeile lang ist, viel größer", started=at(1)),))
     )
-    assert screen.frame() == ["[-] Exporting 0.0s (0/1)", "-=> gr??er als die Zeile lang is... 0.0s"]
+    assert screen.frame() == ["[-] Building 0.0s (0/1)", "-=> gr??er als die Zeile lang is... 0.0s"]
 
 
 @pytest.mark.parametrize("width", [1, 5, 12, 20, 24, 30, 45])
@@ -168,8 +168,38 @@ def test_a_running_vertex_shows_the_end_of_its_output_while_there_is_room() -> N
     high, low = Screen(height=10), Screen(height=8)
     for screen in (high, low):
         screen.show(StatusUpdate(vertexes=(EXPORT,)), update)
-    assert high.frame()[2:] == [f" => => # 1.000 line {n}" for n in range(3, 9)]
+    assert high.frame()[2:] == [f" => => # line {n}" for n in range(3, 9)]
     assert len(low.frame()) == 2
+
+
+def test_long_lines_of_output_take_several_rows() -> None:
+    text = b"Get:1 http://deb.debian.org/debian bookworm/main amd64 libssl3 3.0.15\n\nnext\n"
+    screen = Screen(width=40)
+    screen.show(StatusUpdate(vertexes=(EXPORT,)), StatusUpdate(logs=(VertexLog("v", text, timestamp=at(2)),)))
+    assert screen.frame()[2:] == [
+        " => => # Get:1 http://deb.debian.org/deb",
+        " => => # ian bookworm/main amd64 libssl3",
+        " => => #  3.0.15",
+        " => => # next",
+    ]
+
+
+def test_only_the_last_rows_of_output_are_shown() -> None:
+    assert end_of_output([b"0.1 abcdefgh", b"0.2 ijk"], columns=3, limit=3) == ["def", "gh", "ijk"]
+    assert end_of_output([b"0.1 \xe7\x94\xbb\xe5\x83\x8f"], columns=3, limit=3) == ["画", "像"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "height", "shown"), [("8", 30, 8), ("50", 20, 12), ("2", 20, 6), ("x", 20, 6)]
+)
+def test_how_much_output_is_shown_can_be_chosen(
+    monkeypatch: pytest.MonkeyPatch, lines: str, height: int, shown: int
+) -> None:
+    monkeypatch.setenv("BUILDKIT_TTY_LOG_LINES", lines)
+    screen = Screen(height=height)
+    update = StatusUpdate(logs=tuple(VertexLog("v", b"line\n", timestamp=at(2)) for _ in range(99)))
+    screen.show(StatusUpdate(vertexes=(EXPORT,)), update)
+    assert len(screen.frame()[2:]) == shown
 
 
 def test_failed_vertices_are_reported_at_the_end() -> None:
