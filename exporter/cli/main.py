@@ -76,6 +76,10 @@ def _run(options: argparse.Namespace) -> int:
             from exporter.cli.export.command import run_export
 
             return run_export(options)
+        case "sample":
+            from exporter.cli.sample import run_sample
+
+            return run_sample(options)
         case "exporters":
             from exporter.cli.exporters import run_exporters
 

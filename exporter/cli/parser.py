@@ -82,6 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_proxy(commands)
     _add_build(commands)
     _add_export(commands)
+    _add_sample(commands)
     _add_exporters(commands)
     _add_inspect(commands)
     _add_verify(commands)
@@ -218,6 +219,19 @@ def _add_export(commands: Commands) -> None:
     _add_reporting(parser)
     _add_workplace(parser)
     _add_client(parser, "export on the server at this address, as a daemon does")
+
+
+def _add_sample(commands: Commands) -> None:
+    parser = _command(
+        commands, "sample", "write a small recorded build, to try exports with", "DIR [--name NAME] | --list"
+    )
+    parser.add_argument(
+        "directory", nargs="?", type=Path, metavar="DIR", help="where it goes; a new or empty directory"
+    )
+    parser.add_argument(
+        "--name", default="run-chain", metavar="NAME", help="which sample (default: run-chain)"
+    )
+    _add_flag(parser, "--list", "list the samples")
 
 
 def _add_exporters(commands: Commands) -> None:

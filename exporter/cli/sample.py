@@ -1,0 +1,33 @@
+"""The command ``sample``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from exporter.cli.failures import ExitCode, UsageError
+from exporter.errors import FailedPreconditionError, NotFoundError
+from exporter.source.samples import sample_names, sample_summary, write_sample
+
+
+def run_sample(options: argparse.Namespace) -> int:
+    """Write a sample, or list what there is.
+
+    Raises:
+        UsageError: no directory is given, it is in use, or there is no such sample.
+        OSError: the directory cannot be written.
+    """
+    if options.list:
+        for name in sample_names():
+            print(f"{name:16} {sample_summary(name)}")
+        return ExitCode.OK
+    if options.directory is None:
+        raise UsageError("name the directory that the sample goes to, or --list the samples")
+    directory: Path = options.directory
+    try:
+        write_sample(directory, options.name)
+    except (FailedPreconditionError, NotFoundError) as error:
+        raise UsageError(str(error)) from error
+    print(f"{directory}: {sample_summary(options.name)}", file=sys.stderr)
+    return ExitCode.OK

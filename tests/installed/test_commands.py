@@ -1,0 +1,292 @@
+"""Every command, run as users run it: from the wheel without extras, outside of the repository."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.buildkit import own_buildkitd
+from tests.installed.conftest import REPOSITORY, Installation, install
+from tests.integration.cli_process import PATIENCE, wait_for_listener
+from tests.peers import require
+
+RUN: set[str] = set()
+"""Commands that a test of this module has run."""
+
+
+def run(installed: Installation, *words: str) -> str:
+    """Run a command that has to succeed; gives what it printed."""
+    RUN.add(words[0])
+    done = installed.run(*words)
+    assert done.status == 0, f"{words}\n{done.out}{done.err}"
+    assert "Traceback" not in done.err
+    return done.out
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Path]:
+    directory = Path(tempfile.mkdtemp(prefix="bke-", dir="/tmp"))  # the path of a socket has to be short
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def sample(installed: Installation) -> str:
+    run(installed, "sample", "build")
+    return str(installed.home / "build")
+
+
+@contextmanager
+def background(installed: Installation, socket: Path, *words: str) -> Iterator[str]:
+    """Run a command that listens at a socket; it has to end well after SIGTERM. Yields its address."""
+    RUN.add(words[0])
+    log = socket.with_suffix(".log")
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [installed.command, *words, "--addr", f"unix://{socket}"],
+            cwd=installed.home,
+            env=installed.environ,
+            stderr=file,
+        )
+    try:
+        wait_for_listener(process, socket)
+        yield f"unix://{socket}"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            status = process.wait(PATIENCE)
+        finally:
+            process.kill()
+    assert status == 0, log.read_text()
+    assert "Traceback" not in log.read_text()
+
+
+@contextmanager
+def daemon(place: Path) -> Iterator[str]:
+    """A simulated buildkitd; it runs in the environment of the tests."""
+    path = place / "d.sock"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.integration.simulator", str(path)], cwd=REPOSITORY
+    )
+    try:
+        wait_for_listener(process, path)
+        yield f"unix://{path}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def expected_digest(installed: Installation) -> str:
+    result = json.loads((installed.home / "build" / "result.json").read_bytes())
+    digest: str = result["exporter_response"]["containerimage.digest"]
+    return digest
+
+
+def test_every_module_can_be_imported(installed: Installation) -> None:
+    """But for those of extras."""
+    program = """
+import importlib, pkgutil, exporter
+for module in pkgutil.walk_packages(exporter.__path__, "exporter."):
+    if module.name.endswith("__main__"):
+        continue
+    try:
+        importlib.import_module(module.name)
+    except ModuleNotFoundError as error:
+        print(module.name, error.name)
+"""
+    done = subprocess.run(
+        [installed.python, "-c", program],
+        cwd=installed.home,
+        env=installed.environ,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == ["exporter.server.prometheus prometheus_client"]
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "type=oci,dest=oci.tar,name=example.com/a:v1",
+        "type=oci,tar=false,dest=layout",
+        "type=docker,dest=docker.tar,name=example.com/a:v1",
+        "type=tar,dest=files.tar",
+        "type=local,dest=files",
+        "type=image,name=example.com/a:v1",
+        "type=moby,name=example.com/a:v1",
+    ],
+)
+def test_exports_of_every_type(installed: Installation, sample: str, output: str) -> None:
+    run(installed, "export", "--source", sample, "--output", output, "--metadata-file", "metadata.json")
+    metadata = json.loads((installed.home / "metadata.json").read_bytes())
+    if output.startswith("type=oci,dest"):
+        assert metadata["containerimage.digest"] == expected_digest(installed)
+
+
+def test_what_looks_at_images(installed: Installation, sample: str) -> None:
+    run(installed, "export", "--source", sample, "--output", "type=oci,dest=looked-at.tar")
+    assert expected_digest(installed)[7:19] in run(installed, "inspect", "looked-at.tar")
+    run(installed, "verify", "looked-at.tar")
+    run(installed, "export", "--source", sample, "--output", "type=image,name=example.com/kept:v1")
+    run(installed, "prune")
+    root = installed.home / ".local" / "share" / "buildkit-exporter"
+    assert "example.com/kept:v1" in run(installed, "inspect", str(root))
+
+
+def test_listing_types(installed: Installation) -> None:
+    listed = {kind["type"] for kind in json.loads(run(installed, "exporters", "--json"))}
+    assert listed == {"oci", "docker", "image", "registry", "moby", "tar", "local"}
+    assert "compression" in run(installed, "exporters", "--type", "oci")
+
+
+def test_a_server_and_an_export_on_it(installed: Installation, sample: str, place: Path) -> None:
+    with background(installed, place / "s.sock", "serve") as address:
+        run(
+            installed,
+            *("export", "--addr", address, "--source", sample),
+            *("--output", "type=oci,dest=served.tar", "--metadata-file", "served.json"),
+        )
+        assert "oci" in run(installed, "exporters", "--addr", address)
+    metadata = json.loads((installed.home / "served.json").read_bytes())
+    assert metadata["containerimage.digest"] == expected_digest(installed)
+
+
+def test_builds_on_a_simulated_daemon_directly_and_through_the_proxy(
+    installed: Installation, place: Path
+) -> None:
+    """A client of the distribution's Python, since the simulator has no Dockerfile frontend for `build`."""
+    program = """
+import asyncio, sys
+from exporter.client import BuildkitClient, Export, SolveOptions
+async def main():
+    async with BuildkitClient.connect(sys.argv[1]) as client:
+        options = SolveOptions(
+            frontend="simulated",
+            frontend_attrs={"scenario": "run-chain", "behaviour": ""},
+            exports=[Export("plugin.image", {"name": "example.com/p:v1"})],
+        )
+        print((await client.solve(options)).response["containerimage.digest"])
+asyncio.run(main())
+"""
+    with (
+        daemon(place) as buildkitd,
+        background(installed, place / "p.sock", "proxy", "--buildkitd", buildkitd) as address,
+    ):
+        done = subprocess.run(
+            [installed.python, "-c", program, address],
+            cwd=installed.home,
+            env=installed.environ,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == expected_digest(installed)
+
+
+def test_builds_on_a_real_daemon_directly_and_through_the_proxy(installed: Installation, place: Path) -> None:
+    context = installed.home / "context"
+    context.mkdir()
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\n")
+    with own_buildkitd() as buildkitd, ExitStack() as stack:
+        address = stack.enter_context(
+            background(installed, place / "r.sock", "proxy", "--buildkitd", buildkitd)
+        )
+        for addr, output in (
+            (buildkitd, "type=plugin.oci,dest=direct.tar"),
+            (address, "type=plugin.image,name=example.com/r:v1"),
+        ):
+            run(installed, "build", "--addr", addr, "--output", output, "--strict", str(context))
+    run(installed, "verify", "direct.tar")
+
+
+def test_build_says_that_there_is_no_daemon(installed: Installation, place: Path) -> None:
+    RUN.add("build")
+    done = installed.run("build", "--addr", f"unix://{place}/none.sock", "--output", "type=plugin.image", ".")
+    assert done.status in {1, 2}
+    assert "Traceback" not in done.err
+
+
+def test_metrics_ask_for_their_extra(installed: Installation, place: Path) -> None:
+    done = installed.run("serve", "--addr", f"unix://{place}/m.sock", "--metrics-addr", "127.0.0.1:0")
+    assert done.status != 0
+    assert "pip install 'buildkit-exporter[metrics]'" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_metrics_with_their_extra(
+    wheel: Path, system_python: str, place: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    directory = tmp_path_factory.mktemp("metrics")
+    with_metrics = install(system_python, directory, f"buildkit-exporter[metrics] @ file://{wheel}")
+    with background(with_metrics, place / "e.sock", "serve", "--metrics-addr", "127.0.0.1:0"):
+        log = (place / "e.log").read_text()
+    assert re.search(r"metrics on http://127\.0\.0\.1:\d+/metrics", log), log
+
+
+def test_every_command_was_run(installed: Installation) -> None:
+    """A new command belongs into this module."""
+    commands = installed.run("--help").out.lower().partition("commands:")[2]
+    names = set(re.findall(r"^ {2,4}([a-z]+) {2,}", commands, re.MULTILINE))
+    assert {"serve", "proxy", "export"} <= names
+    assert names <= RUN
+
+
+def test_pipx_and_a_plugin(wheel: Path, system_python: str, tmp_path: Path) -> None:
+    pipx = require("pipx", "pipx")
+    plugin = tmp_path / "countlayers-1.0-py3-none-any.whl"
+    code = """
+from exporter import ArtifactKind, ExportContext, Exporter, ExportResult, Source
+
+class Count(Exporter):
+    type = "count"
+    title = "Counts layers"
+    artifact = ArtifactKind.NONE
+
+    @property
+    def name(self) -> str:
+        return "counting layers"
+
+    async def export(self, source: Source, context: ExportContext) -> ExportResult:
+        remote = await source.ref.remote()
+        return ExportResult(response={"layers": str(len(remote.descriptors))})
+"""
+    with zipfile.ZipFile(plugin, "w") as archive:
+        archive.writestr("countlayers.py", code)
+        info = "countlayers-1.0.dist-info"
+        archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: countlayers\nVersion: 1.0\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(
+            f"{info}/entry_points.txt", "[buildkit_exporter.exporters]\ncount = countlayers:Count\n"
+        )
+        archive.writestr(f"{info}/RECORD", "")
+    environ = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("PYTHON")},
+        "PIPX_HOME": str(tmp_path / "pipx"),
+        "PIPX_BIN_DIR": str(tmp_path / "bin"),
+        "PIPX_DEFAULT_PYTHON": system_python,
+    }
+    for words in (["install", str(wheel)], ["inject", "buildkit-exporter", str(plugin)]):
+        done = subprocess.run([pipx, *words], env=environ, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    command = str(tmp_path / "bin" / "buildkit-exporter")
+    user = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "LC_ALL": "C.UTF-8"}
+    for words in (
+        ["sample", "build"],
+        ["export", "--source", "build", "--output", "type=count", "--metadata-file", "m.json"],
+    ):
+        subprocess.run([command, *words], cwd=tmp_path, env=user, check=True, capture_output=True)
+    assert json.loads((tmp_path / "m.json").read_bytes())["layers"] == "6"
