@@ -84,6 +84,10 @@ def _run(options: argparse.Namespace) -> int:
             from exporter.cli.exporters import run_exporters
 
             return run_exporters(options)
+        case "images":
+            from exporter.cli.images import run_images
+
+            return run_images(options)
         case "verify":
             from exporter.cli.verify.command import run_verify
 

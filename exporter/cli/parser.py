@@ -84,6 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_export(commands)
     _add_sample(commands)
     _add_exporters(commands)
+    _add_images(commands)
     _add_inspect(commands)
     _add_verify(commands)
     _add_prune(commands)
@@ -241,6 +242,13 @@ def _add_exporters(commands: Commands) -> None:
     _add_client(parser, "ask the server at this address (default: tell what is installed here)")
 
 
+def _add_images(commands: Commands) -> None:
+    parser = _command(commands, "images", "list the images in the embedded store", "[OPTIONS]")
+    _add_root(parser)
+    _add_flag(parser, "--no-trunc", "shorten neither digests nor times")
+    _add_flag(parser, "--json", "print JSON")
+
+
 def _add_inspect(commands: Commands) -> None:
     parser = _command(
         commands,
@@ -273,6 +281,9 @@ def _add_verify(commands: Commands) -> None:
         epilog="exit status: 0 no problems, 1 there are some or the image cannot be reached, 2 wrong usage",
     )
     add_verify_options(parser)
+    parser.add_argument(
+        "-q", "--quiet", action="store_true", help="print problems only, and nothing if there are none"
+    )
     _add_flag(parser, "--no-trunc", "do not shorten digests")
     _add_flag(parser, "--json", "print JSON")
 

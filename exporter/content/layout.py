@@ -29,10 +29,23 @@ _SMALL_FILE = 64 << 20
 
 
 def default_root() -> Path:
+    """The same as `default_root_path`; made if missing, for the user alone. Blocks.
+
+    Raises:
+        FailedPreconditionError: the user has no home directory.
+        OSError: it cannot be made.
+    """
+    root = default_root_path()
+    root.parent.mkdir(parents=True, exist_ok=True)
+    root.mkdir(mode=0o700, exist_ok=True)
+    return root
+
+
+def default_root_path() -> Path:
     """Where the command line and the server keep what they must keep, unless they are told otherwise.
 
     The user's data directory (XDG Base Directory Specification): ``$XDG_DATA_HOME/buildkit-exporter``, or
-    ``~/.local/share/buildkit-exporter``. Made if missing, for the user alone. Blocks.
+    ``~/.local/share/buildkit-exporter``.
 
     Raises:
         FailedPreconditionError: the user has no home directory.
@@ -45,10 +58,7 @@ def default_root() -> Path:
             raise FailedPreconditionError(
                 f"{error}; choose a root directory, or set XDG_DATA_HOME"
             ) from error
-    root = data / "buildkit-exporter"
-    root.parent.mkdir(parents=True, exist_ok=True)
-    root.mkdir(mode=0o700, exist_ok=True)
-    return root
+    return data / "buildkit-exporter"
 
 
 class OCILayout:

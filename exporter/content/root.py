@@ -8,6 +8,7 @@ from exporter.content.images import ImageStore
 from exporter.content.layout import OCILayout
 from exporter.content.protocol import BlobInfo
 from exporter.content.threads import run_in_thread
+from exporter.errors import FailedPreconditionError, NotFoundError
 
 _LAYOUT = "oci"
 _IMAGES = "docker"
@@ -22,8 +23,23 @@ async def open_root(root: Path) -> tuple[OCILayout, ImageStore]:
     Raises:
         FailedPreconditionError: the directory holds something else.
     """
+    await run_in_thread(_refuse_saved_source, root)
     await run_in_thread(root.mkdir, 0o700, parents=True, exist_ok=True)
     store = await OCILayout.open(root / _LAYOUT)
+    return store, await ImageStore.open(root / _IMAGES, store)
+
+
+async def open_existing_root(root: Path) -> tuple[OCILayout, ImageStore]:
+    """Open the embedded stores below `root`, and make nothing.
+
+    Raises:
+        FailedPreconditionError: the directory holds something else, or a layout of an unknown version.
+        NotFoundError: there are none.
+    """
+    await run_in_thread(_refuse_saved_source, root)
+    if not await run_in_thread((root / _LAYOUT / "oci-layout").is_file):
+        raise NotFoundError(f"{root} is not an image store: it has no file {_LAYOUT}/oci-layout")
+    store = await OCILayout.open(root / _LAYOUT, create=False)
     return store, await ImageStore.open(root / _IMAGES, store)
 
 
@@ -47,7 +63,14 @@ async def prune_root(root: Path, *, before: float, unnamed: bool = False) -> lis
         NotFoundError: there is no image store.
         UnavailableError: another process held a lock all the time.
     """
-    store = await OCILayout.open(root / _LAYOUT, create=False)
-    images = await ImageStore.open(root / _IMAGES, store)
+    store, images = await open_existing_root(root)
     async with images.pruning(before=before, unnamed=unnamed) as needed:
         return await store.prune(keep=needed, before=before, unnamed=unnamed)
+
+
+def _refuse_saved_source(root: Path) -> None:
+    """Its layout looks like that of a store, but its blobs are not ours to remove."""
+    if (root / "source.json").is_file():
+        raise FailedPreconditionError(
+            f"{root} is a saved source and not an image store: choose another directory"
+        )

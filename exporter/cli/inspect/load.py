@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 
 from exporter.cli.inspect.archive import ImageArchive
@@ -95,20 +95,20 @@ async def _archive_contents(archive: ImageArchive, path: Path) -> Contents:
 
 
 async def _indexed(provider: Provider, roots: Sequence[Descriptor]) -> tuple[ImageView | ArtifactView, ...]:
-    """What the entries of an ``index.json`` are; those of one digest are one item with several names."""
+    return tuple(
+        [item for root, names in with_names(roots) async for item in _walk(provider, root, names, 0)]
+    )
+
+
+def with_names(roots: Iterable[Descriptor]) -> list[tuple[Descriptor, tuple[str, ...]]]:
+    """The entries of an ``index.json`` and their names; those of one digest are one with several names."""
     names: dict[str, list[str]] = {}
     unique: dict[str, Descriptor] = {}
     for root in roots:
         unique.setdefault(root.digest, root)
         name = root.annotations.get(IMAGE_NAME) or root.annotations.get(REF_NAME)
         names.setdefault(root.digest, []).extend([name] if name else [])
-    return tuple(
-        [
-            item
-            for digest, root in unique.items()
-            async for item in _walk(provider, root, tuple(names[digest]), 0)
-        ]
-    )
+    return [(root, tuple(names[digest])) for digest, root in unique.items()]
 
 
 async def _walk(
@@ -127,13 +127,23 @@ async def _walk(
             async for item in _walk(provider, part, names, depth + 1):
                 yield item
         return
+    yield await view_manifest(provider, descriptor, parts, names)
+
+
+async def view_manifest(
+    provider: Provider, descriptor: Descriptor, parts: Sequence[Descriptor], names: tuple[str, ...]
+) -> ImageView | ArtifactView:
+    """Make the view of a manifest out of what it points to: its config, and its layers, base first.
+
+    Raises:
+        NotFoundError, DataLossError, InvalidArgumentError: the config is missing or damaged.
+    """
     config, *layers = parts
     subject = descriptor.annotations.get(_SUBJECT, "")
     if subject or config.media_type not in CONFIG_TYPES:
-        yield ArtifactView(names, descriptor, subject, tuple(layers))
-        return
+        return ArtifactView(names, descriptor, subject, tuple(layers))
     views = [LayerView(layer.digest, "", layer.size, layer.media_type) for layer in layers]
-    yield view_image(names, descriptor, config.digest, await read_blob(provider, config), views)
+    return view_image(names, descriptor, config.digest, await read_blob(provider, config), views)
 
 
 def _docker_images(archive: ImageArchive) -> tuple[ImageView, ...]:

@@ -11,15 +11,14 @@ from rich.table import Table
 from rich.text import Text
 
 from exporter.cli.inspect.view import PREDICATE_TYPE, ArtifactView, Contents, ImageView
-from exporter.image import Descriptor, Time
+from exporter.cli.printing import UNKNOWN, show_digest, show_moment
+from exporter.image import Descriptor
 from exporter.progress.sanitize import clean
 from exporter.progress.units import format_bytes
 
-_SHORT_DIGEST = 12
 _SHORT_COMMAND = 60
 _SHELL = "/bin/sh -c "
 _NO_OPERATION = "#(nop)"
-_UNKNOWN = "-"
 _INDENT = 2
 _WIDE = 100  # columns in which the diff IDs leave room for commands
 
@@ -96,12 +95,12 @@ def _steps(image: ImageView, *, truncate: bool, with_diff_ids: bool) -> Table:
         if step.layer is not None:
             layer = image.layers[step.layer]
             number = str(step.layer + 1)
-            size = format_bytes(layer.size) if layer.size is not None else _UNKNOWN
-            digest = _digest(layer.digest, truncate=truncate)
-            diff_id = _digest(layer.diff_id, truncate=truncate)
+            size = format_bytes(layer.size) if layer.size is not None else UNKNOWN
+            digest = show_digest(layer.digest, truncate=truncate)
+            diff_id = show_digest(layer.diff_id, truncate=truncate)
         table.add_row(
             number,
-            _moment(step.created, truncate=truncate),
+            show_moment(step.created, truncate=truncate),
             size,
             digest,
             *([diff_id] if with_diff_ids else []),
@@ -134,7 +133,7 @@ def _blobs(blobs: Sequence[Descriptor], *, truncate: bool) -> Table:
     for blob in blobs:
         table.add_row(
             format_bytes(blob.size),
-            _digest(blob.digest, truncate=truncate),
+            show_digest(blob.digest, truncate=truncate),
             Text(clean(blob.annotations.get(PREDICATE_TYPE, blob.media_type))),
         )
     return table
@@ -142,20 +141,6 @@ def _blobs(blobs: Sequence[Descriptor], *, truncate: bool) -> Table:
 
 def _title(names: Sequence[str], default: str) -> Text:
     return Text(clean(", ".join(names)) or default, style="bold")
-
-
-def _digest(digest: str, *, truncate: bool) -> str:
-    if not digest:
-        return _UNKNOWN
-    return digest.partition(":")[2][:_SHORT_DIGEST] if truncate else digest
-
-
-def _moment(moment: Time | None, *, truncate: bool) -> str:
-    if moment is None:
-        return _UNKNOWN
-    if not truncate:
-        return str(moment)
-    return str(Time.from_unix(moment.unix)).removesuffix("Z").replace("T", " ")
 
 
 def _short_command(command: str) -> str:

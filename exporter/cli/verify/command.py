@@ -18,7 +18,7 @@ from exporter.verify import Report
 
 
 def run_verify(options: argparse.Namespace) -> int:
-    """Verify what is in a place, and show all checks.
+    """Verify what is in a place, and show all checks, or with ``--quiet`` those that found problems.
 
     Raises:
         UsageError: an option cannot be used.
@@ -29,17 +29,20 @@ def run_verify(options: argparse.Namespace) -> int:
 
 
 async def _verify(options: argparse.Namespace, selection: Selection) -> int:
-    report = await _with_progress(selection)
+    report = await _with_progress(selection, quiet=options.quiet)
+    if options.quiet and report.is_ok:
+        return ExitCode.OK
     if options.json:
         print(json.dumps(to_document(report), indent=2, ensure_ascii=False))
     else:
-        print_tables(*render_report(report, truncate=not options.no_trunc))
+        tables = render_report(report, truncate=not options.no_trunc, only_problems=options.quiet)
+        print_tables(*tables)
     return ExitCode.OK if report.is_ok else ExitCode.FAILED
 
 
-async def _with_progress(selection: Selection) -> Report:
+async def _with_progress(selection: Selection, *, quiet: bool) -> Report:
     """Verify; who waits for it at a terminal sees what is being read."""
-    mode = ProgressMode.AUTO if sys.stderr.isatty() else ProgressMode.QUIET
+    mode = ProgressMode.AUTO if sys.stderr.isatty() and not quiet else ProgressMode.QUIET
     async with display(open_renderer(mode, sys.stderr, phase="Verifying")) as sink:
         name = f"verifying {selection.place}"
         with vertex(sink, digest_bytes(name.encode()), name) as progress:

@@ -9,10 +9,10 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from exporter.cli.printing import show_digest
 from exporter.progress.sanitize import clean
-from exporter.verify import Finding, Outcome, Report, Result, Subject
+from exporter.verify import Finding, Outcome, Report, Result
 
-_SHORT_DIGEST = 12
 _STYLES = {
     Outcome.OK: "green",
     Outcome.NOTE: "yellow",
@@ -21,15 +21,18 @@ _STYLES = {
 }
 
 
-def render_report(report: Report, *, truncate: bool) -> Iterator[RenderableType]:
+def render_report(report: Report, *, truncate: bool, only_problems: bool = False) -> Iterator[RenderableType]:
     """Make all checks printable, a table for each image.
 
     Args:
         report: What was found.
         truncate: Whether digests are shortened.
+        only_problems: Leave out the checks that found none.
     """
     tables: dict[str, Table] = {}
     for result in report.results:
+        if only_problems and result.outcome is not Outcome.PROBLEM:
+            continue
         table = tables.get(result.subject.image)
         if table is None:
             table = tables[result.subject.image] = _table(truncate=truncate)
@@ -65,7 +68,7 @@ def _cells(result: Result, *, truncate: bool) -> Iterator[Text]:
     subject = result.subject
     yield Text(subject.kind)
     yield Text(clean(subject.path) or "-")
-    yield Text(_digest(subject, truncate=truncate))
+    yield Text(show_digest(subject.digest, truncate=truncate))
     yield Text(result.check)
     yield _result(result)
 
@@ -82,12 +85,6 @@ def _result(result: Result) -> Text:
 def _explanation(finding: Finding) -> str:
     text = f"{finding.where}: {finding.what}" if finding.where else finding.what
     return f"{text} ({finding.advice})" if finding.advice else text
-
-
-def _digest(subject: Subject, *, truncate: bool) -> str:
-    if not subject.digest:
-        return "-"
-    return subject.digest.partition(":")[2][:_SHORT_DIGEST] if truncate else subject.digest
 
 
 def _summary(report: Report) -> Text:

@@ -40,6 +40,19 @@ def test_a_problem_is_explained(capsys: Output, tampered: Callable[[str], Tamper
     assert out[-1] == "23 checks: 1 problem"
 
 
+def test_quiet_says_nothing_of_what_is_fine(capsys: Output, tampered: Callable[[str], Tampered]) -> None:
+    assert main(["verify", "--quiet", str(scenario("docker") / "oci")]) == 0
+    assert main(["verify", "-q", "--json", str(scenario("docker") / "oci")]) == 0
+    assert capsys.readouterr() == ("", "")
+    layout = tampered("docker")
+    layout.damage(*ROOT, "layers", 1)
+    assert main(["verify", "--quiet", str(layout.path)]) == 1
+    _, header, problem, _, summary = capsys.readouterr().out.splitlines()
+    assert header.split()[0] == "OBJECT"
+    assert "layers[1]" in problem and "problem:" in problem
+    assert summary == "23 checks: 1 problem"
+
+
 def test_json_says_the_same(capsys: Output, tampered: Callable[[str], Tampered]) -> None:
     layout = tampered("metadata-only")
     layout.change_index(lambda index: index["manifests"][0].update(size=5))
