@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from exporter.rpc.http2.frames import (
     DEFAULT_FRAME_SIZE,
@@ -15,16 +15,13 @@ from exporter.rpc.http2.frames import (
     ProtocolError,
     frame_header,
 )
-from exporter.rpc.http2.headers import NO_TABLE, encode_headers
-
-if TYPE_CHECKING:
-    from exporter.rpc.http2.headers import Headers
-    from exporter.rpc.http2.stream import Stream
+from exporter.rpc.http2.headers import NO_TABLE, Headers, encode_headers
+from exporter.rpc.http2.stream import Stream
 
 _DATA = int(FrameType.DATA)
 
 Schedule = Callable[[Callable[[], None]], None]
-"""Has a function called soon."""
+"""Schedules a callback, like `asyncio.loop.call_soon`."""
 
 
 class Transport(Protocol):
@@ -47,7 +44,7 @@ class Sender:
 
     Args:
         transport: Carries its bytes.
-        schedule: Has a function called soon: `flush`.
+        schedule: Schedules `flush`.
 
     Attributes:
         frame_size: Length of the longest frame that the peer takes.

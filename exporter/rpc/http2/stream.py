@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from exporter.rpc.http2.frames import (
     END_HEADERS,
@@ -17,9 +17,6 @@ from exporter.rpc.http2.frames import (
     window_update,
 )
 from exporter.rpc.http2.headers import Headers
-
-if TYPE_CHECKING:
-    from exporter.rpc.http2.connection import Connection
 
 STREAM_WINDOW = 1 << 20
 """Bytes that a peer may send ahead on one stream, and so the most that waits here for a slow receiver."""
@@ -45,6 +42,56 @@ class StreamHandler(Protocol):
 
     def on_progress(self) -> None:
         """Some of what waited to be sent has been."""
+        ...
+
+
+class StreamOwner(Protocol):
+    """What a stream needs of its connection, for the credit and the frames of all streams together."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing more is sent."""
+        ...
+
+    @property
+    def frame_size(self) -> int:
+        """Length of the longest frame that the peer takes."""
+        ...
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Send bytes soon."""
+        ...
+
+    def write_data(self, stream_id: int, pieces: Sequence[bytes | memoryview], *, end: bool) -> None:
+        """Send DATA for which there is credit."""
+        ...
+
+    def encode(self, headers: Headers) -> bytes:
+        """Encode headers; they must be sent in the order in which they were encoded."""
+        ...
+
+    def room(self) -> int:
+        """Bytes that may be sent now."""
+        ...
+
+    def can_send(self, amount: int) -> bool:
+        """Whether that many bytes may be sent now."""
+        ...
+
+    def wants_to_send(self, stream: Stream) -> None:
+        """Call `Stream.flush` when there is credit."""
+        ...
+
+    def has_sent(self, stream: Stream) -> None:
+        """Stop calling it."""
+        ...
+
+    def give_credit(self, amount: int) -> None:
+        """Let the peer send more."""
+        ...
+
+    def forget(self, stream: Stream) -> None:
+        """Drop a stream that has ended."""
         ...
 
 
@@ -74,7 +121,7 @@ class Stream:
         "window",
     )
 
-    def __init__(self, connection: Connection, stream_id: int, window: int) -> None:
+    def __init__(self, connection: StreamOwner, stream_id: int, window: int) -> None:
         self.connection = connection
         self.id = stream_id
         self.window = window
