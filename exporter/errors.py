@@ -1,19 +1,15 @@
 """The error hierarchy of the package.
 
-Every failure that a caller can provoke is an `ExporterError` or an `exporter.image.ImageError`. Anything
-else that escapes is a bug of ours. Codes are the canonical gRPC codes by name, kept as an enum here so that
-nothing below the server has to import gRPC; `exporter.rpc.status` translates them, in both directions and
-in one place.
+Every failure that a caller can provoke is an `ExporterError`; anything else that escapes is a bug of ours.
+Codes are the canonical gRPC codes by name, kept as an enum here so that nothing below the server has to
+import gRPC; `exporter.rpc.status` translates them, in both directions and in one place.
 """
 
 from __future__ import annotations
 
-import asyncio
 import enum
 from dataclasses import dataclass
 from typing import ClassVar
-
-from exporter.image.errors import ImageError, LayerChainError
 
 __all__ = [
     "Code",
@@ -119,6 +115,27 @@ class DeadlineError(ExporterError):
     code = Code.DEADLINE_EXCEEDED
 
 
+class ImageError(ExporterError, ValueError):
+    """An image cannot be computed from the given input.
+
+    Wherever the Go exporters answer with an error, this is raised, and its text begins with the prefix
+    that they use (``failed to unmarshal history from config: ``, …), so that a user who searches for the
+    message finds the same place.
+    """
+
+    code = Code.INVALID_ARGUMENT
+
+
+class LayerChainError(ImageError):
+    """The layer chain does not fit the image's layers.
+
+    Raised where the Go code panics (slice or index out of range): a layer chain that is shorter than the
+    list of layers. The text is the one of the Go runtime.
+    """
+
+    code = Code.FAILED_PRECONDITION
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """What is told to a caller about an exception."""
@@ -131,18 +148,19 @@ class Failure:
 def failure_of(error: BaseException) -> Failure:
     """Say what `error` means to a caller.
 
-    `LayerChainError` is a disagreement of chain and layers, any other `ImageError` bad input. Errors of
-    the operating system that a user can cure get the code that tells so. What is left is a bug here:
-    ``INTERNAL``.
+    Errors of the operating system that a user can cure get the code that tells so. What is left is a bug
+    here: ``INTERNAL``.
     """
+    from asyncio import (
+        CancelledError,  # takes a moment to import, which users of the image core need not spend
+    )
+
+    if isinstance(error, LayerChainError):  # Go's own text says too little
+        message = f"the layer chain does not fit the image's layers: {error.message}"
+        return Failure(error.code, message, error.field)
     if isinstance(error, ExporterError):
         return Failure(error.code, error.message, error.field)
-    if isinstance(error, LayerChainError):
-        message = f"the layer chain does not fit the image's layers: {error}"
-        return Failure(Code.FAILED_PRECONDITION, message, getattr(error, "field", None))
-    if isinstance(error, ImageError):
-        return Failure(Code.INVALID_ARGUMENT, str(error), getattr(error, "field", None))
-    if isinstance(error, asyncio.CancelledError):
+    if isinstance(error, CancelledError):
         return Failure(Code.CANCELLED, "the export was cancelled")
     if isinstance(error, TimeoutError):
         return Failure(Code.DEADLINE_EXCEEDED, str(error) or "the work did not end in time")

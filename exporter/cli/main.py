@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from exporter.cli.failures import ExitCode, UsageError
 from exporter.cli.parser import PROGRAM, build_parser
-from exporter.errors import ExporterError, ImageError, failure_of
+from exporter.errors import ExporterError, failure_of
 
 _KEPT_BYTES = 8 << 20
 """Largest piece of memory that is kept; of those that are free, twice as much."""
@@ -106,7 +106,7 @@ def _report(options: argparse.Namespace, error: Exception, status: ExitCode) -> 
     """Say what went wrong; where it comes from only if that is asked for."""
     if options.debug:
         traceback.print_exception(error)
-    is_known = isinstance(error, ExporterError | ImageError | OSError)
+    is_known = isinstance(error, ExporterError | OSError)
     message = failure_of(error).message
     if not is_known:
         message = f"internal error: {message}"

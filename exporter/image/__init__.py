@@ -5,12 +5,12 @@ No I/O, no asyncio, no gRPC, and nothing imported from the rest of the package.
 
 from __future__ import annotations
 
+from exporter.errors import ImageError, LayerChainError
 from exporter.image.annotations import AnnotationGroups, AnnotationKey, Annotations, AnnotationType
 from exporter.image.config.patch import attestation_config
 from exporter.image.descriptor import Descriptor
 from exporter.image.digest import digest_bytes, parse_digest
 from exporter.image.epoch import Epoch, epoch_from_build_args, epoch_source, export_epoch
-from exporter.image.errors import ImageError, LayerChainError
 from exporter.image.go.time import Time
 from exporter.image.history import History, LayerMetadata
 from exporter.image.image import BuildkitImage, buildkit_image, fitted_history, moby_config, parse_history

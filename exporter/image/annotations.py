@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from exporter.image.errors import ImageError
+from exporter.errors import ImageError
 from exporter.image.go import text as gotext
 from exporter.image.keys import MetadataValueError
 from exporter.image.options.attributes import OCI_MEDIATYPES, AttributeValueError

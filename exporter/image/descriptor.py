@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from exporter.image.errors import ImageError
+from exporter.errors import ImageError
 from exporter.image.go import json as gojson
 from exporter.image.platforms.platform import Platform
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-from exporter.image.errors import ImageError
+from exporter.errors import ImageError
 
 # Algorithms that Go has a hash for, and how many hexadecimal digits they give.
 _ENCODED_LENGTHS = {"sha256": 64, "sha384": 96, "sha512": 128}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from exporter.image.errors import ImageError
+from exporter.errors import ImageError
 from exporter.image.go import text as gotext
 from exporter.image.keys import EPOCH, MetadataValueError, platform_key
 from exporter.image.options.attributes import SOURCE_DATE_EPOCH, AttributeValueError

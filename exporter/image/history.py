@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from exporter.image.errors import LayerChainError
+from exporter.errors import LayerChainError
 from exporter.image.go.time import Time
 
 C = TypeVar("C")

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from exporter.errors import ImageError
 from exporter.image import media_types
 from exporter.image.config.exact import EXACT
 from exporter.image.config.ordinary import ORDINARY, NotOrdinaryError
@@ -20,7 +21,6 @@ from exporter.image.config.patch import (
 )
 from exporter.image.descriptor import Descriptor, DescriptorObject, descriptor_dict, read_descriptors
 from exporter.image.digest import digest_bytes
-from exporter.image.errors import ImageError
 from exporter.image.go.time import Time
 from exporter.image.history import History, HistoryEntry, LayerMetadata, fit_history
 from exporter.image.manifest import DIFF_ID_ANNOTATION, manifest_bytes, published_annotations

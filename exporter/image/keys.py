@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from exporter.image.errors import ImageError
+from exporter.errors import ImageError
 
 IMAGE_CONFIG = "containerimage.config"
 """In: the image config, JSON; by platform."""
@@ -54,9 +54,8 @@ class MetadataValueError(ImageError):
     """
 
     def __init__(self, key: str, message: str) -> None:
-        super().__init__(message)
+        super().__init__(message, field=f"source.metadata[{key}]")
         self.key = key
-        self.field = f"source.metadata[{key}]"
 
 
 def platform_key(key: str, platform_id: str) -> str:

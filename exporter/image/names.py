@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from exporter.image.errors import ImageError
+from exporter.errors import ImageError
 from exporter.image.go import text as gotext
 from exporter.image.keys import IMAGE_NAME
 from exporter.image.options.attributes import NAME, AttributeValueError

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
+from exporter.errors import ImageError
 from exporter.image.digest import parse_digest
-from exporter.image.errors import ImageError
 from exporter.image.go import text as gotext
 
 DEFAULT_DOMAIN = "docker.io"

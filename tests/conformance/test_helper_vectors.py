@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from exporter.errors import ImageError
 from exporter.image.annotations import AnnotationGroups, AnnotationKey, Annotations
 from exporter.image.epoch import epoch_source
-from exporter.image.errors import ImageError
 from exporter.image.names import sanitize_repo_and_tags
 from exporter.image.options.commit import CommitOptions
 from exporter.image.options.exporters import ImageExporterOptions, MobyExporterOptions

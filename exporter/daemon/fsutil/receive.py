@@ -20,7 +20,6 @@ from exporter.daemon.fsutil.stat import entry_of
 from exporter.errors import (
     ExporterError,
     FailedPreconditionError,
-    ImageError,
     InvalidArgumentError,
     UnavailableError,
     failure_of,
@@ -71,7 +70,7 @@ async def receive_directory(stream: ByteStream, path: Path, *, delete: bool) -> 
         try:
             writer = await run_in_thread(stack.enter_context, DirectoryWriter.open(path, delete=delete))
             await _Transfer(stream, writer).run()
-        except (ExporterError, ImageError, OSError) as error:
+        except (ExporterError, OSError) as error:
             text = failure_of(error).message.encode("utf-8", "backslashreplace")
             with suppress(Exception):  # it may be gone, and is told by the end of the call, too
                 await stream.write(Packet(type=Packet.PACKET_ERR, data=text).SerializeToString())

@@ -16,7 +16,6 @@ from exporter.daemon.fsutil.stat import stat_of
 from exporter.errors import (
     ExporterError,
     FailedPreconditionError,
-    ImageError,
     InvalidArgumentError,
     UnavailableError,
     failure_of,
@@ -88,7 +87,7 @@ class _Sender:
                     task.result()
         except _PeerError as error:
             raise error.cause from None
-        except (ExporterError, ImageError, OSError) as error:
+        except (ExporterError, OSError) as error:
             await _end(files)
             await self._tell(error)
             raise

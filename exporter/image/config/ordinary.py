@@ -17,8 +17,8 @@ from typing import Annotated, Any
 
 import msgspec
 
+from exporter.errors import ImageError
 from exporter.image.config.patch import ConfigDocument, ConfigReader
-from exporter.image.errors import ImageError
 from exporter.image.go import json as gojson
 from exporter.image.go.time import VALID_UTC, Time, trim_fraction
 from exporter.image.history import HistoryEntry

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from exporter.image.errors import ImageError
+from exporter.errors import ImageError
 from exporter.image.go import json as gojson
 from exporter.image.go.time import Time
 from exporter.image.history import HistoryEntry, last_created

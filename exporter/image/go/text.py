@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from exporter.image.errors import ImageError
+from exporter.errors import ImageError
 
 _SHORT_ESCAPES = {
     '"': '\\"',

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from functools import total_ordering
 
-from exporter.image.errors import ImageError
+from exporter.errors import ImageError
 
 VALID_UTC = (
     r"(?:[0-9]{4}-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"

@@ -7,7 +7,7 @@ that an answer can be repeated.
 
 from __future__ import annotations
 
-from exporter.image.errors import ImageError
+from exporter.errors import ImageError
 from exporter.image.go import text as gotext
 
 NAME = "name"
@@ -71,9 +71,8 @@ class AttributeValueError(ImageError):
     """
 
     def __init__(self, attribute: str, message: str) -> None:
-        super().__init__(message)
+        super().__init__(message, field=f"attrs[{attribute}]")
         self.attribute = attribute
-        self.field = f"attrs[{attribute}]"
 
 
 def parse_bool_attribute(attribute: str, value: str, *, empty: bool | None = None) -> bool:

@@ -5,7 +5,7 @@ With a compatibility version, builds of today give the images that a BuildKit of
 
 from __future__ import annotations
 
-from exporter.image.errors import ImageError
+from exporter.errors import ImageError
 
 V0_13 = 10
 """As BuildKit 0.13: Docker media types unless there are attestations, no zstd."""

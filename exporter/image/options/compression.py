@@ -6,7 +6,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from exporter.image.errors import ImageError
+from exporter.errors import ImageError
 from exporter.image.go import text as gotext
 from exporter.image.options.attributes import (
     COMPRESSION,

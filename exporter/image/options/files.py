@@ -6,8 +6,8 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from exporter.errors import ImageError
 from exporter.image.epoch import Epoch, take_epoch
-from exporter.image.errors import ImageError
 from exporter.image.go import text as gotext
 from exporter.image.options.attributes import ATTESTATION_PREFIX, MODE, PLATFORM_SPLIT, AttributeValueError
 

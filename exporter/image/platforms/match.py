@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from exporter.image.errors import ImageError
+from exporter.errors import ImageError
 from exporter.image.go import text as gotext
 from exporter.image.platforms.platform import Platform
 

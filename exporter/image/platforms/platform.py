@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 
-from exporter.image.errors import ImageError
+from exporter.errors import ImageError
 from exporter.image.go import json as gojson
 from exporter.image.go import text as gotext
 

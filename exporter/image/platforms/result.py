@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from exporter.errors import ImageError
 from exporter.image.config.go_types import IMAGE
-from exporter.image.errors import ImageError
 from exporter.image.go import json as gojson
 from exporter.image.keys import IMAGE_CONFIG, PLATFORMS, MetadataValueError
 from exporter.image.platforms.platform import PLATFORM_TYPE, Platform, host_platform

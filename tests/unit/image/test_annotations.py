@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.errors import ImageError
 from exporter.image.annotations import AnnotationGroups, AnnotationKey, Annotations, AnnotationType
-from exporter.image.errors import ImageError
 from exporter.image.keys import MetadataValueError
 from exporter.image.options.attributes import AttributeValueError
 from exporter.image.platforms.platform import Platform

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.image.errors import ImageError
+from exporter.errors import ImageError
 from exporter.image.reference import Reference
 
 SHA256 = "sha256:" + "0" * 64

@@ -17,7 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
-from exporter.image.errors import ImageError
+from exporter.errors import ImageError
 from exporter.image.go.json.syntax import Node, parse, unquote
 from exporter.image.go.time import Time
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.image.errors import ImageError
+from exporter.errors import ImageError
 from exporter.image.go import text as gotext
 
 

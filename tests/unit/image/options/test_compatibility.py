@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.image.errors import ImageError
+from exporter.errors import ImageError
 from exporter.image.options.compatibility import SUPPORTED, check_compatibility_version
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.image.errors import ImageError
+from exporter.errors import ImageError
 from exporter.image.platforms.platform import Platform, host_platform, machine_platform
 
 ARM_V6 = Platform(os="linux", architecture="arm", variant="v6")
