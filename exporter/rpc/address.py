@@ -48,8 +48,13 @@ class TCPAddress:
 Address = UnixAddress | TCPAddress
 
 
-def parse_address(text: str, *, field: str) -> Address:
+def parse_address(text: str, *, field: str, also: str = "") -> Address:
     """Read ``unix:///path`` (also ``unix:/path``) or ``tcp://host:port`` (also gRPC's ``dns:///host:port``).
+
+    Args:
+        text: The address.
+        field: What is at fault if it is none.
+        also: What else could be written in its place, for the message.
 
     Raises:
         InvalidArgumentError: it is neither; names `field`.
@@ -61,9 +66,12 @@ def parse_address(text: str, *, field: str) -> Address:
         return _tcp(rest.removeprefix("//"), text, field)
     if colon and scheme == "dns" and rest.startswith("///"):
         return _tcp(rest.removeprefix("///"), text, field)
-    raise InvalidArgumentError(
-        f"{text!r} is no address; write unix:///absolute/path or tcp://host:port", field=field
-    )
+    hint = f"; write unix:///absolute/path or tcp://host:port{also}"
+    if text.startswith("/"):
+        hint = f"; did you mean unix://{text}?"
+    elif colon and scheme and rest.isdecimal():
+        hint = f"; did you mean tcp://{text}?"
+    raise InvalidArgumentError(f"{text!r} is not an address{hint}", field=field)
 
 
 def parse_host_port(text: str, *, field: str) -> TCPAddress:
@@ -80,9 +88,11 @@ def _unix(rest: str, text: str, field: str) -> UnixAddress:
     if not path.startswith("/") or path.startswith("//") or "\0" in path or path.endswith("/"):
         raise InvalidArgumentError(f"{text!r}: a Unix socket needs an absolute path", field=field)
     path = posixpath.normpath(path)
-    if len(path.encode("utf-8", "surrogateescape")) > MAX_UNIX_PATH:
+    length = len(path.encode("utf-8", "surrogateescape"))
+    if length > MAX_UNIX_PATH:
         raise InvalidArgumentError(
-            f"{text!r}: the path is longer than the {MAX_UNIX_PATH} bytes that a socket's name can have",
+            f"{text!r}: the path has {length} bytes, and a socket's can have {MAX_UNIX_PATH} at most: "
+            "choose a shorter one",
             field=field,
         )
     return UnixAddress(path)

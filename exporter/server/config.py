@@ -14,8 +14,8 @@ class ServerConfig:
     """An operator's choices.
 
     Attributes:
-        addresses: Where to listen: ``unix:///absolute/path`` (mode 0600) or ``tcp://host:port`` (port 0: any
-            free one).
+        addresses: Where to listen: ``unix:///absolute/path`` (mode 0600), ``tcp://host:port`` (port 0: any
+            free one), or ``fd://`` for the sockets that systemd has opened.
         workplace: What exports work with.
         tls: Makes TCP listeners speak TLS.
         insecure_listen: Allow plain TCP on other interfaces than loopback.
@@ -29,6 +29,7 @@ class ServerConfig:
         finalize_ttl: Seconds that a finalize token stays valid after its export, or after its last use.
         shutdown_grace: Seconds that running exports get to end after the first SIGTERM or SIGINT.
         metrics_address: ``host:port`` of the Prometheus endpoint; None for no endpoint.
+        ready_fd: A descriptor that is told when connections are taken; None for none.
     """
 
     addresses: tuple[str, ...]
@@ -43,3 +44,4 @@ class ServerConfig:
     finalize_ttl: float = 600.0
     shutdown_grace: float = 30.0
     metrics_address: str | None = None
+    ready_fd: int | None = None

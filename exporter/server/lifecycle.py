@@ -20,13 +20,15 @@ from exporter.errors import FailedPreconditionError
 from exporter.exporters.registry import Registry, default_registry
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
 from exporter.pb.moby.buildkit.v1 import control_pb2
-from exporter.rpc.address import Address, AddressPattern, parse_address, parse_host_port
+from exporter.rpc.activation import listen_addresses
+from exporter.rpc.address import Address, AddressPattern, parse_host_port
 from exporter.rpc.limits import MAX_SEND_BYTES, METADATA_HARD_BYTES, METADATA_SOFT_BYTES
 from exporter.rpc.listen import listening
 from exporter.rpc.server import open_server
 from exporter.rpc.session.manager import SessionManager, SessionService
 from exporter.server.config import ServerConfig
 from exporter.server.metrics import Metrics
+from exporter.server.notify import Supervisor
 from exporter.server.peers import Peers
 from exporter.server.service import ExporterService
 from exporter.server.signals import queued_signals
@@ -68,12 +70,15 @@ async def serve(
         FailedPreconditionError: it cannot listen there, or `WorkplaceConfig.root` holds something else.
         OSError: the root or a socket cannot be made.
     """
+    supervisor = Supervisor(config.ready_fd)
     with queued_signals() as signals:
         async with PluginServer.running(config, registry) as server:
             logger.info("listening on %s", ", ".join(map(str, server.addresses)))
+            supervisor.ready(server.addresses)
             if on_ready is not None:
                 on_ready(server.addresses)
             await signals.get()
+            supervisor.stopping(f"waiting for {server.requests} running requests")
             hurry = asyncio.create_task(signals.get())
             try:
                 await server.drain(config.shutdown_grace, hurry)
@@ -110,7 +115,7 @@ class PluginServer:
         cls, config: ServerConfig, registry: Registry | None = None
     ) -> AsyncIterator[PluginServer]:
         """Start a server; at the end stop it, cancelling what still runs. See `serve` for what is raised."""
-        addresses = [parse_address(text, field="addresses") for text in config.addresses]
+        addresses = listen_addresses(config.addresses, field="addresses")
         patterns = [AddressPattern.parse(text, field="allow_endpoints") for text in config.allow_endpoints]
         _raise_file_limit()
         async with AsyncExitStack() as stack:
@@ -154,6 +159,11 @@ class PluginServer:
             for name in SERVICES:
                 await server._health.set(name, health_pb2.HealthCheckResponse.SERVING)
             yield server
+
+    @property
+    def requests(self) -> int:
+        """The number of requests under way."""
+        return len(self._jobs)
 
     async def discard(self, token: str) -> None:
         """Release what a finalize token holds that will not be used; for callers in this process."""

@@ -251,7 +251,7 @@ def test_the_engine_of_docker_s_own_choice(engine: Dockerd, tmp_path: Path) -> N
     ("words", "status", "problem"),
     [
         (["--addr", "unix:///no/such.sock", "CONTEXT"], 1, "is it running"),
-        (["--addr", "somewhere", "CONTEXT"], 2, "is no address"),
+        (["--addr", "somewhere", "CONTEXT"], 2, "is not an address"),
         (["--addr", "unix:///no/such.sock", "CONTEXT/missing"], 2, "does not exist"),
         (["--progress", "loud", "CONTEXT"], 2, "invalid progress mode"),
     ],

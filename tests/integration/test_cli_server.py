@@ -69,7 +69,7 @@ def test_log_lines_are_json_on_request(address: str, home: Path) -> None:
 def test_a_second_server_at_the_address_is_refused(address: str, home: Path) -> None:
     result = run(home, "serve", "--addr", address, "--root", str(home / "other"))
     assert result.status == 1
-    assert "error: another process listens on" in result.err
+    assert f"error: cannot listen on {address}: another process listens there" in result.err
     assert "Traceback" not in result.err
 
 

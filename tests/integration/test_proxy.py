@@ -642,8 +642,8 @@ async def test_tls_on_both_sides(tmp_path: Path, daemon: str, directory: Path) -
     [
         (("--take", "oci,nonesuch"), "--take: there is no exporter here for the types to be taken: nonesuch"),
         (("--exporter", "image"), "--exporter: 'image': write TYPE=ADDRESS"),
-        (("--exporter", "image=x"), "--exporter: 'x' is no address"),
-        (("--buildkitd", "x"), "--buildkitd: 'x' is no address"),
+        (("--exporter", "image=x"), "--exporter: 'x' is not an address"),
+        (("--buildkitd", "x"), "--buildkitd: 'x' is not an address"),
         (("--buildkitd-tlscert", "x"), "--buildkitd-tlscert and --buildkitd-tlskey belong together"),
         (("--buildkitd-tlscacert", "x"), "TLS is for servers that listen on TCP: --buildkitd names"),
         (("--exporter", "x=unix:///x", "--exporter-tlscacert", "x"), "--exporter names a Unix socket"),

@@ -61,7 +61,7 @@ async def test_something_else_is_not_replaced(tmp_path: Path, kind: str) -> None
         path.mkdir()
     else:
         path.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(FailedPreconditionError, match="is no socket"):
+    with pytest.raises(FailedPreconditionError, match="is not a socket"):
         await bind(path)
     assert path.lstat()
 
