@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from exporter.errors import InvalidArgumentError
+from exporter.rpc.address import TCPAddress, UnixAddress
+from exporter.server.notify import Supervisor
+
+ADDRESSES = (UnixAddress("/run/x.sock"), TCPAddress("127.0.0.1", 1234))
+
+
+@pytest.fixture(params=["path", "abstract"])
+def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[socket.socket, str]]:
+    """A service manager's socket, and the variable that names it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.settimeout(10)
+        if request.param == "path":
+            receiver.bind(str(tmp_path / "notify"))
+            yield receiver, str(tmp_path / "notify")
+        else:
+            receiver.bind(f"\0buildkit-exporter-test-{os.getpid()}")
+            yield receiver, f"@buildkit-exporter-test-{os.getpid()}"
+
+
+def test_each_change_is_one_datagram(manager: tuple[socket.socket, str]) -> None:
+    receiver, name = manager
+    environ = {"NOTIFY_SOCKET": name, "PATH": "/bin"}
+    supervisor = Supervisor(environ=environ)
+    assert environ == {"PATH": "/bin"}, "programs that we start do not get it"
+    supervisor.ready(ADDRESSES)
+    supervisor.status("one\ntwo")
+    supervisor.stopping("waiting for 2 running builds")
+    assert [receiver.recv(1 << 10).decode() for _ in range(3)] == [
+        "READY=1\nSTATUS=listening on unix:///run/x.sock, tcp://127.0.0.1:1234",
+        "STATUS=one two",
+        "STOPPING=1\nSTATUS=waiting for 2 running builds",
+    ]
+
+
+@pytest.mark.parametrize("name", ["", "/does/not/exist", "relative", "vsock:2:1234"])
+def test_nobody_who_listens_is_no_failure(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    Supervisor(environ={"NOTIFY_SOCKET": name}).ready(ADDRESSES)
+    assert len(caplog.messages) == (name == "/does/not/exist")
+
+
+def test_a_descriptor_gets_the_addresses_and_is_closed() -> None:
+    reader, writer = os.pipe()
+    supervisor = Supervisor(writer, environ={})
+    assert not os.get_inheritable(writer)
+    supervisor.ready(ADDRESSES)
+    with pytest.raises(OSError):
+        os.fstat(writer)
+    with os.fdopen(reader, "rb") as file:
+        assert file.read() == b"unix:///run/x.sock\ntcp://127.0.0.1:1234\n"
+
+
+def test_a_reader_who_has_gone_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    supervisor = Supervisor(writer, environ={})
+    supervisor.ready(ADDRESSES)
+    assert caplog.messages == [f"nobody reads that we are ready (descriptor {writer}): Broken pipe"]
+
+
+def test_a_descriptor_has_to_be_open_for_writing() -> None:
+    with pytest.raises(InvalidArgumentError, match="descriptor 900 cannot be written to: Bad file") as caught:
+        Supervisor(900, environ={})
+    assert caught.value.field == "ready_fd"
+    reader, writer = os.pipe()
+    try:
+        with pytest.raises(InvalidArgumentError, match=f"descriptor {reader} cannot be written to"):
+            Supervisor(reader, environ={})
+    finally:
+        os.close(reader)
+        os.close(writer)
