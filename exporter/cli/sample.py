@@ -16,7 +16,7 @@ def run_sample(options: argparse.Namespace) -> int:
 
     Raises:
         UsageError: no directory is given, it is in use, or there is no such sample.
-        OSError: the directory cannot be written.
+        FailedPreconditionError: the directory cannot be written.
     """
     if options.list:
         for name in sample_names():
@@ -29,5 +29,9 @@ def run_sample(options: argparse.Namespace) -> int:
         write_sample(directory, options.name)
     except (FailedPreconditionError, NotFoundError) as error:
         raise UsageError(str(error)) from error
+    except OSError as error:
+        raise FailedPreconditionError(
+            f"the sample cannot be written to {directory}: {error.strerror or error}"
+        ) from error
     print(f"{directory}: {sample_summary(options.name)}", file=sys.stderr)
     return ExitCode.OK

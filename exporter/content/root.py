@@ -38,6 +38,8 @@ async def open_existing_root(root: Path) -> tuple[OCILayout, ImageStore]:
     """
     await run_in_thread(_refuse_saved_source, root)
     if not await run_in_thread((root / _LAYOUT / "oci-layout").is_file):
+        if not await run_in_thread(root.exists):
+            raise NotFoundError(f"there is no image store {root}: the directory does not exist")
         raise NotFoundError(f"{root} is not an image store: it has no file {_LAYOUT}/oci-layout")
     store = await OCILayout.open(root / _LAYOUT, create=False)
     return store, await ImageStore.open(root / _IMAGES, store)

@@ -239,4 +239,4 @@ def test_only_one_directory_can_come_from_a_server(address: str, tmp_path: Path)
 def test_a_saved_source_that_is_none_is_told(tmp_path: Path) -> None:
     result = run(tmp_path, "export", "--source", str(tmp_path), "-o", "type=moby")
     assert result.status == 1
-    assert result.err == f"error: {tmp_path} is no saved source: it has no file source.json\n"
+    assert result.err == f"error: {tmp_path} is not a saved source: it has no file source.json\n"

@@ -65,5 +65,5 @@ def test_images_without_a_name(root: Path) -> None:
 def test_no_store(root: Path) -> None:
     result = run(root.parent, "prune", "--root", str(root))
     assert result.status == 1
-    assert "is not an OCI image layout" in result.err
+    assert result.err == f"error: there is no image store {root}: the directory does not exist\n"
     assert not root.exists()

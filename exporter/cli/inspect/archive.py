@@ -165,6 +165,6 @@ def _open_tar(path: Path) -> tarfile.TarFile:
         return tarfile.open(path)
     except tarfile.ReadError:
         raise InvalidArgumentError(
-            f"{path} is no image: neither a tar archive (of an OCI layout, or as docker save writes it) "
+            f"{path} is not an image: it is neither a tar archive (an OCI layout, or of docker save) "
             "nor a directory"
         ) from None

@@ -12,14 +12,18 @@ from exporter.cli.inspect.load import load_contents
 from exporter.cli.inspect.select import select
 from exporter.cli.inspect.table import render_contents
 from exporter.cli.printing import output_width, print_tables
+from exporter.errors import NotFoundError
+from exporter.image import ImageError, Reference
 
 
 def run_inspect(options: argparse.Namespace) -> int:
     """Show what is in a place.
 
     Raises:
-        ExporterError, ImageError: it is no image, or not the one that is asked for.
+        ExporterError, ImageError: it is not an image, or not the one that is asked for.
     """
+    if not options.path.exists():
+        raise _not_here(str(options.path))
     contents = asyncio.run(load_contents(options.path))
     contents = select(contents, options.image, options.platform)
     if options.json:
@@ -27,3 +31,16 @@ def run_inspect(options: argparse.Namespace) -> int:
     else:
         print_tables(*render_contents(contents, truncate=not options.no_trunc, width=output_width()))
     return ExitCode.OK
+
+
+def _not_here(place: str) -> NotFoundError:
+    """What to say of a place that does not exist: it may be meant as an image's name."""
+    text = f"there is no file or directory {place}"
+    try:
+        Reference.parse(place)
+    except ImageError:
+        return NotFoundError(text)
+    return NotFoundError(
+        f"{text}; inspect does not look into registries and daemons. 'buildkit-exporter images' lists "
+        f"the images in the embedded store, 'buildkit-exporter verify {place}' checks one in a registry"
+    )

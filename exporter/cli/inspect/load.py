@@ -74,8 +74,8 @@ def kind_of(path: Path) -> PlaceKind:
     if (path / "oci" / "oci-layout").is_file():
         return PlaceKind.ROOT
     raise InvalidArgumentError(
-        f"{path} is no image: it is neither an OCI layout (it has no file oci-layout) "
-        "nor a saved source (no source.json)"
+        f"{path} is not an image: it is neither an OCI layout (it has no file oci-layout), "
+        "nor a saved source (no source.json), nor an image store (no oci/oci-layout)"
     )
 
 
@@ -90,7 +90,7 @@ async def _archive_contents(archive: ImageArchive, path: Path) -> Contents:
     if "manifest.json" in archive:
         return Contents("Docker archive", await run_in_thread(_docker_images, archive))
     raise InvalidArgumentError(
-        f"{path} is no image: the archive has neither index.json (OCI) nor manifest.json (docker save)"
+        f"{path} is not an image: the archive has neither index.json (OCI) nor manifest.json (docker save)"
     )
 
 

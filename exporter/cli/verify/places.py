@@ -103,7 +103,9 @@ async def verify_place(selection: Selection, progress: VertexProgress) -> Report
         case PlaceKind.FILE:
             return await _verify_archive(selection, path, progress)
         case PlaceKind.SAVED_SOURCE:
-            raise UsageError(f"{path} is a saved source and no image yet: verify what it is exported to")
+            raise UsageError(
+                f"{path} is a saved source and not yet an image: export it, and verify the result"
+            )
 
 
 async def _verify_layout(selection: Selection, path: Path, progress: VertexProgress) -> Report:
@@ -157,7 +159,7 @@ async def _verify_archive(selection: Selection, path: Path, progress: VertexProg
             await verify_docker_images(verifier, checklist, archive, entries, wanted.filter)
         elif "index.json" not in archive:
             raise InvalidArgumentError(
-                f"{path} is no image: the archive has neither index.json (OCI) nor manifest.json (Docker)"
+                f"{path} is not an image: the archive has neither index.json (OCI) nor manifest.json (Docker)"
             )
         wanted.check()
         return await checklist.finish()
@@ -192,7 +194,7 @@ async def _verify_in_registry(selection: Selection, progress: VertexProgress) ->
         reference = Reference.parse(selection.place)
     except ImageError as error:
         raise NotFoundError(
-            f"{selection.place} is neither a file or directory nor the name of an image: {error}"
+            f"there is no file or directory {selection.place}, and it is not the name of an image: {error}"
         ) from error
     checklist = Checklist(progress=progress)
     options = selection.registries
@@ -220,17 +222,20 @@ class _Wanted:
     def __init__(self, image: str | None) -> None:
         self._image = image
         self._is_found = False
+        self._others: dict[str, None] = {}
         self.filter: IsWanted | None = self._is_wanted if image is not None else None
 
     def _is_wanted(self, names: Sequence[str], digest: str) -> bool:
         is_wanted = is_meant(names, [digest], self._image or "")
         self._is_found = self._is_found or is_wanted
+        self._others.update(dict.fromkeys(names or [digest]))
         return is_wanted
 
     def check(self) -> None:
         """Raises NotFoundError if there was none."""
         if self._image is not None and not self._is_found:
-            raise NotFoundError(f"there is no image {self._image}")
+            others = ", ".join(self._others) or "none"
+            raise NotFoundError(f"there is no image {self._image}; there are: {others}")
 
 
 def _read_if_there(path: Path) -> bytes | None:

@@ -111,7 +111,9 @@ class _Loader:
     def _need(self, name: str, kind: type[T]) -> T:
         document = read_document(self._path / name, kind)
         if document is None:
-            raise NotFoundError(f"{self._path} is no saved source: it has no file {name}")
+            if not self._path.exists():
+                raise NotFoundError(f"there is no saved source {self._path}: the directory does not exist")
+            raise NotFoundError(f"{self._path} is not a saved source: it has no file {name}")
         return document
 
     def _place_refs(self, chains: ChainsFile) -> tuple[InlineRef | None, dict[str, InlineRef | None] | None]:

@@ -149,9 +149,9 @@ def _bad_source(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (_nothing, "is no image: it is neither an OCI layout"),
-        (_text, "is no image: neither a tar archive"),
-        (_empty_tar, "is no image: the archive has neither index.json"),
+        (_nothing, "is not an image: it is neither an OCI layout"),
+        (_text, "is not an image: it is neither a tar archive"),
+        (_empty_tar, "is not an image: the archive has neither index.json"),
         (_half_a_tar, "damaged"),
         (_bad_index, "index.json: manifests must be an array"),
         (_bad_source, "source.json"),

@@ -54,7 +54,7 @@ def test_the_version_is_the_distributions(capsys: pytest.CaptureFixture[str]) ->
         (("serve", "--max-concurrent-exports", "0"), "argument --max-concurrent-exports: 0 is less than 1"),
         (("serve", "--session-timeout", "soon"), "argument --session-timeout: soon is no number"),
         (("serve", "--log-format", "xml"), "invalid choice: 'xml'"),
-        (("inspect", "/", "--platform", "a/b/c/d/e"), "is no image"),
+        (("inspect", "/", "--platform", "a/b/c/d/e"), "is not an image"),
     ],
 )
 def test_wrong_usage_is_told_in_a_line(
@@ -77,12 +77,12 @@ def test_errors_of_users_have_a_traceback_only_on_request(
 ) -> None:
     missing = str(tmp_path / "missing")
     status, out, err = run("inspect", missing, capsys=capsys)
-    assert (status, out, err) == (1, "", f"error: {missing} does not exist\n")
+    assert (status, out, err) == (1, "", f"error: there is no file or directory {missing}\n")
     for words in (("--debug", "inspect", missing), ("inspect", missing, "--debug")):
         status, _, err = run(*words, capsys=capsys)
         assert status == 1
         assert err.startswith("Traceback")
-        assert err.endswith(f"error: {missing} does not exist\n")
+        assert err.endswith(f"error: there is no file or directory {missing}\n")
 
 
 def test_a_bug_is_called_one(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

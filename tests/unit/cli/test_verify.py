@@ -138,7 +138,10 @@ def test_the_embedded_store(capsys: Output, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["/no/such/thing"], "/no/such/thing is neither a file or directory nor the name of an image"),
+        (
+            ["/no/such/thing"],
+            "there is no file or directory /no/such/thing, and it is not the name of an image",
+        ),
         (["--platform", "a/b/c/d", "x"], "invalid value a/b/c/d for --platform"),
         (["--containerd-namespace", "x", "y"], "name it by --containerd"),
         (["--containerd", "c.sock", "x"], "--containerd: 'c.sock' is no address of a containerd"),

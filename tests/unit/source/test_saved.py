@@ -250,7 +250,7 @@ async def test_all_fields_of_attestations_and_of_the_build(tmp_path: Path) -> No
 @pytest.mark.parametrize("name", ["source.json", "chains.json"])
 async def test_a_directory_of_something_else_is_told(tmp_path: Path, name: str) -> None:
     documents = {key: value for key, value in DOCUMENTS.items() if key != name}
-    with pytest.raises(NotFoundError, match=f"is no saved source: it has no file {name}"):
+    with pytest.raises(NotFoundError, match=f"is not a saved source: it has no file {name}"):
         await _open(tmp_path, documents)
 
 
