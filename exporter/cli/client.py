@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
@@ -14,6 +13,7 @@ from pathlib import Path
 import grpc
 import grpc.aio
 
+from exporter.cli.commands.shared import ClientArgs
 from exporter.cli.descriptions import ExporterDescription
 from exporter.cli.failures import UsageError
 from exporter.content.threads import run_in_thread
@@ -48,14 +48,14 @@ class ServerAccess:
     name: str | None = None
 
     @classmethod
-    def of(cls, options: argparse.Namespace) -> ServerAccess:
+    def of(cls, options: ClientArgs) -> ServerAccess:
         """Read the options of a command that talks to a server.
 
         Raises:
             UsageError: they cannot be used.
         """
         try:
-            address = parse_address(options.addr, field="addr")
+            address = parse_address(options.addr or "", field="addr")
         except InvalidArgumentError as error:
             raise UsageError(f"--addr: {error.message}") from error
         if (options.tlscert is None) != (options.tlskey is None):

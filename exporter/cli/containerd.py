@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from typing import TYPE_CHECKING
 
+from exporter.cli.commands.shared import ContainerdArgs
 from exporter.cli.failures import UsageError
 from exporter.errors import InvalidArgumentError
 
@@ -13,46 +13,16 @@ if TYPE_CHECKING:
     from exporter.remotes.containerd import ContainerdConfig
 
 
-def add_containerd_options(
-    parser: argparse.ArgumentParser, containerd_help: str, *, with_snapshotter: bool = True
-) -> None:
-    """Let a command have these options.
-
-    Args:
-        parser: The command's.
-        containerd_help: What the containerd is for.
-        with_snapshotter: Whether anything is unpacked there.
-    """
-    parser.add_argument("--containerd", metavar="ADDRESS", help=containerd_help)
-    parser.add_argument(
-        "--containerd-namespace",
-        metavar="NAME",
-        help="its namespace (default: $CONTAINERD_NAMESPACE, else default)",
-    )
-    if with_snapshotter:
-        parser.add_argument(
-            "--containerd-snapshotter",
-            metavar="NAME",
-            help="where it puts layers with unpack=true (default: $CONTAINERD_SNAPSHOTTER, else overlayfs)",
-        )
-
-
-def containerd_config(options: argparse.Namespace) -> ContainerdConfig | None:
+def containerd_config(options: ContainerdArgs) -> ContainerdConfig | None:
     """The containerd that the options name; None if they name none.
 
     Raises:
         UsageError: they cannot be used.
     """
-    chosen = {
-        key: getattr(options, f"containerd_{key}", None) or os.environ.get(variable)
-        for key, variable in (
-            ("namespace", "CONTAINERD_NAMESPACE"),
-            ("snapshotter", "CONTAINERD_SNAPSHOTTER"),
-        )
-    }
+    named = {"namespace": options.containerd_namespace, "snapshotter": options.containerd_snapshotter}
     if options.containerd is None:
-        for key in chosen:
-            if getattr(options, f"containerd_{key}", None) is not None:
+        for key, value in named.items():
+            if value is not None:
                 raise UsageError(
                     f"--containerd-{key} says something about a containerd: name it by --containerd"
                 )
@@ -60,6 +30,7 @@ def containerd_config(options: argparse.Namespace) -> ContainerdConfig | None:
     # Only here: it takes a moment to import.
     from exporter.remotes.containerd import ContainerdConfig
 
+    chosen = {key: value or os.environ.get(f"CONTAINERD_{key.upper()}") for key, value in named.items()}
     try:
         return ContainerdConfig(
             address=options.containerd, **{key: value for key, value in chosen.items() if value}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import dataclasses
 import json
@@ -13,6 +12,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from exporter.cli.commands.exporters import ExportersArgs
 from exporter.cli.descriptions import ExporterDescription, describe
 from exporter.cli.failures import ExitCode, UsageError
 from exporter.cli.outputs import client_keys
@@ -31,7 +31,7 @@ _ARTIFACTS: Mapping[ArtifactKind, str] = {
 _CLIENT_KEYS = "Where it goes: what --output knows besides, and does not pass to the exporter"
 
 
-def run_exporters(options: argparse.Namespace) -> int:
+def run_exporters(options: ExportersArgs) -> int:
     """List the types, or the attributes of one of them.
 
     Raises:
@@ -61,7 +61,7 @@ def _installed() -> list[ExporterDescription]:
     return [describe(kind) for kind in kinds]
 
 
-async def _of_server(options: argparse.Namespace) -> list[ExporterDescription]:
+async def _of_server(options: ExportersArgs) -> list[ExporterDescription]:
     from exporter.cli.client import ServerAccess, connect, list_exporters
 
     access = ServerAccess.of(options)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import sys
@@ -14,6 +13,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from exporter.cli.commands.images import ImagesArgs
 from exporter.cli.failures import ExitCode, UsageError
 from exporter.cli.inspect.load import PlaceKind, kind_of, view_manifest, with_names
 from exporter.cli.inspect.view import ImageView, LayerView, view_image
@@ -72,7 +72,7 @@ class Entry:
         return tuple(dict.fromkeys(image.platform.format_all() for image in self.images))
 
 
-def run_images(options: argparse.Namespace) -> int:
+def run_images(options: ImagesArgs) -> int:
     """List what is in the embedded store.
 
     Raises:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import os
 import signal
@@ -10,8 +9,12 @@ import sys
 import traceback
 from collections.abc import Sequence
 
+import click
+
+from exporter.cli.commands.base import Invocation
 from exporter.cli.failures import ExitCode, UsageError
-from exporter.cli.parser import PROGRAM, build_parser
+from exporter.cli.parser import parse
+from exporter.cli.usage import explain, with_usage
 from exporter.errors import ExporterError, failure_of
 
 _KEPT_BYTES = 8 << 20
@@ -31,9 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Names can be anything; a terminal's encoding cannot say everything.
         sys.stdout.reconfigure(errors="backslashreplace")
     _keep_freed_memory()
-    options = build_parser().parse_args(argv)
     try:
-        status = _run(options)
+        status = _run(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
         return status
     except BrokenPipeError:
@@ -42,10 +44,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return ExitCode.SIGNAL + signal.SIGPIPE
     except KeyboardInterrupt:
         return ExitCode.SIGNAL + signal.SIGINT
-    except UsageError as error:
-        return _report(options, error, ExitCode.USAGE)
-    except Exception as error:
-        return _report(options, error, ExitCode.FAILED)
 
 
 def _keep_freed_memory() -> None:
@@ -57,61 +55,38 @@ def _keep_freed_memory() -> None:
     bytearray(_KEPT_BYTES)
 
 
-def _run(options: argparse.Namespace) -> int:
-    """Run the command that is asked for; its module is loaded only now."""
-    match options.command:
-        case "serve":
-            from exporter.cli.serve import run_serve
-
-            return run_serve(options)
-        case "proxy":
-            from exporter.cli.proxy import run_proxy
-
-            return run_proxy(options)
-        case "build":
-            from exporter.cli.build.command import run_build
-
-            return run_build(options)
-        case "export":
-            from exporter.cli.export.command import run_export
-
-            return run_export(options)
-        case "sample":
-            from exporter.cli.sample import run_sample
-
-            return run_sample(options)
-        case "exporters":
-            from exporter.cli.exporters import run_exporters
-
-            return run_exporters(options)
-        case "images":
-            from exporter.cli.images import run_images
-
-            return run_images(options)
-        case "verify":
-            from exporter.cli.verify.command import run_verify
-
-            return run_verify(options)
-        case "prune":
-            from exporter.cli.prune import run_prune
-
-            return run_prune(options)
-        case _:
-            from exporter.cli.inspect.command import run_inspect
-
-            return run_inspect(options)
+def _run(words: Sequence[str]) -> int:
+    """Run the command that is asked for; what carries it out is loaded only now."""
+    try:
+        invocation = parse(words)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.UsageError as error:
+        print(explain(error), file=sys.stderr)
+        return ExitCode.USAGE
+    try:
+        return invocation.run()
+    except BrokenPipeError:
+        raise
+    except UsageError as error:
+        return _report(invocation, error, ExitCode.USAGE)
+    except Exception as error:
+        return _report(invocation, error, ExitCode.FAILED)
 
 
-def _report(options: argparse.Namespace, error: Exception, status: ExitCode) -> ExitCode:
+def _report(invocation: Invocation, error: Exception, status: ExitCode) -> ExitCode:
     """Say what went wrong; where it comes from only if that is asked for."""
-    if options.debug:
+    is_debug = invocation.args.debug
+    if is_debug:
         traceback.print_exception(error)
     is_known = isinstance(error, ExporterError | OSError)
     message = failure_of(error).message
     if not is_known:
         message = f"internal error: {message}"
-        if not options.debug:
+        if not is_debug:
             message += "\nThis is a bug. Please report it with what --debug shows."
-    where = f"{PROGRAM} {options.command}: " if status is ExitCode.USAGE else ""
-    print(f"{where}error: {message}", file=sys.stderr)
+    if status is ExitCode.USAGE:
+        print(with_usage(invocation.usage, message), file=sys.stderr)
+    else:
+        print(f"error: {message}", file=sys.stderr)
     return status

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import grpc.aio
 
 from exporter.cli.client import ServerAccess, connect
+from exporter.cli.commands.proxy import DEFAULT_PROXY_ADDRESS, PeerTLS, ProxyArgs
+from exporter.cli.commands.shared import WorkplaceArgs
 from exporter.cli.failures import ExitCode, UsageError
 from exporter.cli.logs import configure_logging
-from exporter.cli.parser import DEFAULT_PROXY_ADDRESS
 from exporter.cli.serve import listener_tls
 from exporter.cli.workplace import workplace_config
 from exporter.content.threads import run_in_thread
@@ -40,7 +40,7 @@ _CONNECT_SECONDS = 5.0
 logger = logging.getLogger(__name__)
 
 
-def run_proxy(options: argparse.Namespace) -> int:
+def run_proxy(options: ProxyArgs) -> int:
     """Run the proxy until SIGTERM or SIGINT.
 
     The first signal makes it refuse new builds and wait for the running ones, for ``--shutdown-grace``
@@ -57,8 +57,8 @@ def run_proxy(options: argparse.Namespace) -> int:
     return ExitCode.OK
 
 
-async def _run(options: argparse.Namespace) -> None:
-    addresses = [_address(text, "--addr") for text in options.addr or [DEFAULT_PROXY_ADDRESS]]
+async def _run(options: ProxyArgs) -> None:
+    addresses = [_address(text, "--addr") for text in options.addr or (DEFAULT_PROXY_ADDRESS,)]
     tls = listener_tls(options)
     with queued_signals() as signals:
         async with _switch(options) as switch:
@@ -76,9 +76,9 @@ async def _run(options: argparse.Namespace) -> None:
 
 
 @asynccontextmanager
-async def _switch(options: argparse.Namespace) -> AsyncIterator[Switch]:
+async def _switch(options: ProxyArgs) -> AsyncIterator[Switch]:
     """Run a proxy that does not listen yet."""
-    access = _access(options, "buildkitd", _address(options.buildkitd, "--buildkitd"))
+    access = _access(options.buildkitd_tls, _address(options.buildkitd, "--buildkitd"))
     build_options = BuildOptions(
         strict=options.strict, output_dir=options.output_dir, source_dir=options.save_source
     )
@@ -86,7 +86,7 @@ async def _switch(options: argparse.Namespace) -> AsyncIterator[Switch]:
         local = await stack.enter_async_context(local_backend(options))
         remote = {
             exporter_type: await stack.enter_async_context(
-                _remote_backend(_access(options, "exporter", address))
+                _remote_backend(_access(options.exporter_tls, address))
             )
             for exporter_type, address in _exporters(options.exporter).items()
         }
@@ -121,31 +121,30 @@ async def _drain(switch: Switch, grace: float, signals: asyncio.Queue[signal.Sig
         hurry.cancel()
 
 
-def _access(options: argparse.Namespace, prefix: str, address: Address) -> ServerAccess:
+def _access(tls: PeerTLS, address: Address) -> ServerAccess:
     """How to reach one of the servers that the proxy talks to.
 
     Args:
-        options: Those about TLS to it are read.
-        prefix: What their names begin with.
+        tls: What the options say about TLS to it.
         address: The server.
 
     Raises:
         UsageError: they cannot be used.
     """
-    name, ca, cert, key = (
-        getattr(options, f"{prefix}_{option}")
-        for option in ("tlsservername", "tlscacert", "tlscert", "tlskey")
+    if (tls.cert is None) != (tls.key is None):
+        raise UsageError(
+            f"--{tls.prefix}-tlscert and --{tls.prefix}-tlskey belong together: give both, or neither"
+        )
+    access = ServerAccess(
+        address=address, timeout=_CONNECT_SECONDS, ca=tls.ca, cert=tls.cert, key=tls.key, name=tls.name
     )
-    if (cert is None) != (key is None):
-        raise UsageError(f"--{prefix}-tlscert and --{prefix}-tlskey belong together: give both, or neither")
-    access = ServerAccess(address=address, timeout=_CONNECT_SECONDS, ca=ca, cert=cert, key=key, name=name)
     if access.uses_tls and isinstance(address, UnixAddress):
-        raise UsageError(f"TLS is for servers that listen on TCP: --{prefix} names a Unix socket")
+        raise UsageError(f"TLS is for servers that listen on TCP: --{tls.prefix} names a Unix socket")
     return access
 
 
 @asynccontextmanager
-async def local_backend(options: argparse.Namespace) -> AsyncIterator[Backend]:
+async def local_backend(options: WorkplaceArgs) -> AsyncIterator[Backend]:
     """Run a plugin server that nobody else can reach.
 
     Raises:
@@ -167,7 +166,7 @@ async def _remote_backend(access: ServerAccess) -> AsyncIterator[Backend]:
         yield Backend(channel, str(access.address))
 
 
-def _exporters(texts: list[str]) -> Mapping[str, Address]:
+def _exporters(texts: Sequence[str]) -> Mapping[str, Address]:
     found = {}
     for text in texts:
         exporter_type, equals, address = text.partition("=")

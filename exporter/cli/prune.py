@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import time
 
 from rich.table import Table
 
+from exporter.cli.commands.prune import PruneArgs
 from exporter.cli.failures import ExitCode
 from exporter.cli.printing import print_tables
 from exporter.content.layout import default_root
@@ -15,7 +15,7 @@ from exporter.content.root import prune_root
 from exporter.progress.units import format_bytes
 
 
-def run_prune(options: argparse.Namespace) -> int:
+def run_prune(options: PruneArgs) -> int:
     """Remove what no image needs, and show it.
 
     Raises:

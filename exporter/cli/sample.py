@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
+from exporter.cli.commands.sample import SampleArgs
 from exporter.cli.failures import ExitCode, UsageError
 from exporter.errors import FailedPreconditionError, NotFoundError
 from exporter.source.samples import sample_names, sample_summary, write_sample
 
 
-def run_sample(options: argparse.Namespace) -> int:
+def run_sample(options: SampleArgs) -> int:
     """Write a sample, or list what there is.
 
     Raises:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 from pathlib import Path
 
+from exporter.cli.commands.serve import DEFAULT_ADDRESS, ServeArgs
+from exporter.cli.commands.shared import ListenerArgs
 from exporter.cli.failures import ExitCode, UsageError
 from exporter.cli.logs import configure_logging
-from exporter.cli.parser import DEFAULT_ADDRESS
 from exporter.cli.workplace import workplace_config
 from exporter.errors import InvalidArgumentError
 from exporter.server import ServerConfig, TLSConfig, serve
@@ -22,7 +22,7 @@ _OPTIONS = {
 """Options whose name is not that of the config's field."""
 
 
-def run_serve(options: argparse.Namespace) -> int:
+def run_serve(options: ServeArgs) -> int:
     """Run the server until a signal ends it.
 
     Raises:
@@ -31,7 +31,7 @@ def run_serve(options: argparse.Namespace) -> int:
     """
     configure_logging(options.log_format, debug=options.debug)
     config = _config(options)
-    if options.addr is None:
+    if not options.addr:
         _make_socket_directory()
     try:
         asyncio.run(serve(config))
@@ -43,13 +43,13 @@ def run_serve(options: argparse.Namespace) -> int:
     return ExitCode.OK
 
 
-def _config(options: argparse.Namespace) -> ServerConfig:
+def _config(options: ServeArgs) -> ServerConfig:
     return ServerConfig(
-        addresses=tuple(options.addr or (DEFAULT_ADDRESS,)),
+        addresses=options.addr or (DEFAULT_ADDRESS,),
         workplace=workplace_config(options),
         tls=listener_tls(options),
         insecure_listen=options.insecure_listen,
-        allow_endpoints=tuple(options.allow_endpoint),
+        allow_endpoints=options.allow_endpoint,
         max_concurrent_exports=options.max_concurrent_exports,
         max_queued_exports=options.max_queued_exports,
         max_message_bytes=options.max_message_bytes,
@@ -72,7 +72,7 @@ def _make_socket_directory() -> None:
         ) from error
 
 
-def listener_tls(options: argparse.Namespace) -> TLSConfig | None:
+def listener_tls(options: ListenerArgs) -> TLSConfig | None:
     """What the options say about TLS for listeners.
 
     Raises:
@@ -80,7 +80,7 @@ def listener_tls(options: argparse.Namespace) -> TLSConfig | None:
     """
     if (options.tlscert is None) != (options.tlskey is None):
         raise UsageError("--tlscert and --tlskey belong together: give both, or neither")
-    if options.tlscert is not None:
+    if options.tlscert is not None and options.tlskey is not None:
         return TLSConfig(options.tlscert, options.tlskey, options.tlscacert)
     if options.tlscacert is not None:
         raise UsageError("--tlscacert asks clients for certificates, which needs --tlscert and --tlskey")

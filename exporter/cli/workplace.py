@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import fields
 
+from exporter.cli.commands.base import Args
+from exporter.cli.commands.shared import WorkplaceArgs
 from exporter.cli.containerd import containerd_config
 from exporter.cli.failures import UsageError
-from exporter.cli.registries import REGISTRY_OPTIONS, registry_options
+from exporter.cli.registries import registry_options
 from exporter.content.layout import default_root
 from exporter.engine.config import WorkplaceConfig
 from exporter.layer.cache import DEFAULT_LIMIT
 
-_OPTIONS = (
-    "root",
-    "containerd",
-    "containerd_namespace",
-    "containerd_snapshotter",
-    "layer_cache_bytes",
-    *REGISTRY_OPTIONS,
-)
+_OPTIONS = frozenset(field.name for field in fields(WorkplaceArgs)) - {field.name for field in fields(Args)}
 
 
-def workplace_config(options: argparse.Namespace) -> WorkplaceConfig:
+def workplace_config(options: WorkplaceArgs) -> WorkplaceConfig:
     """What the options choose. The default root is made if it is not there.
 
     Raises:
@@ -37,14 +32,14 @@ def workplace_config(options: argparse.Namespace) -> WorkplaceConfig:
     )
 
 
-def refuse_workplace_options(options: argparse.Namespace) -> None:
+def refuse_workplace_options(options: WorkplaceArgs) -> None:
     """Refuse them where a server does the work, who has been given its own.
 
     Raises:
         UsageError: there are some.
     """
-    for name in _OPTIONS:
-        if getattr(options, name) is not None:
+    for name in sorted(_OPTIONS):
+        if getattr(options, name) not in {None, ()}:
             raise UsageError(
                 f"--{name.replace('_', '-')} is for exports in this process; "
                 "with --addr the server's operator has chosen"

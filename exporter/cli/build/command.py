@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from exporter.cli.build.inputs import Inputs, open_inputs
 from exporter.cli.build.outputs import BuildOutput, Deliveries, plan_engine_outputs, plan_outputs
 from exporter.cli.build.values import parse_cache, parse_secret
 from exporter.cli.client import ServerAccess, connect
+from exporter.cli.commands.build import BuildArgs
 from exporter.cli.export.delivery import check_engines
 from exporter.cli.failures import ExitCode, UsageError
 from exporter.cli.metadata_file import write_metadata_file
@@ -52,7 +52,7 @@ class Daemon:
     engine: EngineAddress | None = None
 
 
-def run_build(options: argparse.Namespace) -> int:
+def run_build(options: BuildArgs) -> int:
     """Build a Dockerfile.
 
     Raises:
@@ -67,7 +67,7 @@ def run_build(options: argparse.Namespace) -> int:
         return run_async(_build(options, inputs, renderer))
 
 
-async def _build(options: argparse.Namespace, inputs: Inputs, renderer: Renderer) -> int:
+async def _build(options: BuildArgs, inputs: Inputs, renderer: Renderer) -> int:
     async with AsyncExitStack() as stack:
         daemon = await stack.enter_async_context(_connect(options))
         outputs = await run_in_thread(_plan, options, for_engine=daemon.engine is not None)
@@ -90,14 +90,13 @@ async def _build(options: argparse.Namespace, inputs: Inputs, renderer: Renderer
 
 
 @asynccontextmanager
-async def _connect(options: argparse.Namespace) -> AsyncIterator[Daemon]:
+async def _connect(options: BuildArgs) -> AsyncIterator[Daemon]:
     """Connect to the daemon, whichever kind it is of."""
     address = options.addr or os.environ.get(_BUILDKIT_HOST) or DEFAULT_ADDRESS
     if address == DOCKER:
         engine = await run_in_thread(find_engine, environ=os.environ)
     else:
-        options.addr = address
-        access = ServerAccess.of(options)
+        access = ServerAccess.of(replace(options, addr=address))
         found = None if access.uses_tls else EngineAddress.parse(str(access.address))
         if found is None or not await is_engine(found):
             async with connect(access) as channel:
@@ -111,7 +110,7 @@ async def _connect(options: argparse.Namespace) -> AsyncIterator[Daemon]:
         yield Daemon(client, engine)
 
 
-def _plan(options: argparse.Namespace, *, for_engine: bool) -> list[BuildOutput]:
+def _plan(options: BuildArgs, *, for_engine: bool) -> list[BuildOutput]:
     registry = default_registry()
     try:
         if for_engine:
@@ -127,9 +126,7 @@ def _plan(options: argparse.Namespace, *, for_engine: bool) -> list[BuildOutput]
     return outputs
 
 
-def _solve_options(
-    options: argparse.Namespace, inputs: Inputs, exports: Sequence[Export | OurExport]
-) -> SolveOptions:
+def _solve_options(options: BuildArgs, inputs: Inputs, exports: Sequence[Export | OurExport]) -> SolveOptions:
     privileges = list(options.allow)
     if options.network == "host":  # who asks for it allows it
         privileges.append("network.host")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import sys
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from exporter.cli.build.values import build_args, key_values
+from exporter.cli.commands.build import BuildArgs
 from exporter.cli.failures import UsageError
 from exporter.content.layout import OCILayout
 
@@ -38,7 +38,7 @@ class Inputs:
 
 
 @contextmanager
-def open_inputs(options: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> Iterator[Inputs]:
+def open_inputs(options: BuildArgs, environ: Mapping[str, str] = os.environ) -> Iterator[Inputs]:
     """Find out what a build reads. Blocks.
 
     Raises:
@@ -53,7 +53,7 @@ def open_inputs(options: argparse.Namespace, environ: Mapping[str, str] = os.env
         yield inputs
 
 
-def _attributes(options: argparse.Namespace, environ: Mapping[str, str]) -> dict[str, str]:
+def _attributes(options: BuildArgs, environ: Mapping[str, str]) -> dict[str, str]:
     attrs = {f"build-arg:{name}": value for name, value in build_args(options.build_arg, environ).items()}
     attrs |= {f"label:{key}": value for key, value in key_values(options.label, "--label").items()}
     if options.target is not None:
@@ -71,7 +71,7 @@ def _attributes(options: argparse.Namespace, environ: Mapping[str, str]) -> dict
     return attrs
 
 
-def _add_main_context(inputs: Inputs, options: argparse.Namespace, scratch: Path) -> None:
+def _add_main_context(inputs: Inputs, options: BuildArgs, scratch: Path) -> None:
     if _REMOTE.match(options.context):
         inputs.attrs["context"] = options.context
         if options.file is not None:

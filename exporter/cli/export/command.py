@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from exporter.cli.commands.export import ExportArgs
 from exporter.cli.export.backend import Backend
 from exporter.cli.export.delivery import check_engines
 from exporter.cli.export.local import LocalBackend
@@ -26,7 +26,7 @@ from exporter.source.saved.load import SavedSource
 _FRONTEND_PREFIX = "frontend."
 
 
-def run_export(options: argparse.Namespace) -> int:
+def run_export(options: ExportArgs) -> int:
     """Export a saved source to all outputs.
 
     Raises:
@@ -47,7 +47,7 @@ def run_export(options: argparse.Namespace) -> int:
 
 
 async def _export(
-    options: argparse.Namespace,
+    options: ExportArgs,
     requested: Sequence[OutputOption],
     renderer: Renderer,
     workplace: WorkplaceConfig | None,
@@ -69,7 +69,7 @@ async def _export(
 
 @asynccontextmanager
 async def _backend(
-    options: argparse.Namespace, saved: SavedSource, workplace: WorkplaceConfig | None
+    options: ExportArgs, saved: SavedSource, workplace: WorkplaceConfig | None
 ) -> AsyncIterator[Backend]:
     if workplace is not None:
         async with LocalBackend.open(saved, default_registry(), workplace) as local:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 
+from exporter.cli.commands.inspect import InspectArgs
 from exporter.cli.failures import ExitCode
 from exporter.cli.inspect.document import to_document
 from exporter.cli.inspect.load import load_contents
@@ -16,7 +16,7 @@ from exporter.errors import NotFoundError
 from exporter.image import ImageError, Reference
 
 
-def run_inspect(options: argparse.Namespace) -> int:
+def run_inspect(options: InspectArgs) -> int:
     """Show what is in a place.
 
     Raises:

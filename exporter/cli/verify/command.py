@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 
+from exporter.cli.commands.verify import VerifyArgs
 from exporter.cli.failures import ExitCode
 from exporter.cli.printing import print_tables
 from exporter.cli.running import run_async
@@ -17,7 +17,7 @@ from exporter.progress.producer import vertex
 from exporter.verify import Report
 
 
-def run_verify(options: argparse.Namespace) -> int:
+def run_verify(options: VerifyArgs) -> int:
     """Verify what is in a place, and show all checks, or with ``--quiet`` those that found problems.
 
     Raises:
@@ -28,7 +28,7 @@ def run_verify(options: argparse.Namespace) -> int:
     return run_async(_verify(options, selection))
 
 
-async def _verify(options: argparse.Namespace, selection: Selection) -> int:
+async def _verify(options: VerifyArgs, selection: Selection) -> int:
     report = await _with_progress(selection, quiet=options.quiet)
     if options.quiet and report.is_ok:
         return ExitCode.OK

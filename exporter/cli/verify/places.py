@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from exporter.cli.commands.verify import VerifyArgs
 from exporter.cli.containerd import containerd_config
 from exporter.cli.failures import UsageError
 from exporter.cli.inspect.archive import ImageArchive
@@ -58,7 +58,7 @@ class Selection:
     insecure: bool = False
 
     @classmethod
-    def of(cls, options: argparse.Namespace) -> Selection:
+    def of(cls, options: VerifyArgs) -> Selection:
         """Read the command's options.
 
         Raises:

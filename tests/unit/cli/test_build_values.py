@@ -7,8 +7,8 @@ import pytest
 from exporter.cli.build.inputs import open_inputs
 from exporter.cli.build.values import build_args, key_values, parse_cache, parse_secret
 from exporter.cli.failures import UsageError
-from exporter.cli.parser import build_parser
 from exporter.client import CachePlace, Secret
+from tests.command import parse_args
 
 
 def test_keys_and_values() -> None:
@@ -63,7 +63,7 @@ def test_places_of_cache() -> None:
 
 
 def inputs(*words: str, **environ: str) -> tuple[dict[str, str], dict[str, Path]]:
-    options = build_parser().parse_args(["build", *words])
+    options = parse_args("build", *words)
     with open_inputs(options, environ) as found:
         return found.attrs, found.directories
 

@@ -1,21 +1,29 @@
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import subprocess
 import sys
+from dataclasses import fields
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import exporter.cli.inspect.command
 from exporter.cli.client import ServerAccess
+from exporter.cli.commands.base import Command
+from exporter.cli.commands.shared import DEFAULT_BUILDKITD, DEFAULT_LAYER_CACHE_BYTES, PROGRESS_MODES
 from exporter.cli.failures import UsageError
 from exporter.cli.main import main
-from exporter.cli.parser import build_parser
+from exporter.cli.parser import ROOT
+from exporter.client import DEFAULT_ADDRESS
+from exporter.engine.config import WorkplaceConfig
+from exporter.progress.display import ProgressMode
 from exporter.rpc.address import TCPAddress, UnixAddress
+from exporter.server import ServerConfig
+from tests.command import parse_args
 
 
 def run(*words: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
@@ -35,25 +43,40 @@ def test_the_version_is_the_distributions(capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "the following arguments are required: COMMAND"),
-        (("bake",), "invalid choice: 'bake'"),
-        (("export",), "the following arguments are required: --source, -o/--output"),
+        ((), "a command is required: serve, proxy, build"),
+        (("bake",), "unknown command bake. The commands are serve, proxy"),
+        (("export",), "--source and --output are required"),
         (("export", "--source", "x", "--output", "dest=y"), "--output requires type=<type>"),
-        (("export", "--source", "x", "-o", "type=oci", "--progress", "fancy"), "invalid progress mode fancy"),
+        (
+            ("export", "--source", "x", "-o", "type=oci", "--progress", "fancy"),
+            "--progress: 'fancy' is not one of 'auto', 'plain'",
+        ),
         (
             ("export", "--source", "x", "-o", "type=oci", "--addr", "unix:///x", "--root", "y"),
             "--root is for exports in this process",
         ),
-        (("export", "--sourc", "x"), "required: --source"),
+        (("export", "--source"), "error: --source needs a value"),
+        (
+            ("export", "--source", "--output", "type=oci"),
+            "--source needs a value, but is followed by --output",
+        ),
+        (("export", "--strict"), "unknown flag --strict. It belongs to proxy and build"),
+        (
+            ("--output", "x", "export"),
+            "unknown flag --output. It belongs to build and export: write it after",
+        ),
+        (("inspect", "a", "b", "c", "d"), "unexpected argument c"),
+        (("verify", "--json=1", "x"), "error: --json takes no value"),
+        (("export", "--sourc", "x"), "unknown flag --sourc. Did you mean --source?"),
         (("exporters", "--type", "nope"), 'exporter "nope" could not be found'),
         (("exporters", "--addr", "nowhere"), "--addr: 'nowhere' is not an address"),
         (("serve", "--tlscert", "x"), "--tlscert and --tlskey belong together"),
         (("serve", "--tlscacert", "x"), "--tlscacert asks clients for certificates"),
         (("serve", "--addr", "x", "--root", "y"), "--addr: 'x' is not an address"),
-        (("serve", "--max-queued-exports", "-1"), "argument --max-queued-exports: -1 is less than 0"),
-        (("serve", "--max-concurrent-exports", "0"), "argument --max-concurrent-exports: 0 is less than 1"),
-        (("serve", "--session-timeout", "soon"), "argument --session-timeout: soon is no number"),
-        (("serve", "--log-format", "xml"), "invalid choice: 'xml'"),
+        (("serve", "--max-queued-exports", "-1"), "--max-queued-exports: -1 is less than 0"),
+        (("serve", "--max-concurrent-exports", "0"), "--max-concurrent-exports: 0 is less than 1"),
+        (("serve", "--session-timeout", "soon"), "--session-timeout: 'soon' is not a number"),
+        (("serve", "--log-format", "xml"), "--log-format: 'xml' is not one of 'text', 'json'"),
         (("inspect", "/", "--platform", "a/b/c/d/e"), "is not an image"),
     ],
 )
@@ -66,10 +89,13 @@ def test_wrong_usage_is_told_in_a_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     status, out, err = run(*words, capsys=capsys)
-    assert status == (1 if words[:1] == ("inspect",) else 2)
+    assert status == (1 if words[:2] == ("inspect", "/") else 2)
     assert out == ""
     assert message in err.splitlines()[-1]
     assert "Traceback" not in err
+    if status == 2:
+        assert err.startswith("Usage: buildkit-exporter ")
+        assert len(err.splitlines()) == 2
 
 
 def test_errors_of_users_have_a_traceback_only_on_request(
@@ -86,7 +112,7 @@ def test_errors_of_users_have_a_traceback_only_on_request(
 
 
 def test_a_bug_is_called_one(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(options: argparse.Namespace) -> int:
+    def fail(options: object) -> int:
         raise KeyError("oops")
 
     monkeypatch.setattr(exporter.cli.inspect.command, "run_inspect", fail)
@@ -112,7 +138,7 @@ def test_a_terminal_that_cannot_say_a_name_gets_something_like_it(tmp_path: Path
 def test_an_interrupt_is_no_traceback(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(options: argparse.Namespace) -> int:
+    def interrupt(options: object) -> int:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(exporter.cli.inspect.command, "run_inspect", interrupt)
@@ -135,7 +161,7 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
 
 
 def access(*words: str) -> ServerAccess:
-    return ServerAccess.of(build_parser().parse_args(["exporters", *words]))
+    return ServerAccess.of(parse_args("exporters", *words))
 
 
 def test_how_to_reach_a_server() -> None:
@@ -171,3 +197,26 @@ def test_no_more_is_loaded_than_is_needed(words: tuple[str, ...]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, text=True)
     assert done.stdout.splitlines()[-1] == "loaded:"
+
+
+def test_flags_mean_what_servers_have_as_defaults() -> None:
+    args = parse_args("serve")
+    config = ServerConfig(addresses=("unix:///x",), workplace=WorkplaceConfig(root=Path("x")))
+    names = {field.name for field in fields(config)} & {field.name for field in fields(args)}
+    assert names >= {"max_concurrent_exports", "max_message_bytes", "session_timeout", "shutdown_grace"}
+    assert {name: getattr(args, name) for name in names} == {name: getattr(config, name) for name in names}
+    assert config.workplace.layer_cache_bytes == DEFAULT_LAYER_CACHE_BYTES
+    assert tuple(ProgressMode) == PROGRESS_MODES
+    assert DEFAULT_BUILDKITD == DEFAULT_ADDRESS
+
+
+@pytest.mark.parametrize("command", ROOT.commands.values(), ids=ROOT.commands)
+def test_a_command_is_given_what_its_flags_say(command: Command[Any]) -> None:
+    """Whatever is declared has a field, and only that."""
+    words = {"export": ["--source", "x", "-o", "y"], "build": ["."], "inspect": ["x"], "verify": ["x"]}
+    assert command.name is not None
+    args = parse_args(command.name, *words.get(command.name, []))
+    declared = {param.name for param in command.params}
+    assert declared | ({"containerd_snapshotter"} if command.name == "verify" else set()) == {
+        field.name for field in fields(args)
+    }

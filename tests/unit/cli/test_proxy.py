@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter.cli.parser import build_parser
 from exporter.cli.proxy import local_backend
+from tests.command import parse_args
 
 
 @pytest.mark.parametrize("name", ["x" * 100, "ü" * 50, "a b%41ü?#"])
@@ -16,7 +16,7 @@ async def test_any_temporary_directory_will_do(
     odd = tmp_path / name
     odd.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(odd))
-    options = build_parser().parse_args(["proxy", "--root", str(tmp_path / "root")])
+    options = parse_args("proxy", "--root", str(tmp_path / "root"))
     async with local_backend(options) as backend:
         assert (await backend.resolve(0, "oci", {})).name == "exporting to oci image format"
     assert list(odd.iterdir()) == []

@@ -5,17 +5,17 @@ from pathlib import Path
 import pytest
 
 from exporter.cli.failures import UsageError
-from exporter.cli.parser import build_parser
 from exporter.cli.workplace import refuse_workplace_options, workplace_config
 from exporter.engine.config import WorkplaceConfig
 from exporter.layer.cache import DEFAULT_LIMIT
 from exporter.remotes.registry import DockerCredentials, RegistryOptions
 from tests.certificates import make_certificates
+from tests.command import parse_args
 
 
 def parse(*words: str, command: str = "export") -> WorkplaceConfig:
     needed = ("--source", "x", "-o", "type=image") if command == "export" else ()
-    return workplace_config(build_parser().parse_args([command, *needed, *words]))
+    return workplace_config(parse_args(command, *needed, *words))
 
 
 @pytest.mark.parametrize("command", ["export", "serve"])
@@ -80,6 +80,6 @@ def test_files_must_be_what_they_should_be(option: str, message: str, exists: bo
     ],
 )
 def test_a_server_has_its_own(words: tuple[str, str]) -> None:
-    options = build_parser().parse_args(["export", "--source", "x", "-o", "type=image", *words])
+    options = parse_args("export", "--source", "x", "-o", "type=image", *words)
     with pytest.raises(UsageError, match=f"{words[0]} is for exports in this process"):
         refuse_workplace_options(options)

@@ -4,23 +4,21 @@ import subprocess
 import sys
 from pathlib import Path
 
-from exporter.cli.parser import build_parser
+from exporter.cli.parser import ROOT
 
 REPOSITORY = Path(__file__).parents[3]
 
 
-def test_the_help_texts_in_the_readme_are_fresh() -> None:
-    script = REPOSITORY / "scripts" / "readme-help"
+def test_the_page_about_the_command_line_is_fresh() -> None:
+    script = REPOSITORY / "scripts" / "cli-docs"
     done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_readme_quotes_the_help_of_every_command() -> None:
-    readme = (REPOSITORY / "README.md").read_text("utf-8")
-    _, commands = build_parser().format_help().split("COMMAND\n")
-    names = [line.split()[0] for line in commands.split("\n\n")[0].splitlines()]
-    assert {"serve", "export", "exporters", "inspect", "verify"} <= set(names)
-    assert [name for name in names if f"$ buildkit-exporter {name} --help\n" not in readme] == []
+def test_it_quotes_the_help_of_every_command() -> None:
+    page = (REPOSITORY / "docs" / "cli.md").read_text("utf-8")
+    assert {"serve", "proxy", "build", "export", "exporters", "inspect", "verify"} <= set(ROOT.commands)
+    assert [name for name in ROOT.commands if f"$ buildkit-exporter {name} --help\n" not in page] == []
 
 
 def test_help_does_not_depend_on_the_terminal() -> None:

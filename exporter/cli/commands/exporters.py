@@ -1,0 +1,41 @@
+"""``exporters``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from exporter.cli.commands.base import Command, Flag, Switch
+from exporter.cli.commands.shared import ClientArgs, client_flags
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportersArgs(ClientArgs):
+    """What the command line says.
+
+    Attributes:
+        type: The type whose attributes are asked for; None for a list of the types.
+        json: Whether to print JSON.
+    """
+
+    type: str | None
+    json: bool
+
+
+def _run(args: ExportersArgs) -> int:
+    from exporter.cli.exporters import run_exporters
+
+    return run_exporters(args)
+
+
+EXPORTERS = Command(
+    "exporters",
+    ExportersArgs,
+    _run,
+    summary="list the types of outputs and their attributes",
+    usage="[OPTIONS]",
+    params=[
+        Flag("--type", metavar="TYPE", help="tell about the attributes of this type"),
+        Switch("--json", help="print JSON"),
+        *client_flags("ask the server at this address (default: tell what is installed here)"),
+    ],
+)

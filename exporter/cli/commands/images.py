@@ -1,0 +1,44 @@
+"""``images``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from exporter.cli.commands.base import Args, Command, Switch
+from exporter.cli.commands.shared import root_flag
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagesArgs(Args):
+    """What the command line says.
+
+    Attributes:
+        root: Directory of the embedded image store; None for the default.
+        no_trunc: Whether digests and times are shown in full.
+        json: Whether to print JSON.
+    """
+
+    root: Path | None
+    no_trunc: bool
+    json: bool
+
+
+def _run(args: ImagesArgs) -> int:
+    from exporter.cli.images import run_images
+
+    return run_images(args)
+
+
+IMAGES = Command(
+    "images",
+    ImagesArgs,
+    _run,
+    summary="list the images in the embedded store",
+    usage="[OPTIONS]",
+    params=[
+        root_flag(),
+        Switch("--no-trunc", help="shorten neither digests nor times"),
+        Switch("--json", help="print JSON"),
+    ],
+)

@@ -1,0 +1,55 @@
+"""``inspect``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from exporter.cli.commands.base import Args, Argument, Command, Flag, Switch
+from exporter.cli.commands.values import complete_file
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectArgs(Args):
+    """What the command line says.
+
+    Attributes:
+        path: The place.
+        image: Only this one; None for all.
+        platform: Only images for it; None for all.
+        no_trunc: Whether digests and commands are shown in full.
+        json: Whether to print JSON.
+    """
+
+    path: Path
+    image: str | None
+    platform: str | None
+    no_trunc: bool
+    json: bool
+
+
+def _run(args: InspectArgs) -> int:
+    from exporter.cli.inspect.command import run_inspect
+
+    return run_inspect(args)
+
+
+INSPECT = Command(
+    "inspect",
+    InspectArgs,
+    _run,
+    summary="show what an image is made of",
+    usage="PATH [IMAGE] [OPTIONS]",
+    params=[
+        Argument(
+            "path",
+            type=Path,
+            help="OCI layout directory, OCI or Docker archive, saved source, or a --root",
+            shell_complete=complete_file,
+        ),
+        Argument("image", required=False, help="only this one: a name, or the beginning of a digest"),
+        Flag("--platform", metavar="PLATFORM", help="only images for this platform, e.g. linux/arm64"),
+        Switch("--no-trunc", help="shorten neither digests nor commands"),
+        Switch("--json", help="print JSON"),
+    ],
+)

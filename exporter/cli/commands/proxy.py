@@ -1,0 +1,148 @@
+"""``proxy``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from exporter.cli.commands.base import Command, Flag, Switch
+from exporter.cli.commands.shared import (
+    DEFAULT_BUILDKITD,
+    DEFAULT_SHUTDOWN_GRACE,
+    ListenerArgs,
+    WorkplaceArgs,
+    directory_flag,
+    listener_flags,
+    peer_flags,
+    seconds_flag,
+    workplace_flags,
+)
+
+DEFAULT_PROXY_ADDRESS = "unix:///run/buildkit-exporter/buildkitd.sock"
+
+
+@dataclass(frozen=True, slots=True)
+class PeerTLS:
+    """What flags say about TLS to one of the servers that the proxy talks to.
+
+    Attributes:
+        prefix: What their names begin with.
+        name: The name that the server's certificate must have, if not the address's.
+        ca: CA certificates that vouch for it.
+        cert: Certificate to show.
+        key: Its private key.
+    """
+
+    prefix: str
+    name: str | None
+    ca: Path | None
+    cert: Path | None
+    key: Path | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProxyArgs(ListenerArgs, WorkplaceArgs):
+    """What the command line says.
+
+    Attributes:
+        buildkitd: The daemon's address.
+        exporter: Types on plugin servers: ``TYPE=ADDRESS``.
+        take: Types that run here although the daemon has them, separated by commas.
+        strict: Whether a config that the daemon did not compute in the same way is an error.
+        output_dir: Directory below which clients may have files written.
+        save_source: Directory below which build results are saved.
+        shutdown_grace: Seconds that running builds get to end after SIGTERM.
+    """
+
+    buildkitd: str
+    buildkitd_tlsservername: str | None
+    buildkitd_tlscacert: Path | None
+    buildkitd_tlscert: Path | None
+    buildkitd_tlskey: Path | None
+    exporter: tuple[str, ...]
+    exporter_tlsservername: str | None
+    exporter_tlscacert: Path | None
+    exporter_tlscert: Path | None
+    exporter_tlskey: Path | None
+    take: tuple[str, ...]
+    strict: bool
+    output_dir: Path | None
+    save_source: Path | None
+    shutdown_grace: float
+
+    @property
+    def buildkitd_tls(self) -> PeerTLS:
+        """TLS to the daemon."""
+        return PeerTLS(
+            "buildkitd",
+            self.buildkitd_tlsservername,
+            self.buildkitd_tlscacert,
+            self.buildkitd_tlscert,
+            self.buildkitd_tlskey,
+        )
+
+    @property
+    def exporter_tls(self) -> PeerTLS:
+        """TLS to plugin servers."""
+        return PeerTLS(
+            "exporter",
+            self.exporter_tlsservername,
+            self.exporter_tlscacert,
+            self.exporter_tlscert,
+            self.exporter_tlskey,
+        )
+
+
+def _run(args: ProxyArgs) -> int:
+    from exporter.cli.proxy import run_proxy
+
+    return run_proxy(args)
+
+
+PROXY = Command(
+    "proxy",
+    ProxyArgs,
+    _run,
+    summary="run exporters that an unmodified buildkitd does not have, between it and its clients",
+    usage="[OPTIONS]",
+    params=[
+        Flag(
+            "--buildkitd",
+            metavar="ADDRESS",
+            default=DEFAULT_BUILDKITD,
+            help=f"the daemon, unix:///PATH or tcp://HOST:PORT (default: {DEFAULT_BUILDKITD})",
+        ),
+        Flag(
+            "--exporter",
+            metavar="TYPE=ADDRESS",
+            multiple=True,
+            help="run this type on the plugin server at this address; repeatable (default: all run in this "
+            "process)",
+        ),
+        Flag(
+            "--take",
+            metavar="TYPE,...",
+            multiple=True,
+            help="run these types here although buildkitd has them, e.g. image,oci; any type can be asked "
+            "for as plugin.TYPE without that",
+        ),
+        Switch("--strict", help="fail where buildkitd's image config differs from the one computed here"),
+        directory_flag(
+            "--output-dir",
+            help="let clients have files written below this directory, by the attribute proxy-dest "
+            "(default: no)",
+        ),
+        directory_flag("--save-source", help="save each build result in a directory below this one"),
+        seconds_flag(
+            "--shutdown-grace",
+            default=DEFAULT_SHUTDOWN_GRACE,
+            help="seconds that running builds get to end after SIGTERM",
+        ),
+        *listener_flags(
+            f"where to listen for clients of the daemon; repeatable (default: {DEFAULT_PROXY_ADDRESS})"
+        ),
+        *peer_flags("buildkitd", "the daemon", "TLS to the daemon"),
+        *peer_flags("exporter", "plugin servers", "TLS to plugin servers"),
+        *workplace_flags(),
+    ],
+)

@@ -1,0 +1,48 @@
+"""``prune``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from exporter.cli.commands.base import Args, Command, Switch
+from exporter.cli.commands.shared import root_flag, seconds_flag
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneArgs(Args):
+    """What the command line says.
+
+    Attributes:
+        root: Directory of the embedded image store; None for the default.
+        all: Whether images without a name go, too.
+        keep_duration: Seconds; what is newer stays.
+    """
+
+    root: Path | None
+    all: bool
+    keep_duration: float
+
+
+def _run(args: PruneArgs) -> int:
+    from exporter.cli.prune import run_prune
+
+    return run_prune(args)
+
+
+PRUNE = Command(
+    "prune",
+    PruneArgs,
+    _run,
+    summary="remove what no image in the embedded store needs",
+    usage="[OPTIONS]",
+    params=[
+        root_flag(),
+        Switch("--all", help="images without a name, too"),
+        seconds_flag(
+            "--keep-duration",
+            default=3600.0,
+            help="leave what is newer than that: exports may be about to use it",
+        ),
+    ],
+)

@@ -1,0 +1,51 @@
+"""``sample``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from exporter.cli.commands.base import Args, Argument, Command, Flag, Switch
+from exporter.cli.commands.values import complete_directory
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleArgs(Args):
+    """What the command line says.
+
+    Attributes:
+        directory: Where the sample goes; None with `list`.
+        name: Which sample.
+        list: Whether to list the samples.
+    """
+
+    directory: Path | None
+    name: str
+    list: bool
+
+
+def _run(args: SampleArgs) -> int:
+    from exporter.cli.sample import run_sample
+
+    return run_sample(args)
+
+
+SAMPLE = Command(
+    "sample",
+    SampleArgs,
+    _run,
+    summary="write a small recorded build, to try exports with",
+    usage="DIR [--name NAME] | --list",
+    params=[
+        Argument(
+            "directory",
+            metavar="DIR",
+            type=Path,
+            required=False,
+            help="where it goes; a new or empty directory",
+            shell_complete=complete_directory,
+        ),
+        Flag("--name", metavar="NAME", default="run-chain", help="which sample (default: run-chain)"),
+        Switch("--list", help="list the samples"),
+    ],
+)

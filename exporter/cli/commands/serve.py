@@ -1,0 +1,111 @@
+"""``serve``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from exporter.cli.commands.base import Command, Flag
+from exporter.cli.commands.shared import (
+    DEFAULT_SHUTDOWN_GRACE,
+    ListenerArgs,
+    WorkplaceArgs,
+    count_flag,
+    listener_flags,
+    seconds_flag,
+    workplace_flags,
+)
+
+DEFAULT_ADDRESS = "unix:///run/buildkit-exporter/exporter.sock"
+
+_LIMITS = "Limits"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeArgs(ListenerArgs, WorkplaceArgs):
+    """What the command line says; see `exporter.server.ServerConfig` for what it means."""
+
+    allow_endpoint: tuple[str, ...]
+    max_concurrent_exports: int
+    max_queued_exports: int
+    max_message_bytes: int
+    session_timeout: float
+    finalize_ttl: float
+    shutdown_grace: float
+    metrics_addr: str | None
+    log_format: str
+
+
+def _run(args: ServeArgs) -> int:
+    from exporter.cli.serve import run_serve
+
+    return run_serve(args)
+
+
+SERVE = Command(
+    "serve",
+    ServeArgs,
+    _run,
+    summary="run the plugin server",
+    usage="[OPTIONS]",
+    params=[
+        Flag(
+            "--metrics-addr",
+            metavar="HOST:PORT",
+            help="serve Prometheus metrics there (default: no metrics)",
+        ),
+        Flag(
+            "--log-format",
+            metavar="FORMAT",
+            default="text",
+            choices=("text", "json"),
+            help="text or json (default: text)",
+        ),
+        *listener_flags(
+            f"where to listen, unix:///PATH or tcp://HOST:PORT; repeatable (default: {DEFAULT_ADDRESS})"
+        ),
+        Flag(
+            "--allow-endpoint",
+            metavar="PATTERN",
+            multiple=True,
+            help="addresses that requests may have the server dial for refs, e.g. tcp://10.0.0.*:*; "
+            "repeatable (default: none)",
+            section=_LIMITS,
+        ),
+        count_flag(
+            "--max-concurrent-exports",
+            default=32,
+            least=1,
+            help="exports that run at once",
+            section=_LIMITS,
+        ),
+        count_flag(
+            "--max-queued-exports",
+            default=1024,
+            least=0,
+            help="exports that may wait in line",
+            section=_LIMITS,
+        ),
+        count_flag(
+            "--max-message-bytes", default=128 << 20, least=1, help="largest request", section=_LIMITS
+        ),
+        seconds_flag(
+            "--session-timeout",
+            default=5.0,
+            help="seconds to wait for the session that a request names",
+            section=_LIMITS,
+        ),
+        seconds_flag(
+            "--finalize-ttl",
+            default=600.0,
+            help="seconds that a finalize token stays valid after its last use",
+            section=_LIMITS,
+        ),
+        seconds_flag(
+            "--shutdown-grace",
+            default=DEFAULT_SHUTDOWN_GRACE,
+            help="seconds that running exports get to end after SIGTERM",
+            section=_LIMITS,
+        ),
+        *workplace_flags(),
+    ],
+)

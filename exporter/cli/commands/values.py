@@ -1,0 +1,50 @@
+"""Values of flags: numbers, and what shells complete."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+N = TypeVar("N", int, float)
+
+
+def count(least: int) -> Callable[[str], int]:
+    """What reads a whole number.
+
+    Args:
+        least: The smallest that is allowed.
+    """
+    return lambda text: _number(int, text, least)
+
+
+def seconds(text: str) -> float:
+    """Read a number of seconds.
+
+    Raises:
+        click.BadParameter: it is none.
+    """
+    return _number(float, text, 0)
+
+
+def _number(kind: Callable[[str], N], text: str, least: int) -> N:
+    try:
+        value = kind(text)
+    except ValueError:
+        whole = "whole number" if kind is int else "number"
+        raise click.BadParameter(f"{text!r} is not a {whole}") from None
+    if not value >= least:
+        raise click.BadParameter(f"{text} is less than {least}")
+    return value
+
+
+def complete_file(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Have the shell complete a path."""
+    return [CompletionItem(incomplete, type="file")]
+
+
+def complete_directory(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Have the shell complete a path of a directory."""
+    return [CompletionItem(incomplete, type="dir")]

@@ -1,0 +1,95 @@
+"""What is said to a user whose command line cannot be understood."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import click
+
+from exporter.cli.commands.base import Flag, Program, Switch, UnknownCommandError
+
+_SIMILAR = 0.7  # of 1: as alike as --sourc and --sorce
+_MIN_PREFIX = 3  # letters
+
+
+def explain(error: click.UsageError) -> str:
+    """Say how the command is written, what was wrong, and what may have been meant."""
+    ctx = error.ctx
+    if ctx is None:
+        return f"error: {error.format_message()}"
+    return with_usage(ctx.get_usage(), _problem(error, ctx))
+
+
+def with_usage(usage: str, problem: str) -> str:
+    """Put a problem below a command's usage line."""
+    return f"{usage}\nerror: {problem}"
+
+
+def _problem(error: click.UsageError, ctx: click.Context) -> str:
+    program = ctx.find_root().command
+    assert isinstance(program, Program)
+    match error:
+        case click.NoSuchOption():
+            return _unknown_flag(error.option_name, ctx, program)
+        case UnknownCommandError():
+            close = _closest(error.name, program.commands)
+            hint = f"Did you mean {close}?" if close else f"The commands are {_join(program.commands)}"
+            return f"unknown command {error.name}. {hint}"
+        case click.MissingParameter():
+            # What was given has been read by now.
+            required = [param for param in ctx.command.get_params(ctx) if param.required]
+            missing = [_spelling(param) for param in required if not ctx.params.get(param.name or "")]
+            return f"{_join(missing)} {'is' if len(missing) == 1 else 'are'} required"
+        case click.BadOptionUsage():
+            takes_value = not isinstance(_param(error.option_name, ctx), Switch)
+            return f"{error.option_name} {'needs a value' if takes_value else 'takes no value'}"
+        case click.BadParameter(param=click.Parameter() as param):
+            return f"{_spelling(param)}: {error.message.removesuffix('.')}"
+        case _:
+            return error.format_message()
+
+
+def _unknown_flag(name: str, ctx: click.Context, program: Program) -> str:
+    text = f"unknown flag {name}"
+    others = [other for other, command in program.commands.items() if name in _flags(command, ctx)]
+    if ctx.command is program:
+        if others:
+            return f"{text}. It belongs to {_join(others)}: write it after the command"
+    elif close := _closest(name, _flags(ctx.command, ctx)):
+        return f"{text}. Did you mean {close}?"
+    elif others:
+        return f"{text}. It belongs to {_join(others)}"
+    return f"{text}. '{ctx.command_path} --help' lists the flags"
+
+
+def _closest(name: str, names: Iterable[str]) -> str | None:
+    """The name that may have been meant: one that begins with it, or else a similar one."""
+    import difflib
+
+    candidates = list(names)
+    if len(name.strip("-")) >= _MIN_PREFIX:
+        for candidate in candidates:
+            if candidate.startswith(name):
+                return candidate
+    return next(iter(difflib.get_close_matches(name, candidates, n=1, cutoff=_SIMILAR)), None)
+
+
+def _flags(command: click.Command, ctx: click.Context) -> list[str]:
+    return [
+        name for param in command.get_params(ctx) if isinstance(param, click.Option) for name in param.opts
+    ]
+
+
+def _param(name: str, ctx: click.Context) -> click.Parameter | None:
+    return next((param for param in ctx.command.get_params(ctx) if name in param.opts), None)
+
+
+def _spelling(param: click.Parameter) -> str:
+    if isinstance(param, Flag):
+        return param.opts[-1]
+    return param.metavar or param.name or ""
+
+
+def _join(names: Iterable[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
