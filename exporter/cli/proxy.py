@@ -8,11 +8,8 @@ import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
-import grpc.aio
-
 from exporter.cli.client import ServerAccess, connect
 from exporter.cli.commands.proxy import DEFAULT_PROXY_ADDRESS, PeerTLS, ProxyArgs
-from exporter.cli.commands.shared import WorkplaceArgs
 from exporter.cli.failures import ExitCode, UsageError
 from exporter.cli.logs import configure_logging
 from exporter.cli.serve import listener_tls
@@ -24,16 +21,14 @@ from exporter.exporters.registry import default_registry
 from exporter.proxy.server import running_switch
 from exporter.proxy.switch import Switch
 from exporter.rpc.address import Address, UnixAddress, parse_address
-from exporter.rpc.limits import PEER_OPTIONS
+from exporter.rpc.limits import raise_file_limit
 from exporter.rpc.listen import accepting
-from exporter.rpc.session.tunnel import private_path
-from exporter.rpc.target import unix_target
-from exporter.server import ServerConfig
-from exporter.server.lifecycle import PluginServer
 from exporter.server.signals import queued_signals
-from exporter.takeover.backend import Backend, LocalBackend
+from exporter.takeover.backend import Backend
 from exporter.takeover.build import BuildOptions
+from exporter.takeover.local import LocalBackend
 from exporter.takeover.plan import Routes
+from exporter.takeover.plugin_server import PluginBackend
 
 _CONNECT_SECONDS = 5.0
 
@@ -83,7 +78,9 @@ async def _switch(options: ProxyArgs) -> AsyncIterator[Switch]:
         strict=options.strict, output_dir=options.output_dir, source_dir=options.save_source
     )
     async with AsyncExitStack() as stack:
-        local = await stack.enter_async_context(local_backend(options))
+        raise_file_limit()
+        workplace = workplace_config(options)
+        local = await stack.enter_async_context(LocalBackend.open(workplace, default_registry()))
         remote = {
             exporter_type: await stack.enter_async_context(
                 _remote_backend(_access(options.exporter_tls, address))
@@ -144,26 +141,9 @@ def _access(tls: PeerTLS, address: Address) -> ServerAccess:
 
 
 @asynccontextmanager
-async def local_backend(options: WorkplaceArgs) -> AsyncIterator[Backend]:
-    """Run a plugin server that nobody else can reach.
-
-    Raises:
-        UsageError, ExporterError, OSError: what it is to work with cannot be used.
-    """
-    with private_path() as path:
-        address = f"unix://{path}"
-        config = ServerConfig(addresses=(address,), workplace=workplace_config(options))
-        async with (
-            PluginServer.running(config) as server,
-            grpc.aio.insecure_channel(unix_target(path), PEER_OPTIONS) as channel,
-        ):
-            yield LocalBackend(channel, address, server.sessions, server.discard)
-
-
-@asynccontextmanager
 async def _remote_backend(access: ServerAccess) -> AsyncIterator[Backend]:
     async with connect(access) as channel:
-        yield Backend(channel, str(access.address))
+        yield PluginBackend(channel, str(access.address))
 
 
 def _exporters(texts: Sequence[str]) -> Mapping[str, Address]:

@@ -20,12 +20,12 @@ from exporter.image.options.attributes import SOURCE_DATE_EPOCH
 from exporter.pb.moby.buildkit.v1 import control_pb2, control_pb2_grpc
 from exporter.pb.moby.exporter.v1 import exporter_pb2
 from exporter.progress.model import StatusSink
-from exporter.proxy.session_services import keep_result, run_instead
 from exporter.remotes.session.content import ContentClient
 from exporter.rpc.session.handling import Context, add_stream_method
 from exporter.takeover.build import BuildOptions, ProxiedBuild, ProxiedExport
 from exporter.takeover.plan import PlannedExport
 from exporter.takeover.progress import BuildProgress
+from exporter.takeover.session import keep_result, run_instead
 
 _SERVICE = "moby.exporter.v1.Exporter"
 

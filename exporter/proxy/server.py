@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 
 from exporter.proxy.builds import Builds
-from exporter.proxy.client import FILE_SEND_METHOD, FIND_EXPORTERS_METHOD, Clients
+from exporter.proxy.client import Clients
 from exporter.proxy.control import SOLVE_METHOD, STATUS_METHOD, ControlProxy
 from exporter.proxy.decision import BuildRouter
 from exporter.proxy.session_services import SessionServices
@@ -20,6 +20,7 @@ from exporter.rpc.http2.sockets import Dial, Scheduler, dialling
 from exporter.rpc.session.tunnel import started
 from exporter.takeover.build import BuildOptions
 from exporter.takeover.plan import Routes
+from exporter.takeover.session_client import FILE_SEND_METHOD, FIND_EXPORTERS_METHOD
 
 _MAX_METADATA_BYTES = 16 << 20
 

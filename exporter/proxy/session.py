@@ -5,7 +5,7 @@ from __future__ import annotations
 from exporter.daemon.services.receive import EXPORTER_ID
 from exporter.errors import Code
 from exporter.proxy.builds import Builds
-from exporter.proxy.client import FILE_SEND_METHOD, FIND_EXPORTERS_METHOD, Clients, SessionClient
+from exporter.proxy.client import Clients
 from exporter.rpc.http2.connection import Connection
 from exporter.rpc.http2.frames import ErrorCode
 from exporter.rpc.http2.grpc import end_with_status, header_values, path_of
@@ -16,6 +16,7 @@ from exporter.rpc.http2.stream import Stream
 from exporter.rpc.http2.tunnel import Tunnel
 from exporter.rpc.session.manager import SESSION_ID, SESSION_METHOD
 from exporter.takeover.build import ProxiedBuild
+from exporter.takeover.session_client import FILE_SEND_METHOD, FIND_EXPORTERS_METHOD, SessionClient
 
 PROXY_SESSION = "buildkit-exporter-session"
 """Metadata by which the proxy tells itself whose session a call of the daemon came through."""

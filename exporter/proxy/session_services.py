@@ -2,38 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-
-import grpc
 import grpc.aio
 
-from exporter.content.manifest import decode_descriptor
-from exporter.content.protocol import Provider
-from exporter.daemon.chain import usage_records
 from exporter.daemon.services.receive import EXPORTER_ID
-from exporter.errors import Code, ExporterError, InvalidArgumentError, failure_of
-from exporter.image import Descriptor
-from exporter.image.keys import IMAGE_DESCRIPTOR
-from exporter.pb.moby.buildkit.v1 import control_pb2, control_pb2_grpc
+from exporter.pb.moby.buildkit.v1 import control_pb2_grpc
 from exporter.pb.moby.exporter.v1 import exporter_pb2
 from exporter.proxy.builds import Builds
-from exporter.proxy.client import FIND_EXPORTERS_METHOD, Clients, SessionClient
+from exporter.proxy.client import Clients
 from exporter.proxy.session import PROXY_SESSION
 from exporter.remotes.session.content import ContentClient
 from exporter.rpc.forward import Context, forward
-from exporter.rpc.session import handling
-from exporter.rpc.status import rpc_errors
-from exporter.takeover.build import ProxiedBuild, ProxiedExport
-from exporter.takeover.live_source import BuildResult
-
-_DESCRIPTOR_HEADER = f"exporter-md-{IMAGE_DESCRIPTOR}"
-
-
-class SwallowedError(ExporterError):
-    """A failure that would have a code which the daemon takes for something else."""
-
-    code = Code.FAILED_PRECONDITION
+from exporter.takeover.build import ProxiedBuild
+from exporter.takeover.session import SwallowedError, header, keep_result, run_instead
+from exporter.takeover.session_client import FIND_EXPORTERS_METHOD, SessionClient
 
 
 class SessionServices:
@@ -74,85 +55,12 @@ class SessionServices:
     async def send_file(self, context: Context) -> None:
         """Run an export of ours; see `run_instead`."""
         client, build = self._caller(context)
-        index = int(_header(context, EXPORTER_ID))
+        index = int(header(context, EXPORTER_ID))
         await run_instead(build.exports[index], context, client, self._content)
 
     def _caller(self, context: Context) -> tuple[SessionClient, ProxiedBuild]:
-        session_id = _header(context, PROXY_SESSION)
+        session_id = header(context, PROXY_SESSION)
         client, build = self._clients.find(session_id), self._builds.of_session(session_id)
         if client is None or build is None:
             raise SwallowedError(f"session {session_id} has no build any more")
         return client, build
-
-
-async def keep_result(build: ProxiedBuild, data: bytes, control: control_pb2_grpc.ControlStub) -> None:
-    """Keep what the daemon tells about a build result and itself, and the cache records at that moment.
-
-    Args:
-        build: The build.
-        data: The request of ``FindExporters``.
-        control: Reaches the daemon.
-
-    Raises:
-        SwallowedError: the daemon does not answer.
-    """
-    request = exporter_pb2.FindExportersRequest.FromString(data)
-    try:
-        with rpc_errors("cache records of buildkitd"):
-            usage = await control.DiskUsage(control_pb2.DiskUsageRequest(filter=["inuse"]))
-        with rpc_errors("version of buildkitd"):
-            info = await control.Info(control_pb2.InfoRequest())
-    except ExporterError as error:
-        raise SwallowedError(error.message) from error
-    records, version = usage_records(usage), info.buildkitVersion.version
-    build.set_result(BuildResult(dict(request.metadata), tuple(request.refs), records, version))
-
-
-async def run_instead(
-    export: ProxiedExport, context: handling.Context, client: SessionClient | None, content: Provider
-) -> None:
-    """Run an export of ours instead of taking the daemon's file, and refuse that.
-
-    The daemon takes the status ALREADY_EXISTS for success, and sends no file then.
-
-    Args:
-        export: The export.
-        context: The call with which the daemon wants to send its file.
-        client: Whose build it is, if its session is not ours.
-        content: The daemon's content store.
-
-    Raises:
-        Exception: the export failed.
-    """
-    root = _root(_header(context, _DESCRIPTOR_HEADER))
-    try:
-        await export.run(root, client, content)
-    except Exception as error:
-        if failure_of(error).code is Code.ALREADY_EXISTS:
-            raise SwallowedError(str(error)) from error
-        raise
-    await context.abort(grpc.StatusCode.ALREADY_EXISTS, "exported elsewhere")
-
-
-def _header(context: handling.Context, key: str) -> str:
-    """The value of a header; empty if there is none."""
-    for name, value in context.invocation_metadata() or ():
-        if name == key:
-            return str(value)
-    return ""
-
-
-def _root(header: str) -> Descriptor:
-    """The descriptor that the daemon sends ahead of its image.
-
-    Raises:
-        InvalidArgumentError: there is none, or it is malformed.
-    """
-    if not header:
-        raise InvalidArgumentError(
-            f"buildkitd does not tell which image it has made: no {_DESCRIPTOR_HEADER}"
-        )
-    try:
-        return decode_descriptor(base64.b64decode(header, validate=True))
-    except binascii.Error as error:
-        raise InvalidArgumentError(f"{_DESCRIPTOR_HEADER} is no base64: {error}") from error

@@ -1,6 +1,9 @@
-"""How large messages and headers may be."""
+"""How large messages and headers may be, and how many files may be open."""
 
 from __future__ import annotations
+
+import logging
+import resource
 
 MIB = 1 << 20
 
@@ -25,3 +28,15 @@ PEER_OPTIONS = (
     ("grpc.absolute_max_metadata_size", METADATA_HARD_BYTES),
 )
 """Options of channels to endpoints."""
+
+logger = logging.getLogger(__name__)
+
+
+def raise_file_limit() -> None:
+    """Allow as many open files as we may: the usual soft limit of 1024 is for programs that use `select`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError):
+            logger.debug("cannot raise the limit of open files from %d to %d", soft, hard)

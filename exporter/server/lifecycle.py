@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import resource
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -22,7 +21,12 @@ from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
 from exporter.pb.moby.buildkit.v1 import control_pb2
 from exporter.rpc.activation import listen_addresses
 from exporter.rpc.address import Address, AddressPattern, parse_host_port
-from exporter.rpc.limits import MAX_SEND_BYTES, METADATA_HARD_BYTES, METADATA_SOFT_BYTES
+from exporter.rpc.limits import (
+    MAX_SEND_BYTES,
+    METADATA_HARD_BYTES,
+    METADATA_SOFT_BYTES,
+    raise_file_limit,
+)
 from exporter.rpc.listen import listening
 from exporter.rpc.server import open_server
 from exporter.rpc.session.manager import SessionManager, SessionService
@@ -117,7 +121,7 @@ class PluginServer:
         """Start a server; at the end stop it, cancelling what still runs. See `serve` for what is raised."""
         addresses = listen_addresses(config.addresses, field="addresses")
         patterns = [AddressPattern.parse(text, field="allow_endpoints") for text in config.allow_endpoints]
-        _raise_file_limit()
+        raise_file_limit()
         async with AsyncExitStack() as stack:
             metrics = await stack.enter_async_context(_metrics(config.metrics_address))
             admission = Admission(config.max_concurrent_exports, config.max_queued_exports)
@@ -164,10 +168,6 @@ class PluginServer:
     def requests(self) -> int:
         """The number of requests under way."""
         return len(self._jobs)
-
-    async def discard(self, token: str) -> None:
-        """Release what a finalize token holds that will not be used; for callers in this process."""
-        await self._tokens.discard(token)
 
     async def drain(self, grace: float, hurry: asyncio.Task[object]) -> None:
         """Refuse new exports and wait for the running ones: `grace` seconds at most, or until `hurry`."""
@@ -247,13 +247,3 @@ def _register(
     SessionService(sessions).register(server)
     health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
     reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-
-
-def _raise_file_limit() -> None:
-    """Allow as many open files as we may: the usual soft limit of 1024 is for programs that use `select`."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        except (OSError, ValueError):
-            logger.debug("cannot raise the limit of open files from %d to %d", soft, hard)

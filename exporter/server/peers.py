@@ -7,10 +7,10 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from exporter.content.protocol import Provider
+from exporter.daemon.sending.output import SessionOutput
 from exporter.rpc.address import AddressPattern
 from exporter.rpc.session.manager import SessionManager
 from exporter.server.metrics import Metrics
-from exporter.server.output import SessionOutput
 from exporter.server.refs import RefOwner, RefResolver, SessionOwner
 
 
@@ -56,4 +56,4 @@ class Peers:
 
     def output(self, session: SessionOwner | None, exporter_id: int) -> SessionOutput | None:
         """Where files for the client go; None without a client."""
-        return SessionOutput(session, exporter_id, self.metrics.sent) if session is not None else None
+        return SessionOutput(session.session, exporter_id, self.metrics.sent) if session is not None else None

@@ -59,8 +59,6 @@ class SessionOwner:
     async def ref(self, ref_id: str) -> Ref | None:
         """See `RefOwner.ref`. The client is asked if it announced that it can be."""
         session = await self.session()
-        if session.refs is not None:
-            return session.refs.get(ref_id)
         return SessionRef(ref_id, session.channel) if session.supports(GET_REMOTE_METHOD) else None
 
     async def content(self) -> Provider | None:

@@ -1,32 +1,17 @@
-"""Servers of ``ExporterService``, of which the proxy is the client in the daemon's place."""
+"""Who runs exports of ours in a daemon's build: this process, or a plugin server elsewhere."""
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import grpc.aio
+from typing import Protocol
 
 from exporter.content.protocol import ContentStore
-from exporter.daemon.services.content import ContentServicer
-from exporter.daemon.services.refs import RefServicer
-from exporter.errors import UnavailableError
+from exporter.exporters.base import ArtifactKind, Output
 from exporter.image import CompressionConfig
-from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
 from exporter.progress.model import StatusSink
-from exporter.remotes.messages.layers import compression_of
-from exporter.remotes.messages.results import build_message, refs_of, source_message
-from exporter.remotes.session.content import EXPORT_STORE
-from exporter.rpc.session.attach import Attachable, attach, serving
-from exporter.rpc.session.manager import Session, SessionManager
-from exporter.rpc.status import rpc_errors
-from exporter.source.types import BuildInfo, Ref, Source
-from exporter.takeover.plugin_calls import follow_call
-
-_SESSION_NAME = "buildkit-exporter proxy"
-_RESOLVE_SECONDS = 30.0
+from exporter.rpc.session.attach import Attachable
+from exporter.source.types import BuildInfo, Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +21,12 @@ class Resolved:
     Attributes:
         name: Of the export's vertex.
         compression: How layers are wanted.
-        artifact: What it makes.
+        artifact: What it makes; None if that is not known.
     """
 
     name: str
     compression: CompressionConfig
-    artifact: exporter_pb2.ArtifactKind.ValueType = exporter_pb2.ARTIFACT_KIND_UNSPECIFIED
+    artifact: ArtifactKind | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,78 +38,33 @@ class Exported:
 
 
 @dataclass(frozen=True, slots=True)
-class ReachableClient:
-    """A client to which there is a channel.
-
-    Attributes:
-        channel: Reaches its services.
-        methods: What it announced, in lower case.
-    """
-
-    channel: grpc.aio.Channel
-    methods: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
 class Destination:
-    """What the exporter's server finds in the session for files that go to the client.
+    """Where the files of an export go: the same place, for either kind of backend.
 
     Attributes:
-        files: Services that take them.
-        layout: The store for images that go to the client's directory; None if it has none.
-        client: The client itself, of whose services those are; None if they are ours.
+        output: For an exporter in this process; None if there is no place for files.
+        files: For a server elsewhere: session services that take the files.
+        layout: For a server elsewhere: the store for an image that goes to the client's directory; None if
+            there is none.
     """
 
+    output: Output | None = None
     files: Sequence[Attachable] = ()
     layout: ContentStore | None = None
-    client: ReachableClient | None = None
 
 
-class Backend:
-    """A server of ``ExporterService``.
-
-    Args:
-        channel: Reaches it. Not closed here.
-        address: For messages.
-    """
-
-    def __init__(self, channel: grpc.aio.Channel, address: str) -> None:
-        self._channel = channel
-        self._stub = exporter_pb2_grpc.ExporterServiceStub(channel)
-        self._address = address
-        self._artifacts: dict[str, exporter_pb2.ArtifactKind.ValueType] = {}
+class Backend(Protocol):
+    """Runs exports."""
 
     async def resolve(self, index: int, exporter_type: str, attrs: Mapping[str, str]) -> Resolved:
-        """Ask whether an exporter can be used in this way; before the build, since it may take long.
+        """Ask whether an exporter can be used in this way; before the build, since that may take long.
 
         Raises:
-            InvalidArgumentError: an attribute cannot be used.
+            ImageError, InvalidArgumentError: an attribute cannot be used.
             NotFoundError: there is no such type.
             UnavailableError: the server is out of reach.
         """
-        request = exporter_pb2.ResolveRequest(id=index, type=exporter_type, attrs=dict(attrs))
-        with self._reaching():
-            response = await self._stub.Resolve(request, timeout=_RESOLVE_SECONDS)
-        compression = compression_of(response.compression, "compression")
-        return Resolved(response.name, compression, await self._artifact(exporter_type))
-
-    async def _artifact(self, exporter_type: str) -> exporter_pb2.ArtifactKind.ValueType:
-        if exporter_type not in self._artifacts:
-            with self._reaching():
-                listed = await self._stub.ListExporters(
-                    exporter_pb2.ListExportersRequest(), timeout=_RESOLVE_SECONDS
-                )
-            self._artifacts = {info.type: info.artifact_kind for info in listed.exporters}
-        return self._artifacts.get(exporter_type, exporter_pb2.ARTIFACT_KIND_UNSPECIFIED)
-
-    @contextmanager
-    def _reaching(self) -> Iterator[None]:
-        try:
-            with rpc_errors():
-                yield
-        except UnavailableError as error:
-            text = f"cannot reach the plugin server at {self._address}: {error.message}"
-            raise UnavailableError(text) from error
+        ...
 
     async def export(
         self,
@@ -137,7 +77,7 @@ class Backend:
         destination: Destination,
         sink: StatusSink,
     ) -> Exported:
-        """Export a build result. The server reads it through a session that lasts as long as the export.
+        """Export a build result.
 
         Args:
             index: Of the exporter among all of the build.
@@ -146,34 +86,12 @@ class Backend:
             source: The result.
             build: Facts about it; its session does not count.
             destination: Where files go.
-            sink: Is shown the progress, under the vertex that `vertex_digest` tells.
+            sink: Is shown the progress, under a vertex of whatever digest.
 
         Raises:
             ExporterError: the export failed.
         """
-        session_id = uuid.uuid4().hex
-        request = exporter_pb2.ExportRequest(
-            id=index,
-            type=exporter_type,
-            attrs=dict(attrs),
-            source=source_message(source),
-            build=build_message(build, session_id),
-        )
-        async with self._session(session_id, refs_of(source), destination):
-            message = await follow_call(self._stub.Export(request), sink, "the export")
-        return Exported(dict(message.result.response), message.result.finalize_token)
-
-    @asynccontextmanager
-    async def _session(
-        self, session_id: str, refs: Mapping[str, Ref], destination: Destination
-    ) -> AsyncIterator[None]:
-        """Let the server reach what it exports, and those that it sends files to."""
-        servicer = RefServicer(refs)
-        stores = {} if destination.layout is None else {EXPORT_STORE: destination.layout}
-        content = ContentServicer(servicer.provider, stores)
-        attachables = (servicer.register, content.register, *destination.files)
-        async with attach(self._channel, attachables, session_id=session_id, name=_SESSION_NAME):
-            yield
+        ...
 
     async def finalize(self, token: str, sink: StatusSink) -> Mapping[str, str]:
         """Publish what an export has made; returns response keys to add.
@@ -181,69 +99,8 @@ class Backend:
         Raises:
             ExporterError: publishing failed; it can be tried again.
         """
-        request = exporter_pb2.FinalizeRequest(finalize_token=token)
-        message = await follow_call(self._stub.Finalize(request), sink, "publishing")
-        return dict(message.result.response)
+        ...
 
     async def discard(self, token: str) -> None:
-        """Give up what an export has made: it will not be published.
-
-        ``ExporterService`` has no call for that: a server elsewhere releases it when the token expires.
-        """
-
-    def __str__(self) -> str:
-        return self._address
-
-
-class LocalBackend(Backend):
-    """A server in this process. What it exports and sends takes no way through a session.
-
-    Args:
-        channel: Reaches it. Not closed here.
-        address: For messages.
-        sessions: Where it finds its clients.
-        discard: Releases what a finalize token holds.
-    """
-
-    def __init__(
-        self,
-        channel: grpc.aio.Channel,
-        address: str,
-        sessions: SessionManager,
-        discard: Callable[[str], Awaitable[None]],
-    ) -> None:
-        super().__init__(channel, address)
-        self._sessions = sessions
-        self._discard = discard
-
-    @asynccontextmanager
-    async def _session(
-        self, session_id: str, refs: Mapping[str, Ref], destination: Destination
-    ) -> AsyncIterator[None]:
-        async with _reachable(destination) as client:
-            session = Session(
-                id=session_id,
-                name=_SESSION_NAME,
-                shared_key="",
-                channel=client.channel,
-                methods=client.methods,
-                refs=refs,
-            )
-            with self._sessions.joined(session):
-                yield
-
-    async def discard(self, token: str) -> None:
-        """See `Backend.discard`."""
-        await self._discard(token)
-
-
-@asynccontextmanager
-async def _reachable(destination: Destination) -> AsyncIterator[ReachableClient]:
-    if destination.client is not None:
-        yield destination.client
-        return
-    attachables = list(destination.files)
-    if destination.layout is not None:
-        attachables.append(ContentServicer(stores={EXPORT_STORE: destination.layout}).register)
-    async with serving(attachables) as (channel, methods):
-        yield ReachableClient(channel, frozenset(method.lower() for method in methods))
+        """Give up what an export has made: it will not be published."""
+        ...

@@ -15,7 +15,6 @@ from exporter.exporters.concurrency import gather
 from exporter.image import CommitOptions, Descriptor
 from exporter.pb.moby.buildkit.v1 import control_pb2
 from exporter.progress.producer import CANCELED
-from exporter.proxy.client import SessionClient
 from exporter.source.saved.save import save_source
 from exporter.source.types import BuildInfo
 from exporter.takeover.backend import Exported, Resolved
@@ -31,6 +30,7 @@ from exporter.takeover.plan import (
     wants_inline_only_provenance,
 )
 from exporter.takeover.progress import BuildProgress
+from exporter.takeover.session_client import SessionClient
 from exporter.takeover.vertex import ExportVertex
 
 _SUBSTITUTE_KEYS = ("containerimage.", "image.name")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,21 +14,25 @@ import grpc
 import grpc.aio
 
 from exporter.content.manifest import decode_descriptor
+from exporter.daemon.sending.output import SessionOutput
 from exporter.daemon.services.receive import FileReceiver, FileSendServicer, LayoutReceiver
 from exporter.daemon.services.receive_directory import DirectoryReceiver, ReceivedDirectory
 from exporter.errors import InvalidArgumentError, PermissionDeniedError
+from exporter.exporters.base import ArtifactKind, FileSink
+from exporter.exporters.files.entry import FileEntry
+from exporter.exporters.output import LocalOutput
 from exporter.image.keys import IMAGE_DESCRIPTOR, IMAGE_NAME
-from exporter.pb.buildkit.exporter.v1 import exporter_pb2
-from exporter.proxy.client import (
+from exporter.remotes.session.content import EXPORT_STORE, STORE_ID, ContentClient
+from exporter.rpc.forward import forward
+from exporter.rpc.session.peer import Peer
+from exporter.takeover.backend import Destination, Exported, Resolved
+from exporter.takeover.plan import PlannedExport
+from exporter.takeover.session_client import (
     CONTENT_WRITE_METHOD,
     FILE_SEND_METHOD,
     FILE_SEND_SERVICE,
     SessionClient,
 )
-from exporter.remotes.session.content import EXPORT_STORE, STORE_ID, ContentClient
-from exporter.rpc.forward import forward
-from exporter.takeover.backend import Destination, Exported, ReachableClient, Resolved
-from exporter.takeover.plan import PlannedExport
 
 DESTINATION_ATTRIBUTE = "proxy-dest"
 """Attribute with a path below the proxy's output directory. Clients refuse ``dest`` for types that they do
@@ -36,7 +41,7 @@ not know."""
 _FILE_TYPES = frozenset({"docker", "oci", "tar", "local"})
 """Types for which BuildKit's clients take files."""
 
-_FILE_KINDS = frozenset({exporter_pb2.ARTIFACT_KIND_ARCHIVE, exporter_pb2.ARTIFACT_KIND_FILES})
+_FILE_KINDS = frozenset({ArtifactKind.ARCHIVE, ArtifactKind.FILES})
 
 
 class Delivery(Protocol):
@@ -44,7 +49,7 @@ class Delivery(Protocol):
 
     @property
     def destination(self) -> Destination:
-        """What the exporter's server is offered."""
+        """What the backend is offered."""
         ...
 
     async def commit(self, exported: Exported) -> None:
@@ -86,7 +91,7 @@ def check_destination(
     path = (root / name).resolve()
     if not name or path == root or not path.is_relative_to(root):
         raise InvalidArgumentError(f"{DESTINATION_ATTRIBUTE}: {name!r} is no path below {root}", field=field)
-    if resolved.artifact == exporter_pb2.ARTIFACT_KIND_FILES:
+    if resolved.artifact == ArtifactKind.FILES:
         return ReceivedDirectory(path)  # what else is in it stays, whatever the client says
     return str(path)
 
@@ -105,16 +110,16 @@ async def delivering(
     if isinstance(place, ReceivedDirectory):
         yield _TreeDelivery(export.index, place)
     elif place is not None:
-        receiver = FileReceiver({export.index: place})
+        delivery = _LocalDelivery(export.index, place)
         try:
-            yield _LocalDelivery(export.index, Path(place), receiver)
+            yield delivery
         finally:
-            await receiver.close()
+            await delivery.close()
     elif client is None or export.client_type not in _FILE_TYPES:
         yield _NoDelivery()
     else:
         async with client.channel() as channel:
-            yield _ClientDelivery(client, channel)
+            yield _ClientDelivery(export.index, client, channel)
 
 
 class _NoDelivery:
@@ -131,16 +136,90 @@ class _TreeDelivery:
 
     def __init__(self, index: int, directory: ReceivedDirectory) -> None:
         receiver = DirectoryReceiver({index: directory})
-        self.destination = Destination((FileSendServicer(receiver.handlers).register,))
+        files = (FileSendServicer(receiver.handlers).register,)
+        self.destination = Destination(_DirectoryOutput(directory), files)
 
     async def commit(self, exported: Exported) -> None:
         """Do nothing: the files have their places."""
 
 
+class _HeldOutput(LocalOutput):
+    """A file that appears at its place only when the export as a whole has succeeded, or a layout."""
+
+    def __init__(self, dest: str) -> None:
+        super().__init__(dest)
+        self._held: tuple[FileSink, AsyncExitStack] | None = None
+
+    @asynccontextmanager
+    async def file(self, response: Mapping[str, str]) -> AsyncIterator[FileSink]:
+        """See `Output.file`."""
+        async with AsyncExitStack() as stack:
+            sink = _HeldSink(await stack.enter_async_context(super().file(response)))
+            yield sink
+            if sink.is_committed:
+                await self.close()
+                self._held = (sink.sink, stack.pop_all())
+
+    async def commit(self) -> None:
+        """Put the file into its place, if there is one."""
+        if self._held is not None:
+            (sink, stack), self._held = self._held, None
+            async with stack:
+                await sink.commit()
+
+    async def close(self) -> None:
+        """Drop a file that was not put into its place."""
+        if self._held is not None:
+            (_, stack), self._held = self._held, None
+            await stack.aclose()
+
+
+class _HeldSink:
+    def __init__(self, sink: FileSink) -> None:
+        self.sink = sink
+        self.is_committed = False
+
+    async def write(self, data: bytes) -> None:
+        await self.sink.write(data)
+
+    async def commit(self) -> None:
+        self.is_committed = True
+
+
+class _DirectoryOutput(LocalOutput):
+    """A directory in which nothing is deleted unless its owner wants that, too."""
+
+    def __init__(self, directory: ReceivedDirectory) -> None:
+        super().__init__(str(directory.path))
+        self._may_delete = directory.delete
+
+    async def directory(
+        self,
+        entries: Iterable[FileEntry],
+        *,
+        delete: bool = False,
+        on_sent: Callable[[int], None] | None = None,
+    ) -> None:
+        """See `Output.directory`."""
+        await super().directory(entries, delete=delete and self._may_delete, on_sent=on_sent)
+
+
+@dataclass(frozen=True, slots=True)
+class _Peer:
+    """The client, through a channel."""
+
+    client: SessionClient
+    channel: grpc.aio.Channel
+
+    def supports(self, method: str) -> bool:
+        return self.client.supports(method)
+
+
 class _ClientDelivery:
     """Files go to the client as the daemon's own would."""
 
-    def __init__(self, client: SessionClient, channel: grpc.aio.Channel) -> None:
+    def __init__(self, index: int, client: SessionClient, channel: grpc.aio.Channel) -> None:
+        self._index = index
         self._client = client
         self._channel = channel
 
@@ -150,7 +229,10 @@ class _ClientDelivery:
         if self._client.supports(CONTENT_WRITE_METHOD):
             layout = ContentClient(self._channel, metadata=((STORE_ID, EXPORT_STORE),))
         files = (self._register,) if self._client.supports(FILE_SEND_METHOD) else ()
-        return Destination(files, layout, ReachableClient(self._channel, self._client.methods))
+        return Destination(SessionOutput(self._find, self._index, _ignore), files, layout)
+
+    async def _find(self) -> Peer:
+        return _Peer(self._client, self._channel)
 
     async def commit(self, exported: Exported) -> None:
         """Do nothing: the client has its file, and enters an image into its index by itself."""
@@ -168,19 +250,27 @@ class _ClientDelivery:
 class _LocalDelivery:
     """Files go to a path of this machine."""
 
-    def __init__(self, index: int, path: Path, receiver: FileReceiver) -> None:
+    def __init__(self, index: int, place: str) -> None:
         self._index = index
-        self._receiver = receiver
-        self._layout = LayoutReceiver(path)
+        self._output = _HeldOutput(place)
+        self._receiver = FileReceiver({index: place})
+        self._layout = LayoutReceiver(Path(place))
 
     @property
     def destination(self) -> Destination:
-        return Destination((FileSendServicer(self._receiver.handlers).register,), self._layout)
+        files = (FileSendServicer(self._receiver.handlers).register,)
+        return Destination(self._output, files, self._layout)
 
     async def commit(self, exported: Exported) -> None:
+        await self._output.commit()
         await self._receiver.commit(self._index)
         if self._layout.is_used:
             await self._publish(exported.response)
+
+    async def close(self) -> None:
+        """Drop a file that was not kept."""
+        await self._output.close()
+        await self._receiver.close()
 
     async def _publish(self, response: Mapping[str, str]) -> None:
         try:
@@ -189,3 +279,7 @@ class _LocalDelivery:
             raise InvalidArgumentError(f"the exporter's {IMAGE_DESCRIPTOR} is no base64: {error}") from error
         names = tuple(name for name in response.get(IMAGE_NAME, "").split(",") if name)
         await self._layout.publish(decode_descriptor(data), names)
+
+
+def _ignore(amount: int) -> None:
+    """Count nothing: the progress tells of it."""

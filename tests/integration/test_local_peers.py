@@ -15,6 +15,7 @@ from typing import Any
 import grpc.aio
 import pytest
 
+from exporter.daemon.sending.directory import send_files
 from exporter.daemon.services.filesync import FileSyncServicer
 from exporter.daemon.services.receive import FileSendServicer
 from exporter.daemon.services.receive_directory import DirectoryReceiver, ReceivedDirectory
@@ -25,7 +26,6 @@ from exporter.pb.moby.buildkit.v1 import control_pb2, control_pb2_grpc
 from exporter.pb.moby.buildkit.v1.frontend import gateway_pb2_grpc
 from exporter.rpc.session.attach import attach
 from exporter.rpc.status import StatusInterceptor, rpc_errors
-from exporter.server.dirsend import send_files
 from tests.buildkit import buildkitd, require_buildkit
 from tests.integration.test_buildkit_sessions import Bridge, Daemon, Files
 from tests.sessions import PATIENCE

@@ -19,6 +19,7 @@ from exporter.cli.failures import ExitCode, UsageError
 from exporter.cli.metadata_file import write_metadata_file
 from exporter.cli.registries import registry_options
 from exporter.cli.running import run_async
+from exporter.cli.workplace import workplace_config
 from exporter.client import (
     DEFAULT_ADDRESS,
     DOCKERFILE_FRONTEND,
@@ -74,9 +75,10 @@ async def _build(options: BuildArgs, inputs: Inputs, renderer: Renderer) -> int:
         await check_engines([item.output for item in outputs])
         backend = None
         if any(item.is_ours for item in outputs):
-            from exporter.cli.proxy import local_backend
+            from exporter.takeover.local import LocalBackend
 
-            backend = await stack.enter_async_context(local_backend(options))
+            opening = LocalBackend.open(workplace_config(options), default_registry())
+            backend = await stack.enter_async_context(opening)
         sink = await stack.enter_async_context(display(renderer))
         deliveries = Deliveries(sink)
         exports = [deliveries.export_of(item, backend) for item in outputs]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,7 +69,6 @@ class Session:
         shared_key: Kept for those that ask; in BuildKit a hint on shared build contexts.
         channel: Reaches the client's services. When the client is gone, calls fail with ``UNAVAILABLE``.
         methods: What the client announced, in lower case.
-        refs: By ID, if the client is this process, so that it need not be asked; else None.
     """
 
     id: str
@@ -78,7 +76,6 @@ class Session:
     shared_key: str
     channel: grpc.aio.Channel
     methods: frozenset[str]
-    refs: Mapping[str, Any] | None = None
     _ended: asyncio.Event = field(default_factory=asyncio.Event, init=False, repr=False)
 
     def supports(self, method: str) -> bool:
@@ -180,22 +177,6 @@ class SessionManager:
             self._serving -= 1
             if not self._serving:
                 self._idle.set()
-
-    @contextmanager
-    def joined(self, session: Session) -> Iterator[None]:
-        """Have a client be found that is reached without a stream, for as long as the block runs.
-
-        Raises:
-            SessionExistsError, ResourceExhaustedError, UnavailableError: see `serve`.
-        """
-        entry = _Entry(session.id, session.name, session.shared_key, session.methods, session)
-        self._admit(entry)
-        try:
-            self._announce(session)
-            yield
-        finally:
-            self._forget(entry)
-            session._ended.set()
 
     async def close(self) -> None:
         """End all sessions and refuse new ones. Returns when every `serve` is about to."""

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from exporter.cli.proxy import local_backend
+from exporter.cli.workplace import workplace_config
+from exporter.exporters.registry import default_registry
+from exporter.takeover.local import LocalBackend
 from tests.command import parse_args
 
 
@@ -17,6 +19,6 @@ async def test_any_temporary_directory_will_do(
     odd.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(odd))
     options = parse_args("proxy", "--root", str(tmp_path / "root"))
-    async with local_backend(options) as backend:
+    async with LocalBackend.open(workplace_config(options), default_registry()) as backend:
         assert (await backend.resolve(0, "oci", {})).name == "exporting to oci image format"
     assert list(odd.iterdir()) == []

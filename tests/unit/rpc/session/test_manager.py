@@ -25,12 +25,9 @@ from exporter.pb.moby.buildkit.secrets.v1 import secrets_pb2, secrets_pb2_grpc
 from exporter.pb.moby.buildkit.v1 import control_pb2, control_pb2_grpc
 from exporter.pb.moby.filesync.v1 import filesync_pb2, filesync_pb2_grpc
 from exporter.rpc.session.attach import attach
-from exporter.rpc.session.attach import serving as direct
 from exporter.rpc.session.manager import (
     HEALTH_METHOD,
     HealthCheck,
-    Session,
-    SessionExistsError,
     SessionManager,
     SessionService,
 )
@@ -216,22 +213,6 @@ async def test_a_second_session_of_the_same_id_is_refused() -> None:
                 pass
         assert sessions.get(first.id) is session
         assert (await get_secret(session)).data == b"value"
-
-
-async def test_a_client_in_this_process_is_found_while_it_takes_part() -> None:
-    sessions = SessionManager()
-    waiting = asyncio.create_task(sessions.wait("here", PATIENCE))
-    async with direct((Secrets().register,)) as (channel, methods):
-        session = Session(id="here", name="", shared_key="", channel=channel, methods=frozenset(methods))
-        with sessions.joined(session):
-            assert await waiting is session is sessions.get("here")
-            stub: Any = secrets_pb2_grpc.SecretsStub(session.channel)
-            assert (await stub.GetSecret(secrets_pb2.GetSecretRequest(ID="known"))).data == b"value"
-            with pytest.raises(SessionExistsError), sessions.joined(session):
-                pass
-        assert session.is_closed
-        assert sessions.get("here") is None
-    await sessions.close()
 
 
 async def test_the_code_of_a_refusal_is_the_one_of_its_reason() -> None:

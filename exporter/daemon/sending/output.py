@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 
 from exporter.content.protocol import ContentStore
+from exporter.daemon.sending.directory import send_files
+from exporter.daemon.sending.file import sending_file
 from exporter.errors import FailedPreconditionError
 from exporter.exporters.base import FileSink, LayoutSink
 from exporter.exporters.files.entry import FileEntry
 from exporter.image import Descriptor
 from exporter.remotes.session.content import EXPORT_STORE, STORE_ID, ContentClient
-from exporter.server.dirsend import send_files
-from exporter.server.filesend import sending_file
-from exporter.server.refs import SessionOwner
+from exporter.rpc.session.peer import Peer
 
 CONTENT_WRITE_METHOD = "/containerd.services.content.v1.Content/Write"
 
@@ -22,13 +22,15 @@ class SessionOutput:
     """Where files for the client go.
 
     Args:
-        owner: The client.
+        find: Waits for the client.
         exporter_id: Index of the exporter; tells the client which of its outputs is meant.
         on_sent: Told how many bytes of files have been sent.
     """
 
-    def __init__(self, owner: SessionOwner, exporter_id: int, on_sent: Callable[[int], None]) -> None:
-        self._owner = owner
+    def __init__(
+        self, find: Callable[[], Awaitable[Peer]], exporter_id: int, on_sent: Callable[[int], None]
+    ) -> None:
+        self._find = find
         self._exporter_id = exporter_id
         self._on_sent = on_sent
 
@@ -40,7 +42,7 @@ class SessionOutput:
             UnavailableError: the client has not attached itself in time, or has gone.
             FailedPreconditionError: it takes no files.
         """
-        session = await self._owner.session()
+        session = await self._find()
         async with sending_file(session, self._exporter_id, response, self._on_sent) as sink:
             yield sink
 
@@ -52,7 +54,7 @@ class SessionOutput:
             UnavailableError: the client has not attached itself in time.
             FailedPreconditionError: it has no store for images.
         """
-        session = await self._owner.session()
+        session = await self._find()
         if not session.supports(CONTENT_WRITE_METHOD):
             raise FailedPreconditionError(
                 f"method {CONTENT_WRITE_METHOD} not supported by the client: it has no directory for images"
@@ -78,7 +80,7 @@ class SessionOutput:
             if on_sent is not None:
                 on_sent(size)
 
-        session = await self._owner.session()
+        session = await self._find()
         await send_files(session, self._exporter_id, entries, all_at_once=delete, on_sent=count)
 
 

@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterable
 import grpc.aio
 
 from exporter.daemon.fsutil.send import send_directory
+from exporter.daemon.sending.file import METHOD
 from exporter.daemon.services.receive import EXPORTER_ID
 from exporter.daemon.services.receive_directory import ALL_AT_ONCE
 from exporter.errors import FailedPreconditionError
 from exporter.exporters.files.entry import FileEntry
 from exporter.rpc.calls import CallStream
-from exporter.rpc.session.manager import Session
-from exporter.server.filesend import METHOD
+from exporter.rpc.session.peer import Peer
 
 
 async def send_files(
-    session: Session,
+    session: Peer,
     exporter_id: int,
     entries: Iterable[FileEntry],
     *,

@@ -16,7 +16,7 @@ from exporter.errors import FailedPreconditionError, UnavailableError
 from exporter.exporters.base import FileSink
 from exporter.pb.moby.filesync.v1 import filesync_pb2, filesync_pb2_grpc
 from exporter.rpc.calls import ended_with, send_end, send_message
-from exporter.rpc.session.manager import Session
+from exporter.rpc.session.peer import Peer
 from exporter.rpc.status import from_rpc_error
 
 METHOD = "/moby.filesync.v1.FileSend/DiffCopy"
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def sending_file(
-    session: Session, exporter_id: int, response: Mapping[str, str], on_sent: Callable[[int], None]
+    session: Peer, exporter_id: int, response: Mapping[str, str], on_sent: Callable[[int], None]
 ) -> AsyncIterator[FileSink]:
     """Open a file at the client.
 

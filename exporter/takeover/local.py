@@ -1,0 +1,94 @@
+"""Exports in this process."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+
+from exporter.content.threads import run_in_thread
+from exporter.engine.config import WorkplaceConfig
+from exporter.engine.engine import Engine, ExportJob
+from exporter.engine.finalize import FinalizeStore
+from exporter.engine.limits import Admission
+from exporter.engine.workplace import open_workplace
+from exporter.exporters.base import Exporter
+from exporter.exporters.registry import Registry
+from exporter.progress.model import StatusSink
+from exporter.source.types import BuildInfo, Source
+from exporter.takeover.backend import Destination, Exported, Resolved
+
+_RUNNING, _WAITING = 32, 1024
+"""Exports that run at once, and that wait in line; as of a server."""
+
+_TOKEN_SECONDS = 24 * 3600.0
+"""A build publishes or discards what it has exported, however long its other exports take."""
+
+
+class LocalBackend:
+    """See `Backend`. Made by `open`.
+
+    Args:
+        registry: The types of outputs.
+        engine: Runs them.
+        tokens: Where the engine puts what is left to publish.
+    """
+
+    def __init__(self, registry: Registry, engine: Engine, tokens: FinalizeStore) -> None:
+        self._registry = registry
+        self._engine = engine
+        self._tokens = tokens
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, workplace: WorkplaceConfig, registry: Registry) -> AsyncIterator[LocalBackend]:
+        """Open what exports work with; at the end, what has not been published is dropped.
+
+        Raises:
+            FailedPreconditionError, OSError: the root cannot be used.
+        """
+        admission, tokens = Admission(_RUNNING, _WAITING), FinalizeStore(_TOKEN_SECONDS)
+        async with open_workplace(workplace, admission=admission, tokens=tokens) as opened:
+            yield cls(registry, opened.engine, tokens)
+
+    async def resolve(self, index: int, exporter_type: str, attrs: Mapping[str, str]) -> Resolved:
+        """See `Backend.resolve`."""
+        exporter = await self._exporter(exporter_type, attrs)
+        return Resolved(exporter.name, exporter.compression, exporter.artifact)
+
+    async def export(
+        self,
+        index: int,
+        exporter_type: str,
+        attrs: Mapping[str, str],
+        *,
+        source: Source,
+        build: BuildInfo,
+        destination: Destination,
+        sink: StatusSink,
+    ) -> Exported:
+        """See `Backend.export`."""
+        async with AsyncExitStack() as resources:
+            job = ExportJob(
+                exporter=await self._exporter(exporter_type, attrs),
+                index=index,
+                source=source,
+                build=replace(build, session_id=uuid.uuid4().hex),
+                output=destination.output,
+                resources=resources,
+            )
+            outcome = await self._engine.export(job, sink)
+        return Exported(outcome.result.response, outcome.token)
+
+    async def finalize(self, token: str, sink: StatusSink) -> Mapping[str, str]:
+        """See `Backend.finalize`."""
+        return await self._engine.finalize(token, sink)
+
+    async def discard(self, token: str) -> None:
+        """See `Backend.discard`."""
+        await self._tokens.discard(token)
+
+    async def _exporter(self, exporter_type: str, attrs: Mapping[str, str]) -> Exporter:
+        kind = await run_in_thread(self._registry.get, exporter_type)  # may import a plugin
+        return kind(attrs)

@@ -1,0 +1,123 @@
+"""Exports on a plugin server elsewhere."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+
+import grpc.aio
+
+from exporter.daemon.services.content import ContentServicer
+from exporter.daemon.services.refs import RefServicer
+from exporter.errors import UnavailableError
+from exporter.exporters.base import ArtifactKind
+from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
+from exporter.progress.model import StatusSink
+from exporter.remotes.messages.layers import compression_of
+from exporter.remotes.messages.results import build_message, refs_of, source_message
+from exporter.remotes.session.content import EXPORT_STORE
+from exporter.rpc.session.attach import attach
+from exporter.rpc.status import rpc_errors
+from exporter.source.types import BuildInfo, Ref, Source
+from exporter.takeover.backend import Destination, Exported, Resolved
+from exporter.takeover.plugin_calls import follow_call
+
+_SESSION_NAME = "buildkit-exporter proxy"
+_RESOLVE_SECONDS = 30.0
+
+
+class PluginBackend:
+    """A server of ``ExporterService``; this is its client in the daemon's place.
+
+    Args:
+        channel: Reaches it. Not closed here.
+        address: For messages.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, address: str) -> None:
+        self._channel = channel
+        self._stub = exporter_pb2_grpc.ExporterServiceStub(channel)
+        self._address = address
+        self._artifacts: dict[str, ArtifactKind | None] = {}
+
+    async def resolve(self, index: int, exporter_type: str, attrs: Mapping[str, str]) -> Resolved:
+        """See `Backend.resolve`."""
+        request = exporter_pb2.ResolveRequest(id=index, type=exporter_type, attrs=dict(attrs))
+        with self._reaching():
+            response = await self._stub.Resolve(request, timeout=_RESOLVE_SECONDS)
+        compression = compression_of(response.compression, "compression")
+        return Resolved(response.name, compression, await self._artifact(exporter_type))
+
+    async def _artifact(self, exporter_type: str) -> ArtifactKind | None:
+        if exporter_type not in self._artifacts:
+            with self._reaching():
+                listed = await self._stub.ListExporters(
+                    exporter_pb2.ListExportersRequest(), timeout=_RESOLVE_SECONDS
+                )
+            self._artifacts = {info.type: _artifact_kind(info) for info in listed.exporters}
+        return self._artifacts.get(exporter_type)
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        try:
+            with rpc_errors():
+                yield
+        except UnavailableError as error:
+            text = f"cannot reach the plugin server at {self._address}: {error.message}"
+            raise UnavailableError(text) from error
+
+    async def export(
+        self,
+        index: int,
+        exporter_type: str,
+        attrs: Mapping[str, str],
+        *,
+        source: Source,
+        build: BuildInfo,
+        destination: Destination,
+        sink: StatusSink,
+    ) -> Exported:
+        """See `Backend.export`. The server reads the source through a session for this export alone."""
+        session_id = uuid.uuid4().hex
+        request = exporter_pb2.ExportRequest(
+            id=index,
+            type=exporter_type,
+            attrs=dict(attrs),
+            source=source_message(source),
+            build=build_message(build, session_id),
+        )
+        async with self._session(session_id, refs_of(source), destination):
+            message = await follow_call(self._stub.Export(request), sink, "the export")
+        return Exported(dict(message.result.response), message.result.finalize_token)
+
+    @asynccontextmanager
+    async def _session(
+        self, session_id: str, refs: Mapping[str, Ref], destination: Destination
+    ) -> AsyncIterator[None]:
+        """Let the server reach what it exports, and those that it sends files to."""
+        servicer = RefServicer(refs)
+        stores = {} if destination.layout is None else {EXPORT_STORE: destination.layout}
+        content = ContentServicer(servicer.provider, stores)
+        attachables = (servicer.register, content.register, *destination.files)
+        async with attach(self._channel, attachables, session_id=session_id, name=_SESSION_NAME):
+            yield
+
+    async def finalize(self, token: str, sink: StatusSink) -> Mapping[str, str]:
+        """See `Backend.finalize`."""
+        request = exporter_pb2.FinalizeRequest(finalize_token=token)
+        message = await follow_call(self._stub.Finalize(request), sink, "publishing")
+        return dict(message.result.response)
+
+    async def discard(self, token: str) -> None:
+        """Do nothing: ``ExporterService`` has no call for it; the server waits for the token to expire."""
+
+    def __str__(self) -> str:
+        return self._address
+
+
+def _artifact_kind(info: exporter_pb2.ExporterInfo) -> ArtifactKind | None:
+    try:
+        return ArtifactKind(info.artifact_kind)  # the numbers are the same
+    except ValueError:
+        return None
