@@ -12,27 +12,21 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "exporter"
 
-# Rank of each part; a module may import parts of its own rank or lower.
-RANKS = {
-    "errors": 0,
-    "image": 1,
-    "pb": 1,
-    "progress": 2,
-    "rpc": 3,
-    "content": 4,
-    "source": 5,
-    "layer": 6,
-    "remotes": 6,
-    "exporters": 7,
-    "verify": 7,
-    "engine": 8,
-    "daemon": 8,
-    "takeover": 9,
-    "client": 9,
-    "proxy": 9,
-    "server": 10,
-    "cli": 11,
-}
+# The rooms, from the ground up. A module imports its own room and lower floors, and nothing beside it.
+FLOORS = (
+    {"errors", "pb"},
+    {"image"},
+    {"progress", "rpc"},
+    {"content"},
+    {"source"},
+    {"layer", "remotes"},
+    {"exporters", "verify"},
+    {"daemon", "engine"},
+    {"takeover"},
+    {"client", "proxy", "server"},
+    {"cli"},
+)
+RANKS = {room: rank for rank, floor in enumerate(FLOORS) for room in floor}
 
 # Where messages cross the wire; only these may know protobuf and gRPC.
 WIRE = {"pb", "rpc", "remotes", "daemon", "takeover", "client", "proxy", "server", "cli"}
@@ -73,7 +67,46 @@ def test_imports_point_down(name: str, path: Path) -> None:
         if part not in RANKS:  # a name of the package's face
             assert RANKS[own] > RANKS["exporters"], f"{name} imports the package's face"
             continue
-        assert RANKS[part] <= RANKS[own], f"{name} must not import {imported}"
+        assert part == own or RANKS[part] < RANKS[own], f"{name} must not import {imported}"
+
+
+def _imported_at_once(path: Path) -> Iterator[str]:
+    """The modules that are loaded with one, or give it types; not what a function loads when it is called."""
+    known = {name for name, _ in MODULES}
+
+    def search(node: ast.AST) -> Iterator[str]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.ImportFrom):
+                for alias in child.names:
+                    submodule = f"{child.module}.{alias.name}"
+                    yield submodule if submodule in known else child.module or ""
+            elif isinstance(child, ast.Import):
+                yield from (alias.name for alias in child.names)
+            elif not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+                yield from search(child)
+
+    yield from search(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def test_no_modules_import_each_other() -> None:
+    """Neither directly nor through others, be it for types only."""
+    paths = dict(MODULES)
+    imports = {name: {i for i in _imported_at_once(path) if i in paths} for name, path in paths.items()}
+    done: set[str] = set()
+    trail: list[str] = []
+
+    def visit(name: str) -> None:
+        assert name not in trail, " -> ".join([*trail[trail.index(name) :], name])
+        if name in done:
+            return
+        trail.append(name)
+        for imported in sorted(imports[name]):
+            visit(imported)
+        trail.pop()
+        done.add(name)
+
+    for name in paths:
+        visit(name)
 
 
 @pytest.mark.parametrize(("name", "path"), MODULES, ids=[name for name, _ in MODULES])
