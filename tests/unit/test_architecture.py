@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -142,3 +143,16 @@ def test_the_image_core_is_pure() -> None:
 def test_what_takes_long_to_load_is_loaded_when_it_is_needed(module: str, library: str) -> None:
     code = f"import sys, {module}; sys.exit({library!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_map_names_what_exists() -> None:
+    text = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rooms = {name for floor in FLOORS for name in floor}
+    quoted = re.findall(r"`([a-z_0-9]+(?:/[a-z_0-9]+)*(?:\.py|/)?)`", text)
+    named = {name for name in quoted if name.split("/")[0].removesuffix(".py") in rooms}
+    assert len(named) > 80
+    for name in named:
+        path = PACKAGE / name
+        assert path.exists() or path.with_suffix(".py").exists(), f"docs/architecture.md names {name}"
+    for room in rooms - {"pb", "errors"}:
+        assert f"**`{room}`**" in text, f"docs/architecture.md says nothing of {room}"
