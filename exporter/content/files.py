@@ -41,7 +41,7 @@ def read_file(path: Path, limit: int) -> bytes:
 
     Raises:
         FileNotFoundError: there is none.
-        FailedPreconditionError: it is no regular file, or has more than `limit` bytes.
+        FailedPreconditionError: it is not a regular file, or has more than `limit` bytes.
     """
     with open_regular(path) as file:
         data = file.read(limit + 1)

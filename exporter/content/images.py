@@ -151,7 +151,7 @@ class ImageStore:
         """Look an image up by its ID.
 
         Raises:
-            InvalidArgumentError: the ID is no digest.
+            InvalidArgumentError: the ID is not a digest.
             NotFoundError: there is no such image.
         """
         config, *layers = await run_in_thread(self._read_record, image_id)

@@ -101,7 +101,7 @@ class LayoutIndex:
         """Remove the entries without any name for which something holds; tells whether there were some.
 
         Raises:
-            ImageError: an entry is no descriptor.
+            ImageError: an entry is not a descriptor.
         """
         before = len(self._entries)
         self._entries = [
@@ -115,7 +115,7 @@ class LayoutIndex:
         """The entry with an image name, else the first one with such a tag.
 
         Raises:
-            ImageError: that entry is no descriptor.
+            ImageError: that entry is not a descriptor.
         """
         for attribute in ("image_name", "ref_name"):
             for entry in self._entries:
@@ -127,7 +127,7 @@ class LayoutIndex:
         """All entries.
 
         Raises:
-            ImageError: one is no descriptor.
+            ImageError: one is not a descriptor.
         """
         return tuple(decode_descriptor(entry.text) for entry in self._entries)
 

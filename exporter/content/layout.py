@@ -131,7 +131,7 @@ class OCILayout:
             epoch: See `NamedStore.publish`; a layout notes no times.
 
         Raises:
-            FailedPreconditionError: something is missing; or ``index.json`` is no index.
+            FailedPreconditionError: something is missing; or ``index.json`` is not an index.
             UnavailableError: another process held the lock all the time.
         """
         async with self._locked():
@@ -142,7 +142,7 @@ class OCILayout:
         """The entries of ``index.json``.
 
         Raises:
-            FailedPreconditionError: it is no index, or an entry is no descriptor.
+            FailedPreconditionError: it is not an index, or an entry is not a descriptor.
         """
         return await run_in_thread(self._entries)
 
@@ -150,7 +150,7 @@ class OCILayout:
         """Find the entry with an image name, or else the first one with such a tag.
 
         Raises:
-            FailedPreconditionError: ``index.json`` is no index.
+            FailedPreconditionError: ``index.json`` is not an index.
             NotFoundError: there is none.
         """
         descriptor = await run_in_thread(self._find, name)
@@ -178,7 +178,8 @@ class OCILayout:
             What was removed.
 
         Raises:
-            FailedPreconditionError: ``index.json`` is no index, or a manifest is damaged. Nothing is removed.
+            FailedPreconditionError: ``index.json`` is not an index, or a manifest is damaged. Nothing is
+                removed.
             UnavailableError: another process held the lock all the time.
         """
         async with self._locked():

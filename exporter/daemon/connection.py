@@ -43,7 +43,7 @@ async def open_channel(
         server_name: The name that the server's certificate must have, if not the address's.
 
     Raises:
-        InvalidArgumentError: that is no address.
+        InvalidArgumentError: that is not an address.
     """
     scheme, separator, rest = address.partition("://")
     if not separator or scheme not in {"unix", "tcp"} or not rest:

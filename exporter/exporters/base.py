@@ -249,7 +249,7 @@ class Exporter(abc.ABC):
 
     The class says what the type is and which attributes it has; an instance is one use of it (BuildKit:
     ``ExporterInstance``). Making an instance must be cheap and without I/O: a daemon does it before the
-    build, so that a typing error costs seconds and not the build. Unknown attributes are no error (as in
+    build, so that a typing error costs seconds and not the build. Unknown attributes are not an error (as in
     BuildKit).
     """
 

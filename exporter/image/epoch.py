@@ -31,7 +31,7 @@ def take_epoch(attrs: Mapping[str, str]) -> tuple[Epoch | None, dict[str, str]]:
         The epoch, None if the attribute is not there; and the other attributes.
 
     Raises:
-        AttributeValueError: it is no int64; with BuildKit's text.
+        AttributeValueError: it is not an int64; with BuildKit's text.
     """
     rest = dict(attrs)
     text = rest.pop(SOURCE_DATE_EPOCH, None)
@@ -51,7 +51,7 @@ def epoch_source(metadata: Mapping[str, bytes], platform_id: str | None = None) 
         platform_id: Whose epoch; its own comes before the one for all. None: only the latter.
 
     Raises:
-        MetadataValueError: it is no int64; with BuildKit's text.
+        MetadataValueError: it is not an int64; with BuildKit's text.
     """
     keys = [EPOCH] if platform_id is None else [platform_key(EPOCH, platform_id), EPOCH]
     for key in keys:
@@ -88,7 +88,7 @@ def export_epoch(
 def epoch_from_build_args(frontend_attrs: Mapping[str, str]) -> str | None:
     """The value for ``source-date-epoch`` that the build argument SOURCE_DATE_EPOCH implies; None for none.
 
-    A value that is no number is meant for the frontend alone (such as ``context``).
+    A value that is not a number is meant for the frontend alone (such as ``context``).
     """
     value = frontend_attrs.get(_BUILD_ARG)
     if value is None:

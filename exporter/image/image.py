@@ -173,7 +173,7 @@ def parse_history(config_bytes: bytes) -> tuple[History, ...] | None:
         The entries, oldest first; None if the config has no history.
 
     Raises:
-        ImageError: the config is no JSON, or its history is malformed; with BuildKit's text.
+        ImageError: the config is not JSON, or its history is malformed; with BuildKit's text.
     """
     return _typed(_read(EXACT, config_bytes).history)
 

@@ -25,7 +25,7 @@ def normalized_names(image_name: str) -> tuple[str, ...]:
     """The names of an OCI or Docker archive: each completed, ``latest`` added where there is no tag.
 
     Raises:
-        AttributeValueError: one of them, and an empty one counts, is no reference; with BuildKit's text.
+        AttributeValueError: one of them, and an empty one counts, is not a reference; with BuildKit's text.
     """
     if not image_name:
         return ()
@@ -42,7 +42,7 @@ def parse_names(image_name: str) -> tuple[Reference, ...]:
     """The names as moby's exporter reads them: every part of the list must be a reference, no tag is added.
 
     Raises:
-        AttributeValueError: one of them, and an empty one counts, is no reference; with the Go library's
+        AttributeValueError: one of them, and an empty one counts, is not a reference; with the Go library's
             text.
     """
     try:
@@ -55,7 +55,7 @@ def sanitize_repo_and_tags(names: Iterable[str]) -> tuple[Reference, ...]:
     """The names of ``docker build -t``: completed and tagged, each once, empty ones left out.
 
     Raises:
-        ImageError: one is no reference, or has a digest; with moby's text.
+        ImageError: one is not a reference, or has a digest; with moby's text.
     """
     references: dict[Reference, None] = {}
     for name in filter(None, names):

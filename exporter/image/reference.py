@@ -60,7 +60,7 @@ class Reference:
         ``ubuntu`` becomes ``docker.io/library/ubuntu``; no tag is added (see `tag_name_only`).
 
         Raises:
-            ImageError: `text` is no reference; with the Go library's text.
+            ImageError: `text` is not a reference; with the Go library's text.
         """
         if _IDENTIFIER.fullmatch(text):
             raise ImageError(f"invalid repository name ({text}), cannot specify 64-byte hexadecimal strings")
@@ -113,7 +113,7 @@ class Reference:
         """Set the tag.
 
         Raises:
-            ImageError: it is no tag.
+            ImageError: it is not a tag.
         """
         if not _TAG.fullmatch(tag):
             raise ImageError("invalid tag format")
@@ -123,7 +123,7 @@ class Reference:
         """Set the digest.
 
         Raises:
-            ImageError: it is no digest.
+            ImageError: it is not a digest.
         """
         if not _DIGEST.fullmatch(digest):
             raise ImageError("invalid digest format")

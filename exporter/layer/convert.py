@@ -179,7 +179,7 @@ class LayerConverter:
             return await self._find_toc(provider, layer) is None
         if compression_of(layer.media_type) is not type_:
             return True
-        # An eStargz layer is no ordinary gzip layer: its tar has the table of contents in it.
+        # An eStargz layer is not an ordinary gzip layer: its tar has the table of contents in it.
         return type_ is CompressionType.GZIP and await self._find_toc(provider, layer) is not None
 
     async def _needs_rewriting(self, provider: Provider, layer: Descriptor, recipe: Recipe) -> bool:

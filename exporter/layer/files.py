@@ -82,7 +82,7 @@ class LayerFiles:
         """Stream a file's content, or a part of it.
 
         Raises:
-            InvalidArgumentError: it is no regular file.
+            InvalidArgumentError: it is not a regular file.
         """
         for start, size in _ranges(inode, offset, length):
             yield await run_in_thread(self._read_at, inode, start, size)
@@ -91,7 +91,7 @@ class LayerFiles:
         """`read` for threads: blocks.
 
         Raises:
-            InvalidArgumentError: it is no regular file.
+            InvalidArgumentError: it is not a regular file.
         """
         for start, size in _ranges(inode, 0, None):
             yield self._read_at(inode, start, size)

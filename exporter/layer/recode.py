@@ -86,7 +86,7 @@ def recode(
 
     Raises:
         DataLossError: the blob is damaged, or its tar is not the one that the descriptor names.
-        InvalidArgumentError: the blob is no layer; or its tar is malformed, or cannot be written as is
+        InvalidArgumentError: the blob is not a layer; or its tar is malformed, or cannot be written as is
         asked for.
     """
     with verified(source, descriptor) as blob:

@@ -104,7 +104,7 @@ class FileTree:
         Raises:
             InvalidArgumentError: it cannot be applied: it is of an unknown kind, or a hard link to nothing
             or to a
-                directory, or lies below something that is no directory.
+                directory, or lies below something that is not a directory.
         """
         if header.typeflag == TypeFlag.X_GLOBAL_HEADER:
             return

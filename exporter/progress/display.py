@@ -72,7 +72,7 @@ def open_renderer(
         environ: The environment variables; those of the process if None.
 
     Raises:
-        InvalidArgumentError: there is no such mode, or ``tty`` is asked for and `stream` is no terminal.
+        InvalidArgumentError: there is no such mode, or ``tty`` is asked for and `stream` is not a terminal.
     """
     environ = os.environ if environ is None else environ
     if mode == ProgressMode.AUTO:

@@ -61,7 +61,7 @@ class VertexLog:
 
 @dataclass(frozen=True, slots=True)
 class VertexWarning:
-    """Something the user should know that is no error."""
+    """Something the user should know that is not an error."""
 
     vertex: str
     short: str

@@ -60,7 +60,7 @@ async def accepting(
     *,
     insecure: bool,
 ) -> AsyncIterator[Address]:
-    """Take connections at `address` for a protocol that is no gRPC server's; otherwise as `listening`.
+    """Take connections at `address` for a protocol that is not a gRPC server's; otherwise as `listening`.
 
     Args:
         protocol: Makes a protocol for each connection.

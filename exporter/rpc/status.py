@@ -4,7 +4,7 @@ A status carries ``google.rpc`` details: `ErrorInfo` always, `BadRequest` with t
 where one is known, `RetryInfo` where trying again may help. The other direction gives the exception that our
 own code would have raised, so that a failure keeps its meaning on its way through several processes.
 ``INTERNAL`` and ``UNKNOWN`` are left for bugs of ours; a peer that answers with them has failed for reasons
-of its own, which is no bug here.
+of its own, which is not a bug here.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class BlobFacts:
     Attributes:
         digest: By the algorithm of the digest that it is known by.
         size: In bytes.
-        compression: As its bytes tell; None if it is no layer.
+        compression: As its bytes tell; None if it is not a layer.
         diff_id: The digest of what it is without compression.
         damage: Why it cannot be unpacked; empty if it can.
         is_missing: There is no such blob; nothing else is known.

@@ -166,7 +166,7 @@ def platform_findings(platform: Platform | None, config: Mapping[str, Any]) -> l
         return []
     actual, expected = Platform.from_dict(config).normalized(), platform.normalized()
     same = actual.os == expected.os and actual.architecture == expected.architecture
-    # A variant or version that only one of them tells is no contradiction.
+    # A variant or version that only one of them tells is not a contradiction.
     for mine, other in ((actual.variant, expected.variant), (actual.os_version, expected.os_version)):
         same = same and (mine == other or not mine or not other)
     if same:

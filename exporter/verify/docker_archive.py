@@ -18,7 +18,7 @@ from exporter.verify.report import Finding, Subject
 
 _SHA256 = "sha256:" + "0" * 64
 # By the image ID in older archives, else as in an OCI layout. The directories of layers in older archives
-# have names that are no digests of anything in them.
+# have names that are not digests of anything in them.
 _DIGEST_IN_NAME = re.compile(r"(?:blobs/sha256/([0-9a-f]{64})|([0-9a-f]{64})\.json)")
 
 

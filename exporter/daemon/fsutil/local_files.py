@@ -193,7 +193,7 @@ class _LocalContent:
         """See `Content.pieces`. A file that has vanished is empty, as upstream has it.
 
         Raises:
-            FailedPreconditionError: it is no regular file any more.
+            FailedPreconditionError: it is not a regular file any more.
             OSError: it cannot be read.
         """
         # Not to wait for a pipe that has taken the file's place, nor to follow a link.

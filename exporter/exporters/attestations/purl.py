@@ -21,7 +21,7 @@ def image_purl(name: str, platform: Platform) -> str:
         platform: Of the image.
 
     Raises:
-        ImageError: the name is no reference; with BuildKit's text.
+        ImageError: the name is not a reference; with BuildKit's text.
     """
     try:
         reference = Reference.parse(name)

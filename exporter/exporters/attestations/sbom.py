@@ -48,7 +48,7 @@ class SBOMSupplement:
     async def supplement(self, attestation: Attestation, predicate: bytes) -> bytes:
         """Complete the predicate if it is the SBOM of the image itself; any other stays as it is.
 
-        So does, as in BuildKit, one that is no SPDX document.
+        So does, as in BuildKit, one that is not an SPDX document.
 
         Raises:
             FailedPreconditionError: layer chain and layers disagree; with BuildKit's text.

@@ -47,7 +47,7 @@ Document = dict[str, Any]
 
 
 class SPDXError(ImageError):
-    """The text is no SPDX document that can be decoded."""
+    """The text is not an SPDX document that can be decoded."""
 
 
 def document_model(version: str) -> _Model:

@@ -66,7 +66,7 @@ def make_statement(
         image: The image under each of its names; what subjects of the kind ``SELF`` stand for.
 
     Raises:
-        ImageError: the predicate is no JSON; with BuildKit's text.
+        ImageError: the predicate is not JSON; with BuildKit's text.
     """
     subjects = _subjects(attestation, image)
     try:

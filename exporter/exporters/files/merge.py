@@ -36,7 +36,7 @@ def in_directories(directories: Sequence[tuple[FileEntry, Iterable[FileEntry]]])
         directories: Each directory, with what is in it.
 
     Raises:
-        InvalidArgumentError: a name is no name, or there twice; with BuildKit's text.
+        InvalidArgumentError: a name is empty or malformed, or comes twice; with BuildKit's text.
     """
     ordered = sorted(directories, key=lambda directory: directory[0].path)
     names = [directory.path for directory, _ in ordered]

@@ -24,8 +24,8 @@ class EntryOrder:
         """Check the next entry, and take its path apart.
 
         Raises:
-            InvalidArgumentError: its path leads out of the tree or is no path, its directory has not come
-                before it, it comes out of order, or it is a hard link to something that is no file of the
+            InvalidArgumentError: its path leads out of the tree or is not a path, its directory has not come
+                before it, it comes out of order, or it is a hard link to something that is not a file of the
                 tree.
         """
         parts = entry.path.split(b"/")

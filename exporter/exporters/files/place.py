@@ -43,7 +43,7 @@ class DirectoryCursor:
         """Open a directory, by the names that lead to it. It stays open until the cursor moves on.
 
         Raises:
-            OSError: it is not there, or one of the names is no directory.
+            OSError: it is not there, or one of the names is not a directory.
         """
         depth = 0
         while depth < min(len(folder), len(self._open)) and self._open[depth][0] == folder[depth]:
@@ -108,7 +108,7 @@ def put(temporary: bytes, name: bytes, parent: int) -> None:
 
 
 def remove(name: bytes, parent: int) -> None:
-    """Remove whatever is there, with all that is in it; nothing is no error."""
+    """Remove whatever is there, with all that is in it. A missing file is fine."""
     mode = _mode_of(name, parent)
     if mode is None:
         return

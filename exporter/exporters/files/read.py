@@ -51,7 +51,7 @@ class RefFiles:
         """Read all files of a directory, by name; see `read`.
 
         Raises:
-            InvalidArgumentError: one cannot be read, or the path is no directory.
+            InvalidArgumentError: one cannot be read, or the path is not a directory.
             NotFoundError: there is no such directory.
         """
         directory = self._files.tree.find(_to_bytes(path))

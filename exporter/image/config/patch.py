@@ -163,7 +163,7 @@ def epoch_time(seconds: int) -> Time:
     """The time that Go makes of an epoch; the last 1969 years of what an int64 can name wrap around.
 
     Raises:
-        ImageError: `seconds` is no int64.
+        ImageError: `seconds` is not an int64.
     """
     if not -(2**63) <= seconds < 2**63:
         raise ImageError(f"invalid source-date-epoch: {seconds} is outside of int64")

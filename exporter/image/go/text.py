@@ -97,7 +97,7 @@ def parse_bool(text: str) -> bool:
     """Read a boolean as ``strconv.ParseBool`` does: one of twelve words, nothing else.
 
     Raises:
-        ImageError: `text` is no such word; with Go's message.
+        ImageError: `text` is not a boolean; with Go's message.
     """
     if text in _TRUE_WORDS:
         return True
@@ -110,7 +110,7 @@ def parse_int(text: str) -> int:
     """Read an int64 as ``strconv.ParseInt(text, 10, 64)`` does: an optional sign and ASCII digits.
 
     Raises:
-        ImageError: `text` is no integer or is outside int64; with Go's message.
+        ImageError: `text` is not an integer or is outside int64; with Go's message.
     """
     negative = text.startswith("-")
     digits = text[1:] if text.startswith(("+", "-")) else text

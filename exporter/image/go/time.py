@@ -202,7 +202,7 @@ _ELEMENTS = (
 
 
 def _explain(text: str) -> ImageError:
-    """Find what Go complains about first in a text that is no valid time."""
+    """Find what Go complains about first in a text that is not a valid time."""
     value = text.encode("utf-8", "surrogateescape")
 
     def cannot_parse(rest: bytes, element: str) -> ImageError:

@@ -1,6 +1,6 @@
 """The attributes of the exporters of images, resolved: BuildKit's ``image``, ``oci``, ``docker``, and moby's.
 
-Attributes that an exporter does not know are no error. BuildKit overlays the result's metadata with them
+Attributes that an exporter does not know are not an error. BuildKit overlays the result's metadata with them
 (`meta`), which is how a user can give annotations or replace an image config from the command line.
 """
 
@@ -142,7 +142,7 @@ class MobyExporterOptions:
         """Read the exporter's attributes. Nothing but the names is checked.
 
         Raises:
-            AttributeValueError: a name is no reference; with the Go library's text.
+            AttributeValueError: a name is not a reference; with the Go library's text.
         """
         meta = {key: gotext.encode(value) for key, value in sorted(attrs.items()) if key != keys.NAME}
         if keys.NAME not in attrs:

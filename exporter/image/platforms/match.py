@@ -68,7 +68,7 @@ class _WindowsVersion:
 
     @classmethod
     def parse(cls, text: str) -> _WindowsVersion:
-        """Read ``major.minor.build[.…]``; what is no such text is version 0."""
+        """Read ``major.minor.build[.…]``; anything else is version 0."""
         if text.count(".") < 2:
             return cls()
         fields = text.split(".")[:3]

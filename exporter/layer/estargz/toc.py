@@ -179,7 +179,7 @@ class TocWriter:
 def _marshal_value(value: object) -> bytes:
     if not isinstance(value, Mapping):
         return gojson.marshal(value)
-    # Keys that are no UTF-8 may become the same text; Go keeps their order and writes both.
+    # Keys that are not UTF-8 may become the same text; Go keeps their order and writes both.
     lines = [
         b"\t\t\t\t%s: %s"
         % (gojson.marshal(gotext.decode(key)), gojson.marshal(base64.b64encode(text).decode()))

@@ -91,7 +91,7 @@ def footer(toc_offset: int) -> bytes:
 
 
 def parse_footer(tail: bytes) -> int | None:
-    """Find the offset of the table of contents in the last 51 bytes of a blob; None if they are no footer.
+    """Find the offset of the table of contents in the last 51 bytes of a blob; None if they are not a footer.
 
     The footer of the older stargz format, 4 bytes shorter, is known, too.
     """

@@ -67,7 +67,7 @@ def parse_decimal(text: bytes) -> int:
     """Read a decimal number of a PAX record.
 
     Raises:
-        TarError: it is no number, or does not fit into 64 bits.
+        TarError: it is not a number, or does not fit into 64 bits.
     """
     if _DECIMAL.match(text):
         number = int(text)
@@ -85,7 +85,7 @@ def parse_octal(field: bytes) -> int:
     """Read an octal field; blanks and NULs around it do not count, an empty one is 0.
 
     Raises:
-        TarError: it is no octal number of at most 64 bits.
+        TarError: it is not an octal number of at most 64 bits.
     """
     digits = parse_string(field.strip(b" \x00"))
     if not digits:

@@ -72,7 +72,7 @@ def parse_time(text: bytes) -> TarTime:
     """Read seconds with an optional fraction; what goes beyond nanoseconds is cut.
 
     Raises:
-        TarError: it is no such number.
+        TarError: it is not such a number.
     """
     whole, _, fraction = text.partition(b".")
     seconds = parse_decimal(whole)

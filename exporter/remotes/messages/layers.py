@@ -121,7 +121,7 @@ def compression_message(config: CompressionConfig) -> exporter_pb2.Compression:
 
 
 def check_digest(digest: str, path: str) -> None:
-    """Refuse what is no digest.
+    """Refuse what is not a digest.
 
     Raises:
         InvalidArgumentError: it is malformed, or its algorithm is unknown.

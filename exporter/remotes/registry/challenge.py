@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 _TOKEN = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
-# Unquoted, a realm is no token; some registries leave the quotes out nevertheless.
+# Unquoted, a realm is not a token; some registries leave the quotes out nevertheless.
 _PARAMETER = re.compile(rf'({_TOKEN})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s",]+))')
 _SCHEME = re.compile(rf"({_TOKEN})(?=[ \t,]|$)")
 _SEPARATOR = re.compile(r"[ \t,]*")

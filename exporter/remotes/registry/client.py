@@ -42,7 +42,7 @@ class Request:
         method: HTTP's.
         url: Where to.
         what: What it is for, to begin messages with: ``pushing sha256:… to HOST/PATH``.
-        expect: Statuses that are no failure.
+        expect: Statuses that are not failures.
         scopes: What a token must allow (``repository:NAME:pull,push``).
         headers: Beside the usual ones.
         body: Bytes, or a form; a stream can be sent only once.

@@ -55,7 +55,7 @@ async def push(
 
     Raises:
         ImageError: the name is not a reference.
-        InvalidArgumentError: it has a tag although the push is by digest, or the root is no manifest.
+        InvalidArgumentError: it has a tag although the push is by digest, or the root is not a manifest.
         DataLossError: a blob is not what its descriptor says.
         ExporterError: the registry refuses the push, or failed too often.
     """

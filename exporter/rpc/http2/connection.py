@@ -51,7 +51,7 @@ class Connection(Sender):
     Attributes:
         on_stream: Is given each stream that the peer opens, its headers, and whether nothing follows; it sets
             the stream's handler.
-        on_closed: Told the end of the connection, with the reason if it was no good one.
+        on_closed: Told the end of the connection, with the reason unless it ended well.
         on_goaway: Told that the peer takes no new streams.
     """
 

@@ -57,7 +57,7 @@ class Deframer:
         """Take a piece of the stream and return the bytes in it.
 
         Raises:
-            ProtocolError: it is no message that can be read.
+            ProtocolError: it is not a message that can be read.
         """
         if len(data) <= self._left:
             self._left -= len(data)

@@ -311,6 +311,6 @@ def decode(data: bytes, into: Type[T], root_name: str = "") -> T:
             structs, slices and maps.
 
     Raises:
-        ImageError: it is no valid JSON, or a value in it has the wrong type; with Go's text.
+        ImageError: it is not valid JSON, or a value in it has the wrong type; with Go's text.
     """
     return decode_node(data, parse(data), into, root_name)

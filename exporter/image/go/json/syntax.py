@@ -59,8 +59,8 @@ def parse(data: bytes) -> Node:
     """Read a whole JSON text.
 
     Raises:
-        ImageError: it is no valid JSON; with Go's text, such as ``invalid character ']' looking for beginning
-            of value``.
+        ImageError: it is not valid JSON; with Go's text, such as ``invalid character ']' looking for
+            beginning of value``.
     """
     parents: list[Node] = []
     pos = _skip_blanks(data, 0)
