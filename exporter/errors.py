@@ -8,6 +8,9 @@ import gRPC; `exporter.rpc.status` translates them, in both directions and in on
 from __future__ import annotations
 
 import enum
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -26,6 +29,8 @@ __all__ = [
     "ResourceExhaustedError",
     "UnavailableError",
     "failure_of",
+    "naming",
+    "os_error_text",
 ]
 
 
@@ -165,18 +170,44 @@ def failure_of(error: BaseException) -> Failure:
     if isinstance(error, TimeoutError):
         return Failure(Code.DEADLINE_EXCEEDED, str(error) or "the work did not end in time")
     if isinstance(error, OSError):
-        return Failure(_os_error_code(error), str(error))
+        return Failure(_os_error_code(error), os_error_text(error))
     return Failure(Code.INTERNAL, f"{type(error).__name__}: {error}")
+
+
+def os_error_text(error: OSError) -> str:
+    """Say what the operating system would not do, and to which file: ``app.tar: Permission denied``.
+
+    Python's own text begins with a number (``[Errno 13]``), and ends with a quoted path.
+    """
+    reason = error.strerror or str(error)
+    names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+    return f"{' -> '.join(names)}: {reason}" if names else reason
+
+
+@contextmanager
+def naming(path: str | os.PathLike[str], *, instead: bool = False) -> Iterator[None]:
+    """Have errors of the operating system name a file, in place of none: a write knows no path.
+
+    Args:
+        path: The file, as its user knows it.
+        instead: Whether it is named in place of another one, too, such as a temporary file for it.
+    """
+    try:
+        yield
+    except OSError as error:
+        if instead or error.filename is None:
+            error.filename, error.filename2 = os.fspath(path), None
+        raise
 
 
 def _os_error_code(error: OSError) -> Code:
     import errno
 
-    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM}:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM}:
         return Code.RESOURCE_EXHAUSTED
     if isinstance(error, FileNotFoundError):
         return Code.NOT_FOUND
-    if isinstance(error, PermissionError):
+    if isinstance(error, PermissionError) or error.errno == errno.EROFS:
         return Code.PERMISSION_DENIED
     if isinstance(error, ConnectionError):
         return Code.UNAVAILABLE

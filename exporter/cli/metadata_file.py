@@ -31,7 +31,7 @@ def write_metadata_file(path: Path, response: Mapping[str, str]) -> None:
         OSError: it cannot be written.
     """
     target = path.resolve()
-    staging = Staging(target.parent / f".{target.name}.partial")
+    staging = Staging(target.parent / f".{target.name}.partial", path)
     staging.remove_stale()
     staged = staging.create(mode=0o666)
     try:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.cli.csvvalue import split_fields
 from exporter.cli.descriptions import ExporterDescription
+from exporter.cli.destinations import problem_of_directory, problem_of_file
 from exporter.cli.failures import UsageError
 from exporter.errors import InvalidArgumentError
 from exporter.exporters.base import ArtifactKind, Attribute
@@ -143,12 +145,28 @@ def place_output(option: OutputOption, kind: ExporterDescription, *, stdout_is_t
         return Output(option.type, attrs, _engine(option, kind))
     match _form(option, kind):
         case ArtifactKind.FILES:
-            return Output(option.type, attrs, _directory(dest, kind.type))
+            is_layout = kind.artifact is not ArtifactKind.FILES
+            return Output(option.type, attrs, _directory(dest, kind.type, is_layout=is_layout))
         case ArtifactKind.ARCHIVE:
             return Output(option.type, attrs, _file(dest, kind.type, stdout_is_terminal=stdout_is_terminal))
     if dest:
         raise _bad_destination(f"output {dest} is not supported by {kind.type} exporter")
     return Output(option.type, attrs, None)
+
+
+@contextmanager
+def attributes_of(output: Output) -> Iterator[None]:
+    """Say whose attributes are wrong, and that nothing has been done yet.
+
+    Raises:
+        UsageError: in place of an error about an attribute.
+    """
+    try:
+        yield
+    except InvalidArgumentError as error:
+        raise UsageError(f"--output type={output.type}: {error.message}", field=error.field) from error
+    except ImageError as error:
+        raise UsageError(f"--output type={output.type}: {error}", field=error.field) from error
 
 
 def check_destinations(outputs: Sequence[Output]) -> None:
@@ -218,12 +236,14 @@ def _engine(option: OutputOption, kind: ExporterDescription) -> EngineDestinatio
     return EngineDestination(find_engine(option.attrs.get(_CONTEXT), environ=os.environ))
 
 
-def _directory(dest: str, name: str) -> Destination:
+def _directory(dest: str, name: str, *, is_layout: bool) -> Destination:
     if not dest:
         raise _bad_destination(f"output directory is required for {name} exporter: add dest=DIRECTORY")
-    mode = _mode_of(dest)
+    mode = _mode_of(dest, "directory")
     if mode is not None and not stat.S_ISDIR(mode):
         raise _bad_destination(f"destination directory is a file: {dest}")
+    if problem := problem_of_directory(Path(dest), is_layout=is_layout):
+        raise _bad_destination(f"{dest} cannot be written: {problem}")
     return Destination(dest, is_directory=True)
 
 
@@ -235,21 +255,23 @@ def _file(dest: str, name: str, *, stdout_is_terminal: bool) -> Destination:
                 "add dest=FILE, or redirect standard output"
             )
         return Destination(STDOUT, is_directory=False)
-    mode = _mode_of(dest)
+    mode = _mode_of(dest, "file")
     if mode is not None and stat.S_ISDIR(mode):
         raise _bad_destination(f"destination file is a directory: {dest}")
     if mode is None and not Path(dest).resolve().parent.is_dir():
         raise _bad_destination(f"the directory of the destination file does not exist: {dest}")
+    if problem := problem_of_file(Path(dest)):
+        raise _bad_destination(f"{dest} cannot be written: {problem}")
     return Destination(dest, is_directory=False)
 
 
-def _mode_of(dest: str) -> int | None:
+def _mode_of(dest: str, what: str) -> int | None:
     try:
         return Path(dest).stat().st_mode
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise _bad_destination(f"invalid destination file: {dest}: {error.strerror}") from error
+        raise _bad_destination(f"invalid destination {what}: {dest}: {error.strerror}") from error
 
 
 def _bad_destination(problem: str) -> UsageError:

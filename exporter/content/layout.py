@@ -18,7 +18,7 @@ from exporter.content.protocol import BlobInfo, BlobWriter
 from exporter.content.staging import Staging, replace_file, sync_directory
 from exporter.content.threads import run_in_thread
 from exporter.content.verify import Verifier
-from exporter.errors import FailedPreconditionError, NotFoundError
+from exporter.errors import FailedPreconditionError, NotFoundError, naming
 from exporter.image import Descriptor, ImageError
 from exporter.image.go import json as gojson
 
@@ -255,7 +255,7 @@ class OCILayout:
             fd = os.open(self._index_path, flags, 0o644)
         except FileExistsError:
             return  # that of another process, which may have published since
-        with os.fdopen(fd, "wb") as file:
+        with naming(self._index_path), os.fdopen(fd, "wb") as file:
             file.write(LayoutIndex().marshal())
             file.flush()
             os.fsync(fd)

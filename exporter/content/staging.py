@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from exporter.content.lock import is_at, try_flock
-from exporter.errors import FailedPreconditionError
+from exporter.errors import FailedPreconditionError, naming
 
 _ATTEMPTS = 1000
 _NAME = re.compile(r"staged-[0-9a-f]{32}")
@@ -24,13 +24,27 @@ class Staging:
     is removed.
 
     All calls block.
+
+    Args:
+        directory: The directory.
+        subject: What errors of the operating system name, since nobody knows of this directory:
+            the file in the making, or else where the directory is.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, subject: Path | None = None) -> None:
         self.directory = directory
+        self.subject = subject or directory.parent
 
     def create(self, *, mode: int = 0o644) -> StagedFile:
-        """Open a new file. Its permissions are `mode` less the umask; we can write to it all the same."""
+        """Open a new file. Its permissions are `mode` less the umask; we can write to it all the same.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        with naming(self.subject, instead=True):
+            return self._create(mode)
+
+    def _create(self, mode: int) -> StagedFile:
         for _ in range(_ATTEMPTS):
             path = self.directory / f"staged-{secrets.token_hex(16)}"
             try:
@@ -86,14 +100,16 @@ class StagedFile:
         """Append `data`."""
         assert self._fd is not None, "the file was published or discarded"
         view = memoryview(data)
-        while view:
-            view = view[os.write(self._fd, view) :]
+        with naming(self._staging.subject):
+            while view:
+                view = view[os.write(self._fd, view) :]
 
     def publish(self, destination: Path) -> None:
         """Move the file to `destination`, in place of what is there, safe from a crash of the machine."""
         assert self._fd is not None, "the file was published or discarded"
-        os.fsync(self._fd)
-        self._path.rename(destination)
+        with naming(destination, instead=True):
+            os.fsync(self._fd)
+            self._path.rename(destination)
         self._close()
         sync_directory(destination.parent)
 

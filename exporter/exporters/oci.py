@@ -23,7 +23,7 @@ from exporter.image import (
     export_epoch,
 )
 from exporter.image.keys import IMAGE_NAME
-from exporter.image.names import normalized_names, resolve_image_name
+from exporter.image.names import FROM_FRONTEND, normalized_names, resolve_image_name
 from exporter.progress.producer import now
 from exporter.source.types import Source
 
@@ -46,6 +46,8 @@ class OCIExporter(Exporter):
     def __init__(self, attrs: Mapping[str, str]) -> None:
         super().__init__(attrs)
         self._options = ArchiveExporterOptions.resolve(attrs)
+        if self._options.commit.image_name != FROM_FRONTEND:
+            normalized_names(self._options.commit.image_name)  # refused before the build, not after it
 
     @property
     def name(self) -> str:

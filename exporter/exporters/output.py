@@ -13,7 +13,7 @@ from exporter.content.layout import OCILayout
 from exporter.content.protocol import ContentStore
 from exporter.content.staging import Staging
 from exporter.content.threads import iterate_in_thread, run_in_thread
-from exporter.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
+from exporter.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, naming
 from exporter.exporters.base import FileSink, LayoutSink
 from exporter.exporters.files.directory import write_directory
 from exporter.exporters.files.entry import FileEntry
@@ -92,7 +92,7 @@ class LocalOutput:
 
     def _open(self) -> _Target:
         if self._dest == STDOUT:
-            return _Stream(self._stdout or sys.stdout.buffer)
+            return _Stream(self._stdout or sys.stdout.buffer, "standard output")
         # Through links: it is what they point to that is to be replaced.
         path = Path(self._dest).resolve()
         try:
@@ -103,7 +103,11 @@ class LocalOutput:
             raise FailedPreconditionError(
                 f"destination file is a directory: {self._dest}", field="attrs[dest]"
             )
-        return _File(path, stat.S_IMODE(mode)) if stat.S_ISREG(mode) else _Stream(path.open("wb"), owned=True)
+        return (
+            _File(path, stat.S_IMODE(mode))
+            if stat.S_ISREG(mode)
+            else _Stream(path.open("wb", buffering=0), self._dest, owned=True)
+        )
 
 
 class _Target(Protocol):
@@ -121,9 +125,9 @@ class _Target(Protocol):
 class _File:
     def __init__(self, path: Path, mode: int) -> None:
         if not path.parent.is_dir():
-            raise NotFoundError(f"{path.parent} is no directory that {path.name} could be written to")
+            raise NotFoundError(f"{path} cannot be written: there is no directory {path.parent}")
         self._path = path
-        staging = Staging(path.parent / f".{path.name}.partial")
+        staging = Staging(path.parent / f".{path.name}.partial", path)
         staging.remove_stale()
         self._staged = staging.create(mode=mode)
 
@@ -140,19 +144,24 @@ class _File:
 class _Stream:
     """Something that cannot be replaced: standard output, a pipe, a device."""
 
-    def __init__(self, stream: BinaryIO, *, owned: bool = False) -> None:
+    def __init__(self, stream: BinaryIO, name: str, *, owned: bool = False) -> None:
         if not owned and stream.isatty():
             raise InvalidArgumentError(
                 "output file is required, refusing to write to console", field="attrs[dest]"
             )
         self._stream = stream
+        self._name = name
         self._owned = owned
 
     def write(self, data: bytes) -> None:
-        self._stream.write(data)
+        with naming(self._name):
+            view = memoryview(data)
+            while view:
+                view = view[self._stream.write(view) :]
 
     def commit(self) -> None:
-        self._stream.flush()
+        with naming(self._name):
+            self._stream.flush()
 
     def close(self) -> None:
         if self._owned:

@@ -123,9 +123,9 @@ class Registry:
         return found
 
     def _hint(self, exporter_type: str) -> str:
-        close = difflib.get_close_matches(exporter_type, self.types, n=1)
+        close = difflib.get_close_matches(exporter_type, self.types)
         if close:
-            return f' (did you mean "{close[0]}"?)'
+            return f" (did you mean {' or '.join(map(gotext.quote, close))}?)"
         return f" (there are: {', '.join(self.types)})"
 
 

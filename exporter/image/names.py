@@ -11,12 +11,13 @@ from exporter.image.keys import IMAGE_NAME
 from exporter.image.options.attributes import NAME, AttributeValueError
 from exporter.image.reference import Reference
 
-_FROM_FRONTEND = "*"
+FROM_FRONTEND = "*"
+"""What stands for the names that the frontend gave."""
 
 
 def resolve_image_name(image_name: str, metadata: Mapping[str, bytes]) -> str:
     """Replace the name ``*`` by the names that the frontend gave as ``image.name``, if it gave any."""
-    if image_name == _FROM_FRONTEND and IMAGE_NAME in metadata:
+    if image_name == FROM_FRONTEND and IMAGE_NAME in metadata:
         return gotext.decode(metadata[IMAGE_NAME])
     return image_name
 

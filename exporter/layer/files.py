@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from exporter.content.threads import run_in_thread
-from exporter.errors import InvalidArgumentError, ResourceExhaustedError
+from exporter.errors import InvalidArgumentError, ResourceExhaustedError, naming
 from exporter.image import Descriptor
 from exporter.layer.compression.detect import open_layer
 from exporter.layer.gotar import TarReader, TypeFlag
@@ -58,7 +58,7 @@ class LayerFiles:
         with ExitStack() as stack:
             file = stack.enter_context(await run_in_thread(_temporary_file, scratch))
             files = cls(FileTree(), file)
-            unpacking = _Unpacking(files.tree, file, max_size)
+            unpacking = _Unpacking(files.tree, file, scratch, max_size)
             with ThreadPoolExecutor(1, "unpack") as executor:
                 for layer in remote.descriptors:
                     source = remote.provider.read(layer.digest)
@@ -116,9 +116,10 @@ def _temporary_file(directory: Path) -> BinaryIO:
 class _Unpacking:
     """Unpacks layers, in a thread."""
 
-    def __init__(self, tree: FileTree, contents: BinaryIO, max_size: int | None) -> None:
+    def __init__(self, tree: FileTree, contents: BinaryIO, scratch: Path, max_size: int | None) -> None:
         self._tree = tree
         self._contents = contents
+        self._scratch = scratch
         self._max_size = max_size
         self._position = 0
 
@@ -132,8 +133,9 @@ class _Unpacking:
                 if header.typeflag == TypeFlag.REG:
                     self._copy(reader, sink)
             drain(tar)
-        self._contents.truncate()  # there may be a hole at the end
-        self._contents.flush()
+        with naming(self._scratch):
+            self._contents.truncate()  # there may be a hole at the end
+            self._contents.flush()
 
     def _copy(self, reader: TarReader, sink: Writable) -> None:
         while data := reader.read(PIECE_SIZE):
@@ -143,6 +145,7 @@ class _Unpacking:
             if data.count(0) == len(data):
                 self._contents.seek(self._position)  # leaves a hole
             else:
-                self._contents.write(data)
+                with naming(self._scratch):
+                    self._contents.write(data)
             # The holes of a sparse file come from nowhere: here is where cancellation can end their filling.
             sink.write(b"")

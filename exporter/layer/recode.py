@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from exporter.errors import DataLossError
+from exporter.errors import DataLossError, naming
 from exporter.image import CompressionType, Descriptor
 from exporter.layer.compression.compress import new_compressor
 from exporter.layer.compression.detect import open_layer
@@ -107,7 +107,7 @@ def _recode(tar: HashingReader, out: Writable, recipe: Recipe, pool: Pool, scrat
         new_tar = IteratorReader(rewrite_times(tar, recipe.epoch))
     if recipe.type is CompressionType.ESTARGZ:
         members = GzipWriter(out, recipe.level, pool)
-        with tempfile.SpooledTemporaryFile(_SPOOL_SIZE, dir=str(scratch)) as spool:
+        with naming(scratch), tempfile.SpooledTemporaryFile(_SPOOL_SIZE, dir=str(scratch)) as spool:
             info = write_estargz(new_tar, out, members, cast("BinaryIO", spool))
         return Recoded(tar.digest, info.diff_id, info.annotations())
     hashed = tar if recipe.epoch is None else HashingReader(new_tar)

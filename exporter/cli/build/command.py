@@ -14,6 +14,7 @@ from exporter.cli.build.outputs import BuildOutput, Deliveries, plan_engine_outp
 from exporter.cli.build.values import parse_cache, parse_secret
 from exporter.cli.client import ServerAccess, connect
 from exporter.cli.commands.build import BuildArgs
+from exporter.cli.destinations import check_file
 from exporter.cli.export.delivery import check_engines
 from exporter.cli.failures import ExitCode, UsageError
 from exporter.cli.metadata_file import write_metadata_file
@@ -31,7 +32,7 @@ from exporter.client import (
 from exporter.client.dockerd import connect_dockerd, is_engine
 from exporter.client.dockerd_image import MOBY_EXPORTER, build_and_compute
 from exporter.content.threads import run_in_thread
-from exporter.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
+from exporter.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, naming
 from exporter.exporters.registry import default_registry
 from exporter.image.keys import IMAGE_CONFIG_DIGEST, IMAGE_DIGEST
 from exporter.progress.display import ProgressMode, Renderer, display, open_renderer
@@ -64,6 +65,8 @@ def run_build(options: BuildArgs) -> int:
         renderer = open_renderer(options.progress, sys.stderr)
     except InvalidArgumentError as error:
         raise UsageError(error.message) from error
+    check_file("--metadata-file", options.metadata_file)
+    check_file("--iidfile", options.iidfile)
     with open_inputs(options) as inputs:
         return run_async(_build(options, inputs, renderer))
 
@@ -167,4 +170,5 @@ def _write_image_id(path: Path, response: Mapping[str, str]) -> None:
     image_id = response.get(IMAGE_CONFIG_DIGEST) or response.get(IMAGE_DIGEST)
     if image_id is None:
         raise FailedPreconditionError("--iidfile: the build has made no image")
-    path.write_text(image_id, encoding="ascii")
+    with naming(path):
+        path.write_text(image_id, encoding="ascii")

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from exporter.cli.commands.export import ExportArgs
+from exporter.cli.destinations import check_file
 from exporter.cli.export.backend import Backend
 from exporter.cli.export.delivery import check_engines
 from exporter.cli.export.local import LocalBackend
@@ -38,6 +39,7 @@ def run_export(options: ExportArgs) -> int:
         renderer = open_renderer(options.progress, sys.stderr, phase="Exporting")
     except InvalidArgumentError as error:
         raise UsageError(error.message) from error
+    check_file("--metadata-file", options.metadata_file)
     workplace = None
     if options.addr is None:
         workplace = workplace_config(options)  # makes its directory, so this comes last

@@ -10,7 +10,7 @@ from dataclasses import replace
 from exporter.cli.descriptions import ExporterDescription, describe
 from exporter.cli.export.backend import Exported
 from exporter.cli.export.delivery import Delivery
-from exporter.cli.outputs import Output
+from exporter.cli.outputs import Output, attributes_of
 from exporter.content.threads import run_in_thread
 from exporter.engine.config import WorkplaceConfig
 from exporter.engine.engine import Engine, ExportJob
@@ -65,7 +65,10 @@ class LocalBackend:
 
     async def resolve(self, outputs: Sequence[Output]) -> None:
         """See `Backend.resolve`."""
-        self._jobs = [(self._registry.get(output.type)(output.attrs), output) for output in outputs]
+        for output in outputs:
+            kind = self._registry.get(output.type)
+            with attributes_of(output):
+                self._jobs.append((kind(output.attrs), output))
 
     async def export(self, index: int, sink: StatusSink) -> Exported:
         """See `Backend.export`."""

@@ -13,7 +13,7 @@ from exporter.cli.descriptions import ExporterDescription
 from exporter.cli.export.backend import Exported
 from exporter.cli.export.delivery import Delivery
 from exporter.cli.failures import UsageError
-from exporter.cli.outputs import Destination, Output
+from exporter.cli.outputs import Destination, Output, attributes_of
 from exporter.daemon.services.content import ContentServicer
 from exporter.daemon.services.receive import FileReceiver, FileSendServicer, LayoutReceiver
 from exporter.daemon.services.receive_directory import DirectoryReceiver, ReceivedDirectory
@@ -77,7 +77,7 @@ class RemoteBackend:
     async def resolve(self, outputs: Sequence[Output]) -> None:
         """See `Backend.resolve`. Attaches the session, too."""
         for index, output in enumerate(outputs):
-            with rpc_errors():
+            with attributes_of(output), rpc_errors():
                 await self._stub.Resolve(
                     exporter_pb2.ResolveRequest(id=index, type=output.type, attrs=dict(output.attrs))
                 )

@@ -100,7 +100,8 @@ class DirectoryWriter:
         root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         writer = cls(root, delete=delete)
         try:
-            yield writer
+            with place.explained(str(path)):
+                yield writer
         finally:
             writer.close()
 
@@ -254,8 +255,9 @@ class NewFile:
         if self._written > self._entry.size:
             raise self._wrong_size()
         view = memoryview(data)
-        while view:
-            view = view[os.write(self._file, view) :]
+        with place.explained(f"failed to write {shown(self._entry.path)}"):
+            while view:
+                view = view[os.write(self._file, view) :]
 
     def commit(self) -> None:
         """Put the file into its place, in that of whatever is there.

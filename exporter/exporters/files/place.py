@@ -161,6 +161,9 @@ def explained(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno is None:
+            raise
+        # Without paths: they are relative to a directory, or those of temporary files.
         raise OSError(error.errno, f"{what}: {error.strerror}") from error
 
 

@@ -167,7 +167,11 @@ async def test_archive_to_standard_output(work: Workplace) -> None:
             keyed(),
             "invalid annotation: no platform linux/s390x found in source",
         ),
-        (OCIExporter({"name": "a:b:c"}), single(), "failed to parse a:b:c: invalid reference format"),
+        (
+            OCIExporter({"name": "*"}),
+            single(**{"image.name": b"a:b:c"}),
+            "failed to parse a:b:c: invalid reference format",
+        ),
     ],
 )
 async def test_refusals(
@@ -179,6 +183,14 @@ async def test_refusals(
         assert str(raised.value) == message
     assert not (tmp_path / "image.tar").exists()
     assert await (await OCILayout.open(work.root / "store")).blobs() == []
+
+
+@pytest.mark.parametrize("kind", [OCIExporter, DockerExporter])
+def test_names_are_read_before_the_build(kind: type[Exporter]) -> None:
+    kind({"name": "*"})
+    for name in ("a:b:c", "app,a:b:c"):
+        with pytest.raises(ImageError, match="^failed to parse a:b:c: invalid reference format$"):
+            kind({"name": name})
 
 
 @pytest.mark.parametrize("tar", ["true", "false"])
