@@ -15,7 +15,7 @@ from exporter.cli.commands.base import Invocation
 from exporter.cli.failures import ExitCode, UsageError
 from exporter.cli.parser import parse
 from exporter.cli.usage import explain, with_usage
-from exporter.errors import ExporterError, failure_of
+from exporter.errors import ExporterError, failure_of, os_error_text
 
 _KEPT_BYTES = 8 << 20
 """Largest piece of memory that is kept; of those that are free, twice as much."""
@@ -36,14 +36,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     _keep_freed_memory()
     try:
         status = _run(sys.argv[1:] if argv is None else argv)
-        sys.stdout.flush()
-        return status
-    except BrokenPipeError:
-        # The reader has seen enough. Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _flush(status)
+    except BrokenPipeError:  # the reader has seen enough
+        _give_up_stdout()
         return ExitCode.SIGNAL + signal.SIGPIPE
     except KeyboardInterrupt:
         return ExitCode.SIGNAL + signal.SIGINT
+
+
+def _flush(status: int) -> int:
+    """Write what is left for standard output; gives the exit status."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _give_up_stdout()
+        if status == ExitCode.OK:
+            print(f"error: standard output: {os_error_text(error)}", file=sys.stderr)
+            return ExitCode.FAILED
+    return status
+
+
+def _give_up_stdout() -> None:
+    """Lose what is left for standard output: Python would complain once more when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _keep_freed_memory() -> None:
