@@ -12,8 +12,9 @@ from collections.abc import Sequence
 import click
 
 from exporter.cli.commands.base import Invocation
+from exporter.cli.commands.completion import ASKING
 from exporter.cli.failures import ExitCode, UsageError
-from exporter.cli.parser import parse
+from exporter.cli.parser import ROOT, parse
 from exporter.cli.usage import explain, with_usage
 from exporter.errors import ExporterError, failure_of, os_error_text
 
@@ -74,6 +75,11 @@ def _keep_freed_memory() -> None:
 
 def _run(words: Sequence[str]) -> int:
     """Run the command that is asked for; what carries it out is loaded only now."""
+    if (shell := os.environ.get(ASKING)) is not None:
+        from exporter.cli.completion.shells import answer
+
+        print(answer(shell, ROOT), end="")
+        return ExitCode.OK
     try:
         invocation = parse(words)
     except click.exceptions.Exit as end:

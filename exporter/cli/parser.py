@@ -9,6 +9,7 @@ import click
 
 from exporter.cli.commands.base import PROGRAM, Invocation, Program
 from exporter.cli.commands.build import BUILD
+from exporter.cli.commands.completion import COMPLETION
 from exporter.cli.commands.export import EXPORT
 from exporter.cli.commands.exporters import EXPORTERS
 from exporter.cli.commands.images import IMAGES
@@ -29,7 +30,7 @@ def _print_version(ctx: click.Context, param: click.Parameter, value: Any) -> No
 
 
 ROOT = Program(
-    [SERVE, PROXY, BUILD, EXPORT, SAMPLE, EXPORTERS, IMAGES, INSPECT, VERIFY, PRUNE],
+    [SERVE, PROXY, BUILD, EXPORT, SAMPLE, EXPORTERS, IMAGES, INSPECT, VERIFY, PRUNE, COMPLETION],
     summary="Exporters for BuildKit, outside the daemon.",
     params=[
         click.Option(

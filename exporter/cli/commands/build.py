@@ -17,7 +17,7 @@ from exporter.cli.commands.shared import (
     reporting_flags,
     workplace_flags,
 )
-from exporter.cli.commands.values import complete_directory, complete_file
+from exporter.cli.commands.values import complete_directory, complete_file, complete_output, complete_types
 
 _DOCKERFILE = "Dockerfile"
 _CACHE = "Cache"
@@ -77,6 +77,7 @@ BUILD = Command(
             multiple=True,
             help="type=TYPE[,dest=PATH][,KEY=VALUE...]; repeatable. Types that the daemon does not have run "
             "here",
+            shell_complete=complete_output,
         ),
         Flag(
             "--take",
@@ -84,6 +85,7 @@ BUILD = Command(
             multiple=True,
             help="run these types here although the daemon has them; any type can be asked for as "
             "plugin.TYPE without that",
+            shell_complete=complete_types,
         ),
         Switch(
             "--strict",

@@ -14,7 +14,7 @@ from exporter.cli.commands.shared import (
     reporting_flags,
     workplace_flags,
 )
-from exporter.cli.commands.values import complete_directory
+from exporter.cli.commands.values import complete_directory, complete_output
 
 _EPILOG = """\
 Where an output goes:
@@ -68,6 +68,7 @@ EXPORT = Command(
             required=True,
             help="type=TYPE[,dest=PATH][,KEY=VALUE...], e.g. type=oci,dest=app.tar,name=example.com/app:v1; "
             "repeatable",
+            shell_complete=complete_output,
         ),
         *reporting_flags(),
         *client_flags("export on the server at this address, as a daemon does"),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from exporter.cli.commands.base import Command, Flag, Switch
 from exporter.cli.commands.shared import ClientArgs, client_flags
+from exporter.cli.commands.values import complete_type
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,12 @@ EXPORTERS = Command(
     summary="list the types of outputs and their attributes",
     usage="[OPTIONS]",
     params=[
-        Flag("--type", metavar="TYPE", help="tell about the attributes of this type"),
+        Flag(
+            "--type",
+            metavar="TYPE",
+            help="tell about the attributes of this type",
+            shell_complete=complete_type,
+        ),
         Switch("--json", help="print JSON"),
         *client_flags("ask the server at this address (default: tell what is installed here)"),
     ],

@@ -17,6 +17,7 @@ from exporter.cli.commands.shared import (
     seconds_flag,
     workplace_flags,
 )
+from exporter.cli.commands.values import complete_types
 
 DEFAULT_PROXY_ADDRESS = "unix:///run/buildkit-exporter/buildkitd.sock"
 
@@ -125,6 +126,7 @@ PROXY = Command(
             multiple=True,
             help="run these types here although buildkitd has them, e.g. image,oci; any type can be asked "
             "for as plugin.TYPE without that",
+            shell_complete=complete_types,
         ),
         Switch("--strict", help="fail where buildkitd's image config differs from the one computed here"),
         directory_flag(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from exporter.cli.commands.base import Args, Argument, Command, Flag, Switch
-from exporter.cli.commands.values import complete_directory
+from exporter.cli.commands.values import complete_directory, complete_sample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,13 @@ SAMPLE = Command(
             help="where it goes; a new or empty directory",
             shell_complete=complete_directory,
         ),
-        Flag("--name", metavar="NAME", default="run-chain", help="which sample (default: run-chain)"),
+        Flag(
+            "--name",
+            metavar="NAME",
+            default="run-chain",
+            help="which sample (default: run-chain)",
+            shell_complete=complete_sample,
+        ),
         Switch("--list", help="list the samples"),
     ],
 )

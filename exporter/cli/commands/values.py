@@ -40,11 +40,41 @@ def _number(kind: Callable[[str], N], text: str, least: int) -> N:
     return value
 
 
-def complete_file(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def complete_file(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
     """Have the shell complete a path."""
     return [CompletionItem(incomplete, type="file")]
 
 
-def complete_directory(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def complete_directory(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem[str]]:
     """Have the shell complete a path of a directory."""
     return [CompletionItem(incomplete, type="dir")]
+
+
+def complete_output(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    """Complete ``type=TYPE,KEY=VALUE...``."""
+    from exporter.cli.completion.values import output_values
+
+    return output_values(incomplete)
+
+
+def complete_type(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    """Complete the name of a type of outputs."""
+    from exporter.cli.completion.values import type_names
+
+    return type_names(incomplete)
+
+
+def complete_types(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    """Complete names of types, separated by commas."""
+    from exporter.cli.completion.values import type_lists
+
+    return type_lists(incomplete)
+
+
+def complete_sample(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    """Complete the name of a sample."""
+    from exporter.source.samples import sample_names
+
+    return [CompletionItem(name) for name in sample_names() if name.startswith(incomplete)]

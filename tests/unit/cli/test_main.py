@@ -213,7 +213,13 @@ def test_flags_mean_what_servers_have_as_defaults() -> None:
 @pytest.mark.parametrize("command", ROOT.commands.values(), ids=ROOT.commands)
 def test_a_command_is_given_what_its_flags_say(command: Command[Any]) -> None:
     """Whatever is declared has a field, and only that."""
-    words = {"export": ["--source", "x", "-o", "y"], "build": ["."], "inspect": ["x"], "verify": ["x"]}
+    words = {
+        "completion": ["bash"],
+        "export": ["--source", "x", "-o", "y"],
+        "build": ["."],
+        "inspect": ["x"],
+        "verify": ["x"],
+    }
     assert command.name is not None
     args = parse_args(command.name, *words.get(command.name, []))
     declared = {param.name for param in command.params}

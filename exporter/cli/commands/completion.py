@@ -1,0 +1,55 @@
+"""``completion``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import click
+
+from exporter.cli.commands.base import PROGRAM, Args, Argument, Command
+
+ASKING = "_BUILDKIT_EXPORTER_COMPLETE"
+"""The environment variable by which a shell asks for completions; its value is the shell's name."""
+
+SHELLS = ("bash", "zsh", "fish")
+
+_EPILOG = f"""\
+For the running shell:
+  bash  source <({PROGRAM} completion bash)
+  zsh   source <({PROGRAM} completion zsh)
+  fish  {PROGRAM} completion fish | source
+
+For every shell to come:
+  bash  {PROGRAM} completion bash > ~/.local/share/bash-completion/completions/{PROGRAM}
+  zsh   {PROGRAM} completion zsh > DIR/_{PROGRAM}, with a DIR of $fpath
+  fish  {PROGRAM} completion fish > ~/.config/fish/completions/{PROGRAM}.fish"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompletionArgs(Args):
+    """What the command line says.
+
+    Attributes:
+        shell: One of `SHELLS`.
+    """
+
+    shell: str
+
+
+def _run(args: CompletionArgs) -> int:
+    from exporter.cli.completion.shells import completion_script
+    from exporter.cli.parser import ROOT
+
+    print(completion_script(args.shell, ROOT), end="")
+    return 0
+
+
+COMPLETION = Command(
+    "completion",
+    CompletionArgs,
+    _run,
+    summary="print the script by which a shell completes commands, flags and values",
+    usage="bash|zsh|fish",
+    epilog=_EPILOG,
+    params=[Argument("shell", metavar="SHELL", type=click.Choice(SHELLS), help="bash, zsh or fish")],
+)

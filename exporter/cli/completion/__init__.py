@@ -1,0 +1,1 @@
+"""What shells complete: their scripts, and the answers to what they ask."""
