@@ -67,7 +67,7 @@ def run_build(options: BuildArgs) -> int:
         raise UsageError(error.message) from error
     check_file("--metadata-file", options.metadata_file)
     check_file("--iidfile", options.iidfile)
-    with open_inputs(options) as inputs:
+    with open_inputs(options, os.environ) as inputs:
         return run_async(_build(options, inputs, renderer))
 
 

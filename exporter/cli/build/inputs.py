@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 import tempfile
@@ -38,7 +37,7 @@ class Inputs:
 
 
 @contextmanager
-def open_inputs(options: BuildArgs, environ: Mapping[str, str] = os.environ) -> Iterator[Inputs]:
+def open_inputs(options: BuildArgs, environ: Mapping[str, str]) -> Iterator[Inputs]:
     """Find out what a build reads. Blocks.
 
     Raises:

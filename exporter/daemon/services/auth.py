@@ -44,15 +44,15 @@ class AuthServicer(auth_pb2_grpc.AuthServicer):
 
     Args:
         registries: How registries are reached, and where credentials are; docker's ways if None.
-        environ: With ``BUILDKIT_NO_CLIENT_TOKEN=1`` daemons fetch tokens themselves. That helps where only
-            they can reach the token server.
+        environ: The environment variables; those of the process if None. With ``BUILDKIT_NO_CLIENT_TOKEN=1``
+            daemons fetch tokens themselves. That helps where only they can reach the token server.
     """
 
     def __init__(
-        self, registries: RegistryOptions | None = None, environ: Mapping[str, str] = os.environ
+        self, registries: RegistryOptions | None = None, environ: Mapping[str, str] | None = None
     ) -> None:
         self._registries = registries or RegistryOptions()
-        self._leaves_tokens = _is_true(environ.get(_NO_TOKENS, ""))
+        self._leaves_tokens = _is_true((os.environ if environ is None else environ).get(_NO_TOKENS, ""))
         # Tokens serve one session only. BuildKit's own clients keep a seed for each registry on disk, and
         # so save requests to the token server.
         self._seed = secrets.token_bytes(_SEED_BYTES)

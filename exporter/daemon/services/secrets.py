@@ -39,9 +39,14 @@ class Secret:
     value: bytes | None = field(default=None, repr=False)
 
     @classmethod
-    def named(cls, secret_id: str, environ: Mapping[str, str] = os.environ) -> Secret:
-        """The secret that only has a name: the variable of that name, else the file."""
-        if secret_id in environ:
+    def named(cls, secret_id: str, environ: Mapping[str, str] | None = None) -> Secret:
+        """The secret that only has a name: the variable of that name, else the file.
+
+        Args:
+            secret_id: The name.
+            environ: The environment variables; those of the process if None.
+        """
+        if secret_id in (os.environ if environ is None else environ):
             return cls(secret_id, env=secret_id)
         return cls(secret_id, file=Path(secret_id))
 
