@@ -12,7 +12,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar
 
 __all__ = [
     "Code",
@@ -64,7 +63,7 @@ class ExporterError(Exception):
             ``attrs[compression]``), if the request is at fault.
     """
 
-    code: ClassVar[Code] = Code.UNKNOWN
+    code: Code = Code.UNKNOWN
 
     def __init__(self, message: str, *, field: str | None = None) -> None:
         super().__init__(message)

@@ -1,9 +1,11 @@
 """A client of buildkitd, and of the BuildKit that is embedded in Docker engines."""
 
 from exporter.client.client import BuildkitClient
+from exporter.client.failure import SolveError
 from exporter.client.gateway import BuildFunction, Gateway
 from exporter.client.options import DOCKERFILE_FRONTEND, CachePlace, Export, OurExport, SolveOptions
 from exporter.client.solving import SolveResult
+from exporter.client.sources import BuildSource, SourceFile, SourcePosition, SourceRange
 from exporter.daemon.connection import DEFAULT_ADDRESS
 from exporter.daemon.records import BuildRecord, CacheRecord, Version, Worker
 from exporter.daemon.services.secrets import Secret
@@ -13,6 +15,7 @@ __all__ = [
     "DOCKERFILE_FRONTEND",
     "BuildFunction",
     "BuildRecord",
+    "BuildSource",
     "BuildkitClient",
     "CachePlace",
     "CacheRecord",
@@ -20,8 +23,12 @@ __all__ = [
     "Gateway",
     "OurExport",
     "Secret",
+    "SolveError",
     "SolveOptions",
     "SolveResult",
+    "SourceFile",
+    "SourcePosition",
+    "SourceRange",
     "Version",
     "Worker",
 ]

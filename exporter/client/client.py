@@ -176,7 +176,8 @@ class BuildkitClient:
 
         Raises:
             InvalidArgumentError: an option cannot be used.
-            ExporterError: the build has failed.
+            SolveError: the build has failed.
+            ExporterError: an export of ours has failed, or the daemon is out of reach.
         """
         return await Solving(self._channel, self._dial, options, sink or _ignore, None).run()
 
@@ -192,7 +193,8 @@ class BuildkitClient:
 
         Raises:
             InvalidArgumentError: an option cannot be used.
-            ExporterError: the build has failed.
+            SolveError: the build has failed.
+            ExporterError: an export of ours has failed, or the daemon is out of reach.
         """
         return await Solving(self._channel, self._dial, options, sink or _ignore, build).run()
 

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 import grpc.aio
 from google.rpc import status_pb2  # type: ignore[import-untyped]
 
+from exporter.client.failure import SolveError, solve_errors
 from exporter.errors import failure_of
 from exporter.pb.moby.buildkit.v1 import control_pb2
 from exporter.pb.moby.buildkit.v1.frontend import gateway_pb2, gateway_pb2_grpc
@@ -78,7 +79,8 @@ class Gateway:
             evaluate: Build at once, and not when the result is exported.
 
         Raises:
-            ExporterError: the build has failed.
+            SolveError: the build has failed.
+            ExporterError: the daemon is out of reach.
         """
         request = gateway_pb2.SolveRequest(
             Definition=definition,
@@ -92,7 +94,7 @@ class Gateway:
             allowResultReturn=True,
             allowResultArrayRef=True,
         )
-        with rpc_errors():
+        with solve_errors():
             response = await self._stub.Solve(request, metadata=self._metadata)
         if evaluate:  # the request's own flag is for definitions only, in some daemons
             for ref in refs_of(response.result):
@@ -103,12 +105,13 @@ class Gateway:
         """Make sure that a ref is built.
 
         Raises:
-            ExporterError: the build has failed.
+            SolveError: the build has failed.
+            ExporterError: the daemon is out of reach.
         """
         if _EVALUATE not in self._capabilities:
             await self.stat_file(ref_id, ".")
             return
-        with rpc_errors():
+        with solve_errors():
             await self._stub.Evaluate(gateway_pb2.EvaluateRequest(Ref=ref_id), metadata=self._metadata)
 
     async def stat_file(self, ref_id: str, path: str) -> gateway_pb2.StatFileResponse:
@@ -137,7 +140,9 @@ class Gateway:
         Raises:
             ExporterError: the daemon does not take it.
         """
-        if isinstance(result, BaseException):
+        if isinstance(result, SolveError) and result.status is not None:
+            request = gateway_pb2.ReturnRequest(error=result.status.SerializeToString())
+        elif isinstance(result, BaseException):
             failure = failure_of(result)
             status = status_pb2.Status(code=failure.code.value, message=failure.message)
             request = gateway_pb2.ReturnRequest(error=status.SerializeToString())

@@ -12,6 +12,7 @@ from functools import partial
 
 import grpc.aio
 
+from exporter.client.failure import SolveError, StepRecorder, solve_errors
 from exporter.client.gateway import BuildFunction, Gateway, run_gateway
 from exporter.client.options import CachePlace, Export, OurExport, SolveOptions
 from exporter.client.our_exports import OurExports
@@ -77,13 +78,15 @@ class Solving:
         self._build = build
         self._ref = options.ref or uuid.uuid4().hex
         self._news = asyncio.Event()
+        self._steps = StepRecorder()
 
     async def run(self) -> SolveResult:
         """Build.
 
         Raises:
             InvalidArgumentError: an option cannot be used.
-            ExporterError: the build has failed, or the daemon is out of reach.
+            SolveError: the build has failed.
+            ExporterError: an export of ours has failed, or the daemon is out of reach.
         """
         makers = (self._build is not None, self._options.definition is not None, bool(self._options.frontend))
         if sum(makers) != 1:
@@ -111,7 +114,14 @@ class Solving:
             return SolveResult(self._ref, session_id, response)
 
     async def _solve(self, request: control_pb2.SolveRequest, ours: OurExports) -> dict[str, str]:
-        """Build, showing the progress until its end."""
+        """Build, showing the progress until its end. What it told is part of a failure."""
+        try:
+            return await self._solve_and_show(request, ours)
+        except SolveError as error:
+            self._steps.complete(error)
+            raise
+
+    async def _solve_and_show(self, request: control_pb2.SolveRequest, ours: OurExports) -> dict[str, str]:
         async with ours.reporting(self._sink):
             status = asyncio.create_task(self._follow_status(ours), name=f"build {self._ref}: status")
             try:
@@ -146,7 +156,7 @@ class Solving:
                     task.exception()  # seen; the first failure is what the caller hears of
 
     async def _call_solve(self, request: control_pb2.SolveRequest) -> dict[str, str]:
-        with rpc_errors("failed to solve"):
+        with solve_errors():
             response = await self._control.Solve(request)
         return dict(response.ExporterResponse)
 
@@ -155,7 +165,9 @@ class Solving:
             async for message in self._control.Status(control_pb2.StatusRequest(Ref=self._ref)):
                 self._news.set()
                 ours.change_status(message)
-                self._sink(status_update(message))
+                update = status_update(message)
+                self._steps.record(update)
+                self._sink(update)
 
     async def _end_status(self, status: asyncio.Task[None]) -> None:
         """Wait for the rest of the progress. Its failure is no reason to fail a build."""

@@ -19,13 +19,12 @@ import grpc
 import grpc.aio
 import pytest
 
-from exporter.client import BuildkitClient, Export, SolveOptions, SolveResult
+from exporter.client import BuildkitClient, Export, SolveError, SolveOptions, SolveResult
 from exporter.content.root import open_root
 from exporter.daemon.connection import open_channel
 from exporter.errors import (
+    Code,
     ExporterError,
-    FailedPreconditionError,
-    PermissionDeniedError,
     UnavailableError,
 )
 from exporter.pb.moby.buildkit.v1 import control_pb2, control_pb2_grpc
@@ -227,7 +226,7 @@ async def test_a_failing_exporter(strict: Proxy, client: BuildkitClient) -> None
     before = strict.scratch()
     screen = Screen()
     failing = Export("failing", {"proxy-dest": "failing.tar"})
-    with pytest.raises(FailedPreconditionError, match="it is of no use") as caught:
+    with pytest.raises(SolveError, match="it is of no use") as caught:
         await solve(client, "run-chain", failing, screen=screen)
     assert "tar:" not in str(caught.value)
     assert [end.error for end in screen.ends("exporting what is of no use")] == ["it is of no use"]
@@ -267,7 +266,7 @@ async def test_a_slow_daemon(strict: Proxy, client: BuildkitClient) -> None:
 
 @pytest.mark.parametrize("behaviour", [Behaviour.ANCIENT, Behaviour.OLD])
 async def test_a_daemon_that_is_too_old(client: BuildkitClient, behaviour: Behaviour) -> None:
-    with pytest.raises(FailedPreconditionError, match="has to be v0.22 or newer"):
+    with pytest.raises(SolveError, match="has to be v0.22 or newer"):
         await solve(client, "run-chain", oci(proxy_dest="old.tar"), behaviour=behaviour)
 
 
@@ -277,7 +276,7 @@ async def test_an_old_daemon_still_has_its_own_exporters(client: BuildkitClient)
 
 
 async def test_a_daemon_that_sends_its_files_too_late(strict: Proxy, client: BuildkitClient) -> None:
-    with pytest.raises(FailedPreconditionError, match="exporter 0 was not run"):
+    with pytest.raises(SolveError, match="exporter 0 was not run"):
         await solve(client, "run-chain", oci(proxy_dest="late.tar"), behaviour=Behaviour.LATE)
     assert not (strict.output / "late.tar").exists()
     await solve(client, "run-chain", oci(proxy_dest="late.tar"))
@@ -413,7 +412,7 @@ async def test_lost_cache_records(client: BuildkitClient) -> None:
 
 
 async def test_another_config_than_the_daemons(strict: Proxy, lenient: Proxy, client: BuildkitClient) -> None:
-    with pytest.raises(FailedPreconditionError, match="but buildkitd has sha256:"):
+    with pytest.raises(SolveError, match="but buildkitd has sha256:"):
         await solve(client, "run-chain", oci(proxy_dest="d.tar"), behaviour=Behaviour.DIFFERENT)
     assert not (strict.output / "d.tar").exists()
     screen = Screen()
@@ -591,8 +590,9 @@ async def test_files_on_the_proxys_machine(strict: Proxy, client: BuildkitClient
 async def test_no_files_without_a_directory_for_them(tmp_path: Path, daemon: str, directory: Path) -> None:
     with proxy(directory / "no-output", daemon, output=False) as running:
         async with BuildkitClient.connect(running.address) as client:
-            with pytest.raises(PermissionDeniedError, match="--output-dir"):
+            with pytest.raises(SolveError, match="--output-dir") as caught:
                 await solve(client, "run-chain", oci(proxy_dest="x.tar"))
+    assert caught.value.code is Code.PERMISSION_DENIED
 
 
 async def test_tls_on_both_sides(tmp_path: Path, daemon: str, directory: Path) -> None:

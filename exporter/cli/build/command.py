@@ -27,6 +27,7 @@ from exporter.client import (
     BuildkitClient,
     Export,
     OurExport,
+    SolveError,
     SolveOptions,
 )
 from exporter.client.dockerd import connect_dockerd, is_engine
@@ -68,7 +69,12 @@ def run_build(options: BuildArgs) -> int:
     check_file("--metadata-file", options.metadata_file)
     check_file("--iidfile", options.iidfile)
     with open_inputs(options, os.environ) as inputs:
-        return run_async(_build(options, inputs, renderer))
+        try:
+            return run_async(_build(options, inputs, renderer))
+        except SolveError as error:
+            for source in error.sources:
+                print(source.excerpt(), end="", file=sys.stderr)
+            raise
 
 
 async def _build(options: BuildArgs, inputs: Inputs, renderer: Renderer) -> int:

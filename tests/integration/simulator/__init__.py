@@ -38,3 +38,5 @@ class Behaviour(enum.StrEnum):
     """Its result's config is not that of the image."""
     EAGER = "eager"
     """It ends the build's progress before the build."""
+    FAILING = "failing"
+    """A step of its build fails, with details as BuildKit gives them."""

@@ -16,8 +16,11 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from google.protobuf import any_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc import status_pb2  # type: ignore[import-untyped]
 from grpc_health.v1 import health, health_pb2_grpc
+from grpc_status import rpc_status
 
 from exporter.content.files import BlobDirectory
 from exporter.content.overlay import MultiProvider
@@ -49,6 +52,32 @@ class UnknownError(ExporterError):
     """What Go's plain errors become on the wire."""
 
     code = Code.UNKNOWN
+
+
+class StepError(UnknownError):
+    """A step has failed."""
+
+    def __init__(self, text: str, vertex: str) -> None:
+        super().__init__(text)
+        data = base64.b64encode(b"FROM scratch\nRUN false\n").decode()
+        place = {"start": {"line": 2}, "end": {"line": 2}}
+        self.details = {
+            "errdefs.Source": {
+                "info": {"filename": "Dockerfile", "data": data, "language": "Dockerfile"},
+                "ranges": [place],
+            },
+            "errdefs.Vertex": {"digest": vertex},
+            "gatewayapi.ExitMessage": {"Code": 1},
+        }
+
+    def status(self) -> grpc.Status:
+        """The status with its details, as ``typeurl`` names them."""
+        details = [
+            any_pb2.Any(type_url=f"github.com/moby/buildkit/{name}+json", value=json.dumps(value).encode())
+            for name, value in self.details.items()
+        ]
+        status = status_pb2.Status(code=Code.UNKNOWN.value, message=self.message, details=details)
+        return rpc_status.to_status(status)
 
 
 class Progress:
@@ -110,6 +139,8 @@ class SimulatedBuild:
         await self._vertex("[internal] nothing is built", "sha256:" + "0" * 64)
         if self.behaviour is Behaviour.EAGER:
             await self._progress.end()
+        if self.behaviour is Behaviour.FAILING:
+            await self._fail()
         await self._find_exporters()
         exports = [self._export(index, exporter) for index, exporter in enumerate(self._exporters())]
         if self.behaviour is Behaviour.LATE:
@@ -200,6 +231,18 @@ class SimulatedBuild:
         encoded = base64.b64encode(json.dumps(self._root).encode()).decode()
         return {"containerimage.digest": self._root["digest"], "containerimage.descriptor": encoded}
 
+    async def _fail(self) -> None:
+        digest, started = "sha256:" + "f" * 64, _now()
+        step = control_pb2.Vertex(digest=digest, name="[2/2] RUN false", started=started)
+        await self._tell(step)
+        log = control_pb2.VertexLog(vertex=digest, timestamp=started, stream=1, msg=b"it goes wrong\n")
+        await self._progress.put(control_pb2.StatusResponse(logs=[log]))
+        text = 'process "/bin/sh -c false" did not complete successfully: exit code: 1'
+        step.completed.CopyFrom(_now())
+        step.error = text
+        await self._tell(step)
+        raise StepError(text, digest)
+
     async def _vertex(self, name: str, digest: str) -> None:
         now = _now()
         await self._tell(control_pb2.Vertex(digest=digest, name=name, started=now, completed=now))
@@ -243,6 +286,10 @@ class SimulatedDaemon(control_pb2_grpc.ControlServicer):
         with self._using(build):
             try:
                 return control_pb2.SolveResponse(ExporterResponse=await build.run())
+            except StepError as error:
+                status = error.status()
+                await context.abort(status.code, status.details, tuple(status.trailing_metadata))
+                raise
             finally:
                 if build.late is not None:
                     self._late.append(build.late)

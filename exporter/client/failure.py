@@ -1,0 +1,183 @@
+"""Why a build failed: `SolveError`, with what the daemon tells about it beside the text.
+
+BuildKit puts typed values into the details of the call's status (its ``util/grpcerrors``): JSON, under the
+names that containerd's ``typeurl`` gives to Go's types. The step's name and output come from the progress.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import cast
+
+import grpc
+import grpc.aio
+import msgspec
+from google.protobuf import message
+from google.rpc import status_pb2  # type: ignore[import-untyped]
+from grpc_status import rpc_status
+
+from exporter.client.sources import BuildSource
+from exporter.errors import ExporterError, UnavailableError
+from exporter.progress.model import StatusUpdate
+from exporter.rpc.status import from_rpc_error, rpc_errors
+
+FAILED_TO_SOLVE = "failed to solve"
+"""What the text of a build's failure begins with, as in BuildKit's own clients."""
+
+KEPT_LOG_BYTES = 64 << 10
+"""How much of a step's output a failure remembers."""
+
+KEPT_LOG_LINES = 100
+"""How many lines of it, at most."""
+
+_PREFIX = "github.com/moby/buildkit/"
+_SOURCE = _PREFIX + "errdefs.Source+json"
+_VERTEX = _PREFIX + "errdefs.Vertex+json"
+_EXIT = _PREFIX + "gatewayapi.ExitMessage+json"
+
+_EXIT_CODE = re.compile(r"did not complete successfully: exit code: (\d+)")
+
+
+class SolveError(ExporterError):
+    """A build has failed: in the daemon, not on the way to it.
+
+    Attributes:
+        vertex: Digest of the step that failed; empty if no step did, as when a Dockerfile cannot be parsed.
+        vertex_name: Its name, as in the progress; empty if it is unknown.
+        exit_code: That of the step's process; None if it was not a process that failed.
+        sources: Where in the user's files that comes from, the innermost first.
+        logs: The last lines that the step wrote, without line breaks.
+        status: The daemon's whole answer (``google.rpc.Status``), with details that have no attribute here.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str | None = None,
+        vertex: str = "",
+        vertex_name: str = "",
+        exit_code: int | None = None,
+        sources: Sequence[BuildSource] = (),
+        logs: Sequence[bytes] = (),
+        status: status_pb2.Status | None = None,
+    ) -> None:
+        super().__init__(message, field=field)
+        self.vertex = vertex
+        self.vertex_name = vertex_name
+        self.exit_code = exit_code
+        self.sources = tuple(sources)
+        self.logs = tuple(logs)
+        self.status = status
+
+    @classmethod
+    def of(cls, error: ExporterError, status: status_pb2.Status) -> SolveError:
+        """Read what a status says.
+
+        Args:
+            error: What the status means to us; gives text, code and field.
+            status: The status.
+        """
+        vertex, sources, exit_code = "", [], None
+        for detail in status.details:
+            try:
+                match detail.type_url:
+                    case str(url) if url == _SOURCE:
+                        sources.append(msgspec.json.decode(detail.value, type=BuildSource))
+                    case str(url) if url == _VERTEX:  # the outermost counts
+                        vertex = msgspec.json.decode(detail.value, type=_Vertex).digest
+                    case str(url) if url == _EXIT:
+                        exit_code = msgspec.json.decode(detail.value, type=_ExitMessage).code
+            except msgspec.MsgspecError:
+                continue  # what one detail cannot tell is no reason to hide the others
+        if exit_code is None and (match := _EXIT_CODE.search(status.message)) is not None:
+            exit_code = int(match[1])  # daemons before v0.9 only say it in words
+        failure = cls(
+            error.message,
+            field=error.field,
+            vertex=vertex,
+            exit_code=exit_code,
+            sources=sources,
+            status=status,
+        )
+        failure.code = error.code
+        return failure
+
+
+class _Vertex(msgspec.Struct):
+    digest: str = ""
+
+
+class _ExitMessage(msgspec.Struct):
+    code: int = msgspec.field(name="Code", default=0)
+
+
+@contextmanager
+def solve_errors(doing: str = FAILED_TO_SOLVE) -> Iterator[None]:
+    """Let failures of builds leave the block as `SolveError`, those of the connection as with `rpc_errors`.
+
+    Args:
+        doing: Put before the daemon's words.
+    """
+    with rpc_errors(doing):
+        try:
+            yield
+        except grpc.aio.AioRpcError as error:
+            plain = from_rpc_error(error, doing)
+            status = _status_of(error)
+            is_buildkit_s = any(detail.type_url.startswith(_PREFIX) for detail in status.details)
+            if isinstance(plain, UnavailableError) and not is_buildkit_s:
+                raise
+            raise SolveError.of(plain, status) from error
+
+
+def _status_of(error: grpc.aio.AioRpcError) -> status_pb2.Status:
+    try:
+        status = rpc_status.from_call(cast(grpc.Call, error))
+    except (ValueError, message.DecodeError):  # its details are damaged, or another status'
+        status = None
+    return status or status_pb2.Status(code=error.code().value[0], message=error.details() or "")
+
+
+class StepRecorder:
+    """Remembers names of steps, and the end of what those have written that have not succeeded (yet)."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}
+        self._output: dict[str, _Tail] = {}
+
+    def record(self, update: StatusUpdate) -> None:
+        """Take note of progress."""
+        for vertex in update.vertexes:
+            self._names[vertex.digest] = vertex.name
+            if vertex.completed is not None and not vertex.error:
+                self._output.pop(vertex.digest, None)
+        for log in update.logs:
+            self._output.setdefault(log.vertex, _Tail()).add(log.data)
+
+    def complete(self, error: SolveError) -> None:
+        """Add to a failure what the progress told about its step."""
+        error.vertex_name = error.vertex_name or self._names.get(error.vertex, "")
+        if not error.logs and (tail := self._output.get(error.vertex)) is not None:
+            error.logs = tail.lines()
+
+
+class _Tail:
+    """The end of a step's output."""
+
+    def __init__(self) -> None:
+        self._pieces: deque[bytes] = deque()
+        self._size = 0
+
+    def add(self, data: bytes) -> None:
+        self._pieces.append(data)
+        self._size += len(data)
+        while self._size - len(self._pieces[0]) >= KEPT_LOG_BYTES:
+            self._size -= len(self._pieces.popleft())
+
+    def lines(self) -> tuple[bytes, ...]:
+        data = b"".join(self._pieces)[-KEPT_LOG_BYTES:]
+        return tuple(data.splitlines()[-KEPT_LOG_LINES:])
