@@ -75,7 +75,10 @@ async def _switch(options: ProxyArgs) -> AsyncIterator[Switch]:
     """Run a proxy that does not listen yet."""
     access = _access(options.buildkitd_tls, _address(options.buildkitd, "--buildkitd"))
     build_options = BuildOptions(
-        strict=options.strict, output_dir=options.output_dir, source_dir=options.save_source
+        strict=options.strict,
+        output_dir=options.output_dir,
+        source_dir=options.save_source,
+        tell_place=True,
     )
     async with AsyncExitStack() as stack:
         raise_file_limit()

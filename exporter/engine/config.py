@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from exporter.exporters.storing import stores_image
 from exporter.layer.cache import DEFAULT_LIMIT
 
 if TYPE_CHECKING:
@@ -30,3 +32,15 @@ class WorkplaceConfig:
     containerd: ContainerdConfig | None = None
     registries: RegistryOptions | None = None
     layer_cache_bytes: int = DEFAULT_LIMIT
+
+    def place_of(self, exporter_type: str, attrs: Mapping[str, str]) -> str:
+        """Where an export puts an image, for people to read; empty if it puts none into a store of ours.
+
+        Raises:
+            AttributeValueError: an attribute cannot be used.
+        """
+        if not stores_image(exporter_type, attrs):
+            return ""
+        if self.containerd is None or exporter_type == "moby":  # which knows but the embedded store
+            return f"the image store {self.root}"
+        return f"the containerd at {self.containerd.socket}, namespace {self.containerd.namespace}"

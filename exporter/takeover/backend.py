@@ -22,11 +22,13 @@ class Resolved:
         name: Of the export's vertex.
         compression: How layers are wanted.
         artifact: What it makes; None if that is not known.
+        image_place: Where an image goes that it stores, for people to read; empty if it stores none.
     """
 
     name: str
     compression: CompressionConfig
     artifact: ArtifactKind | None = None
+    image_place: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,11 +47,13 @@ class BuildOptions:
         strict: Fail where the daemon's image differs from ours, and where something is doubtful.
         output_dir: Where clients may have files written; None for nowhere.
         source_dir: Where build results are saved; None for nowhere.
+        tell_place: Let the build's progress say where images go that are stored.
     """
 
     strict: bool = False
     output_dir: Path | None = None
     source_dir: Path | None = None
+    tell_place: bool = False
 
 
 class ProxiedExport:
@@ -72,6 +74,7 @@ class ProxiedExport:
             build.session_id, build.daemon_index(plan.index), resolved.name, build.progress.put
         )
         self._build = build
+        self._image_place = resolved.image_place if build.options.tell_place else ""
         self._place = plan.place or check_destination(plan, resolved, build.options.output_dir)
         self._has_begun = False
 
@@ -105,6 +108,8 @@ class ProxiedExport:
         live, build = await self._gather(root, content)
         if self._build.options.source_dir is not None:
             await save_source(live.source, build, self._build.options.source_dir / self._source_name())
+        if self._image_place:
+            self.vertex.log(f"the image goes to {self._image_place}")
         async with delivering(self.plan, client, self._place) as delivery:
             exported = await self.plan.backend.export(
                 self.plan.index,

@@ -31,12 +31,16 @@ class LocalBackend:
 
     Args:
         registry: The types of outputs.
+        workplace: What the engine works with.
         engine: Runs them.
         tokens: Where the engine puts what is left to publish.
     """
 
-    def __init__(self, registry: Registry, engine: Engine, tokens: FinalizeStore) -> None:
+    def __init__(
+        self, registry: Registry, workplace: WorkplaceConfig, engine: Engine, tokens: FinalizeStore
+    ) -> None:
         self._registry = registry
+        self._workplace = workplace
         self._engine = engine
         self._tokens = tokens
 
@@ -50,12 +54,13 @@ class LocalBackend:
         """
         admission, tokens = Admission(_RUNNING, _WAITING), FinalizeStore(_TOKEN_SECONDS)
         async with open_workplace(workplace, admission=admission, tokens=tokens) as opened:
-            yield cls(registry, opened.engine, tokens)
+            yield cls(registry, workplace, opened.engine, tokens)
 
     async def resolve(self, index: int, exporter_type: str, attrs: Mapping[str, str]) -> Resolved:
         """See `Backend.resolve`."""
         exporter = await self._exporter(exporter_type, attrs)
-        return Resolved(exporter.name, exporter.compression, exporter.artifact)
+        place = self._workplace.place_of(exporter_type, attrs)
+        return Resolved(exporter.name, exporter.compression, exporter.artifact, place)
 
     async def export(
         self,

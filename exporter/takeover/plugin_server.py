@@ -12,6 +12,7 @@ from exporter.daemon.services.content import ContentServicer
 from exporter.daemon.services.refs import RefServicer
 from exporter.errors import UnavailableError
 from exporter.exporters.base import ArtifactKind
+from exporter.exporters.storing import stores_image
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
 from exporter.progress.model import StatusSink
 from exporter.remotes.messages.layers import compression_of
@@ -47,7 +48,10 @@ class PluginBackend:
         with self._reaching():
             response = await self._stub.Resolve(request, timeout=_RESOLVE_SECONDS)
         compression = compression_of(response.compression, "compression")
-        return Resolved(response.name, compression, await self._artifact(exporter_type))
+        # Its operator has chosen which store that is.
+        is_stored = stores_image(exporter_type, attrs)
+        place = f"the store of the plugin server at {self._address}" if is_stored else ""
+        return Resolved(response.name, compression, await self._artifact(exporter_type), place)
 
     async def _artifact(self, exporter_type: str) -> ArtifactKind | None:
         if exporter_type not in self._artifacts:

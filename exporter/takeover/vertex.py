@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from exporter.image import Time
 from exporter.pb.moby.buildkit.v1 import control_pb2
-from exporter.progress.model import StatusUpdate, Vertex, VertexWarning
+from exporter.progress.model import StatusUpdate, Vertex, VertexLog, VertexWarning
 from exporter.progress.producer import now
 from exporter.remotes.messages.results import time_or_none
 
@@ -59,6 +59,11 @@ class ExportVertex:
     def warn(self, text: str) -> None:
         """Show a warning."""
         self._emit(StatusUpdate(warnings=(VertexWarning(self.digest, text),)))
+
+    def log(self, text: str) -> None:
+        """Show a line of output."""
+        line = VertexLog(self.digest, f"{text}\n".encode("utf-8", "replace"), timestamp=now())
+        self._emit(StatusUpdate(logs=(line,)))
 
     def end(self, error: str = "") -> None:
         """The export has ended. Does nothing if the exporter has said so itself."""

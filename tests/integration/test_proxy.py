@@ -113,6 +113,9 @@ class Screen:
     def statuses(self) -> set[str]:
         return {status.id for update in self.updates for status in update.statuses}
 
+    def output(self) -> str:
+        return b"".join(log.data for update in self.updates for log in update.logs).decode()
+
     def warnings(self) -> list[str]:
         return [warning.short for update in self.updates for warning in update.warnings]
 
@@ -177,13 +180,14 @@ async def test_builds_without_exporters_of_ours(client: BuildkitClient) -> None:
     assert screen.ends("exporting to image image format")
 
 
-async def test_the_daemons_export_is_shown_as_ours(client: BuildkitClient) -> None:
+async def test_the_daemons_export_is_shown_as_ours(strict: Proxy, client: BuildkitClient) -> None:
     screen = Screen()
     await solve(client, "run-chain", Export("plugin.image", {"name": "x/shown"}), screen=screen)
     assert {"preparing layers", "exporting layers"} <= screen.statuses()
     assert "sending tarball" not in screen.statuses()
     assert [end.error for end in screen.ends("exporting to image")] == [""]
     assert screen.ends("exporting to oci image format") == []
+    assert screen.output() == f"the image goes to the image store {strict.home}/root\n"
     assert screen.warnings() == []
 
 

@@ -17,6 +17,7 @@ from exporter.cli.commands.build import BuildArgs
 from exporter.cli.destinations import check_file
 from exporter.cli.export.delivery import check_engines
 from exporter.cli.failures import ExitCode, UsageError
+from exporter.cli.image_places import tell_image_places
 from exporter.cli.metadata_file import write_metadata_file
 from exporter.cli.registries import registry_options
 from exporter.cli.running import run_async
@@ -82,11 +83,12 @@ async def _build(options: BuildArgs, inputs: Inputs, renderer: Renderer) -> int:
         daemon = await stack.enter_async_context(_connect(options))
         outputs = await run_in_thread(_plan, options, for_engine=daemon.engine is not None)
         await check_engines([item.output for item in outputs])
-        backend = None
+        backend, workplace = None, None
         if any(item.is_ours for item in outputs):
             from exporter.takeover.local import LocalBackend
 
-            opening = LocalBackend.open(workplace_config(options), default_registry())
+            workplace = workplace_config(options)
+            opening = LocalBackend.open(workplace, default_registry())
             backend = await stack.enter_async_context(opening)
         sink = await stack.enter_async_context(display(renderer))
         deliveries = Deliveries(sink)
@@ -97,6 +99,9 @@ async def _build(options: BuildArgs, inputs: Inputs, renderer: Renderer) -> int:
         await run_in_thread(write_metadata_file, options.metadata_file, response)
     if options.iidfile is not None:
         await run_in_thread(_write_image_id, options.iidfile, response)
+    if workplace is not None:
+        ours = [item.output for item in outputs if item.is_ours]
+        tell_image_places(ours, response, workplace, progress=options.progress)
     return ExitCode.OK
 
 

@@ -12,6 +12,7 @@ from exporter.cli.export.backend import Backend
 from exporter.cli.export.delivery import check_engines
 from exporter.cli.export.local import LocalBackend
 from exporter.cli.failures import ExitCode, UsageError
+from exporter.cli.image_places import tell_image_places
 from exporter.cli.metadata_file import write_metadata_file
 from exporter.cli.outputs import Output, OutputOption, check_destinations, place_output
 from exporter.cli.running import run_async
@@ -66,6 +67,7 @@ async def _export(
     )
     if options.metadata_file is not None:
         await run_in_thread(write_metadata_file, options.metadata_file, response)
+    tell_image_places(outputs, response, workplace or options.addr or "", progress=options.progress)
     return ExitCode.OK
 
 

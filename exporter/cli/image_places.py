@@ -1,0 +1,49 @@
+"""The last words of a command that exported images: where they are."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+
+from exporter.cli.outputs import Output
+from exporter.engine.config import WorkplaceConfig
+from exporter.exporters.storing import pushes_image, stores_image
+from exporter.image.keys import IMAGE_DIGEST, IMAGE_NAME
+from exporter.progress.display import ProgressMode
+from exporter.progress.sanitize import clean
+
+_SILENT = frozenset({ProgressMode.QUIET, ProgressMode.RAWJSON})
+
+
+def tell_image_places(
+    outputs: Sequence[Output],
+    response: Mapping[str, str],
+    store: WorkplaceConfig | str,
+    *,
+    progress: str,
+) -> None:
+    """Print on standard error where images went that are in no file; nothing where progress is for programs.
+
+    Args:
+        outputs: All have been made.
+        response: Of all exporters.
+        store: What exports in this process work with, or the address of the server that made them.
+        progress: How progress is shown.
+    """
+    if progress == ProgressMode.AUTO:
+        progress = os.environ.get("BUILDKIT_PROGRESS") or progress
+    if progress in _SILENT:
+        return
+    for output in outputs:
+        name = output.attrs.get("name", "")
+        if name in {"", "*"}:
+            name = response.get(IMAGE_NAME) or response.get(IMAGE_DIGEST, "")
+        if isinstance(store, WorkplaceConfig):
+            place = store.place_of(output.type, output.attrs)
+        else:
+            place = f"the store of the server at {store}" if stores_image(output.type, output.attrs) else ""
+        if place:
+            print(f"stored {clean(name)} in {clean(place)}", file=sys.stderr)
+        if pushes_image(output.type, output.attrs):
+            print(f"pushed {clean(name)}", file=sys.stderr)
