@@ -12,9 +12,10 @@ import errno
 import logging
 import socket
 import ssl
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
-from typing import cast
+from typing import Any, cast
 
 from exporter.rpc.tls import handshake_failure
 
@@ -70,7 +71,9 @@ async def _plain(
     loop: asyncio.AbstractEventLoop, protocol: Callable[[], asyncio.BaseProtocol], listener: socket.socket
 ) -> asyncio.Server:
     if listener.family == socket.AF_UNIX:
-        return await loop.create_unix_server(protocol, sock=listener)
+        # From Python 3.13 on, it would remove the socket's file at its end, which may not be ours to remove.
+        keep: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+        return await loop.create_unix_server(protocol, sock=listener, **keep)
     return await loop.create_server(protocol, sock=listener)
 
 

@@ -103,6 +103,9 @@ _BASE_CHECKS = {**_CHECKS, "config": msgspec.json.Decoder(_BaseConfig | None).de
 _KNOWN_KEYS = frozenset({*_CHECKS, "history"})
 
 _TIMES = re.compile(rf"(?:{VALID_UTC}\n)*+", re.ASCII)
+_MAX_OPENERS = 5000
+"""Arrays and objects in a config. How deep msgspec goes varies with the Python, and Go's limit is another."""
+
 _REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -115,6 +118,8 @@ def _read(data: bytes) -> ConfigDocument[str]:
 
 
 def _read_members(data: bytes) -> dict[str, msgspec.Raw]:
+    if data.count(b"[") + data.count(b"{") > _MAX_OPENERS:
+        raise NotOrdinaryError
     members = _decode_members(data)
     if _compact_size(members) != len(data):
         # There are blanks, or keys that occur twice or are escaped: what is left without blanks tells.

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from exporter.errors import FailedPreconditionError
+from exporter.remotes.http.tls import client_context
 from exporter.rpc.address import TCPAddress
 from exporter.rpc.front import relaying
 from exporter.rpc.sockets import bind_tcp
@@ -83,7 +84,7 @@ async def test_why_there_is_no_tls(
     host, port = listeners[0].getsockname()
     caplog.set_level(logging.WARNING)
     async with relaying(echo, listeners, context):
-        ours = ssl.create_default_context(cafile=None if client == "no trust" else tmp_path / "ca.pem")
+        ours = client_context(None if client == "no trust" else tmp_path / "ca.pem")
         ours.set_alpn_protocols(["h2"])
         if client != "no certificate":
             ours.load_cert_chain(tmp_path / "client.pem", tmp_path / "client.key")
