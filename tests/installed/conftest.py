@@ -34,10 +34,12 @@ class Installation:
     Attributes:
         directory: Of the environment.
         home: The user's, empty at first; commands run here.
+        variables: The environment variables, if others than those of a user who has set nothing.
     """
 
     directory: Path
     home: Path
+    variables: Mapping[str, str] | None = None
 
     @property
     def python(self) -> Path:
@@ -49,15 +51,17 @@ class Installation:
 
     @property
     def environ(self) -> dict[str, str]:
-        """Of a user who has set nothing."""
+        """The environment variables."""
+        if self.variables is not None:
+            return dict(self.variables)
         return {"PATH": f"{self.directory}/bin:/usr/bin:/bin", "HOME": str(self.home), "LC_ALL": "C.UTF-8"}
 
-    def run(self, *words: str, environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> Done:
+    def run(self, *words: str) -> Done:
         """Run ``buildkit-exporter`` to its end."""
         done = subprocess.run(
             [self.command, *words],
-            cwd=cwd or self.home,
-            env={**self.environ, **(environ or {})},
+            cwd=self.home,
+            env=self.environ,
             capture_output=True,
             text=True,
             timeout=120,
@@ -102,17 +106,13 @@ def system_python() -> str:
     return sys.executable
 
 
-def install(python: str, directory: Path, *requirements: str) -> Installation:
-    """Make an environment with what is required in it."""
-    _run(python, "-m", "venv", str(directory / "venv"))
-    home = directory / "home"
-    home.mkdir()
-    installation = Installation(directory / "venv", home)
-    installation.pip("install", *requirements)
-    return installation
-
-
 @pytest.fixture(scope="session")
 def installed(wheel: Path, system_python: str, tmp_path_factory: pytest.TempPathFactory) -> Installation:
     """The wheel, without extras."""
-    return install(system_python, tmp_path_factory.mktemp("installed"), str(wheel))
+    directory = tmp_path_factory.mktemp("installed")
+    _run(system_python, "-m", "venv", str(directory / "venv"))
+    home = directory / "home"
+    home.mkdir()
+    installation = Installation(directory / "venv", home)
+    installation.pip("install", str(wheel))
+    return installation

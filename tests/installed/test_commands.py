@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -13,14 +14,20 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.buildkit import own_buildkitd
-from tests.installed.conftest import REPOSITORY, Installation, install
+from tests.installed.conftest import REPOSITORY, Installation
 from tests.integration.cli_process import PATIENCE, wait_for_listener
+from tests.integration.registry_peer import docker_registry
 from tests.peers import require
+
+pytestmark = pytest.mark.timeout(900)  # the first test makes an environment, with pip
+
+TYPES = {"oci", "docker", "image", "registry", "moby", "tar", "local"}
 
 RUN: set[str] = set()
 """Commands that a test of this module has run."""
@@ -117,23 +124,38 @@ for module in pkgutil.walk_packages(exporter.__path__, "exporter."):
     assert done.stdout.splitlines() == ["exporter.server.prometheus prometheus_client"]
 
 
-@pytest.mark.parametrize(
-    "output",
-    [
-        "type=oci,dest=oci.tar,name=example.com/a:v1",
-        "type=oci,tar=false,dest=layout",
-        "type=docker,dest=docker.tar,name=example.com/a:v1",
-        "type=tar,dest=files.tar",
-        "type=local,dest=files",
-        "type=image,name=example.com/a:v1",
-        "type=moby,name=example.com/a:v1",
-    ],
-)
+OUTPUTS = [
+    "type=oci,dest=oci.tar,name=example.com/a:v1",
+    "type=oci,tar=false,dest=layout",
+    "type=docker,dest=docker.tar,name=example.com/a:v1",
+    "type=tar,dest=files.tar",
+    "type=local,dest=files",
+    "type=image,name=example.com/a:v1",
+    "type=moby,name=example.com/a:v1",
+]
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
 def test_exports_of_every_type(installed: Installation, sample: str, output: str) -> None:
     run(installed, "export", "--source", sample, "--output", output, "--metadata-file", "metadata.json")
     metadata = json.loads((installed.home / "metadata.json").read_bytes())
     if output.startswith("type=oci,dest"):
         assert metadata["containerimage.digest"] == expected_digest(installed)
+
+
+async def test_pushes_to_a_registry(installed: Installation, sample: str, tmp_path: Path) -> None:
+    async with docker_registry(tmp_path) as registry:
+        name = f"{registry}/a:v1"
+        for words in (
+            ("export", "--source", sample, "--output", f"type=registry,name={name}"),
+            ("verify", name),
+        ):
+            await asyncio.to_thread(run, installed, *words)
+
+
+def test_every_type_is_exported() -> None:
+    """A new type belongs into `OUTPUTS`; ``registry`` has a test of its own."""
+    assert {re.split("[=,]", output)[1] for output in OUTPUTS} | {"registry"} == TYPES
 
 
 def test_what_looks_at_images(installed: Installation, sample: str) -> None:
@@ -144,11 +166,12 @@ def test_what_looks_at_images(installed: Installation, sample: str) -> None:
     run(installed, "prune")
     root = installed.home / ".local" / "share" / "buildkit-exporter"
     assert "example.com/kept:v1" in run(installed, "inspect", str(root))
+    assert "example.com/kept:v1" in run(installed, "images")
 
 
 def test_listing_types(installed: Installation) -> None:
     listed = {kind["type"] for kind in json.loads(run(installed, "exporters", "--json"))}
-    assert listed == {"oci", "docker", "image", "registry", "moby", "tar", "local"}
+    assert listed == TYPES
     assert "compression" in run(installed, "exporters", "--type", "oci")
 
 
@@ -220,21 +243,39 @@ def test_build_says_that_there_is_no_daemon(installed: Installation, place: Path
     assert "Traceback" not in done.err
 
 
-def test_metrics_ask_for_their_extra(installed: Installation, place: Path) -> None:
-    done = installed.run("serve", "--addr", f"unix://{place}/m.sock", "--metrics-addr", "127.0.0.1:0")
+@pytest.mark.parametrize("home", [None, "/proc/none"])
+def test_nothing_is_needed_of_the_home_directory(
+    installed: Installation, sample: str, place: Path, home: str | None
+) -> None:
+    """It may be unset, or a place that nobody can write to, as in many containers."""
+    environ = {**installed.environ, "HOME": home} if home else {}
+    bare = replace(installed, variables=environ)
+    root = ("--root", str(place / f"root-{home is None}"))
+    run(bare, "exporters")
+    run(bare, "export", "--source", sample, "--output", f"type=oci,dest={place}/bare.tar", *root)
+    with background(bare, place / "h.sock", "serve", *root) as address:
+        run(bare, "exporters", "--addr", address)
+    with (
+        daemon(place) as buildkitd,
+        background(bare, place / "q.sock", "proxy", "--buildkitd", buildkitd, *root),
+    ):
+        pass
+
+
+def test_metrics_and_the_extra_that_they_ask_for(installed: Installation, wheel: Path, place: Path) -> None:
+    """What the message tells people to install is all that is missing."""
+    words = ("serve", "--metrics-addr", "127.0.0.1:0")
+    done = installed.run(*words, "--addr", f"unix://{place}/m.sock")
     assert done.status != 0
     assert "pip install 'buildkit-exporter[metrics]'" in done.err
     assert "Traceback" not in done.err
-
-
-def test_metrics_with_their_extra(
-    wheel: Path, system_python: str, place: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    directory = tmp_path_factory.mktemp("metrics")
-    with_metrics = install(system_python, directory, f"buildkit-exporter[metrics] @ file://{wheel}")
-    with background(with_metrics, place / "e.sock", "serve", "--metrics-addr", "127.0.0.1:0"):
-        log = (place / "e.log").read_text()
-    assert re.search(r"metrics on http://127\.0\.0\.1:\d+/metrics", log), log
+    installed.pip("install", f"buildkit-exporter[metrics] @ file://{wheel}")
+    try:
+        with background(installed, place / "e.sock", *words):
+            log = (place / "e.log").read_text()
+        assert re.search(r"metrics on http://127\.0\.0\.1:\d+/metrics", log), log
+    finally:
+        installed.pip("uninstall", "--yes", "prometheus-client")
 
 
 def test_every_command_was_run(installed: Installation) -> None:

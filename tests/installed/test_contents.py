@@ -10,7 +10,11 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+import pytest
+
 from tests.installed.conftest import REPOSITORY
+
+pytestmark = pytest.mark.timeout(900)  # the first test builds, in an environment that pip makes
 
 
 def test_the_wheel_has_the_package_and_nothing_else(wheel: Path) -> None:
@@ -41,7 +45,9 @@ def test_the_metadata_is_fit_for_pypi(wheel: Path) -> None:
     assert "](docs/" not in description, "links into the repository lead nowhere on PyPI"
     assert "/blob/main/docs/" in description
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    # Each extra for users has a test in test_commands.py.
     assert set(metadata.get_all("Provides-Extra", [])) == set(project["optional-dependencies"])
+    assert set(project["optional-dependencies"]) == {"metrics", "test", "dev"}
 
 
 def test_pypi_would_take_both(dist: Path) -> None:
