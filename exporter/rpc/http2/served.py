@@ -6,7 +6,9 @@ gRPC for Python needs some 100 µs for a message. A build context of many files 
 from __future__ import annotations
 
 import asyncio
+import re
 import struct
+import time
 from collections import deque
 from collections.abc import Sequence
 from typing import NoReturn
@@ -48,15 +50,20 @@ class ServedCall:
         stream: The call's stream.
         headers: Its headers.
         end: Whether no messages come.
+        max_message_bytes: Largest message that is taken.
 
     Attributes:
         task: What answers it; cancelled if the caller ends the call early.
     """
 
-    def __init__(self, stream: Stream, headers: Headers, *, end: bool) -> None:
+    def __init__(
+        self, stream: Stream, headers: Headers, *, end: bool, max_message_bytes: int = MAX_MESSAGE_BYTES
+    ) -> None:
         self.task: asyncio.Task[None] | None = None
         self._stream = stream
         self._metadata = metadata_of(headers)
+        self._deadline = _deadline_of(self._metadata)
+        self._max_message_bytes = max_message_bytes
         self._partial = bytearray()
         self._messages: deque[bytes] = deque()
         self._queued = 0
@@ -64,7 +71,8 @@ class ServedCall:
         self._has_ended = end
         self._is_over = False
         self._has_begun = False
-        self._status = status_headers(grpc.StatusCode.OK, "")
+        self._code, self._details = grpc.StatusCode.OK, ""
+        self._trailers: Metadata = ()
         self._failure: Exception | None = None
         self._readable, self._writable = asyncio.Event(), asyncio.Event()
         stream.handler = self
@@ -72,6 +80,26 @@ class ServedCall:
     def invocation_metadata(self) -> Metadata:
         """Return what the caller says beside messages."""
         return self._metadata
+
+    def time_remaining(self) -> float | None:
+        """Return the seconds that the caller still waits; None if it has not said how long."""
+        return None if self._deadline is None else max(self._deadline - time.monotonic(), 0.0)
+
+    def done(self) -> bool:
+        """Whether the call has ended."""
+        return self._is_over
+
+    def set_code(self, code: grpc.StatusCode) -> None:
+        """Say with which status the call ends."""
+        self._code = code
+
+    def set_details(self, details: str) -> None:
+        """Say with which text the call ends."""
+        self._details = details
+
+    def set_trailing_metadata(self, trailing_metadata: Metadata) -> None:
+        """Say with which metadata the call ends."""
+        self._trailers = trailing_metadata
 
     async def read(self) -> object:
         """Return the next message, or `grpc.aio.EOF`.
@@ -121,12 +149,13 @@ class ServedCall:
         Raises:
             grpc.aio.AbortError: always; let it pass.
         """
-        self._status = status_headers(code, details, trailing_metadata)
+        self._code, self._details, self._trailers = code, details, trailing_metadata
         raise grpc.aio.AbortError
 
     def finish(self) -> None:
-        """End the call: with the status of `abort`, or well."""
-        headers = self._status if self._has_begun else [*RESPONSE_HEADERS, *self._status]
+        """End the call: with the status that was set, or else well."""
+        status = status_headers(self._code, self._details, self._trailers)
+        headers = status if self._has_begun else [*RESPONSE_HEADERS, *status]
         self._stream.send_headers(headers, end=True)
         if not self._stream.remote_ended:
             self._stream.reset(ErrorCode.NO_ERROR)
@@ -168,7 +197,7 @@ class ServedCall:
         position, end = 0, len(self._partial)
         while self._failure is None and end - position >= _PREFIX.size:
             is_compressed, length = _PREFIX.unpack_from(self._partial, position)
-            if is_compressed or length > MAX_MESSAGE_BYTES:
+            if is_compressed or length > self._max_message_bytes:
                 text = f"a message of {length} bytes, or one that is compressed, is not taken"
                 self._fail(InvalidArgumentError(text))
                 break
@@ -202,3 +231,20 @@ class ServedCall:
         self._failure = self._failure or failure
         self._readable.set()
         self._writable.set()
+
+
+_TIMEOUT = re.compile(r"[0-9]{1,8}[HMSmun]")
+_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+
+
+def _deadline_of(metadata: Metadata) -> float | None:
+    """When the caller stops waiting (gRPC over HTTP/2: ``grpc-timeout``), by the monotonic clock."""
+    for key, value in metadata:
+        if (
+            key == "grpc-timeout"
+            and isinstance(value, str)
+            and value[:-1].isdecimal()
+            and value[-1] in _UNITS
+        ):
+            return time.monotonic() + int(value[:-1]) * _UNITS[value[-1]]
+    return None

@@ -8,21 +8,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-
-import grpc
-import grpc.aio
+from functools import partial
 
 from exporter.pb.moby.buildkit.v1 import control_pb2
+from exporter.rpc.answering import Answering
 from exporter.rpc.http2.connection import Connection
 from exporter.rpc.http2.grpc import path_of
 from exporter.rpc.http2.headers import Headers
 from exporter.rpc.http2.relay import relay
-from exporter.rpc.http2.served import ServedCall
 from exporter.rpc.http2.sockets import Scheduler, dialling
 from exporter.rpc.http2.stream import Stream
 from exporter.rpc.session.handling import Handler
 from exporter.rpc.session.tunnel import CHUNK_SIZE, MessageStream, both_ways
-from exporter.rpc.status import abort
 
 _HIGH_WATER = 1 << 20
 _LOW_WATER = 256 << 10
@@ -36,12 +33,15 @@ class SessionEnd:
         handlers: Answer calls, by ``/package.Service/Method``.
         own: The connection to the server that answers all others.
         scheduler: Flushes connections.
+        answering: Runs the handlers.
     """
 
-    def __init__(self, handlers: Mapping[str, Handler], own: Connection, scheduler: Scheduler) -> None:
+    def __init__(
+        self, handlers: Mapping[str, Handler], own: Connection, scheduler: Scheduler, answering: Answering
+    ) -> None:
         self._handlers = handlers
         self._own = own
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._answering = answering
         self._waiting: list[bytes | memoryview] = []
         self._size = 0
         self._is_paused = False
@@ -63,13 +63,14 @@ class SessionEnd:
         loop = asyncio.get_running_loop()
         _, protocol = await loop.create_unix_connection(dialling(scheduler), server_path)
         assert protocol.connection is not None
-        session = cls(handlers, protocol.connection, scheduler)
         try:
-            yield session
+            async with Answering.open() as answering:
+                session = cls(handlers, protocol.connection, scheduler, answering)
+                try:
+                    yield session
+                finally:
+                    session._connection.close()
         finally:
-            session._connection.close()
-            if session._tasks:
-                await asyncio.wait(session._tasks)
             protocol.connection.close()
 
     async def run(self, stream: MessageStream, first: bytes) -> None:
@@ -128,21 +129,4 @@ class SessionEnd:
         if handler is None:
             relay(stream, headers, self._own, end=end)
             return
-        call = ServedCall(stream, headers, end=end)
-        call.task = asyncio.get_running_loop().create_task(_answer(call, handler), name=path_of(headers))
-        self._tasks.add(call.task)
-        call.task.add_done_callback(self._tasks.discard)
-
-
-async def _answer(call: ServedCall, handler: Handler) -> None:
-    try:
-        await handler(None, call)
-    except asyncio.CancelledError:
-        call.cancel()
-        raise
-    except grpc.aio.AbortError:
-        pass  # the call knows its status
-    except BaseException as error:
-        with suppress(grpc.aio.AbortError):
-            await abort(call, error)
-    call.finish()
+        self._answering.answer(stream, headers, partial(handler, None), end=end)

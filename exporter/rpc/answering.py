@@ -1,0 +1,83 @@
+"""Answering calls frame by frame, and seeing their handlers to the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+
+import grpc
+import grpc.aio
+
+from exporter.rpc.http2.grpc import path_of
+from exporter.rpc.http2.headers import Headers
+from exporter.rpc.http2.served import MAX_MESSAGE_BYTES, ServedCall
+from exporter.rpc.http2.stream import Stream
+from exporter.rpc.status import abort
+
+Answer = Callable[[ServedCall], Awaitable[None]]
+"""Answers a call. What it raises becomes the call's status."""
+
+
+class Answering:
+    """Calls that are answered here. Made by `open`."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls) -> AsyncIterator[Answering]:
+        """Answer calls; at the end, those under way are cancelled, and their handlers have ended."""
+        answering = cls()
+        try:
+            yield answering
+        finally:
+            for task in answering._tasks:
+                if not task.cancelling():  # it may be tidying up; a second cancellation would stop that
+                    task.cancel()
+            if answering._tasks:
+                await asyncio.wait(answering._tasks)
+
+    def answer(
+        self,
+        stream: Stream,
+        headers: Headers,
+        answer: Answer,
+        *,
+        end: bool,
+        first: bytes = b"",
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+    ) -> None:
+        """Answer a call.
+
+        Args:
+            stream: The call's stream.
+            headers: Its headers.
+            answer: Answers it.
+            end: Whether nothing follows.
+            first: DATA that has been taken from the stream already, its credit given back.
+            max_message_bytes: Largest message that is taken.
+        """
+        call = ServedCall(stream, headers, end=end and not first, max_message_bytes=max_message_bytes)
+        task = asyncio.get_running_loop().create_task(_run(call, answer), name=path_of(headers))
+        call.task = task
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        if first:
+            call.on_data([first], 0, end=end)
+
+
+async def _run(call: ServedCall, answer: Answer) -> None:
+    try:
+        await answer(call)
+    except asyncio.CancelledError:
+        call.cancel()
+        raise
+    except grpc.aio.AbortError:
+        pass  # the call knows its status
+    except BaseException as error:
+        if not call.done():  # else the caller has gone, and writing to it failed
+            with suppress(grpc.aio.AbortError):
+                await abort(call, error)
+    call.finish()
