@@ -9,6 +9,7 @@ from exporter.client.sources import BuildSource, SourceFile, SourcePosition, Sou
 from exporter.daemon.connection import DEFAULT_ADDRESS
 from exporter.daemon.records import BuildRecord, CacheRecord, Version, Worker
 from exporter.daemon.services.secrets import Secret
+from exporter.daemon.ssh.agents import SSHAgent
 
 __all__ = [
     "DEFAULT_ADDRESS",
@@ -22,6 +23,7 @@ __all__ = [
     "Export",
     "Gateway",
     "OurExport",
+    "SSHAgent",
     "Secret",
     "SolveError",
     "SolveOptions",

@@ -9,6 +9,7 @@ from pathlib import Path
 from exporter.content.protocol import ContentStore, Provider
 from exporter.daemon.services.receive_directory import ReceivedDirectory
 from exporter.daemon.services.secrets import Secret
+from exporter.daemon.ssh.agents import SSHAgent
 from exporter.errors import InvalidArgumentError
 from exporter.exporters.base import Output
 from exporter.pb.pb import ops_pb2
@@ -86,6 +87,7 @@ class SolveOptions:
         exports: The outputs, of the daemon and ours.
         directories: Local directories that the build may read, by name (``context``, ``dockerfile``).
         secrets: What ``RUN --mount=type=secret`` gets.
+        ssh: What ``RUN --mount=type=ssh`` and Git over SSH get.
         registries: How registries are reached by us, and credentials for them; docker's ways if None.
         stores: Content stores that the build may read images from (``oci-layout://NAME``), by name.
         cache_imports: Where cache comes from.
@@ -108,6 +110,7 @@ class SolveOptions:
     exports: Sequence[Export | OurExport] = ()
     directories: Mapping[str, Path] = field(default_factory=dict)
     secrets: Sequence[Secret] = ()
+    ssh: Sequence[SSHAgent] = ()
     registries: RegistryOptions | None = None
     stores: Mapping[str, Provider | ContentStore] = field(default_factory=dict)
     cache_imports: Sequence[CachePlace] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -13,12 +14,15 @@ import msgspec
 from exporter.client.options import CachePlace, Export, SolveOptions
 from exporter.content.layout import OCILayout
 from exporter.content.protocol import ContentStore, Provider
+from exporter.content.threads import run_in_thread
 from exporter.daemon.services.auth import AuthServicer
 from exporter.daemon.services.content import ContentServicer
 from exporter.daemon.services.filesync import FileSyncServicer
 from exporter.daemon.services.receive import FileHandler, FileReceiver, FileSendServicer, LayoutReceiver
 from exporter.daemon.services.receive_directory import DirectoryReceiver, ReceivedDirectory
 from exporter.daemon.services.secrets import SecretsServicer
+from exporter.daemon.services.ssh import SSHServicer
+from exporter.daemon.ssh.agents import agents_by_id
 from exporter.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from exporter.exporters.base import Output
 from exporter.image import Descriptor, ImageError
@@ -64,8 +68,7 @@ class SessionServices:
             daemon_index: Gives the index of an output for the daemon.
 
         Raises:
-            InvalidArgumentError: an option cannot be used.
-            FailedPreconditionError: a directory is no layout.
+            ExporterError: an option cannot be used, or a directory is not a layout.
         """
         services = cls()
         async with AsyncExitStack() as stack:
@@ -79,6 +82,9 @@ class SessionServices:
                 services.attachables.append(FileSyncServicer(options.directories).register)
             if options.secrets:
                 services.attachables.append(SecretsServicer(options.secrets).register)
+            if options.ssh:
+                agents = await run_in_thread(agents_by_id, options.ssh, os.environ)
+                services.attachables.append(SSHServicer(agents).register)
             services.attachables.append(AuthServicer(options.registries).register)
             services.attachables.extend(options.services)
             yield services

@@ -1,0 +1,104 @@
+"""The protocol of SSH agents, as far as builds may speak it (draft-ietf-sshm-ssh-agent).
+
+Requests and answers are frames: a length of four bytes, then a byte that says what it is, then the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from exporter.errors import InvalidArgumentError
+
+MAX_FRAME_BYTES = 256 << 10
+"""The longest frame, as in OpenSSH."""
+
+REQUEST_IDENTITIES = 11
+IDENTITIES_ANSWER = 12
+SIGN_REQUEST = 13
+SIGN_RESPONSE = 14
+EXTENSION = 27
+
+FAILURE = bytes([5])
+EXTENSION_FAILURE = bytes([28])
+
+_LENGTH_BYTES = 4
+
+
+class Agent(Protocol):
+    """One connection to an agent."""
+
+    async def answer(self, request: bytes) -> bytes:
+        """Answer a request: the frames' contents, without lengths.
+
+        Raises:
+            ExporterError, OSError: the agent has gone.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Give the connection up."""
+        ...
+
+
+async def answer_read_only(agent: Agent, request: bytes) -> bytes:
+    """Let a build list keys and sign with them, and do nothing else to an agent, as BuildKit's clients do."""
+    match request[:1]:
+        case b"\x0b" | b"\x0d":  # REQUEST_IDENTITIES, SIGN_REQUEST
+            return await agent.answer(request)
+        case b"\x1b":  # EXTENSION
+            return EXTENSION_FAILURE
+        case _:
+            return FAILURE
+
+
+class FrameReader:
+    """Puts frames together."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Take what has come, and give the contents of the frames that are complete.
+
+        Raises:
+            InvalidArgumentError: a frame is too long.
+        """
+        self._buffer += data
+        while len(self._buffer) >= _LENGTH_BYTES:
+            size = frame_size(self._buffer)
+            end = _LENGTH_BYTES + size
+            if len(self._buffer) < end:
+                return
+            frame = bytes(self._buffer[_LENGTH_BYTES:end])
+            del self._buffer[:end]
+            yield frame
+
+
+def frame_size(head: bytes | bytearray) -> int:
+    """The length that a frame's first four bytes tell.
+
+    Raises:
+        InvalidArgumentError: it is too long.
+    """
+    size = int.from_bytes(head[:_LENGTH_BYTES], "big")
+    if size > MAX_FRAME_BYTES:
+        raise InvalidArgumentError(f"a message of {size} bytes is too long for SSH agents")
+    return size
+
+
+def frame(content: bytes) -> bytes:
+    """Put the length before a frame's contents; also writes a string (RFC 4251, section 5)."""
+    return len(content).to_bytes(_LENGTH_BYTES, "big") + content
+
+
+def read_string(data: bytes) -> tuple[bytes, bytes]:
+    """Take a string off the beginning; gives it and what follows.
+
+    Raises:
+        ValueError: there is none.
+    """
+    end = _LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES], "big")
+    if len(data) < max(end, _LENGTH_BYTES):
+        raise ValueError("a string is cut off")
+    return data[_LENGTH_BYTES:end], data[end:]
