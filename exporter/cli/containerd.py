@@ -24,7 +24,7 @@ def containerd_config(options: ContainerdArgs) -> ContainerdConfig | None:
         for key, value in named.items():
             if value is not None:
                 raise UsageError(
-                    f"--containerd-{key} says something about a containerd: name it by --containerd"
+                    f"--containerd-{key} needs --containerd: there is no containerd without that"
                 )
         return None
     # Only here: it takes a moment to import.

@@ -17,6 +17,7 @@ from exporter.cli.descriptions import ExporterDescription, describe
 from exporter.cli.failures import ExitCode, UsageError
 from exporter.cli.outputs import client_keys
 from exporter.cli.printing import print_tables
+from exporter.errors import NotFoundError
 from exporter.exporters.base import ArtifactKind, Attribute
 from exporter.exporters.registry import default_registry
 
@@ -42,7 +43,7 @@ def run_exporters(options: ExportersArgs) -> int:
     if options.type is not None:
         descriptions = [item for item in descriptions if item.type == options.type]
         if not descriptions:
-            raise UsageError(f'exporter "{options.type}" could not be found: run without --type for a list')
+            raise UsageError(_not_found(options))
     if options.json:
         print(json.dumps([_to_dict(item) for item in descriptions], indent=2, ensure_ascii=False))
     elif options.type is None:
@@ -59,6 +60,17 @@ def _installed() -> list[ExporterDescription]:
     for warning in registry.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     return [describe(kind) for kind in kinds]
+
+
+def _not_found(options: ExportersArgs) -> str:
+    """Why a type is not among those that were found."""
+    assert options.type is not None
+    if options.addr is None:
+        try:
+            default_registry().get(options.type)
+        except NotFoundError as error:
+            return error.message
+    return f'exporter "{options.type}" could not be found: run without --type for a list'
 
 
 async def _of_server(options: ExportersArgs) -> list[ExporterDescription]:

@@ -54,13 +54,16 @@ class OutputOption:
         for field in fields:
             key, equals, value = field.partition("=")
             if not equals:
-                raise UsageError(f"invalid value {field} in --output {text}: write KEY=VALUE")
+                raise UsageError(
+                    f"invalid value {field!r} in --output {text}: "
+                    "write KEY=VALUE, as in type=oci,dest=app.tar"
+                )
             attrs[lower(key)] = value
         exporter_type = attrs.pop("type", "")
         if not exporter_type:
             raise UsageError(
                 f"--output requires type=<type>: there is none in {text!r}; "
-                "buildkit-exporter exporters lists the types"
+                "'buildkit-exporter exporters' lists the types"
             )
         if "output" in attrs:
             value = attrs["output"]

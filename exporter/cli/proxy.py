@@ -154,7 +154,7 @@ def _exporters(texts: Sequence[str]) -> Mapping[str, Address]:
     for text in texts:
         exporter_type, equals, address = text.partition("=")
         if not exporter_type or not equals:
-            raise UsageError(f"--exporter: {text!r}: write TYPE=ADDRESS")
+            raise UsageError(f"--exporter: {text!r} is not of the form TYPE=ADDRESS")
         found[exporter_type] = _address(address, "--exporter")
     return found
 

@@ -39,5 +39,9 @@ def registry_options(options: RegistryArgs) -> RegistryOptions | None:
 def _check_ca(path: Path) -> None:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except ssl.SSLError as error:
+        raise UsageError(
+            f"--registry-ca: {path} cannot be used: it has no certificates in PEM form"
+        ) from error
     except OSError as error:
-        raise UsageError(f"--registry-ca: {path} cannot be used: {error}") from error
+        raise UsageError(f"--registry-ca: {path} cannot be used: {error.strerror or error}") from error

@@ -41,6 +41,6 @@ def refuse_workplace_options(options: WorkplaceArgs) -> None:
     for name in sorted(_OPTIONS):
         if getattr(options, name) not in {None, ()}:
             raise UsageError(
-                f"--{name.replace('_', '-')} is for exports in this process; "
-                "with --addr the server's operator has chosen"
+                f"--{name.replace('_', '-')} is for exports in this process and cannot be combined "
+                "with --addr: the server has its own"
             )

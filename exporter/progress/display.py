@@ -75,8 +75,9 @@ def open_renderer(
         InvalidArgumentError: there is no such mode, or ``tty`` is asked for and `stream` is not a terminal.
     """
     environ = os.environ if environ is None else environ
-    if mode == ProgressMode.AUTO:
-        mode = environ.get("BUILDKIT_PROGRESS") or mode
+    origin = ""
+    if mode == ProgressMode.AUTO and environ.get("BUILDKIT_PROGRESS"):
+        mode, origin = environ["BUILDKIT_PROGRESS"], " in $BUILDKIT_PROGRESS"
     if mode == ProgressMode.AUTO:
         can_redraw = stream.isatty() and environ.get("TERM", "").lower() not in {"", "dumb", "unknown"}
         mode = ProgressMode.TTY if can_redraw else ProgressMode.PLAIN
@@ -90,7 +91,7 @@ def open_renderer(
         case ProgressMode.TTY:
             if not stream.isatty():
                 raise InvalidArgumentError(
-                    "--progress=tty: the output is no terminal; use plain or auto", field="progress"
+                    "--progress=tty: the output is not a terminal; use plain or auto", field="progress"
                 )
             from exporter.progress.tty import (
                 TTYRenderer,
@@ -98,7 +99,7 @@ def open_renderer(
 
             return TTYRenderer(stream, phase=phase)
     modes = "|".join(ProgressMode)
-    raise InvalidArgumentError(f"invalid progress mode {mode}: use {modes}", field="progress")
+    raise InvalidArgumentError(f"invalid progress mode {mode}{origin}: use {modes}", field="progress")
 
 
 @asynccontextmanager

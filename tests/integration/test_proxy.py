@@ -645,7 +645,7 @@ async def test_tls_on_both_sides(tmp_path: Path, daemon: str, directory: Path) -
     ("words", "message"),
     [
         (("--take", "oci,nonesuch"), "--take: there is no exporter here for the types to be taken: nonesuch"),
-        (("--exporter", "image"), "--exporter: 'image': write TYPE=ADDRESS"),
+        (("--exporter", "image"), "--exporter: 'image' is not of the form TYPE=ADDRESS"),
         (("--exporter", "image=x"), "--exporter: 'x' is not an address"),
         (("--buildkitd", "x"), "--buildkitd: 'x' is not an address"),
         (("--buildkitd-tlscert", "x"), "--buildkitd-tlscert and --buildkitd-tlskey belong together"),

@@ -17,7 +17,7 @@ def count(least: int) -> Callable[[str], int]:
     Args:
         least: The smallest that is allowed.
     """
-    return lambda text: _number(int, text, least)
+    return lambda text: _number(int, text, least, "a whole number")
 
 
 def seconds(text: str) -> float:
@@ -26,15 +26,14 @@ def seconds(text: str) -> float:
     Raises:
         click.BadParameter: it is none.
     """
-    return _number(float, text, 0)
+    return _number(float, text, 0, "a number of seconds, such as 5 or 0.5")
 
 
-def _number(kind: Callable[[str], N], text: str, least: int) -> N:
+def _number(kind: Callable[[str], N], text: str, least: int, what: str) -> N:
     try:
         value = kind(text)
     except ValueError:
-        whole = "whole number" if kind is int else "number"
-        raise click.BadParameter(f"{text!r} is not a {whole}") from None
+        raise click.BadParameter(f"{text!r} is not {what}") from None
     if not value >= least:
         raise click.BadParameter(f"{text} is less than {least}")
     return value

@@ -47,8 +47,8 @@ def test_the_last_of_equal_keys_counts() -> None:
     [
         ("dest=a.tar", "--output requires type=<type>"),
         ("type=,dest=a.tar", "--output requires type=<type>"),
-        ("oci", "invalid value oci"),
-        ("type=oci,", "invalid value  in"),
+        ("oci", "invalid value 'oci'"),
+        ("type=oci,", "invalid value '' in"),
         ("type=oci,output=a.tar", "output=a.tar not supported for --output, you meant dest=a.tar?"),
         ("", "the value is empty"),
         ('type=oci,"dest', 'parse error on line 1, column 11: extraneous or missing " in quoted-field'),

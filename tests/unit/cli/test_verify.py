@@ -143,7 +143,7 @@ def test_the_embedded_store(capsys: Output, tmp_path: Path) -> None:
             "there is no file or directory /no/such/thing, and it is not the name of an image",
         ),
         (["--platform", "a/b/c/d", "x"], "invalid value a/b/c/d for --platform"),
-        (["--containerd-namespace", "x", "y"], "name it by --containerd"),
+        (["--containerd-namespace", "x", "y"], "--containerd-namespace needs --containerd"),
         (["--containerd", "c.sock", "x"], "--containerd: 'c.sock' is no address of a containerd"),
         (["--containerd", "/c", "x", "y"], "IMAGE chooses among the images of a directory or archive"),
     ],

@@ -71,7 +71,7 @@ def test_the_mode_says_what_renders(
     [
         ("fancy", {}, "invalid progress mode fancy: use auto|plain|tty|rawjson|quiet"),
         ("auto", {"BUILDKIT_PROGRESS": "x"}, "invalid progress mode x"),
-        ("tty", {}, "--progress=tty: the output is no terminal"),
+        ("tty", {}, "--progress=tty: the output is not a terminal"),
     ],
 )
 def test_modes_that_cannot_be_used_are_refused(mode: str, environ: dict[str, str], message: str) -> None:
