@@ -16,6 +16,7 @@ from exporter.cli.serve import listener_tls
 from exporter.cli.workplace import workplace_config
 from exporter.content.threads import run_in_thread
 from exporter.daemon.connection import open_channel
+from exporter.engine.workplace import problem_of_store
 from exporter.errors import InvalidArgumentError, NotFoundError
 from exporter.exporters.registry import default_registry
 from exporter.proxy.server import running_switch
@@ -83,6 +84,8 @@ async def _switch(options: ProxyArgs) -> AsyncIterator[Switch]:
     async with AsyncExitStack() as stack:
         raise_file_limit()
         workplace = workplace_config(options)
+        if problem := await problem_of_store(workplace):
+            logger.warning("%s. Exports that store no image work", problem)
         local = await stack.enter_async_context(LocalBackend.open(workplace, default_registry()))
         remote = {
             exporter_type: await stack.enter_async_context(

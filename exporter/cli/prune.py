@@ -10,7 +10,7 @@ from rich.table import Table
 from exporter.cli.commands.prune import PruneArgs
 from exporter.cli.failures import ExitCode
 from exporter.cli.printing import print_tables
-from exporter.content.layout import default_root
+from exporter.content.layout import default_root_path
 from exporter.content.root import prune_root
 from exporter.progress.units import format_bytes
 
@@ -22,7 +22,7 @@ def run_prune(options: PruneArgs) -> int:
         ExporterError: there is no image store, or something in it is damaged.
     """
     before = time.time() - options.keep_duration
-    removed = asyncio.run(prune_root(options.root or default_root(), before=before, unnamed=options.all))
+    removed = asyncio.run(prune_root(options.root or default_root_path(), before=before, unnamed=options.all))
     if removed:
         table = Table("DIGEST", "SIZE", box=None, padding=(0, 2, 0, 0))
         for blob in sorted(removed, key=lambda blob: blob.digest):

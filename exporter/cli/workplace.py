@@ -7,9 +7,9 @@ from dataclasses import fields
 from exporter.cli.commands.base import Args
 from exporter.cli.commands.shared import WorkplaceArgs
 from exporter.cli.containerd import containerd_config
+from exporter.cli.destinations import problem_of_directory
 from exporter.cli.failures import UsageError
 from exporter.cli.registries import registry_options
-from exporter.content.layout import default_root
 from exporter.engine.config import WorkplaceConfig
 from exporter.layer.cache import DEFAULT_LIMIT
 
@@ -17,15 +17,17 @@ _OPTIONS = frozenset(field.name for field in fields(WorkplaceArgs)) - {field.nam
 
 
 def workplace_config(options: WorkplaceArgs) -> WorkplaceConfig:
-    """What the options choose. The default root is made if it is not there.
+    """What the options choose.
 
     Raises:
         UsageError: an option's value cannot be used.
     """
+    if options.root is not None and (problem := problem_of_directory(options.root)):
+        raise UsageError(f"--root: {options.root} cannot be used: {problem}")
     limit = options.layer_cache_bytes
     containerd, registries = containerd_config(options), registry_options(options)
     return WorkplaceConfig(
-        root=options.root or default_root(),
+        root=options.root,
         containerd=containerd,
         registries=registries,
         layer_cache_bytes=DEFAULT_LIMIT if limit is None else limit,

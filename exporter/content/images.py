@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,10 +53,8 @@ class ImageStore:
     An image is its config and the layers that the config's diff IDs name; there need be no manifest. The
     blobs are in a content store, and nothing here removes them; see `pruning`.
 
-    Making an instance blocks shortly; use `open` on an event loop.
-
     Args:
-        path: The directory; made if it does not exist.
+        path: The directory; made when the first image comes, if it does not exist.
         content: Where configs and layers are.
     """
 
@@ -64,14 +62,7 @@ class ImageStore:
         self.path = Path(path)
         self.content = content
         self._records = self.path / "images" / "sha256"
-        self._records.mkdir(parents=True, exist_ok=True)
         self._staging = Staging(self.path / "staging")
-        self._staging.remove_stale()
-
-    @classmethod
-    async def open(cls, path: Path | str, content: ContentStore) -> ImageStore:
-        """Make an instance without blocking the event loop."""
-        return await run_in_thread(cls, path, content)
 
     async def create(self, config: bytes, layers: Sequence[Descriptor]) -> str:
         """Add an image; nothing changes if it is there already.
@@ -182,8 +173,11 @@ class ImageStore:
         async with self._locked():
             yield await run_in_thread(self._prune, before if unnamed else -math.inf)
 
-    def _locked(self) -> AbstractAsyncContextManager[None]:
-        return file_lock(self.path / "lock")
+    @asynccontextmanager
+    async def _locked(self) -> AsyncIterator[None]:
+        await run_in_thread(self._prepare)
+        async with file_lock(self.path / "lock"):
+            yield
 
     async def _check_present(self, image_id: str, descriptors: Sequence[Descriptor]) -> None:
         missing = [item.digest for item in descriptors if not await has_blob(self.content, item)]
@@ -193,6 +187,10 @@ class ImageStore:
             )
 
     # --- blocking ---
+
+    def _prepare(self) -> None:
+        self._records.mkdir(parents=True, exist_ok=True)
+        self._staging.remove_stale()
 
     def _record_path(self, image_id: str) -> Path:
         algorithm, encoded = split_digest(image_id)

@@ -6,12 +6,22 @@ from pathlib import Path
 
 from exporter.content.images import ImageStore
 from exporter.content.layout import OCILayout
-from exporter.content.protocol import BlobInfo
+from exporter.content.protocol import BlobInfo, ContentStore
 from exporter.content.threads import run_in_thread
 from exporter.errors import FailedPreconditionError, NotFoundError
 
 _LAYOUT = "oci"
 _IMAGES = "docker"
+
+
+def layout_path(root: Path) -> Path:
+    """Where the OCI layout of the stores below `root` is."""
+    return root / _LAYOUT
+
+
+def image_store(root: Path, content: ContentStore) -> ImageStore:
+    """The image IDs and names of the stores below `root`."""
+    return ImageStore(root / _IMAGES, content)
 
 
 async def open_root(root: Path) -> tuple[OCILayout, ImageStore]:
@@ -25,8 +35,8 @@ async def open_root(root: Path) -> tuple[OCILayout, ImageStore]:
     """
     await run_in_thread(_refuse_saved_source, root)
     await run_in_thread(root.mkdir, 0o700, parents=True, exist_ok=True)
-    store = await OCILayout.open(root / _LAYOUT)
-    return store, await ImageStore.open(root / _IMAGES, store)
+    store = await OCILayout.open(layout_path(root))
+    return store, image_store(root, store)
 
 
 async def open_existing_root(root: Path) -> tuple[OCILayout, ImageStore]:
@@ -41,8 +51,8 @@ async def open_existing_root(root: Path) -> tuple[OCILayout, ImageStore]:
         if not await run_in_thread(root.exists):
             raise NotFoundError(f"there is no image store {root}: the directory does not exist")
         raise NotFoundError(f"{root} is not an image store: it has no file {_LAYOUT}/oci-layout")
-    store = await OCILayout.open(root / _LAYOUT, create=False)
-    return store, await ImageStore.open(root / _IMAGES, store)
+    store = await OCILayout.open(layout_path(root), create=False)
+    return store, image_store(root, store)
 
 
 async def prune_root(root: Path, *, before: float, unnamed: bool = False) -> list[BlobInfo]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from exporter.content.layout import default_root_path
 from exporter.exporters.storing import stores_image
 from exporter.layer.cache import DEFAULT_LIMIT
 
@@ -22,13 +23,15 @@ class WorkplaceConfig:
 
     Attributes:
         root: Directory of the embedded image store, of scratch space and of the cache of converted layers.
+            None for that of the user (`exporter.content.layout.default_root_path`), if it can be used:
+            exports that store nothing do without it.
         containerd: Where images go in place of the embedded store, if anywhere. Requests cannot choose.
         registries: How registries are reached; None for the ways of the Docker configuration of the user who
             runs us.
         layer_cache_bytes: Largest size of the cache of converted layers; 0 for no cache.
     """
 
-    root: Path
+    root: Path | None = None
     containerd: ContainerdConfig | None = None
     registries: RegistryOptions | None = None
     layer_cache_bytes: int = DEFAULT_LIMIT
@@ -42,5 +45,5 @@ class WorkplaceConfig:
         if not stores_image(exporter_type, attrs):
             return ""
         if self.containerd is None or exporter_type == "moby":  # which knows but the embedded store
-            return f"the image store {self.root}"
+            return f"the image store {self.root or default_root_path()}"
         return f"the containerd at {self.containerd.socket}, namespace {self.containerd.namespace}"

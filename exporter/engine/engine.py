@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack
 from dataclasses import dataclass
 
@@ -70,6 +70,7 @@ class Engine:
 
     Args:
         open_store: Gives each export its image store.
+        check_store: Raises an error if there is none.
         images: Images by ID, beside it.
         scratch: Where exports get their scratch directories.
         admission: How many run at once.
@@ -82,6 +83,7 @@ class Engine:
         self,
         *,
         open_store: OpenStore,
+        check_store: Callable[[], Awaitable[object]],
         images: ImageStore,
         scratch: ScratchSpace,
         admission: Admission,
@@ -90,12 +92,22 @@ class Engine:
         pusher: Pusher | None = None,
     ) -> None:
         self._open_store = open_store
+        self._check_store = check_store
         self._images = images
         self._scratch = scratch
         self._admission = admission
         self._tokens = tokens
         self._layer_cache = layer_cache
         self._pusher = pusher
+
+    async def check(self, exporter: Exporter) -> None:
+        """Find out whether an exporter has what it needs, before the build.
+
+        Raises:
+            FailedPreconditionError, OSError: its images cannot be stored.
+        """
+        if exporter.needs_store:
+            await self._check_store()
 
     async def export(self, job: ExportJob, sink: StatusSink) -> Outcome:
         """Run an export, reporting it to `sink` as a vertex."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from exporter.content.lock import try_flock
 from exporter.content.threads import run_in_thread
+from exporter.errors import FailedPreconditionError, os_error_text
 
 _LOCK_NAME = ".lock"
 
@@ -20,8 +21,9 @@ _LOCK_NAME = ".lock"
 class ScratchSpace:
     """A process's own directory under ``ROOT/scratch``, with one directory in it for each export.
 
-    The process holds a lock on it as long as it lives. Directories of processes that died without cleaning up
-    are known by their lock being free, and removed when the next server starts.
+    Without a root it is below ``$TMPDIR``. The process holds a lock on it as long as it lives. Directories of
+    processes that died without cleaning up are known by their lock being free, and removed when the next
+    server starts.
     """
 
     def __init__(self, path: Path, lock: int) -> None:
@@ -30,9 +32,17 @@ class ScratchSpace:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, root: Path) -> AsyncIterator[ScratchSpace]:
-        """Make the process's directory, and remove it at the end."""
-        space = await run_in_thread(cls._open, root / "scratch")
+    async def open(cls, root: Path | None) -> AsyncIterator[ScratchSpace]:
+        """Make the process's directory, and remove it at the end.
+
+        Raises:
+            FailedPreconditionError: there is no root, and no directory for temporary files either.
+            OSError: it cannot be made below the root.
+        """
+        if root is None:
+            space = await run_in_thread(cls._open_temporary)
+        else:
+            space = await run_in_thread(cls._open, root / "scratch")
         try:
             yield space
         finally:
@@ -64,6 +74,17 @@ class ScratchSpace:
             return cls(path, descriptor)
         finally:
             os.close(turn)
+
+    @classmethod
+    def _open_temporary(cls) -> ScratchSpace:
+        try:
+            path = Path(tempfile.mkdtemp(prefix="buildkit-exporter-"))
+        except OSError as error:
+            raise FailedPreconditionError(
+                f"there is no room for scratch files: {os_error_text(error)}; "
+                "set TMPDIR to a directory that can be written, or choose a place with --root"
+            ) from error
+        return cls(path, _open_directory(path))
 
     def _close(self) -> None:
         _remove_tree(self._path)

@@ -278,6 +278,11 @@ class Exporter(abc.ABC):
         """How layers are wanted; tells a daemon what to prepare (BuildKit: ``Config().Compression()``)."""
         return CompressionConfig()
 
+    @property
+    def needs_store(self) -> bool:
+        """Whether images go to the image store; where that cannot be used, the export is refused at once."""
+        return self.artifact is ArtifactKind.IMAGE
+
     @abc.abstractmethod
     async def export(self, source: Source, context: ExportContext) -> ExportResult:
         """Make the artifact.

@@ -70,6 +70,11 @@ class ImageExporter(Exporter):
         """See `Exporter.compression`."""
         return self._options.commit.compression
 
+    @property
+    def needs_store(self) -> bool:
+        """See `Exporter.needs_store`."""
+        return self._options.store
+
     async def export(self, source: Source, context: ExportContext) -> ExportResult:
         """Write the image, store it and name it."""
         source = source.with_metadata(self._options.meta)

@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha import reflection
 from exporter.engine.finalize import FinalizeStore
 from exporter.engine.jobs import Jobs
 from exporter.engine.limits import Admission
-from exporter.engine.workplace import open_workplace
+from exporter.engine.workplace import open_workplace, problem_of_store
 from exporter.errors import FailedPreconditionError
 from exporter.exporters.registry import Registry, default_registry
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
@@ -130,6 +130,8 @@ class PluginServer:
             workplace = await stack.enter_async_context(
                 open_workplace(config.workplace, admission=admission, tokens=tokens)
             )
+            if problem := await problem_of_store(config.workplace):
+                logger.warning("%s. Exports that store no image work", problem)
             service = ExporterService(
                 registry=registry or default_registry(),
                 engine=workplace.engine,

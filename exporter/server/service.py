@@ -79,6 +79,7 @@ class ExporterService(exporter_pb2_grpc.ExporterServiceServicer):
         """See the proto."""
         with observed(self._metrics, context, "Resolve", type=self._known(request.type)):
             exporter = await self._resolve(request.type, request.attrs)
+            await self._engine.check(exporter)
             return exporter_pb2.ResolveResponse(
                 name=exporter.name, compression=compression_message(exporter.compression)
             )

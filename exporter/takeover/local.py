@@ -59,6 +59,7 @@ class LocalBackend:
     async def resolve(self, index: int, exporter_type: str, attrs: Mapping[str, str]) -> Resolved:
         """See `Backend.resolve`."""
         exporter = await self._exporter(exporter_type, attrs)
+        await self._engine.check(exporter)
         place = self._workplace.place_of(exporter_type, attrs)
         return Resolved(exporter.name, exporter.compression, exporter.artifact, place)
 

@@ -43,7 +43,7 @@ def run_export(options: ExportArgs) -> int:
     check_file("--metadata-file", options.metadata_file)
     workplace = None
     if options.addr is None:
-        workplace = workplace_config(options)  # makes its directory, so this comes last
+        workplace = workplace_config(options)
     else:
         refuse_workplace_options(options)
     return run_async(_export(options, outputs, renderer, workplace))

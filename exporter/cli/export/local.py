@@ -69,6 +69,8 @@ class LocalBackend:
             kind = self._registry.get(output.type)
             with attributes_of(output):
                 self._jobs.append((kind(output.attrs), output))
+        for exporter, _ in self._jobs:
+            await self._engine.check(exporter)
 
     async def export(self, index: int, sink: StatusSink) -> Exported:
         """See `Backend.export`."""

@@ -22,7 +22,7 @@ from exporter.content import ImageStore, OCILayout
 
 async def main(path, image_id, number):
     content = await OCILayout.open(path + "/content")
-    images = await ImageStore.open(path + "/images", content)
+    images = ImageStore(path + "/images", content)
     for turn in range(10):
         await images.tag(f"app:{number}-{turn}", image_id)
 
@@ -166,7 +166,7 @@ async def test_damage_is_told(images: ImageStore) -> None:
 
 async def test_tagging_at_once_loses_no_name(tmp_path: Path) -> None:
     content = await OCILayout.open(tmp_path / "content")
-    images = await ImageStore.open(tmp_path / "images", content)
+    images = ImageStore(tmp_path / "images", content)
     image_id = await images.create(*docker_image())
     command = (sys.executable, "-c", _TAGGER, str(tmp_path), image_id)
     taggers = [await asyncio.create_subprocess_exec(*command, str(number)) for number in range(3)]

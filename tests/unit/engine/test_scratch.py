@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from exporter.engine.scratch import ScratchSpace
+from exporter.errors import FailedPreconditionError
 
 
 async def test_a_directory_goes_with_all_that_is_in_it(tmp_path: Path) -> None:
@@ -25,6 +28,22 @@ async def test_a_directory_goes_with_all_that_is_in_it(tmp_path: Path) -> None:
         (server,) = _servers(tmp_path)
         assert not list(server.iterdir())
     assert not _servers(tmp_path)
+
+
+async def test_without_a_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    async with ScratchSpace.open(None) as space, space.directory() as directory:
+        assert directory.is_relative_to(tmp_path)
+    assert [*tmp_path.iterdir()] == []  # noqa: ASYNC240
+    monkeypatch.setattr(tempfile, "tempdir", "/missing")
+    with pytest.raises(FailedPreconditionError) as raised:
+        async with ScratchSpace.open(None):
+            raise AssertionError
+    assert re.fullmatch(
+        r"there is no room for scratch files: /missing/buildkit-exporter-\w+: No such file or directory; "
+        "set TMPDIR to a directory that can be written, or choose a place with --root",
+        raised.value.message,
+    )
 
 
 async def test_exports_do_not_share_directories_and_others_cannot_look(tmp_path: Path) -> None:

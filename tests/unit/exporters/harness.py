@@ -40,7 +40,7 @@ class Workplace:
             build=build or BuildInfo(),
             progress=VertexProgress(self.updates.append, VERTEX),
             store=store,
-            images=await ImageStore.open(self.root / "images", store),
+            images=ImageStore(self.root / "images", store),
             scratch=scratch,
             output=output,
         )

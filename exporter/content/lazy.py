@@ -1,0 +1,101 @@
+"""The embedded image store, opened and made when somebody needs it: most exports do not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from exporter.content.copy import closing_stream
+from exporter.content.layout import OCILayout, default_root_path
+from exporter.content.protocol import BlobInfo, BlobWriter
+from exporter.content.root import layout_path, open_root
+from exporter.content.threads import run_in_thread
+from exporter.errors import ExporterError, FailedPreconditionError, NotFoundError, failure_of
+from exporter.image import Descriptor
+
+
+class EmbeddedStore:
+    """A content store with names below a root directory; see `exporter.content.root.open_root`.
+
+    Reading makes nothing: what is read must have been written. A store that cannot be used has no blobs.
+
+    Args:
+        root: The root directory; None for the user's own.
+    """
+
+    def __init__(self, root: Path | None = None) -> None:
+        self._root = root
+        self._layout: OCILayout | None = None
+        self._opening = asyncio.Lock()
+
+    async def open(self) -> OCILayout:
+        """Open the store; it is made if it is not there.
+
+        Raises:
+            FailedPreconditionError: that is not possible, or the directory holds something else.
+            OSError: the same, of a root that somebody has chosen.
+        """
+        async with self._opening:
+            if self._layout is None:
+                self._layout = await self._open()
+            return self._layout
+
+    async def info(self, digest: str) -> BlobInfo:
+        """See `Provider.info`."""
+        layout = await self._existing()
+        if layout is None:
+            raise NotFoundError(f"blob {digest} not found")
+        return await layout.info(digest)
+
+    async def read(self, digest: str, *, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        """See `Provider.read`."""
+        layout = await self._existing()
+        if layout is None:
+            raise NotFoundError(f"blob {digest} not found")
+        async with closing_stream(layout.read(digest, offset=offset, length=length)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    @asynccontextmanager
+    async def ingest(
+        self, expected: Descriptor | None = None, *, labels: Mapping[str, str] | None = None
+    ) -> AsyncIterator[BlobWriter]:
+        """See `ContentStore.ingest`."""
+        async with (await self.open()).ingest(expected, labels=labels) as writer:
+            yield writer
+
+    async def publish(
+        self, descriptor: Descriptor, names: Sequence[str] = (), *, epoch: int | None = None
+    ) -> None:
+        """See `NamedStore.publish`."""
+        await (await self.open()).publish(descriptor, names, epoch=epoch)
+
+    async def _open(self) -> OCILayout:
+        if self._root is not None:
+            return (await open_root(self._root))[0]
+        try:
+            root = default_root_path()
+        except FailedPreconditionError as error:
+            raise FailedPreconditionError(
+                f"there is no place for an image store: {error.message}; choose one with --root"
+            ) from error
+        try:
+            return (await open_root(root))[0]
+        except (ExporterError, OSError) as error:
+            reason = (error.strerror if isinstance(error, OSError) else None) or failure_of(error).message
+            raise FailedPreconditionError(
+                f"the image store in {root} cannot be used: {reason}; choose another place with --root"
+            ) from error
+
+    async def _existing(self) -> OCILayout | None:
+        if self._layout is None:
+            try:
+                path = layout_path(self._root or default_root_path())
+                if not await run_in_thread((path / "oci-layout").is_file):
+                    return None
+                return await self.open()
+            except (ExporterError, OSError):
+                return None
+        return self._layout
