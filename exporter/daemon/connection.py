@@ -23,6 +23,9 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     # A failed step's error quotes its Dockerfile. gRPC would reset the stream over it.
     ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", _MAX_METADATA_BYTES),
+    # A daemon that was away is found again soon. By default, it might take minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.use_local_subchannel_pool", 1),
 )
 """Channel arguments for daemons."""
@@ -47,7 +50,7 @@ async def open_channel(
     """
     scheme, separator, rest = address.partition("://")
     if not separator or scheme not in {"unix", "tcp"} or not rest:
-        raise InvalidArgumentError(f"{address!r} is no address; write unix:///PATH or tcp://HOST:PORT")
+        raise InvalidArgumentError(f"{address!r} is not an address; write unix:///PATH or tcp://HOST:PORT")
     target = unix_target(rest) if scheme == "unix" else rest
     options: list[tuple[str, int | str]] = list(CHANNEL_OPTIONS)
     if server_name is not None:

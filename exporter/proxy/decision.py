@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError
 
 from exporter.pb.moby.buildkit.v1 import control_pb2
 from exporter.proxy.builds import Builds
+from exporter.proxy.metrics import ProxyMetrics
 from exporter.rpc.http2.connection import Connection
 from exporter.rpc.http2.peek import Peek
 from exporter.takeover.plan import Routes, plan_exports
@@ -32,12 +33,14 @@ class BuildRouter:
         routes: Where exporters run.
         builds: Knows whether builds are taken at all; the proxy's own server refuses them.
         own: The connection to the proxy's own server.
+        metrics: Counts builds.
     """
 
-    def __init__(self, routes: Routes, builds: Builds, own: Connection) -> None:
+    def __init__(self, routes: Routes, builds: Builds, own: Connection, metrics: ProxyMetrics) -> None:
         self._routes = routes
         self._builds = builds
         self._own = own
+        self._metrics = metrics
         self._is_plain: dict[str, bool] = {}
         self._waiting: dict[str, list[_Watcher]] = {}
 
@@ -48,6 +51,7 @@ class BuildRouter:
         if request is not None:
             is_plain = not self._builds.is_closed and not plan_exports(request, self._routes)
             self._remember(request.Ref, is_plain)
+            self._metrics.build(has_our_exports=not is_plain)
             for watcher in self._waiting.pop(request.Ref, []):
                 watcher.pass_on(is_plain)
         call.pass_on(daemon if is_plain else self._own)

@@ -6,17 +6,16 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import grpc
-import grpc.aio
-
 from exporter.proxy.builds import Builds
 from exporter.proxy.client import Clients
 from exporter.proxy.control import SOLVE_METHOD, STATUS_METHOD, ControlProxy
+from exporter.proxy.daemon import Daemon
 from exporter.proxy.decision import BuildRouter
+from exporter.proxy.metrics import ProxyMetrics
 from exporter.proxy.session_services import SessionServices
 from exporter.proxy.switch import Switch
 from exporter.rpc.handlers import RawHandler, raw_server
-from exporter.rpc.http2.sockets import Dial, Scheduler, dialling
+from exporter.rpc.http2.sockets import Scheduler, dialling
 from exporter.rpc.session.tunnel import started
 from exporter.takeover.build import BuildOptions
 from exporter.takeover.plan import Routes
@@ -35,20 +34,20 @@ _OWN_OPTIONS: tuple[tuple[str, int], ...] = (
 
 @asynccontextmanager
 async def running_switch(
-    dial: Dial, daemon: grpc.aio.Channel, daemon_name: str, routes: Routes, options: BuildOptions
+    daemon: Daemon, routes: Routes, options: BuildOptions, metrics: ProxyMetrics | None = None
 ) -> AsyncIterator[Switch]:
     """Run a proxy, which is to be given its clients' sockets.
 
     Args:
-        dial: Connects to the daemon.
-        daemon: Reaches it as well, for the proxy's own calls.
-        daemon_name: Its address, for messages.
+        daemon: The daemon.
         routes: Where exporters run.
         options: The operator's.
+        metrics: Counts what is done; None for nothing.
     """
     clients, builds = Clients(), Builds()
-    control = ControlProxy(daemon, routes, builds, options)
-    services = SessionServices(clients, builds, daemon)
+    metrics = metrics or ProxyMetrics()
+    control = ControlProxy(daemon.channel, routes, builds, options)
+    services = SessionServices(clients, builds, daemon.channel)
     handlers: dict[str, RawHandler] = {
         SOLVE_METHOD: control.solve,
         STATUS_METHOD: control.status,
@@ -62,14 +61,15 @@ async def running_switch(
         own = protocol.connection
         assert own is not None
         switch = Switch(
-            dial,
+            daemon,
             own,
             scheduler,
-            daemon_name=daemon_name,
-            router=BuildRouter(routes, builds, own),
+            router=BuildRouter(routes, builds, own, metrics),
             clients=clients,
             builds=builds,
+            metrics=metrics,
         )
+        metrics.watch(builds=lambda: switch.solves, connections=lambda: switch.connections)
         try:
             yield switch
         finally:

@@ -7,11 +7,13 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 
-from exporter.errors import Code
+from exporter.errors import Code, UnavailableError
 from exporter.proxy.builds import Builds
 from exporter.proxy.client import Clients
 from exporter.proxy.control import SOLVE_METHOD, STATUS_METHOD
+from exporter.proxy.daemon import Daemon
 from exporter.proxy.decision import BuildRouter
+from exporter.proxy.metrics import ProxyMetrics
 from exporter.proxy.session import SessionSplice
 from exporter.rpc.http2.connection import Connection
 from exporter.rpc.http2.frames import ErrorCode, ProtocolError
@@ -19,7 +21,7 @@ from exporter.rpc.http2.grpc import end_with_status, path_of
 from exporter.rpc.http2.headers import Headers
 from exporter.rpc.http2.peek import Peek
 from exporter.rpc.http2.relay import relay
-from exporter.rpc.http2.sockets import Dial, Scheduler, SocketTransport, dialling
+from exporter.rpc.http2.sockets import Scheduler, SocketTransport
 from exporter.rpc.http2.stream import Stream
 
 SESSION_METHOD_NAME = "/moby.buildkit.v1.Control/Session"
@@ -39,36 +41,41 @@ class Switch:
     proxy, and one ends with the other. All share the connection to the proxy's own server.
 
     Args:
-        dial_daemon: Connects to the daemon.
+        daemon: The daemon.
         own: The connection to the proxy's own server.
         scheduler: Flushes connections.
-        daemon_name: For messages.
         router: Passes builds and their watchers on.
         clients: Where sessions' clients are found.
         builds: Where builds are found.
+        metrics: Counts connections and their bytes.
     """
 
     def __init__(
         self,
-        dial_daemon: Dial,
+        daemon: Daemon,
         own: Connection,
         scheduler: Scheduler,
         *,
-        daemon_name: str,
         router: BuildRouter,
         clients: Clients,
         builds: Builds,
+        metrics: ProxyMetrics,
     ) -> None:
         self.own = own
         self.scheduler = scheduler
         self.clients = clients
         self.builds = builds
         self._router = router
-        self._dial_daemon = dial_daemon
-        self._daemon_name = daemon_name
+        self._daemon = daemon
+        self._metrics = metrics
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections: set[Connection] = set()
         self._solves: set[Stream] = set()
+
+    @property
+    def connections(self) -> int:
+        """The number of clients that are connected."""
+        return len(self._connections)
 
     @property
     def solves(self) -> int:
@@ -78,7 +85,7 @@ class Switch:
 
     def protocol(self) -> asyncio.Protocol:
         """A protocol for a client's socket."""
-        return SocketTransport(self._make, self.scheduler)
+        return _ClientSocket(self._make, self.scheduler, self._metrics)
 
     async def drain(self) -> None:
         """Refuse new builds, and wait for those under way and for their clients to hang up."""
@@ -99,6 +106,7 @@ class Switch:
     def _make(self, transport: SocketTransport) -> Connection:
         client = Connection(transport, self.scheduler, is_client=False)
         self._connections.add(client)
+        self._metrics.connected()
         client.on_closed = lambda error: self._connections.discard(client)
         # Calls wait in the socket until it is known where they can go.
         transport.pause_reading()
@@ -109,14 +117,14 @@ class Switch:
 
     async def _connect(self, client: Connection, transport: SocketTransport) -> None:
         try:
-            _, protocol = await self._dial_daemon(dialling(self.scheduler))
-        except OSError as error:
-            text = f"cannot reach buildkitd at {self._daemon_name}: {error}"
+            daemon = await self._daemon.connect(self.scheduler)
+        except UnavailableError as error:
+            text = error.message
             logger.warning("%s", text)
+            self._metrics.unreachable()
             client.on_stream = lambda stream, headers, end: end_with_status(stream, Code.UNAVAILABLE, text)
         else:
-            assert protocol.connection is not None
-            self._join(client, protocol.connection)
+            self._join(client, daemon)
         transport.resume_reading()
 
     def _join(self, client: Connection, daemon: Connection) -> None:
@@ -158,6 +166,29 @@ class Switch:
             )
         except ProtocolError:
             stream.reset(ErrorCode.REFUSED_STREAM)
+
+
+class _ClientSocket(SocketTransport):
+    """A client's socket, whose bytes are counted."""
+
+    def __init__(
+        self,
+        make: Callable[[SocketTransport], Connection],
+        scheduler: Scheduler,
+        metrics: ProxyMetrics,
+    ) -> None:
+        super().__init__(make, scheduler)
+        self._metrics = metrics
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        self._metrics.received(len(data))
+        super().data_received(data)
+
+    def write(self, pieces: list[bytes | memoryview]) -> None:
+        """See `Transport.write`."""
+        self._metrics.sent(sum(map(len, pieces)))
+        super().write(pieces)
 
 
 async def _until(condition: Callable[[], bool]) -> None:

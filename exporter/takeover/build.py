@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from exporter.content.protocol import Provider
 from exporter.errors import FailedPreconditionError, failure_of
@@ -39,6 +42,21 @@ _SUBSTITUTE_KEYS = ("containerimage.", "image.name")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
+class OnEnd(Protocol):
+    """Told that exporting, or publishing what was exported, has ended."""
+
+    def __call__(self, phase: str, exporter_type: str, code: str, seconds: float) -> None:
+        """Take note.
+
+        Args:
+            phase: ``export`` or ``finalize``.
+            exporter_type: A type that its server has.
+            code: ``OK``, or the name of a status code.
+            seconds: How long it took.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
     """An operator's choices that concern builds.
@@ -48,12 +66,14 @@ class BuildOptions:
         output_dir: Where clients may have files written; None for nowhere.
         source_dir: Where build results are saved; None for nowhere.
         tell_place: Let the build's progress say where images go that are stored.
+        on_end: Told how exports end.
     """
 
     strict: bool = False
     output_dir: Path | None = None
     source_dir: Path | None = None
     tell_place: bool = False
+    on_end: OnEnd | None = None
 
 
 class ProxiedExport:
@@ -94,7 +114,8 @@ class ProxiedExport:
         self._has_begun = True
         self.vertex.begin()
         try:
-            self.exported = await self._export(root, client, content)
+            with self._timed("export"):
+                self.exported = await self._export(root, client, content)
         except asyncio.CancelledError:
             self.vertex.end(CANCELED)
             raise
@@ -103,6 +124,18 @@ class ProxiedExport:
             self.vertex.end(failure_of(error).message)
             raise
         self.vertex.end()
+
+    @contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        started, code = time.monotonic(), "OK"
+        try:
+            yield
+        except BaseException as error:
+            code = failure_of(error).code.name
+            raise
+        finally:
+            if self._build.options.on_end is not None:
+                self._build.options.on_end(phase, self.plan.type, code, time.monotonic() - started)
 
     async def _export(self, root: Descriptor, client: SessionClient | None, content: Provider) -> Exported:
         live, build = await self._gather(root, content)
@@ -153,7 +186,8 @@ class ProxiedExport:
         if not self.exported.token:
             return
         try:
-            more = await self.plan.backend.finalize(self.exported.token, self.vertex.report)
+            with self._timed("finalize"):
+                more = await self.plan.backend.finalize(self.exported.token, self.vertex.report)
         except Exception as error:
             self.failure = error
             raise

@@ -305,7 +305,7 @@ async def test_no_daemon(tmp_path: Path) -> None:
     with pytest.raises(UnavailableError, match="is it running"):
         async with BuildkitClient.connect(f"unix://{tmp_path}/no.sock", timeout=2):
             pass
-    with pytest.raises(InvalidArgumentError, match="is no address"):
+    with pytest.raises(InvalidArgumentError, match="is not an address"):
         async with BuildkitClient.connect("somewhere"):
             pass
 

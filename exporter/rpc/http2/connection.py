@@ -53,6 +53,8 @@ class Connection(Sender):
             the stream's handler.
         on_closed: Told the end of the connection, with the reason unless it ended well.
         on_goaway: Told that the peer takes no new streams.
+        on_settings: Told that the peer has sent settings: it speaks HTTP/2.
+        has_settings: Whether it has.
     """
 
     def __init__(
@@ -66,6 +68,8 @@ class Connection(Sender):
         self.on_stream: Callable[[Stream, Headers, bool], None] | None = None
         self.on_closed: Callable[[Exception | None], None] | None = None
         self.on_goaway: Callable[[], None] | None = None
+        self.on_settings: Callable[[], None] | None = None
+        self.has_settings = False
         self._is_client = is_client
         self._streams: dict[int, Stream] = {}
         self._next_id = 1
@@ -320,3 +324,6 @@ class Connection(Sender):
                     pass
         self.write(frame_header(0, FrameType.SETTINGS, ACK, 0))
         self._has_new_credit = True
+        self.has_settings = True
+        if self.on_settings is not None:
+            self.on_settings()
