@@ -17,14 +17,17 @@ from exporter.cli.commands.shared import ClientArgs
 from exporter.cli.descriptions import ExporterDescription
 from exporter.cli.failures import UsageError
 from exporter.content.threads import run_in_thread
-from exporter.errors import InvalidArgumentError
+from exporter.daemon.identity import Kind, identify
+from exporter.errors import ExporterError, InvalidArgumentError, UnavailableError
 from exporter.exporters.base import ArtifactKind, Attribute
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
 from exporter.remotes.http.tls import client_context
 from exporter.rpc.address import Address, UnixAddress, parse_address
+from exporter.rpc.diagnosis import Endpoint, why_unreachable
 from exporter.rpc.http2.sockets import Dial
 from exporter.rpc.limits import PEER_OPTIONS
 from exporter.rpc.status import rpc_errors
+from exporter.rpc.tls import load_certificate
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,7 @@ class ServerAccess:
         cert: The client's certificate.
         key: Its private key.
         name: The name that the server's certificate must have, if not the address's.
+        prefix: What the names of the options about TLS begin with.
     """
 
     address: Address
@@ -46,6 +50,7 @@ class ServerAccess:
     cert: Path | None = None
     key: Path | None = None
     name: str | None = None
+    prefix: str = "--tls"
 
     @classmethod
     def of(cls, options: ClientArgs) -> ServerAccess:
@@ -76,19 +81,42 @@ class ServerAccess:
         """The same for connections that are not gRPC's. Blocks.
 
         Raises:
-            OSError: a file cannot be read, or is no certificate or key.
+            UsageError: a file cannot be read, or is not what it should be.
         """
-        context = client_context(self.ca)
+        for option, path in (("cacert", self.ca), ("cert", self.cert), ("key", self.key)):
+            _check_readable(f"{self.prefix}{option}", path)
+        try:
+            context = client_context(self.ca)
+        except OSError as error:
+            raise UsageError(f"{self.prefix}cacert: {self.ca} has no certificates in PEM") from error
         context.set_alpn_protocols(["h2"])
-        if self.cert is not None:
-            context.load_cert_chain(self.cert, self.key)
+        if self.cert is not None and self.key is not None:
+            try:
+                load_certificate(context, self.cert, self.key)
+            except InvalidArgumentError as error:
+                raise UsageError(f"{self.prefix}cert: {error.message}") from error
         return context
+
+    async def endpoint(self) -> Endpoint:
+        """The same for finding out why it cannot be reached.
+
+        Raises:
+            UsageError: see `ssl_context`.
+        """
+        context = await run_in_thread(self.ssl_context) if self.uses_tls else None
+        return Endpoint(
+            self.address,
+            tls=context,
+            server_name=self.name,
+            shows_certificate=self.cert is not None,
+            options=self.prefix,
+        )
 
     async def dialler(self) -> Dial:
         """What opens connections that are not gRPC's.
 
         Raises:
-            OSError: see `ssl_context`.
+            UsageError: see `ssl_context`.
         """
         loop = asyncio.get_running_loop()
         address = self.address
@@ -109,8 +137,9 @@ class ServerAccess:
         """Read the files. Blocks.
 
         Raises:
-            OSError: one cannot be read.
+            UsageError: see `ssl_context`.
         """
+        self.ssl_context()  # gRPC says nothing of what is wrong with them
         ca, key, cert = (
             path.read_bytes() if path is not None else None for path in (self.ca, self.key, self.cert)
         )
@@ -122,8 +151,7 @@ async def connect(access: ServerAccess) -> AsyncIterator[grpc.aio.Channel]:
     """Connect to a server.
 
     Raises:
-        UnavailableError: it cannot be reached.
-        UsageError, OSError: certificates cannot be used.
+        UsageError: certificates cannot be used.
     """
     options: list[tuple[str, int | str]] = list(PEER_OPTIONS)
     if not access.uses_tls:
@@ -137,6 +165,58 @@ async def connect(access: ServerAccess) -> AsyncIterator[grpc.aio.Channel]:
         yield channel
 
 
+@asynccontextmanager
+async def explained(channel: grpc.aio.Channel, access: ServerAccess, wanted: Kind) -> AsyncIterator[None]:
+    """Around the first calls to a server: if they fail, find out why, and what it is that was reached.
+
+    Args:
+        channel: Reaches it.
+        access: How.
+        wanted: What it should be.
+
+    Raises:
+        UnavailableError: it cannot be reached, or is something else.
+    """
+    try:
+        yield
+    except ExporterError as error:
+        reason = await why_unreachable(await access.endpoint())
+        if reason is None:
+            reason = await _what_else(channel, access, wanted) or error.message
+        raise UnavailableError(f"cannot reach {wanted.value} at {access.address}: {reason}") from error
+
+
+async def _what_else(channel: grpc.aio.Channel, access: ServerAccess, wanted: Kind) -> str | None:
+    try:
+        found = await identify(channel, access.timeout)
+    except grpc.aio.AioRpcError:
+        return None
+    if found.kind is wanted:
+        return None
+    hint = _INSTEAD.get((wanted, found.kind), "give another address")
+    return f"what listens there is {found}; {hint}"
+
+
+_INSTEAD = {
+    (Kind.PLUGIN_SERVER, Kind.BUILDKIT): "`buildkit-exporter serve` runs a plugin server, and "
+    "`buildkit-exporter build` builds with a daemon",
+    (
+        Kind.BUILDKIT,
+        Kind.PLUGIN_SERVER,
+    ): "it exports what daemons have built, and builds nothing itself: give the address of a buildkitd",
+}
+"""What to do about it: what was wanted, and what was found."""
+
+
+def _check_readable(option: str, path: Path | None) -> None:
+    if path is None:
+        return
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise UsageError(f"{option}: cannot read {path}: {error.strerror}") from error
+
+
 async def list_exporters(channel: grpc.aio.Channel, access: ServerAccess) -> list[ExporterDescription]:
     """Ask a server for its types; the first question that it is asked, so that it shows whether it is there.
 
@@ -144,10 +224,11 @@ async def list_exporters(channel: grpc.aio.Channel, access: ServerAccess) -> lis
         UnavailableError: it cannot be reached.
         ExporterError: it answers with an error.
     """
-    with rpc_errors(f"cannot reach a server at {access.address} (is it running?)"):
-        response = await exporter_pb2_grpc.ExporterServiceStub(channel).ListExporters(
-            exporter_pb2.ListExportersRequest(), timeout=access.timeout
-        )
+    async with explained(channel, access, Kind.PLUGIN_SERVER):
+        with rpc_errors():
+            response = await exporter_pb2_grpc.ExporterServiceStub(channel).ListExporters(
+                exporter_pb2.ListExportersRequest(), timeout=access.timeout
+            )
     return [_description(info) for info in response.exporters]
 
 

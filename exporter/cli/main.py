@@ -35,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Names can be anything; a terminal's encoding cannot say everything.
         sys.stdout.reconfigure(errors="backslashreplace")
     _keep_freed_memory()
+    # gRPC's C core writes to standard error itself, in its own form, what our messages say already.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         status = _run(sys.argv[1:] if argv is None else argv)
         return _flush(status)

@@ -19,6 +19,7 @@ from exporter.cli.commands.prune import PRUNE
 from exporter.cli.commands.sample import SAMPLE
 from exporter.cli.commands.serve import SERVE
 from exporter.cli.commands.verify import VERIFY
+from exporter.cli.commands.wait import WAIT
 
 
 def _print_version(ctx: click.Context, param: click.Parameter, value: Any) -> None:
@@ -30,7 +31,7 @@ def _print_version(ctx: click.Context, param: click.Parameter, value: Any) -> No
 
 
 ROOT = Program(
-    [SERVE, PROXY, BUILD, EXPORT, SAMPLE, EXPORTERS, IMAGES, INSPECT, VERIFY, PRUNE, COMPLETION],
+    [SERVE, PROXY, BUILD, EXPORT, SAMPLE, WAIT, EXPORTERS, IMAGES, INSPECT, VERIFY, PRUNE, COMPLETION],
     summary="Exporters for BuildKit, outside the daemon.",
     params=[
         click.Option(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 
 from exporter.cli.client import ServerAccess, connect
 from exporter.cli.commands.proxy import DEFAULT_PROXY_ADDRESS, PeerTLS, ProxyArgs
@@ -17,14 +18,19 @@ from exporter.cli.workplace import workplace_config
 from exporter.content.threads import run_in_thread
 from exporter.daemon.connection import open_channel
 from exporter.engine.workplace import problem_of_store
-from exporter.errors import InvalidArgumentError, NotFoundError
+from exporter.errors import InvalidArgumentError, NotFoundError, UnavailableError
 from exporter.exporters.registry import default_registry
+from exporter.proxy.daemon import Daemon
+from exporter.proxy.metrics import ProxyMetrics
 from exporter.proxy.server import running_switch
 from exporter.proxy.switch import Switch
+from exporter.rpc.activation import listen_addresses
 from exporter.rpc.address import Address, UnixAddress, parse_address
 from exporter.rpc.limits import raise_file_limit
 from exporter.rpc.listen import accepting
+from exporter.server.notify import Supervisor
 from exporter.server.signals import queued_signals
+from exporter.server.watching import watched
 from exporter.takeover.backend import Backend
 from exporter.takeover.build import BuildOptions
 from exporter.takeover.local import LocalBackend
@@ -32,6 +38,14 @@ from exporter.takeover.plan import Routes
 from exporter.takeover.plugin_server import PluginBackend
 
 _CONNECT_SECONDS = 5.0
+
+_OPTIONS = {
+    "addresses": "--addr",
+    "metrics_address": "--metrics-addr",
+    "ready_fd": "--ready-fd",
+    "tls": "--tlscert",
+}
+"""Flags, by what errors call them."""
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +60,7 @@ def run_proxy(options: ProxyArgs) -> int:
         UsageError: an option's value cannot be used.
         ExporterError, OSError: the proxy cannot listen there, or cannot use its root.
     """
-    configure_logging("text", debug=options.debug)
+    configure_logging(options.log_format, debug=options.debug)
     # It would log every header, credentials included.
     logging.getLogger("hpack").setLevel(logging.WARNING)
     asyncio.run(_run(options))
@@ -54,34 +68,94 @@ def run_proxy(options: ProxyArgs) -> int:
 
 
 async def _run(options: ProxyArgs) -> None:
-    addresses = [_address(text, "--addr") for text in options.addr or (DEFAULT_PROXY_ADDRESS,)]
+    with _flags_named():
+        addresses = listen_addresses(options.addr or (DEFAULT_PROXY_ADDRESS,), field="addresses")
+        supervisor = Supervisor(options.ready_fd)
     tls = listener_tls(options)
     with queued_signals() as signals:
-        async with _switch(options) as switch:
+        async with _proxy(options) as proxy:
             async with AsyncExitStack() as listeners:
+                bound = []
                 for address in addresses:
-                    listener = accepting(switch.protocol, address, tls, insecure=options.insecure_listen)
-                    try:
-                        bound = await listeners.enter_async_context(listener)
-                    except InvalidArgumentError as error:
-                        option = "--tlscert" if error.field == "tls" else "--addr"
-                        raise UsageError(f"{option}: {error.message}") from error
-                    logger.info("listening on %s for clients of %s", bound, options.buildkitd)
-                await signals.get()
-            await _drain(switch, options.shutdown_grace, signals)
+                    listener = accepting(
+                        proxy.switch.protocol, address, tls, insecure=options.insecure_listen
+                    )
+                    with _flags_named():
+                        bound.append(await listeners.enter_async_context(listener))
+                    logger.info("listening on %s for clients of %s", bound[-1], proxy.daemon)
+                supervisor.ready(bound)
+                proxy.is_listening = True
+                introduction = asyncio.create_task(proxy.daemon.introduce(), name="asking the daemon")
+                try:
+                    await signals.get()
+                finally:
+                    introduction.cancel()
+            proxy.is_listening = False
+            supervisor.stopping(f"waiting for {proxy.switch.solves} running builds")
+            await _drain(proxy.switch, options.shutdown_grace, signals)
+
+
+@dataclass(slots=True)
+class _Proxy:
+    """A proxy.
+
+    Attributes:
+        switch: Takes its clients.
+        daemon: What is behind it.
+        is_listening: Whether clients can come.
+    """
+
+    switch: Switch
+    daemon: Daemon
+    is_listening: bool = False
+
+    async def obstacle(self) -> str:
+        """Why a client would not get far just now; empty if it would."""
+        if not self.is_listening:
+            return "the proxy takes no clients now"
+        try:
+            await self.daemon.check()
+        except UnavailableError as error:
+            return error.message
+        return ""
+
+
+@contextmanager
+def _flags_named() -> Iterator[None]:
+    """Name the flag that is to blame for a wrong value."""
+    try:
+        yield
+    except InvalidArgumentError as error:
+        option = _OPTIONS.get(error.field or "")
+        if option is None:
+            raise
+        raise UsageError(f"{option}: {error.message}") from error
 
 
 @asynccontextmanager
-async def _switch(options: ProxyArgs) -> AsyncIterator[Switch]:
+async def _proxy(options: ProxyArgs) -> AsyncIterator[_Proxy]:
     """Run a proxy that does not listen yet."""
     access = _access(options.buildkitd_tls, _address(options.buildkitd, "--buildkitd"))
-    build_options = BuildOptions(
-        strict=options.strict,
-        output_dir=options.output_dir,
-        source_dir=options.save_source,
-        tell_place=True,
-    )
+    proxies: list[_Proxy] = []
+
+    async def obstacle() -> str:
+        return await proxies[0].obstacle() if proxies else "the proxy is starting"
+
     async with AsyncExitStack() as stack:
+        with _flags_named():
+            registry = await stack.enter_async_context(watched(options.metrics_addr, obstacle))
+        metrics = ProxyMetrics()
+        if registry is not None:
+            from exporter.proxy.prometheus import PrometheusProxyMetrics  # an extra
+
+            metrics = PrometheusProxyMetrics(registry)
+        build_options = BuildOptions(
+            strict=options.strict,
+            output_dir=options.output_dir,
+            source_dir=options.save_source,
+            tell_place=True,
+            on_end=metrics.ended,
+        )
         raise_file_limit()
         workplace = workplace_config(options)
         if problem := await problem_of_store(workplace):
@@ -104,13 +178,13 @@ async def _switch(options: ProxyArgs) -> AsyncIterator[Switch]:
         except NotFoundError as error:
             raise UsageError(f"--take: {error.message}") from error
         credentials = await run_in_thread(access.credentials) if access.uses_tls else None
-        daemon = await stack.enter_async_context(
-            open_channel(options.buildkitd, credentials, server_name=access.name)
+        channel = await stack.enter_async_context(
+            open_channel(str(access.address), credentials, server_name=access.name)
         )
-        dial = await access.dialler()
-        yield await stack.enter_async_context(
-            running_switch(dial, daemon, options.buildkitd, routes, build_options)
-        )
+        daemon = Daemon(await access.dialler(), await access.endpoint(), channel)
+        switch = await stack.enter_async_context(running_switch(daemon, routes, build_options, metrics))
+        proxies.append(_Proxy(switch, daemon))
+        yield proxies[0]
 
 
 async def _drain(switch: Switch, grace: float, signals: asyncio.Queue[signal.Signals]) -> None:
@@ -139,7 +213,13 @@ def _access(tls: PeerTLS, address: Address) -> ServerAccess:
             f"--{tls.prefix}-tlscert and --{tls.prefix}-tlskey belong together: give both, or neither"
         )
     access = ServerAccess(
-        address=address, timeout=_CONNECT_SECONDS, ca=tls.ca, cert=tls.cert, key=tls.key, name=tls.name
+        address=address,
+        timeout=_CONNECT_SECONDS,
+        ca=tls.ca,
+        cert=tls.cert,
+        key=tls.key,
+        name=tls.name,
+        prefix=f"--{tls.prefix}-tls",
     )
     if access.uses_tls and isinstance(address, UnixAddress):
         raise UsageError(f"TLS is for servers that listen on TCP: --{tls.prefix} names a Unix socket")

@@ -57,6 +57,7 @@ def _config(options: ServeArgs) -> ServerConfig:
         finalize_ttl=options.finalize_ttl,
         shutdown_grace=options.shutdown_grace,
         metrics_address=options.metrics_addr,
+        ready_fd=options.ready_fd,
     )
 
 

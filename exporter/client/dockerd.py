@@ -80,10 +80,10 @@ async def upgraded(
 
 
 async def is_engine(address: EngineAddress) -> bool:
-    """Whether what listens there speaks HTTP/1, as an engine does and a buildkitd does not.
+    """Whether what listens there is an engine, which speaks HTTP/1; a buildkitd does not.
 
     Raises:
-        UnavailableError: nothing listens there.
+        UnavailableError: nothing listens there, or an HTTP server of another kind.
         PermissionDeniedError: we may not use its socket.
     """
     with _connection_errors(address):
@@ -92,9 +92,14 @@ async def is_engine(address: EngineAddress) -> bool:
             try:
                 writer.write(b"GET /_ping HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n")
                 await writer.drain()
-                return (await reader.read(len(_HTTP_1))).startswith(_HTTP_1)
+                if not (start := await reader.read(len(_HTTP_1))).startswith(_HTTP_1):
+                    return False
+                answer = start + await reader.read(_ANSWER_LIMIT)
             finally:
                 writer.transport.abort()
+    if b"api-version:" not in answer.lower():
+        raise UnavailableError(f"what listens at {address} is an HTTP server, but not a Docker engine")
+    return True
 
 
 @contextmanager
@@ -163,7 +168,7 @@ async def _upgrade(
     try:
         answer = await reader.readuntil(b"\r\n\r\n")
     except asyncio.LimitOverrunError as error:
-        raise UnavailableError(f"what answers at {address} is no Docker engine") from error
+        raise UnavailableError(f"what answers at {address} is not a Docker engine") from error
     status, _, _ = answer.decode("latin-1").partition("\r\n")
     if status.split(" ", 2)[1:2] != ["101"]:
         body = (await reader.read(_ANSWER_LIMIT)).decode("utf-8", "replace").strip()

@@ -93,11 +93,12 @@ class Daemon:
         try:
             version = await self.check()
         except UnavailableError as error:
-            logger.warning("%s. It is tried again for each client that connects", error.message)
+            logger.warning("%s (it is tried anew for each client that connects)", error.message)
             return
         logger.info("buildkitd %s answers at %s", version or "of a version before v0.11", self)
         numbers = _VERSION.match(version)
-        if not version or (numbers and (int(numbers[1]), int(numbers[2])) < OLDEST):
+        found = (int(numbers[1]), int(numbers[2])) if numbers is not None else OLDEST
+        if not version or (0, 0) < found < OLDEST:  # builds from a source tree say 0.0
             logger.warning(
                 "buildkitd at %s is too old for exports of ours, which need v%d.%d or newer",
                 self,

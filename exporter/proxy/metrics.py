@@ -8,7 +8,7 @@ from collections.abc import Callable
 class ProxyMetrics:
     """Counts nothing: what a proxy has for which nobody asked for metrics.
 
-    `exporter.server.prometheus_proxy.PrometheusProxyMetrics` counts.
+    `exporter.proxy.prometheus.PrometheusProxyMetrics` counts.
     """
 
     def watch(self, *, builds: Callable[[], int], connections: Callable[[], int]) -> None:

@@ -201,8 +201,11 @@ def _greet(connection: socket.socket, endpoint: Endpoint) -> str | None:
             f"it speaks TLS: give {endpoint.option('cacert')}, the certificate of the authority that signed "
             "the server's"
         )
-    if answer.startswith(_HTTP_1):
-        return _http_1(answer)
+    if answer.startswith(_HTTP_1) or answer.lstrip()[:1] == b"<":  # HTML, as in HTTP/0.9
+        return "it speaks HTTP/1, not gRPC" if endpoint.tls is not None else _http_1(endpoint.address)
+    if not answer and endpoint.tls is not None and not endpoint.shows_certificate:
+        reason = _client_certificate(endpoint, refused=False)
+        return f"it ends the connection once TLS is set up: probably {reason}"
     if not answer:
         return "it ends the connection at once: it is not a gRPC server, or it is shutting down"
     return "it does not speak HTTP/2: it is not a gRPC server"
@@ -221,7 +224,12 @@ def _speaks_tls(address: Address) -> bool:
         return False
 
 
-def _http_1(answer: bytes) -> str:
+def _http_1(address: Address) -> str:
+    """Ask an HTTP server what it is: to a greeting of HTTP/2, few say that."""
+    answer = b""
+    with suppress(OSError), _connect(address) as connection:
+        connection.sendall(b"GET /_ping HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        answer = connection.recv(_ANSWER_BYTES)
     software = ""
     for line in answer.partition(b"\r\n\r\n")[0].split(b"\r\n")[1:]:
         name, _, value = line.partition(b":")

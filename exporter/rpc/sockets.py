@@ -22,7 +22,9 @@ _BACKLOG = 128
 _PRIVILEGED = 1024
 
 
-async def resolve(address: TCPAddress) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:
+async def resolve(
+    address: TCPAddress, field: str = "addresses"
+) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:
     """Find the addresses that a name stands for.
 
     Raises:
@@ -35,14 +37,18 @@ async def resolve(address: TCPAddress) -> list[tuple[socket.AddressFamily, tuple
         )
     except socket.gaierror as error:
         raise InvalidArgumentError(
-            f"{address}: the host {address.host} is not known: {error.strerror}", field="addresses"
+            f"{address}: the host {address.host} is not known: {error.strerror}", field=field
         ) from error
     unique = {(family, (str(name[0]), int(name[1]))): None for family, _, _, _, name in found}
     return list(unique)
 
 
-async def bind_tcp(address: TCPAddress) -> list[socket.socket]:
+async def bind_tcp(address: TCPAddress, field: str = "addresses") -> list[socket.socket]:
     """Listen at all addresses of a host, on the same port. The caller closes the sockets.
+
+    Args:
+        address: The host, and the port; 0 for any that is free.
+        field: What is at fault if that cannot be.
 
     Raises:
         FailedPreconditionError: somebody listens there already, or the address is not ours.
@@ -51,7 +57,7 @@ async def bind_tcp(address: TCPAddress) -> list[socket.socket]:
     port = address.port
     with ExitStack() as stack:
         listeners: list[socket.socket] = []
-        for family, (host, _) in await resolve(address):
+        for family, (host, _) in await resolve(address, field):
             try:
                 listener = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
             except OSError:  # a family that this machine does not have
@@ -65,13 +71,13 @@ async def bind_tcp(address: TCPAddress) -> list[socket.socket]:
                 listener.listen(_BACKLOG)
             except OSError as error:
                 raise FailedPreconditionError(
-                    f"cannot listen on {address}: {why_not(error, port)}", field="addresses"
+                    f"cannot listen on {address}: {why_not(error, port)}", field=field
                 ) from error
             port = listener.getsockname()[1]
             listeners.append(listener)
         if not listeners:
             raise FailedPreconditionError(
-                f"cannot listen on {address}: this machine does not have such addresses", field="addresses"
+                f"cannot listen on {address}: this machine does not have such addresses", field=field
             )
         stack.pop_all()
     return listeners

@@ -36,10 +36,7 @@ def server_context(tls: TLSConfig) -> ssl.SSLContext:
             path.open("rb").close()
     except OSError as error:
         raise InvalidArgumentError(f"cannot read {error.filename}: {error.strerror}", field="tls") from error
-    try:
-        context.load_cert_chain(tls.cert, tls.key, password=_no_password)
-    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        raise InvalidArgumentError(_why_not(tls.cert, tls.key, error), field="tls") from error
+    load_certificate(context, tls.cert, tls.key)
     if tls.client_ca is not None:
         try:
             context.load_verify_locations(tls.client_ca)
@@ -50,6 +47,18 @@ def server_context(tls: TLSConfig) -> ssl.SSLContext:
         context.verify_mode = ssl.CERT_REQUIRED
     context.set_alpn_protocols(["h2"])
     return context
+
+
+def load_certificate(context: ssl.SSLContext, cert: Path, key: Path) -> None:
+    """Have a context show a certificate. Blocks.
+
+    Raises:
+        InvalidArgumentError: the files, which can be read, cannot be used; ``field`` is ``tls``.
+    """
+    try:
+        context.load_cert_chain(cert, key, password=_no_password)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise InvalidArgumentError(_why_not(cert, key, error), field="tls") from error
 
 
 def handshake_failure(error: BaseException) -> str:

@@ -6,7 +6,9 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
 
+import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -15,12 +17,11 @@ from exporter.engine.finalize import FinalizeStore
 from exporter.engine.jobs import Jobs
 from exporter.engine.limits import Admission
 from exporter.engine.workplace import open_workplace, problem_of_store
-from exporter.errors import FailedPreconditionError
 from exporter.exporters.registry import Registry, default_registry
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
 from exporter.pb.moby.buildkit.v1 import control_pb2
 from exporter.rpc.activation import listen_addresses
-from exporter.rpc.address import Address, AddressPattern, parse_host_port
+from exporter.rpc.address import Address, AddressPattern
 from exporter.rpc.limits import (
     MAX_SEND_BYTES,
     METADATA_HARD_BYTES,
@@ -36,6 +37,7 @@ from exporter.server.notify import Supervisor
 from exporter.server.peers import Peers
 from exporter.server.service import ExporterService
 from exporter.server.signals import queued_signals
+from exporter.server.watching import watched
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +54,9 @@ SERVICES = (
     exporter_pb2.DESCRIPTOR.services_by_name["ExporterService"].full_name,
     control_pb2.DESCRIPTOR.services_by_name["Control"].full_name,
 )
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
 
 OnReady = Callable[[tuple[Address, ...]], None]
 
@@ -90,6 +95,16 @@ async def serve(
                 hurry.cancel()
 
 
+class _State:
+    """What keeps the server from taking work, if anything does."""
+
+    def __init__(self) -> None:
+        self.text = "the server is starting"
+
+    async def obstacle(self) -> str:
+        return self.text
+
+
 class PluginServer:
     """A server that runs.
 
@@ -105,6 +120,7 @@ class PluginServer:
         sessions: SessionManager,
         jobs: Jobs,
         tokens: FinalizeStore,
+        state: _State,
     ) -> None:
         self.addresses: tuple[Address, ...] = ()
         self.sessions = sessions
@@ -112,18 +128,31 @@ class PluginServer:
         self._health = health_service
         self._jobs = jobs
         self._tokens = tokens
+        self._state = state
 
     @classmethod
     @asynccontextmanager
     async def running(
-        cls, config: ServerConfig, registry: Registry | None = None
+        cls,
+        config: ServerConfig,
+        registry: Registry | None = None,
     ) -> AsyncIterator[PluginServer]:
-        """Start a server; at the end stop it, cancelling what still runs. See `serve` for what is raised."""
+        """Start a server; at the end stop it, cancelling what still runs.
+
+        Args:
+            config: The operator's choices.
+            registry: See `serve`.
+
+        Raises:
+            ExporterError, OSError: see `serve`.
+        """
         addresses = listen_addresses(config.addresses, field="addresses")
         patterns = [AddressPattern.parse(text, field="allow_endpoints") for text in config.allow_endpoints]
         raise_file_limit()
         async with AsyncExitStack() as stack:
-            metrics = await stack.enter_async_context(_metrics(config.metrics_address))
+            state = _State()
+            shown = await stack.enter_async_context(watched(config.metrics_address, state.obstacle))
+            metrics = _metrics(shown)
             admission = Admission(config.max_concurrent_exports, config.max_queued_exports)
             tokens, jobs, sessions = FinalizeStore(config.finalize_ttl), Jobs(), SessionManager()
             metrics.watch(sessions=lambda: len(sessions), queued=lambda: admission.waiting)
@@ -147,7 +176,7 @@ class PluginServer:
                 jobs=jobs,
                 metrics=metrics,
             )
-            server = cls(service, health.aio.HealthServicer(), sessions, jobs, tokens)
+            server = cls(service, health.aio.HealthServicer(), sessions, jobs, tokens, state)
             grpc_server = await stack.enter_async_context(open_server(_options(config)))
             _register(grpc_server, service, server._health, sessions)
             server.addresses = tuple(
@@ -164,6 +193,7 @@ class PluginServer:
             await grpc_server.start()
             for name in SERVICES:
                 await server._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+            state.text = ""
             yield server
 
     @property
@@ -174,6 +204,7 @@ class PluginServer:
     async def drain(self, grace: float, hurry: asyncio.Task[object]) -> None:
         """Refuse new exports and wait for the running ones: `grace` seconds at most, or until `hurry`."""
         logger.info("shutting down: waiting up to %g s for %d running requests", grace, len(self._jobs))
+        self._state.text = "the server is shutting down"
         await self._health.enter_graceful_shutdown()
         self._service.drain()
         done = asyncio.create_task(self._done())
@@ -198,29 +229,12 @@ class PluginServer:
             logger.error("%d requests do not end, they are left behind", len(self._jobs))
 
 
-@asynccontextmanager
-async def _metrics(text: str | None) -> AsyncIterator[Metrics]:
-    """Count for as long as the block runs, if there is an address for that.
+def _metrics(registry: CollectorRegistry | None) -> Metrics:
+    if registry is None:
+        return Metrics()
+    from exporter.server.prometheus import PrometheusMetrics  # an extra
 
-    Raises:
-        InvalidArgumentError: it is malformed.
-        FailedPreconditionError: it cannot be had, or the library is not installed.
-    """
-    if text is None:
-        yield Metrics()
-        return
-    address = parse_host_port(text, field="metrics_address")
-    try:
-        from exporter.server.prometheus import PrometheusMetrics  # an extra
-    except ModuleNotFoundError as error:
-        raise FailedPreconditionError(
-            f"metrics need the package {error.name}: pip install 'buildkit-exporter[metrics]'",
-            field="metrics_address",
-        ) from error
-    metrics = PrometheusMetrics()
-    async with metrics.served(address) as bound:
-        logger.info("metrics on http://%s/metrics", bound.target)
-        yield metrics
+    return PrometheusMetrics(registry)
 
 
 def _options(config: ServerConfig) -> tuple[tuple[str, int], ...]:
@@ -247,5 +261,25 @@ def _register(
 ) -> None:
     exporter_pb2_grpc.add_ExporterServiceServicer_to_server(service, server)
     SessionService(sessions).register(server)
+    server.add_generic_rpc_handlers((_NoDaemon(),))
     health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
     reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+
+
+class _NoDaemon(grpc.GenericRpcHandler):
+    """Tells clients of a BuildKit daemon that they are wrong here."""
+
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler[bytes, bytes] | None:
+        if not handler_call_details.method.startswith(f"/{SERVICES[1]}/"):
+            return None
+
+        async def refuse(requests: object, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
+            await context.abort(
+                grpc.StatusCode.UNIMPLEMENTED,
+                "this is a plugin server of buildkit-exporter, not a BuildKit daemon; buildctl and buildx "
+                "can use its exporters through `buildkit-exporter proxy`",
+            )
+
+        return grpc.stream_stream_rpc_method_handler(refuse)

@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractContextManager, asynccontextmanager
-from wsgiref.simple_server import WSGIServer
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    PlatformCollector,
-    ProcessCollector,
-    start_http_server,
-)
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from exporter.errors import FailedPreconditionError
-from exporter.rpc.address import TCPAddress
 from exporter.server.metrics import Metrics
 
 _DURATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
@@ -27,54 +14,51 @@ _DURATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600,
 
 
 class PrometheusMetrics(Metrics):
-    """Metrics in a registry of their own.
+    """Counts in a registry.
 
-    Attributes:
+    Args:
         registry: What the HTTP endpoint shows.
     """
 
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
-        PlatformCollector(registry=self.registry)
+    def __init__(self, registry: CollectorRegistry) -> None:
         self._requests = Counter(
             "buildkit_exporter_requests",
             "Requests that have ended, by method, type of exporter and gRPC status code.",
             ("method", "type", "code"),
-            registry=self.registry,
+            registry=registry,
         )
         self._duration = Histogram(
             "buildkit_exporter_request_duration_seconds",
             "How long requests took, the wait in line included.",
             ("method", "type"),
             buckets=_DURATION_BUCKETS,
-            registry=self.registry,
+            registry=registry,
         )
         self._in_flight = Gauge(
             "buildkit_exporter_requests_in_flight",
             "Requests that are being worked on.",
             ("method",),
-            registry=self.registry,
+            registry=registry,
         )
         self._queued = Gauge(
             "buildkit_exporter_exports_queued",
             "Exports that wait in line.",
-            registry=self.registry,
+            registry=registry,
         )
         self._sessions = Gauge(
             "buildkit_exporter_sessions",
             "Sessions that are attached.",
-            registry=self.registry,
+            registry=registry,
         )
         self._read = Counter(
             "buildkit_exporter_layer_read_bytes",
             "Bytes of layers that exports have read, wherever they were.",
-            registry=self.registry,
+            registry=registry,
         )
         self._sent = Counter(
             "buildkit_exporter_output_sent_bytes",
             "Bytes of output that were sent to clients.",
-            registry=self.registry,
+            registry=registry,
         )
 
     def watch(self, *, sessions: Callable[[], int], queued: Callable[[], int]) -> None:
@@ -98,32 +82,3 @@ class PrometheusMetrics(Metrics):
     def sent(self, amount: int) -> None:
         """See `Metrics.sent`."""
         self._sent.inc(amount)
-
-    @asynccontextmanager
-    async def served(self, address: TCPAddress) -> AsyncIterator[TCPAddress]:
-        """Serve the metrics over HTTP.
-
-        Yields:
-            The address with the port that it got.
-
-        Raises:
-            FailedPreconditionError: the address cannot be had.
-        """
-        try:
-            server, thread = await asyncio.to_thread(
-                start_http_server, address.port, address.host, self.registry
-            )
-        except OSError as error:
-            raise FailedPreconditionError(
-                f"cannot serve metrics on {address.target}: {error}", field="metrics_address"
-            ) from error
-        try:
-            yield TCPAddress(address.host, server.server_port)
-        finally:
-            await asyncio.to_thread(_stop, server, thread)
-
-
-def _stop(server: WSGIServer, thread: threading.Thread) -> None:
-    server.shutdown()
-    server.server_close()
-    thread.join()

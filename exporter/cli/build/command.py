@@ -12,7 +12,7 @@ from pathlib import Path
 from exporter.cli.build.inputs import Inputs, open_inputs
 from exporter.cli.build.outputs import BuildOutput, Deliveries, plan_engine_outputs, plan_outputs
 from exporter.cli.build.values import parse_cache, parse_secret
-from exporter.cli.client import ServerAccess, connect
+from exporter.cli.client import ServerAccess, connect, explained
 from exporter.cli.commands.build import BuildArgs
 from exporter.cli.destinations import check_file
 from exporter.cli.export.delivery import check_engines
@@ -34,6 +34,7 @@ from exporter.client import (
 from exporter.client.dockerd import connect_dockerd, is_engine
 from exporter.client.dockerd_image import MOBY_EXPORTER, build_and_compute
 from exporter.content.threads import run_in_thread
+from exporter.daemon.identity import Kind
 from exporter.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, naming
 from exporter.exporters.registry import default_registry
 from exporter.image.keys import IMAGE_CONFIG_DIGEST, IMAGE_DIGEST
@@ -114,13 +115,16 @@ async def _connect(options: BuildArgs) -> AsyncIterator[Daemon]:
     else:
         access = ServerAccess.of(replace(options, addr=address))
         found = None if access.uses_tls else EngineAddress.parse(str(access.address))
-        if found is None or not await is_engine(found):
-            async with connect(access) as channel:
+        async with connect(access) as channel:
+            async with explained(channel, access, Kind.BUILDKIT):
+                speaks_http_1 = found is not None and await is_engine(found)
+            if found is None or not speaks_http_1:
                 dial = session_dialer(await access.dialler(), str(access.address))
                 client = BuildkitClient(channel, dial)
-                await client.check(str(access.address), access.timeout)
+                async with explained(channel, access, Kind.BUILDKIT):
+                    await client.check(str(access.address), access.timeout)
                 yield Daemon(client)
-            return
+                return
         engine = found
     async with connect_dockerd(engine) as client:
         yield Daemon(client, engine)

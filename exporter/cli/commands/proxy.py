@@ -141,7 +141,8 @@ PROXY = Command(
             help="seconds that running builds get to end after SIGTERM",
         ),
         *listener_flags(
-            f"where to listen for clients of the daemon; repeatable (default: {DEFAULT_PROXY_ADDRESS})"
+            "where to listen for clients of the daemon, unix:///PATH, tcp://HOST:PORT or, for systemd's "
+            f"sockets, fd://; repeatable (default: {DEFAULT_PROXY_ADDRESS})"
         ),
         *peer_flags("buildkitd", "the daemon", "TLS to the daemon"),
         *peer_flags("exporter", "plugin servers", "TLS to plugin servers"),

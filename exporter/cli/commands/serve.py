@@ -31,8 +31,6 @@ class ServeArgs(ListenerArgs, WorkplaceArgs):
     session_timeout: float
     finalize_ttl: float
     shutdown_grace: float
-    metrics_addr: str | None
-    log_format: str
 
 
 def _run(args: ServeArgs) -> int:
@@ -48,20 +46,9 @@ SERVE = Command(
     summary="run the plugin server",
     usage="[OPTIONS]",
     params=[
-        Flag(
-            "--metrics-addr",
-            metavar="HOST:PORT",
-            help="serve Prometheus metrics there (default: no metrics)",
-        ),
-        Flag(
-            "--log-format",
-            metavar="FORMAT",
-            default="text",
-            choices=("text", "json"),
-            help="text or json (default: text)",
-        ),
         *listener_flags(
-            f"where to listen, unix:///PATH or tcp://HOST:PORT; repeatable (default: {DEFAULT_ADDRESS})"
+            "where to listen, unix:///PATH, tcp://HOST:PORT or, for systemd's sockets, fd://; repeatable "
+            f"(default: {DEFAULT_ADDRESS})"
         ),
         Flag(
             "--allow-endpoint",

@@ -92,6 +92,9 @@ class ListenerArgs(Args):
         tlskey: Its private key.
         tlscacert: CAs of client certificates.
         insecure_listen: Whether TCP may go without TLS on other interfaces than loopback.
+        metrics_addr: Where metrics are shown; None for nowhere.
+        log_format: ``text`` or ``json``.
+        ready_fd: A descriptor that is told when connections are taken; None for none.
     """
 
     addr: tuple[str, ...]
@@ -99,6 +102,9 @@ class ListenerArgs(Args):
     tlskey: Path | None
     tlscacert: Path | None
     insecure_listen: bool
+    metrics_addr: str | None
+    log_format: str
+    ready_fd: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,10 +263,16 @@ def workplace_flags() -> list[Flag]:
     ]
 
 
-def client_flags(addr_help: str) -> list[Flag]:
+def client_flags(
+    addr_help: str,
+    *,
+    required: bool = False,
+    timeout: float = 5.0,
+    timeout_help: str = "how long connecting may take",
+) -> list[Flag]:
     """Those of `ClientArgs`."""
     return [
-        Flag("--addr", metavar="ADDRESS", help=addr_help, section=_CONNECTION),
+        Flag("--addr", metavar="ADDRESS", help=addr_help, section=_CONNECTION, required=required),
         Flag(
             "--tlsservername",
             metavar="NAME",
@@ -270,7 +282,7 @@ def client_flags(addr_help: str) -> list[Flag]:
         file_flag("--tlscacert", help="CA certificates that vouch for the server (PEM)", section=_CONNECTION),
         file_flag("--tlscert", help="client certificate (PEM)", section=_CONNECTION),
         file_flag("--tlskey", help="its private key (PEM)", section=_CONNECTION),
-        seconds_flag("--timeout", default=5.0, help="how long connecting may take", section=_CONNECTION),
+        seconds_flag("--timeout", default=timeout, help=timeout_help, section=_CONNECTION),
     ]
 
 
@@ -278,6 +290,24 @@ def listener_flags(addr_help: str) -> list[Flag]:
     """Those of `ListenerArgs`."""
     section = "Listening"
     return [
+        Flag(
+            "--metrics-addr",
+            metavar="HOST:PORT",
+            help="serve Prometheus metrics there, and /healthz and /readyz (default: no)",
+        ),
+        Flag(
+            "--log-format",
+            metavar="FORMAT",
+            default="text",
+            choices=("text", "json"),
+            help="text or json (default: text)",
+        ),
+        Flag(
+            "--ready-fd",
+            metavar="N",
+            type=count(0),
+            help="write the addresses to this file descriptor, and close it, once connections are taken",
+        ),
         Flag("--addr", metavar="ADDRESS", multiple=True, help=addr_help, section=section),
         file_flag("--tlscert", help="certificate for TCP addresses (PEM)", section=section),
         file_flag("--tlskey", help="its private key (PEM)", section=section),

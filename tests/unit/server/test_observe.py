@@ -5,7 +5,7 @@ import logging
 from typing import Any, cast
 
 import pytest
-from prometheus_client import generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 
 from exporter.engine.jobs import ClientGoneError
 from exporter.errors import InvalidArgumentError
@@ -34,19 +34,20 @@ def lines(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 
 
 def test_a_success_is_one_line(lines: pytest.LogCaptureFixture) -> None:
-    metrics = Metrics()
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
     with observe(metrics, type="moby", session=""):
         pass
     (record,) = lines.records
     assert record.levelno == logging.INFO
     assert record.getMessage().startswith("rpc=Export code=OK duration=0.")
     assert record.getMessage().endswith(" type=moby"), "empty facts are left out"
-    shown = generate_latest(metrics.registry).decode()
+    shown = generate_latest(registry).decode()
     assert 'buildkit_exporter_requests_total{code="OK",method="Export",type="moby"} 1.0' in shown
 
 
 def test_a_failure_says_why(lines: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(InvalidArgumentError), observe(Metrics(), type="oci"):
+    with pytest.raises(InvalidArgumentError), observe(Metrics(CollectorRegistry()), type="oci"):
         raise InvalidArgumentError('bad "name"')
     (record,) = lines.records
     assert record.levelno == logging.WARNING
@@ -55,7 +56,7 @@ def test_a_failure_says_why(lines: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_client_cannot_forge_lines(lines: pytest.LogCaptureFixture) -> None:
-    with observe(Metrics(), build="x\nrpc=Export code=OK \x1b[2J"):
+    with observe(Metrics(CollectorRegistry()), build="x\nrpc=Export code=OK \x1b[2J"):
         pass
     (record,) = lines.records
     assert "\n" not in record.getMessage()
@@ -69,6 +70,6 @@ def test_a_client_cannot_forge_lines(lines: pytest.LogCaptureFixture) -> None:
 def test_a_caller_that_leaves_is_no_failure_of_ours(
     lines: pytest.LogCaptureFixture, error: type[BaseException], remaining: float | None, code: str
 ) -> None:
-    with pytest.raises(asyncio.CancelledError), observe(Metrics(), remaining):
+    with pytest.raises(asyncio.CancelledError), observe(Metrics(CollectorRegistry()), remaining):
         raise error
     assert f"code={code}" in lines.records[0].getMessage()

@@ -1,0 +1,46 @@
+"""``wait``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from exporter.cli.commands.base import Command, Switch
+from exporter.cli.commands.shared import ClientArgs, client_flags
+
+DEFAULT_SECONDS = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaitArgs(ClientArgs):
+    """What the command line says.
+
+    Attributes:
+        quiet: Whether to say nothing on success.
+    """
+
+    quiet: bool
+
+
+def _run(args: WaitArgs) -> int:
+    from exporter.cli.wait import run_wait
+
+    return run_wait(args)
+
+
+WAIT = Command(
+    "wait",
+    WaitArgs,
+    _run,
+    summary="wait until a server, a proxy and its daemon, or a buildkitd answers",
+    usage="--addr ADDRESS [OPTIONS]",
+    params=[
+        Switch("--quiet", help="say nothing if it answers"),
+        *client_flags(
+            "where it listens, unix:///PATH or tcp://HOST:PORT",
+            required=True,
+            timeout_help="how long to wait",
+            timeout=DEFAULT_SECONDS,
+        ),
+    ],
+    epilog="exit status: 0 it answers, 1 it does not, 2 wrong usage, 130 interrupted",
+)
