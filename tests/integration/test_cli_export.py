@@ -223,7 +223,8 @@ def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:
         *("--addr", f"unix://{tmp_path}/nothing.sock"),
     )
     assert result.status == 1
-    assert f"cannot reach a server at unix://{tmp_path}/nothing.sock (is it running?)" in result.err
+    reached = f"cannot reach a plugin server of buildkit-exporter at unix://{tmp_path}/nothing.sock"
+    assert f"{reached}: there is no such socket: is it running" in result.err
 
 
 def test_only_one_directory_can_come_from_a_server(address: str, tmp_path: Path) -> None:

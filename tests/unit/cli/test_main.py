@@ -219,6 +219,7 @@ def test_a_command_is_given_what_its_flags_say(command: Command[Any]) -> None:
         "build": ["."],
         "inspect": ["x"],
         "verify": ["x"],
+        "wait": ["--addr", "unix:///x"],
     }
     assert command.name is not None
     args = parse_args(command.name, *words.get(command.name, []))

@@ -94,7 +94,7 @@ async def test_an_upgraded_connection(socket: Path) -> None:
         (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "has no BuildKit"),
         (b"", "is it running"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "is it running"),
-        (b"x" * 300_000, "is no Docker engine"),
+        (b"x" * 300_000, "is not a Docker engine"),
     ],
 )
 async def test_what_is_no_engine_with_buildkit(socket: Path, answer: bytes, problem: str) -> None:
@@ -118,8 +118,8 @@ async def test_one_that_upgrades_and_goes_away(socket: Path) -> None:
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        (b"HTTP/1.1 200 OK\r\n\r\n", True),
-        (b"HTTP/1.0 400 Bad\r\n\r\n", True),
+        (b"HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\n\r\nOK", True),
+        (b"HTTP/1.1 200 OK\r\nServer: Docker\r\napi-version: 1.51\r\n\r\nOK", True),
         (b"\0\0\6\4\0\0\0\0\0", False),
         (b"", False),
     ],
@@ -127,6 +127,13 @@ async def test_one_that_upgrades_and_goes_away(socket: Path) -> None:
 async def test_which_kind_of_daemon_it_is(socket: Path, answer: bytes, expected: bool) -> None:
     async with answering(socket, answer):
         assert await is_engine(EngineAddress(socket=socket)) is expected
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.0 400 Bad\r\n\r\nApi"])
+async def test_another_http_server_is_neither(socket: Path, answer: bytes) -> None:
+    async with answering(socket, answer):
+        with pytest.raises(UnavailableError, match="is an HTTP server, but not a Docker engine"):
+            await is_engine(EngineAddress(socket=socket))
 
 
 async def test_nothing_there(socket: Path) -> None:
