@@ -15,7 +15,7 @@ from exporter.progress.queue import CoalescingQueue
 from exporter.proxy.builds import Builds
 from exporter.remotes.messages.progress import status_response
 from exporter.rpc.calls import send_end, send_message
-from exporter.rpc.forward import Context, end_like, forward, forwarded_metadata, timeout_of
+from exporter.rpc.forward import Call, end_like, forward, forwarded_metadata, timeout_of
 from exporter.rpc.session.handling import HandlerStream
 from exporter.takeover.build import BuildOptions, ProxiedBuild
 from exporter.takeover.plan import Routes, plan_exports
@@ -45,7 +45,7 @@ class ControlProxy:
         self._builds = builds
         self._options = options
 
-    async def solve(self, context: Context) -> None:
+    async def solve(self, context: Call) -> None:
         """Run a build. Exports of ours are replaced by exports of the daemon, which lead to ours.
 
         Raises:
@@ -72,7 +72,7 @@ class ControlProxy:
                 raise
             await self._run(build, context)
 
-    async def _run(self, build: ProxiedBuild, context: Context) -> None:
+    async def _run(self, build: ProxiedBuild, context: Call) -> None:
         request = control_pb2.SolveRequest()
         request.CopyFrom(build.request)
         build.change_request(request)
@@ -98,7 +98,7 @@ class ControlProxy:
         context.set_trailing_metadata(forwarded_metadata(await call.trailing_metadata()))
         await context.write(response.SerializeToString())
 
-    async def status(self, context: Context) -> None:
+    async def status(self, context: Call) -> None:
         """Forward a build's progress, changed and completed by that of our exports."""
         data = await context.read()
         if data is grpc.aio.EOF:

@@ -10,13 +10,14 @@ from google.protobuf.message import DecodeError
 from exporter.pb.moby.buildkit.v1 import control_pb2
 from exporter.proxy.builds import Builds
 from exporter.proxy.metrics import ProxyMetrics
+from exporter.rpc.answering import Answer, Answering
 from exporter.rpc.http2.connection import Connection
 from exporter.rpc.http2.peek import Peek
 from exporter.takeover.plan import Routes, plan_exports
 
 UNDECIDED_SECONDS = 0.05
 """How long a build's watcher waits for the build to show whether it has exports of ours. Clients ask for both
-at once. Later it is passed to the proxy's own server, which can handle either."""
+at once. Later the proxy answers itself, which does for either."""
 
 
 _REMEMBERED_BUILDS = 4096
@@ -27,19 +28,31 @@ M = TypeVar("M", control_pb2.SolveRequest, control_pb2.StatusRequest)
 class BuildRouter:
     """Passes the calls Solve and Status on: to the daemon if the build has no exports of ours.
 
-    A build without them is as fast as it can be; the proxy's own server makes messages of everything.
+    A build without them passes frame by frame; what is answered here goes through messages.
 
     Args:
         routes: Where exporters run.
-        builds: Knows whether builds are taken at all; the proxy's own server refuses them.
-        own: The connection to the proxy's own server.
+        builds: Knows whether builds are taken at all; if not, they are refused here.
+        answering: Runs the answers of the proxy.
+        solve: Answers Solve.
+        status: Answers Status.
         metrics: Counts builds.
     """
 
-    def __init__(self, routes: Routes, builds: Builds, own: Connection, metrics: ProxyMetrics) -> None:
+    def __init__(
+        self,
+        routes: Routes,
+        builds: Builds,
+        answering: Answering,
+        *,
+        solve: Answer,
+        status: Answer,
+        metrics: ProxyMetrics,
+    ) -> None:
         self._routes = routes
         self._builds = builds
-        self._own = own
+        self._answering = answering
+        self._solve, self._status = solve, status
         self._metrics = metrics
         self._is_plain: dict[str, bool] = {}
         self._waiting: dict[str, list[_Watcher]] = {}
@@ -54,12 +67,15 @@ class BuildRouter:
             self._metrics.build(has_our_exports=not is_plain)
             for watcher in self._waiting.pop(request.Ref, []):
                 watcher.pass_on(is_plain)
-        call.pass_on(daemon if is_plain else self._own)
+        if is_plain:
+            call.pass_on(daemon)
+        else:
+            call.answer(self._answering, self._solve)
 
     def status(self, call: Peek, message: bytes | None, daemon: Connection) -> None:
         """Pass a watcher on, when it is known what it watches."""
         request = _parse(message, control_pb2.StatusRequest)
-        watcher = _Watcher(call, daemon, self._own)
+        watcher = _Watcher(call, daemon, self._answering, self._status)
         if request is None:
             watcher.pass_on(is_plain=False)
         elif request.Ref in self._is_plain:
@@ -84,13 +100,17 @@ class BuildRouter:
 
 
 class _Watcher:
-    def __init__(self, call: Peek, daemon: Connection, own: Connection) -> None:
+    def __init__(self, call: Peek, daemon: Connection, answering: Answering, status: Answer) -> None:
         self._call = call
         self._daemon = daemon
-        self._own = own
+        self._answering = answering
+        self._status = status
 
     def pass_on(self, is_plain: bool) -> None:
-        self._call.pass_on(self._daemon if is_plain else self._own)
+        if is_plain:
+            self._call.pass_on(self._daemon)
+        else:
+            self._call.answer(self._answering, self._status)
 
 
 def _parse(message: bytes | None, kind: type[M]) -> M | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from exporter.daemon.services.receive import EXPORTER_ID
 from exporter.errors import Code
 from exporter.proxy.builds import Builds
-from exporter.proxy.client import Clients
+from exporter.proxy.session_services import SessionServices
+from exporter.rpc.answering import Answering
 from exporter.rpc.http2.connection import Connection
 from exporter.rpc.http2.frames import ErrorCode
 from exporter.rpc.http2.grpc import end_with_status, header_values, path_of
@@ -14,12 +17,10 @@ from exporter.rpc.http2.relay import relay
 from exporter.rpc.http2.sockets import Scheduler, serving
 from exporter.rpc.http2.stream import Stream
 from exporter.rpc.http2.tunnel import Tunnel
+from exporter.rpc.limits import MAX_MESSAGE_BYTES
 from exporter.rpc.session.manager import SESSION_ID, SESSION_METHOD
 from exporter.takeover.build import ProxiedBuild
 from exporter.takeover.session_client import FILE_SEND_METHOD, FIND_EXPORTERS_METHOD, SessionClient
-
-PROXY_SESSION = "buildkit-exporter-session"
-"""Metadata by which the proxy tells itself whose session a call of the daemon came through."""
 
 _EXPORTER_ID = EXPORTER_ID.encode()
 _ADDED_METHODS = (FIND_EXPORTERS_METHOD, FILE_SEND_METHOD)
@@ -36,9 +37,9 @@ class SessionSplice:
         stream: With which the client attaches itself.
         headers: Of that stream.
         daemon: The connection to the daemon.
-        own: The connection to the proxy's own server.
+        answering: Runs the answers of the proxy.
+        services: Answer what is about exports of ours.
         scheduler: Flushes connections.
-        clients: Where the client is found by its session.
         builds: Where its builds are found.
     """
 
@@ -48,14 +49,14 @@ class SessionSplice:
         headers: Headers,
         *,
         daemon: Connection,
-        own: Connection,
+        answering: Answering,
+        services: SessionServices,
         scheduler: Scheduler,
-        clients: Clients,
         builds: Builds,
     ) -> None:
         self._scheduler = scheduler
-        self._own = own
-        self._clients = clients
+        self._answering = answering
+        self._services = services
         self._builds = builds
         self._is_over = False
         ids = header_values(headers, SESSION_ID)
@@ -78,7 +79,6 @@ class SessionSplice:
             daemon.on_stream = self._route
             self._client_end.connect(client)
             self._daemon_end.connect(daemon)
-            self._clients.add(self._client)
         else:
             self._client_stream.send_headers(headers, end=end)
             self._finish()
@@ -108,13 +108,12 @@ class SessionSplice:
         if self._is_over:
             return
         self._is_over = True
-        self._clients.remove(self._client)
         for end in (self._client_end, self._daemon_end):
             if end.connection is not None:
                 end.connection.close()
 
     def _accept(self, connection: Connection) -> None:
-        """Pass calls of the proxy's own server on to the client."""
+        """Pass calls of the proxy on to the client."""
         connection.on_stream = self._to_client
 
     def _to_client(self, stream: Stream, headers: Headers, end: bool) -> None:
@@ -128,8 +127,15 @@ class SessionSplice:
         if build is not None and method == FILE_SEND_METHOD:
             headers = _with_client_index(headers, build)
         if build is not None and _is_ours(build, method, headers):
-            session = (PROXY_SESSION.encode(), self._client.session_id.encode())
-            relay(stream, [*headers, session], self._own, end=end)
+            is_question = method == FIND_EXPORTERS_METHOD
+            answer = self._services.find_exporters if is_question else self._services.send_file
+            self._answering.answer(
+                stream,
+                headers,
+                partial(answer, self._client, build),
+                end=end,
+                max_message_bytes=MAX_MESSAGE_BYTES,
+            )
         elif method in _ADDED_METHODS and not self._client.supports(method):
             text = f"method {method} not supported by the client"
             end_with_status(stream, Code.UNIMPLEMENTED, text)

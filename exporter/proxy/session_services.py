@@ -7,13 +7,10 @@ import grpc.aio
 from exporter.daemon.services.receive import EXPORTER_ID
 from exporter.pb.moby.buildkit.v1 import control_pb2_grpc
 from exporter.pb.moby.exporter.v1 import exporter_pb2
-from exporter.proxy.builds import Builds
-from exporter.proxy.client import Clients
-from exporter.proxy.session import PROXY_SESSION
 from exporter.remotes.session.content import ContentClient
-from exporter.rpc.forward import Context, forward
+from exporter.rpc.forward import Call, forward
 from exporter.takeover.build import ProxiedBuild
-from exporter.takeover.session import SwallowedError, header, keep_result, run_instead
+from exporter.takeover.session import header, keep_result, run_instead
 from exporter.takeover.session_client import FIND_EXPORTERS_METHOD, SessionClient
 
 
@@ -21,18 +18,14 @@ class SessionServices:
     """Handles calls of the daemon to clients' sessions. Messages come in and go out as bytes.
 
     Args:
-        clients: Where sessions' clients are found.
-        builds: Where their builds are found.
         daemon: Reaches the daemon.
     """
 
-    def __init__(self, clients: Clients, builds: Builds, daemon: grpc.aio.Channel) -> None:
-        self._clients = clients
-        self._builds = builds
+    def __init__(self, daemon: grpc.aio.Channel) -> None:
         self._control = control_pb2_grpc.ControlStub(daemon)
         self._content = ContentClient(daemon)
 
-    async def find_exporters(self, context: Context) -> None:
+    async def find_exporters(self, client: SessionClient, build: ProxiedBuild, context: Call) -> None:
         """Keep what the daemon tells about its build result, and ask it what the refs are made of.
 
         That is possible only now: later the refs may be gone. The answer is the client's, mostly that it has
@@ -44,7 +37,6 @@ class SessionServices:
         data = await context.read()
         if data is grpc.aio.EOF:
             return
-        client, build = self._caller(context)
         await keep_result(build, data, self._control)
         if build.client_has_exporters and client.supports(FIND_EXPORTERS_METHOD):
             async with client.channel() as channel:
@@ -52,15 +44,7 @@ class SessionServices:
         else:
             await context.write(exporter_pb2.FindExportersResponse().SerializeToString())
 
-    async def send_file(self, context: Context) -> None:
+    async def send_file(self, client: SessionClient, build: ProxiedBuild, context: Call) -> None:
         """Run an export of ours; see `run_instead`."""
-        client, build = self._caller(context)
         index = int(header(context, EXPORTER_ID))
         await run_instead(build.exports[index], context, client, self._content)
-
-    def _caller(self, context: Context) -> tuple[SessionClient, ProxiedBuild]:
-        session_id = header(context, PROXY_SESSION)
-        client, build = self._clients.find(session_id), self._builds.of_session(session_id)
-        if client is None or build is None:
-            raise SwallowedError(f"session {session_id} has no build any more")
-        return client, build

@@ -1,4 +1,4 @@
-"""Clients' connections: which of their calls go to the daemon, and which to the proxy's own server."""
+"""Clients' connections: which of their calls go to the daemon, and which are answered here."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from contextlib import suppress
 
 from exporter.errors import Code, UnavailableError
 from exporter.proxy.builds import Builds
-from exporter.proxy.client import Clients
 from exporter.proxy.control import SOLVE_METHOD, STATUS_METHOD
 from exporter.proxy.daemon import Daemon
 from exporter.proxy.decision import BuildRouter
 from exporter.proxy.metrics import ProxyMetrics
 from exporter.proxy.session import SessionSplice
+from exporter.proxy.session_services import SessionServices
+from exporter.rpc.answering import Answering
 from exporter.rpc.http2.connection import Connection
 from exporter.rpc.http2.frames import ErrorCode, ProtocolError
 from exporter.rpc.http2.grpc import end_with_status, path_of
@@ -38,14 +39,14 @@ class Switch:
     """Passes calls on.
 
     Each client's connection has its own to the daemon, so that the daemon sees what it would see without a
-    proxy, and one ends with the other. All share the connection to the proxy's own server.
+    proxy, and one ends with the other. Nothing is shared between clients.
 
     Args:
         daemon: The daemon.
-        own: The connection to the proxy's own server.
         scheduler: Flushes connections.
         router: Passes builds and their watchers on.
-        clients: Where sessions' clients are found.
+        answering: Runs the answers of the proxy.
+        services: Answer what daemons ask sessions about exports of ours.
         builds: Where builds are found.
         metrics: Counts connections and their bytes.
     """
@@ -53,17 +54,17 @@ class Switch:
     def __init__(
         self,
         daemon: Daemon,
-        own: Connection,
         scheduler: Scheduler,
         *,
         router: BuildRouter,
-        clients: Clients,
+        answering: Answering,
+        services: SessionServices,
         builds: Builds,
         metrics: ProxyMetrics,
     ) -> None:
-        self.own = own
         self.scheduler = scheduler
-        self.clients = clients
+        self._answering = answering
+        self._services = services
         self.builds = builds
         self._router = router
         self._daemon = daemon
@@ -159,9 +160,9 @@ class Switch:
                 stream,
                 headers,
                 daemon=daemon,
-                own=self.own,
+                answering=self._answering,
+                services=self._services,
                 scheduler=self.scheduler,
-                clients=self.clients,
                 builds=self.builds,
             )
         except ProtocolError:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 import grpc.aio
 
 from exporter.rpc.calls import send_end, send_message
 from exporter.rpc.http2.grpc import Metadata
+from exporter.rpc.session.handling import Context
 
 _NO_DEADLINE = 10 * 365 * 24 * 3600.0
 """Seconds; gRPC tells of a missing deadline as one that is some hundred years away."""
@@ -18,7 +19,25 @@ _NO_DEADLINE = 10 * 365 * 24 * 3600.0
 _HOP_BY_HOP = ("grpc-", "user-agent", ":", "te", "content-type")
 """Metadata of a connection and not of a call; gRPC makes its own."""
 
-Context = grpc.aio.ServicerContext[Any, Any]
+
+class Call(Context, Protocol):
+    """A call that came in, as gRPC (`grpc.aio.ServicerContext`) and `ServedCall` have it."""
+
+    def time_remaining(self) -> float | None:
+        """Return the seconds that the caller still waits; None if it has not said how long."""
+        ...
+
+    def set_code(self, code: grpc.StatusCode, /) -> None:
+        """Say with which status the call ends."""
+        ...
+
+    def set_details(self, details: str, /) -> None:
+        """Say with which text the call ends."""
+        ...
+
+    def set_trailing_metadata(self, trailing_metadata: Metadata, /) -> None:
+        """Say with which metadata the call ends."""
+        ...
 
 
 def forwarded_metadata(metadata: Iterable[tuple[str, str | bytes]] | None) -> Metadata:
@@ -31,14 +50,14 @@ def forwarded_metadata(metadata: Iterable[tuple[str, str | bytes]] | None) -> Me
 _DETAILS = "grpc-status-details-bin"
 
 
-def timeout_of(context: Context) -> float | None:
+def timeout_of(context: Call) -> float | None:
     """Seconds that the caller still waits; None if he said nothing."""
     remaining = context.time_remaining()
     return None if remaining is None or remaining > _NO_DEADLINE else max(remaining, 0.0)
 
 
 async def forward(
-    channel: grpc.aio.Channel, method: str, context: Context, *, first: bytes | None = None
+    channel: grpc.aio.Channel, method: str, context: Call, *, first: bytes | None = None
 ) -> None:
     """Forward a call: its metadata, deadline and messages, and the answer's metadata, messages and status.
 
@@ -67,18 +86,18 @@ async def forward(
         await asyncio.wait((requests,))
 
 
-async def end_like(call: Any, context: Context) -> None:
+async def end_like(call: Any, context: Call) -> None:
     """End a call with the status, details and trailing metadata of another."""
     await _end(context, await call.code(), await call.details(), await call.trailing_metadata())
 
 
-async def _end(context: Context, code: grpc.StatusCode, details: str | None, trailers: Any) -> None:
+async def _end(context: Call, code: grpc.StatusCode, details: str | None, trailers: Any) -> None:
     context.set_trailing_metadata(forwarded_metadata(trailers))
     context.set_code(code)
     context.set_details(details or "")
 
 
-async def _forward_requests(context: Context, call: Any, first: bytes | None) -> None:
+async def _forward_requests(context: Call, call: Any, first: bytes | None) -> None:
     """Forward requests until there are no more, or nobody takes them: the call's status tells why."""
     if first is not None and not await send_message(call, first):
         return

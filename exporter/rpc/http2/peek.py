@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 
+from exporter.rpc.answering import Answer, Answering
 from exporter.rpc.http2.connection import Connection
 from exporter.rpc.http2.headers import Headers
 from exporter.rpc.http2.relay import relay
@@ -17,7 +18,7 @@ _PREFIX = struct.Struct(">BL")
 
 
 class Peek:
-    """A call whose first message is awaited; handles its stream until `pass_on`.
+    """A call whose first message is awaited; handles its stream until `pass_on` or `answer`.
 
     Args:
         stream: The call's stream.
@@ -48,6 +49,18 @@ class Peek:
         handler = self._stream.handler
         if self._data and handler is not self and handler is not None:
             handler.on_data([bytes(self._data)], 0, end=self._has_ended)
+
+    def answer(self, answering: Answering, answer: Answer) -> None:
+        """Have the call answered here, with what has come of it."""
+        if not self.is_reset:
+            answering.answer(
+                self._stream,
+                self._headers,
+                answer,
+                end=self._has_ended,
+                first=bytes(self._data),
+                max_message_bytes=MAX_PEEK_BYTES,
+            )
 
     def on_headers(self, headers: Headers, *, end: bool) -> None:
         """See `StreamHandler.on_headers`."""

@@ -34,6 +34,9 @@ MAX_MESSAGE_BYTES = 16 << 20
 _HIGH_WATER = 1 << 20
 """Bytes that wait to be read, or to be sent, at which the other side, or the writer, has to wait."""
 
+LINGER_SECONDS = 1.0
+"""How long a caller gets to end its side of a call that has been answered."""
+
 _ENDED = "the caller has ended the call"
 
 _PREFIX = struct.Struct(">BL")
@@ -157,8 +160,10 @@ class ServedCall:
         status = status_headers(self._code, self._details, self._trailers)
         headers = status if self._has_begun else [*RESPONSE_HEADERS, *status]
         self._stream.send_headers(headers, end=True)
-        if not self._stream.remote_ended:
-            self._stream.reset(ErrorCode.NO_ERROR)
+        if not self._stream.is_closed:
+            # A caller that is still writing sees the status and ends its side. To gRPC's C core, a reset that
+            # comes at once is a write that failed.
+            asyncio.get_running_loop().call_later(LINGER_SECONDS, self._stream.reset, ErrorCode.NO_ERROR)
         self._stop()
 
     def cancel(self) -> None:

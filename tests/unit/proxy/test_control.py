@@ -12,7 +12,10 @@ from exporter.pb.moby.buildkit.v1 import control_pb2, control_pb2_grpc
 from exporter.progress.model import StatusUpdate, Vertex
 from exporter.proxy.builds import Builds
 from exporter.proxy.control import STATUS_METHOD, ControlProxy
-from exporter.rpc.handlers import raw_server
+from exporter.rpc.answering import Answering
+from exporter.rpc.http2.connection import Connection
+from exporter.rpc.http2.sockets import Scheduler
+from exporter.rpc.http2.sockets import serving as http2
 from exporter.takeover.build import BuildOptions
 from exporter.takeover.plan import Routes
 from tests.sessions import PATIENCE, serving
@@ -44,11 +47,19 @@ async def proxied(daemon: Daemon, builds: Builds) -> AsyncIterator[control_pb2_g
     """A daemon, reached through the proxy's handlers."""
     async with serving(daemon.register) as channel:
         control = ControlProxy(channel, cast(Routes, None), builds, BuildOptions())
-        async with raw_server({STATUS_METHOD: control.status}.__getitem__, ()) as server:
-            port = server.add_insecure_port("127.0.0.1:0")
-            await server.start()
-            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as to_proxy:
-                yield control_pb2_grpc.ControlStub(to_proxy)
+        async with Answering.open() as answering:
+
+            def accept(connection: Connection) -> None:
+                connection.on_stream = lambda stream, headers, end: answering.answer(
+                    stream, headers, control.status, end=end
+                )
+
+            loop = asyncio.get_running_loop()
+            server = await loop.create_server(http2(Scheduler(), accept), "127.0.0.1", 0)
+            async with server:
+                port = server.sockets[0].getsockname()[1]
+                async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as to_proxy:
+                    yield control_pb2_grpc.ControlStub(to_proxy)
 
 
 async def test_who_comes_late_is_shown_what_has_been_before_the_daemon_says_anything() -> None:
