@@ -306,7 +306,8 @@ def write_page(
                 rows.setdefault(param.section, []).append(param.get_help_record(ctx))
             case click.Option():  # click's own
                 meaning = "show this page and exit" if "--help" in param.opts else param.help or ""
-                rows.setdefault(OPTIONS, []).append((", ".join(param.opts), meaning))
+                names = ", ".join(sorted(param.opts, key=len))  # click 8.2 has them in no fixed order
+                rows.setdefault(OPTIONS, []).append((names, meaning))
     width = max(len(name) for section in rows.values() for name, _ in section if len(name) <= _NAMES_WIDTH)
     formatter.write_usage(ctx.command_path, " ".join(command.collect_usage_pieces(ctx)))
     formatter.write("\n")
