@@ -8,18 +8,7 @@ from typing import Any
 import click
 
 from exporter.cli.commands.base import PROGRAM, Invocation, Program
-from exporter.cli.commands.build import BUILD
-from exporter.cli.commands.completion import COMPLETION
-from exporter.cli.commands.export import EXPORT
-from exporter.cli.commands.exporters import EXPORTERS
-from exporter.cli.commands.images import IMAGES
-from exporter.cli.commands.inspect import INSPECT
-from exporter.cli.commands.proxy import PROXY
-from exporter.cli.commands.prune import PRUNE
-from exporter.cli.commands.sample import SAMPLE
-from exporter.cli.commands.serve import SERVE
-from exporter.cli.commands.verify import VERIFY
-from exporter.cli.commands.wait import WAIT
+from exporter.cli.commands.summaries import SUMMARIES
 
 
 def _print_version(ctx: click.Context, param: click.Parameter, value: Any) -> None:
@@ -31,7 +20,6 @@ def _print_version(ctx: click.Context, param: click.Parameter, value: Any) -> No
 
 
 ROOT = Program(
-    [SERVE, PROXY, BUILD, EXPORT, SAMPLE, WAIT, EXPORTERS, IMAGES, INSPECT, VERIFY, PRUNE, COMPLETION],
     summary="Exporters for BuildKit, outside the daemon.",
     params=[
         click.Option(
@@ -60,5 +48,5 @@ def parse(words: Sequence[str]) -> Invocation:
     with ROOT.make_context(PROGRAM, list(words)) as ctx:
         invocation = ROOT.invoke(ctx)
         if not isinstance(invocation, Invocation):
-            raise click.UsageError(f"a command is required: {', '.join(ROOT.commands)}", ctx)
+            raise click.UsageError(f"a command is required: {', '.join(SUMMARIES)}", ctx)
         return invocation

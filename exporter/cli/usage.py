@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 import click
 
-from exporter.cli.commands.base import Flag, Program, Switch, UnknownCommandError
+from exporter.cli.commands.base import Flag, Switch, UnknownCommandError, load_command
+from exporter.cli.commands.summaries import SUMMARIES
 
 _SIMILAR = 0.7  # of 1: as alike as --sourc and --sorce
 _MIN_PREFIX = 3  # letters
@@ -26,14 +27,12 @@ def with_usage(usage: str, problem: str) -> str:
 
 
 def _problem(error: click.UsageError, ctx: click.Context) -> str:
-    program = ctx.find_root().command
-    assert isinstance(program, Program)
     match error:
         case click.NoSuchOption():
-            return _unknown_flag(error.option_name, ctx, program)
+            return _unknown_flag(error.option_name, ctx)
         case UnknownCommandError():
-            close = _closest(error.name, program.commands)
-            hint = f"Did you mean {close}?" if close else f"The commands are {_join(program.commands)}"
+            close = _closest(error.name, SUMMARIES)
+            hint = f"Did you mean {close}?" if close else f"The commands are {_join(SUMMARIES)}"
             return f"unknown command {error.name}. {hint}"
         case click.MissingParameter():
             # What was given has been read by now.
@@ -49,10 +48,10 @@ def _problem(error: click.UsageError, ctx: click.Context) -> str:
             return error.format_message()
 
 
-def _unknown_flag(name: str, ctx: click.Context, program: Program) -> str:
+def _unknown_flag(name: str, ctx: click.Context) -> str:
     text = f"unknown flag {name}"
-    others = [other for other, command in program.commands.items() if name in _flags(command, ctx)]
-    if ctx.command is program:
+    others = [other for other in SUMMARIES if name in _flags(load_command(other), ctx)]
+    if ctx.parent is None:  # in front of any command
         if others:
             return f"{text}. It belongs to {_join(others)}: write it after the command"
     elif close := _closest(name, _flags(ctx.command, ctx)):

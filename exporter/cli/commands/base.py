@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 import click
+
+from exporter.cli.commands.summaries import SUMMARIES
 
 PROGRAM = "buildkit-exporter"
 HELP_WIDTH = 100
@@ -158,10 +161,9 @@ class Command(click.Command, Generic[A]):
     """A command.
 
     Args:
-        name: Its name.
+        name: Its name, one of `SUMMARIES`.
         args_type: What `run` is given: a field for each of `params`.
         run: Imports what carries the command out, and calls it.
-        summary: A line about it that begins in lower case and has no full stop.
         usage: What follows its name on the command line.
         params: Its arguments and flags.
         epilog: Lines at the end of its help.
@@ -175,11 +177,11 @@ class Command(click.Command, Generic[A]):
         args_type: type[A],
         run: Callable[[A], int],
         *,
-        summary: str,
         usage: str,
         params: Sequence[click.Parameter],
         epilog: str | None = None,
     ) -> None:
+        summary = SUMMARIES[name]
         super().__init__(
             name,
             params=[*params, debug_switch()],
@@ -224,22 +226,18 @@ class Command(click.Command, Generic[A]):
 
 
 class Program(click.Group):
-    """The whole command line.
+    """The whole command line. Its commands are imported when they are asked for.
 
     Args:
-        commands: In the order of the help.
         params: The program's own flags.
         summary: A sentence about it.
     """
 
     context_class = Context
 
-    def __init__(
-        self, commands: Sequence[Command[Any]], *, params: Sequence[click.Parameter], summary: str
-    ) -> None:
+    def __init__(self, *, params: Sequence[click.Parameter], summary: str) -> None:
         super().__init__(
             PROGRAM,
-            commands={command.name or "": command for command in commands},
             params=[*params, debug_switch()],
             help=summary,
             epilog=f"'{PROGRAM} COMMAND --help' tells about a command.",
@@ -250,7 +248,11 @@ class Program(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Their names, in the order of the help."""
-        return list(self.commands)
+        return list(SUMMARIES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """A command by its name; None if there is none of that name."""
+        return load_command(cmd_name) if cmd_name in SUMMARIES else None
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         """What follows the program's name."""
@@ -264,14 +266,21 @@ class Program(click.Group):
         Raises:
             UnknownCommandError: there is none of that name.
         """
-        if args[0] not in self.commands and not ctx.resilient_parsing:
+        if args[0] not in SUMMARIES and not ctx.resilient_parsing:
             raise UnknownCommandError(args[0], ctx)
         return super().resolve_command(ctx, args)
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the help page."""
-        names = {name: command.get_short_help_str(HELP_WIDTH) for name, command in self.commands.items()}
-        write_page(self, ctx, formatter, {"Commands": list(names.items())})
+        write_page(self, ctx, formatter, {"Commands": list(SUMMARIES.items())})
+
+
+def load_command(name: str) -> Command[Any]:
+    """Import the declaration of one of `SUMMARIES`."""
+    module = importlib.import_module(f"exporter.cli.commands.{name}")
+    command = getattr(module, name.upper())
+    assert isinstance(command, Command)
+    return command
 
 
 class UnknownCommandError(click.UsageError):

@@ -60,7 +60,6 @@ BUILD = Command(
     "build",
     BuildArgs,
     _run,
-    summary="build a Dockerfile with a buildkitd or a Docker engine",
     usage="CONTEXT [-t NAME] [-o OUTPUT] [OPTIONS]",
     epilog="Exit status: 0 done, 1 the build failed, 2 wrong usage, 130 interrupted.",
     params=[

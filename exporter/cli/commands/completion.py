@@ -48,7 +48,6 @@ COMPLETION = Command(
     "completion",
     CompletionArgs,
     _run,
-    summary="print the script by which a shell completes commands, flags and values",
     usage="bash|zsh|fish",
     epilog=_EPILOG,
     params=[Argument("shell", metavar="SHELL", type=click.Choice(SHELLS), help="bash, zsh or fish")],

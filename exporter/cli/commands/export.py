@@ -48,7 +48,6 @@ EXPORT = Command(
     "export",
     ExportArgs,
     _run,
-    summary="export a saved source, without any daemon",
     usage="--source DIR --output type=TYPE[,KEY=VALUE...] [OPTIONS]",
     epilog=_EPILOG,
     params=[

@@ -32,7 +32,6 @@ EXPORTERS = Command(
     "exporters",
     ExportersArgs,
     _run,
-    summary="list the types of outputs and their attributes",
     usage="[OPTIONS]",
     params=[
         Flag(

@@ -34,7 +34,6 @@ IMAGES = Command(
     "images",
     ImagesArgs,
     _run,
-    summary="list the images in the embedded store",
     usage="[OPTIONS]",
     params=[
         root_flag(),

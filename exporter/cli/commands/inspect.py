@@ -38,7 +38,6 @@ INSPECT = Command(
     "inspect",
     InspectArgs,
     _run,
-    summary="show what an image is made of",
     usage="PATH [IMAGE] [OPTIONS]",
     params=[
         Argument(

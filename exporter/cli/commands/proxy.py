@@ -104,7 +104,6 @@ PROXY = Command(
     "proxy",
     ProxyArgs,
     _run,
-    summary="run exporters that an unmodified buildkitd does not have, between it and its clients",
     usage="[OPTIONS]",
     params=[
         Flag(

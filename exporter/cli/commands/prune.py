@@ -34,7 +34,6 @@ PRUNE = Command(
     "prune",
     PruneArgs,
     _run,
-    summary="remove what no image in the embedded store needs",
     usage="[OPTIONS]",
     params=[
         root_flag(),

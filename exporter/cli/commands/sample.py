@@ -34,7 +34,6 @@ SAMPLE = Command(
     "sample",
     SampleArgs,
     _run,
-    summary="write a small recorded build, to try exports with",
     usage="DIR [--name NAME] | --list",
     params=[
         Argument(

@@ -43,7 +43,6 @@ SERVE = Command(
     "serve",
     ServeArgs,
     _run,
-    summary="run the plugin server",
     usage="[OPTIONS]",
     params=[
         *listener_flags(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
-from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 N = TypeVar("N", int, float)
 
@@ -41,6 +43,8 @@ def _number(kind: Callable[[str], N], text: str, least: int, what: str) -> N:
 
 def complete_file(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
     """Have the shell complete a path."""
+    from click.shell_completion import CompletionItem
+
     return [CompletionItem(incomplete, type="file")]
 
 
@@ -48,6 +52,8 @@ def complete_directory(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem[str]]:
     """Have the shell complete a path of a directory."""
+    from click.shell_completion import CompletionItem
+
     return [CompletionItem(incomplete, type="dir")]
 
 
@@ -74,6 +80,8 @@ def complete_types(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 def complete_sample(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
     """Complete the name of a sample."""
+    from click.shell_completion import CompletionItem
+
     from exporter.source.samples import sample_names
 
     return [CompletionItem(name) for name in sample_names() if name.startswith(incomplete)]

@@ -42,7 +42,6 @@ VERIFY = Command(
     "verify",
     VerifyArgs,
     _run,
-    summary="check whether an image is complete, undamaged and of one piece",
     usage="PLACE [IMAGE] [OPTIONS]",
     epilog="Exit status: 0 no problems, 1 there are some or the image cannot be reached, 2 wrong usage.",
     params=[

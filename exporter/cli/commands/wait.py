@@ -31,7 +31,6 @@ WAIT = Command(
     "wait",
     WaitArgs,
     _run,
-    summary="wait until a server, a proxy and its daemon, or a buildkitd answers",
     usage="--addr ADDRESS [OPTIONS]",
     params=[
         Switch("--quiet", help="say nothing if it answers"),
