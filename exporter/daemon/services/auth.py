@@ -102,7 +102,7 @@ class AuthServicer(auth_pb2_grpc.AuthServicer):
 
         options, host = self._registries, _host_of(request.Host)
         tls = await run_in_thread(tls_context, host, options, insecure=False)
-        async with HTTPClient(host, tls, connections=1, stall_seconds=options.stall_seconds) as http:
+        async with HTTPClient(tls, connections=1, stall_seconds=options.stall_seconds) as http:
             return await fetch_token(
                 http,
                 host,

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from yarl import URL
 
@@ -109,6 +110,17 @@ class Authorizer:
         if token is not None and refused == f"Bearer {token.value}":
             del self._tokens[scopes]
 
+    async def explain(self, failure: RequestError) -> None:
+        """Have a refusal say whose credentials were refused, where they are from, and what to do.
+
+        Args:
+            failure: Of a request to the registry, with the status 401 or 403.
+        """
+        assert failure.status is not None
+        credentials = await self._get_credentials()
+        advice = credentials.advice(self._host, failure.status)
+        failure.error = PermissionDeniedError(f"{failure.error}; {advice}")
+
     async def _get_credentials(self) -> Credentials:
         if self._credentials is None:
             self._credentials = await self._source.get(self._host)
@@ -171,10 +183,9 @@ async def fetch_token(
 def _refusal(
     host: str, realm: str, scopes: Iterable[str], credentials: Credentials, failure: RequestError
 ) -> str:
-    user = credentials.username or ("the saved token" if credentials.identity_token else "an anonymous user")
     return (
-        f"{host} gives {user} no access for {' '.join(scopes)}: {realm} answered {failure.status}; "
-        f"log in with `docker login {host}`"
+        f"{host} gives {credentials.user} no access for {' '.join(scopes)}: {realm} answered "
+        f"{failure.status}; {credentials.advice(host, HTTPStatus.UNAUTHORIZED)}"
     )
 
 

@@ -78,14 +78,12 @@ class HTTPClient:
     """Connections to a registry and to its token server. Use as an asynchronous context manager.
 
     Args:
-        host: The registry, as in a reference; for messages.
         tls: Whom to trust.
         connections: How many there may be at once.
         stall_seconds: How long an answer may stand still.
     """
 
-    def __init__(self, host: str, tls: ssl.SSLContext, *, connections: int, stall_seconds: float) -> None:
-        self._host = host
+    def __init__(self, tls: ssl.SSLContext, *, connections: int, stall_seconds: float) -> None:
         self._tls = tls
         self._connections = connections
         self._stall_seconds = stall_seconds
@@ -138,7 +136,7 @@ class HTTPClient:
             ) as response:
                 if response.status not in request.expect:
                     body = await read_body(response, _ERROR_LIMIT)
-                    raise status_error(response, body, self._host, request.what)
+                    raise status_error(response, body, request.what)
                 yield response
         except CONNECTION_ERRORS as error:
             raise connection_error(error, request.url, request.what) from error

@@ -14,7 +14,8 @@ import contextlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,17 +31,48 @@ _TOKEN_USER = "<token>"
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What to show to a registry. `identity_token` (an OAuth2 refresh token) beats user and password."""
+    """What to show to a registry. `identity_token` (an OAuth2 refresh token) beats user and password.
+
+    `origin` says where they were found or, if there are none, where they were looked for; it is for messages.
+    """
 
     username: str = ""
     password: str = field(default="", repr=False)
     identity_token: str = field(default="", repr=False)
     registry_token: str = field(default="", repr=False)
+    origin: str = field(default="", compare=False)
 
     @property
     def anonymous(self) -> bool:
         """Whether there is nothing to show."""
         return not (self.username or self.identity_token or self.registry_token)
+
+    @property
+    def user(self) -> str:
+        """Whose they are, for messages."""
+        if self.anonymous:
+            return "an anonymous user"
+        return self.username or "the saved token"
+
+    def advice(self, host: str, status: int) -> str:
+        """Say what to do when they were refused.
+
+        Args:
+            host: The registry.
+            status: HTTP's: 401 for who one is, 403 for what one may do.
+        """
+        login = f"`docker login {host}`"
+        if self.anonymous:
+            place = f" in {self.origin}" if self.origin else ""
+            return f"there are no credentials for {host}{place}: log in with {login}"
+        place = f" (from {self.origin})" if self.origin else ""
+        if status == HTTPStatus.FORBIDDEN:
+            return (
+                f"{self.user}{place} may not do that: check the repository's name and your rights to it, or "
+                f"log in as somebody else with {login}"
+            )
+        what = "the saved token" if not self.username else f"user {self.username} with the saved password"
+        return f"{what}{place} is not accepted: log in with {login}"
 
 
 class CredentialSource(Protocol):
@@ -95,12 +127,14 @@ class DockerCredentials:
         # An empty one means: not from the store.
         helper = next((helpers[key] for key in (server, host) if key in helpers), config.get("credsStore"))
         if helper:
-            return await _ask_helper(str(helper), server)
+            found = await _ask_helper(str(helper), server)
+            return replace(found, origin=f"docker-credential-{helper}, which {self.path} names")
         auths = _mapping(config, "auths")
         by_host = (key for key in auths if _host_of(key) == host)
         key = server if server in auths else next(by_host, None)
         entry = auths.get(key) if key is not None else None
-        return _from_entry(entry, f"{self.path}: auths[{key}]") if isinstance(entry, dict) else Credentials()
+        found = _from_entry(entry, f"{self.path}: auths[{key}]") if isinstance(entry, dict) else Credentials()
+        return replace(found, origin=str(self.path))
 
     def _load(self) -> dict[str, Any]:
         try:

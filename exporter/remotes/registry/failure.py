@@ -23,7 +23,16 @@ from exporter.remotes.registry.retry import RequestError, parse_retry_after
 CONNECTION_ERRORS = (aiohttp.ClientError, OSError)
 """What aiohttp raises when there is no connection, or no longer."""
 
+CERTIFICATES = "/etc/docker/certs.d"
+"""Docker's directory of certificates, unless --registry-certs-dir names another; for messages."""
+
 _LONGEST_TEXT = 500
+_WANTS_TLS = b"Client sent an HTTP request to an HTTPS server"
+"""What Go's servers answer to those."""
+
+# Numbers of OpenSSL (X509_V_ERR_*).
+_EXPIRED = 10
+_OTHER_NAME = {62, 64}
 _REDIRECTS = range(300, 400)
 
 
@@ -47,38 +56,64 @@ def connection_error(error: BaseException, url: URL, what: str) -> RequestError:
     """
     origin, host = url.origin(), url.authority
     if is_certificate_error(error):
-        reason = getattr(error, "certificate_error", error)
-        return RequestError(
-            FailedPreconditionError(
-                f"{what}: the certificate of {origin} is not trusted: {reason}; put its authority's one into "
-                f"/etc/docker/certs.d/{host}/ca.crt, or accept any with registry.insecure=true"
-            )
-        )
+        reason = _certificate(getattr(error, "certificate_error", error), host)
+        return RequestError(FailedPreconditionError(f"{what}: the certificate of {origin} {reason}"))
     if is_tls_error(error):
-        return RequestError(
-            FailedPreconditionError(
-                f"{what}: no TLS with {origin}: {error}; if it speaks plain HTTP, set registry.insecure=true"
-            )
-        )
+        return RequestError(FailedPreconditionError(f"{what}: {origin}: {_tls(error, host)}"))
     return RequestError(UnavailableError(f"{what}: no answer of {origin}: {_cause(error)}"), may_pass=True)
 
 
-def status_error(response: aiohttp.ClientResponse, body: bytes, host: str, what: str) -> RequestError:
+def _certificate(error: BaseException, host: str) -> str:
+    code = getattr(error, "verify_code", 0)
+    insecure = "or accept any with registry.insecure=true"
+    if code in _OTHER_NAME:
+        return f"is for another name than {host}: use the name that it is for, {insecure}"
+    if code == _EXPIRED:
+        return f"has expired: have it renewed, {insecure}"
+    reason = getattr(error, "verify_message", "") or str(error)
+    return (
+        f"is not trusted ({reason}): name its authority's certificate by --registry-ca, put it into "
+        f"{CERTIFICATES}/{host}/ca.crt, {insecure}"
+    )
+
+
+def _tls(error: BaseException, host: str) -> str:
+    cause = getattr(error, "os_error", error)
+    reason = getattr(cause, "reason", None) or ""
+    if reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"}:
+        return "it does not speak TLS; if it speaks plain HTTP, set registry.insecure=true"
+    if "CERTIFICATE_REQUIRED" in reason or "BAD_CERTIFICATE" in reason:
+        return (
+            "it asks for a client's certificate, or does not accept the one that it was shown: put one into "
+            f"{CERTIFICATES}/{host}, as client.cert and client.key"
+        )
+    return f"no TLS with it: {reason.lower().replace('_', ' ') or cause}"
+
+
+def status_error(response: aiohttp.ClientResponse, body: bytes, what: str) -> RequestError:
     """Say what an answer means whose status is not what was hoped for.
 
     Args:
         response: The answer.
         body: Its body, or the beginning of that.
-        host: The registry, as in a reference; perhaps it is another host that answered.
         what: What was being done.
     """
+    if response.status == 400 and response.url.scheme == "http" and _WANTS_TLS in body:
+        host = response.url.authority
+        return RequestError(
+            FailedPreconditionError(
+                f"{what}: it speaks TLS, and was spoken to in plain HTTP, as registries on this machine are; "
+                f"make the directory {CERTIFICATES}/{host}, with its authority's certificate as ca.crt, or "
+                "set registry.insecure=true"
+            )
+        )
     status = response.status
     message = f"{what}: {response.url.authority} answered {status} {_reason(response)}"
     if text := error_text(body):
         message += f": {text}"
     may_pass = status in {408, 429} or status >= 500
     return RequestError(
-        _meaning(status, message, host),
+        _meaning(status, message),
         may_pass=may_pass,
         retry_after=parse_retry_after(response.headers.get("Retry-After")),
         status=status,
@@ -86,12 +121,9 @@ def status_error(response: aiohttp.ClientResponse, body: bytes, host: str, what:
     )
 
 
-def _meaning(status: int, message: str, host: str) -> ExporterError:
+def _meaning(status: int, message: str) -> ExporterError:
     if status in {401, 403}:
-        return PermissionDeniedError(
-            f"{message}; log in with `docker login {host}`, "
-            "and check the repository's name and your rights to it"
-        )
+        return PermissionDeniedError(message)
     if status == 404:
         return NotFoundError(message)
     if status == 413:

@@ -50,7 +50,7 @@ class Transport:
             options = self.options
             tls = await run_in_thread(tls_context, self.host, options, insecure=self._insecure)
             connections = options.concurrency + _TOKEN_CONNECTIONS
-            client = HTTPClient(self.host, tls, connections=connections, stall_seconds=options.stall_seconds)
+            client = HTTPClient(tls, connections=connections, stall_seconds=options.stall_seconds)
             self._http = await stack.enter_async_context(client)
             self._authorizer = Authorizer(self._http, self.host, options.credentials)
             await self._connect()
@@ -83,16 +83,22 @@ class Transport:
                 return
         except RequestError as failure:
             if failure.status != 401 or not self._is_ours(request.url):
+                await self._explain(failure, request)
                 raise
             self._authorizer.challenged(failure.challenges, request.scopes, authorization)
             renewed = await self._authorization(request)
             if renewed == authorization:
+                await self._explain(failure, request)
                 raise
             if not request.is_repeatable:
                 failure.may_pass = True
                 raise
-        async with self._http.stream(request, renewed) as response:
-            yield response
+        try:
+            async with self._http.stream(request, renewed) as response:
+                yield response
+        except RequestError as failure:
+            await self._explain(failure, request)
+            raise
 
     async def exchange(self, request: Request) -> Answer:
         """Send a request once, as `stream` does, and read the answer.
@@ -125,6 +131,10 @@ class Transport:
         if not self._is_ours(request.url):
             return None
         return await self._authorizer.header(request.scopes, self.retries())
+
+    async def _explain(self, failure: RequestError, request: Request) -> None:
+        if failure.status in {401, 403} and self._is_ours(request.url):
+            await self._authorizer.explain(failure)
 
     def _is_ours(self, url: URL) -> bool:
         """Whether the registry itself is asked; an upload may lead to other hosts, which get no token."""

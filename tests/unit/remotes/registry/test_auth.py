@@ -48,7 +48,7 @@ async def tokens() -> AsyncIterator[TokenServer]:
 @pytest.fixture
 async def http() -> AsyncIterator[HTTPClient]:
     tls = ssl.create_default_context()
-    async with HTTPClient("r.example", tls, connections=2, stall_seconds=30) as client:
+    async with HTTPClient(tls, connections=2, stall_seconds=30) as client:
         yield client
 
 
