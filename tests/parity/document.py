@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from tests.builds import scenario_names
@@ -19,13 +19,13 @@ _HEAD = """\
 <!-- Made by scripts/parity; a test makes it anew and compares. -->
 
 Every build in `tests/data/builds` was recorded on a real daemon: BuildKit (commit 73ed6825c5, after
-v0.32.2) or dockerd 20.10.24. `scripts/parity` exports each of them again, by the public command line,
-from nothing but what the recording has of the build's *result*:
+v0.32.2) or dockerd 20.10.24. `scripts/parity` exports each of them again with the public command line. It
+uses nothing of the recording but the build's *result*:
 
     buildkit-exporter export --source BUILD --output type=TYPE,ATTRIBUTES
     buildkit-exporter verify RESULT
 
-Type and attributes are the recorded ones. What comes of it is compared with what the daemon made.
+Type and attributes are the recorded ones. The outcome is compared with what the daemon made.
 """
 
 _COMPARED = {
@@ -36,51 +36,51 @@ _COMPARED = {
         " owners, times, links, devices and contents of the files"
     ),
     "response": "keys and values of the exporter's response",
-    "progress": "names of the exporter's vertex and of all that is reported on it, in their order",
+    "progress": "names of the exporter's vertex and of everything reported on it, in order",
     "verify": "`buildkit-exporter verify` of the result; of pushed images in the registry, too",
 }
 
 _LEGEND = f"""\
-`{EQUAL}` equal, `{DIFFERENT}` not equal, `{NONE}` there is none. Where a digest differs, the recorded one
-is put in its place before response and progress, which mention it, are compared.
+`{EQUAL}` equal, `{DIFFERENT}` not equal, `{NONE}` does not apply. Response and progress mention digests: if
+one differs, it is replaced by the recorded one before they are compared.
 
-In two places the time of the export goes into what is made: as `org.opencontainers.image.created` of the
+The time of the export is part of the outcome in two places: as `org.opencontainers.image.created` of the
 descriptor in the response of `oci` and `docker`, and as the time of `provenance.json` in directories.
-There the daemon's clock is not compared with ours, unless an epoch says what it is to be.
+These times are compared only where an epoch determines them.
 """
 
 NOTES = {
     "cache": (
-        "The daemon embeds cache data into the config (`moby.buildkit.cache.v0`), which it makes "
-        "itself and hands to its exporter beside the result. Recordings have the data in the exported"
-        " config only, and it cannot be computed from the rest: it holds the solver's keys of the "
-        "build's steps (digests of their definitions and of the contents that they used) and, to the "
-        "nanosecond, when the solver stored their results. Given the data in `build.json`, all "
-        "columns are equal; the script insists on it."
+        "The daemon embeds cache data into the config (`moby.buildkit.cache.v0`). It makes the data "
+        "itself and passes it to its exporter beside the result. Recordings have it in the exported "
+        "config only, and it cannot be computed from the rest: it contains the solver's keys of the "
+        "build's steps (digests of their definitions and of the contents that they used) and the "
+        "times at which the solver stored their results. With the data in `build.json`, all "
+        "columns are equal; the script checks that."
     ),
-    "cache-progress": "Not counted is what the daemon reports while it makes that data.",
+    "cache-progress": "What the daemon reports while it makes that data is not compared.",
     "compressor": (
-        "`rewrite-timestamp` makes new layers, which are compressed here, by another compressor than "
-        "Go's. What is in them is the same, and so is the config, which has the digests of the "
+        "`rewrite-timestamp` makes new layers. Here, another compressor than Go's compresses them. "
+        "Their contents are the same, and so is the config, which has the digests of the "
         "uncompressed layers. "
-        "Through the proxy it is the daemon that makes them, and the digests are its own."
+        "Behind the proxy, the daemon makes these layers, and the digests are the daemon's."
     ),
     "missing": (
         "Exported with `store=false`. The recorded daemon had no image store and did not fetch the "
-        "layers of the base image, so the recording has no bytes of them, and they cannot be stored."
+        "layers of the base image. So the recording does not have them, and they cannot be stored."
     ),
     "unnamed": (
-        "The recorded daemon had no image store; where there is one, `naming to …` is reported, which"
-        " the builds recorded with containerd show."
+        "The recorded daemon had no image store. A daemon that has one reports `naming to …`, as "
+        "the builds recorded with containerd show."
     ),
-    "push": "Pushed to a registry that the script runs; its address is taken for the recorded one.",
+    "push": "Pushed to a registry that the script runs, whose address replaces the recorded one.",
     "files": (
-        "Made from layers, not from a daemon's snapshots. Layers have times in whole seconds, and of "
-        "extended attributes file capabilities only; what recordings have beyond that is left out."
+        "Made from layers, not from a daemon's snapshots. Layers have times in whole seconds, and file "
+        "capabilities as their only extended attributes. What recordings have beyond that is ignored."
     ),
     "moby": (
-        "That version answers with the image ID alone (`containerimage.digest`), which is what is "
-        "compared; our response has the keys of today's moby."
+        "That version answers with the image ID alone (`containerimage.digest`), and only that is "
+        "compared. Our response has the keys of today's moby."
     ),
 }
 """Reasons, in the order in which they are listed."""
@@ -91,17 +91,24 @@ _COLUMNS = (
 )
 
 
-def parity_document() -> str:
-    """Replay all builds, ask for all refusals, and tell how it went."""
+def parity_document(progress: Callable[[str], None] = lambda text: None) -> str:
+    """Replay all builds, ask for all refusals, and tell how it went.
+
+    Args:
+        progress: Told what is being done.
+    """
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
         for place in ("registry", "builds", "refusals"):
             (root / place).mkdir()
         with running_registry(root / "registry") as registry:
             rows = []
-            for name in scenario_names():
+            names = scenario_names()
+            for number, name in enumerate(names, 1):
+                progress(f"{number} of {len(names)}: {name}")
                 (root / "builds" / name).mkdir()
                 rows.append(compare(name, registry, root / "builds" / name))
+        progress("refusals")
         answers = refusals(root / "refusals")
     return "\n".join([_HEAD, *_builds(rows), *_refusals(answers)])
 
@@ -123,8 +130,8 @@ def _summary(rows: Sequence[Row]) -> str:
     verified = sum(row.verify not in {FAILS, NONE} for row in rows)
     text = (
         f"Of {len(rows)} builds, {len(rows) - len(unequal)} are equal in all columns. {len(unequal)} are "
-        f"not: in {reasons['compressor']} layers are compressed anew, by another compressor, and in "
-        f"{reasons['cache']} the recording lacks cache data that the daemon handed over. "
+        f"not: in {reasons['compressor']}, another compressor has compressed layers anew, and in "
+        f"{reasons['cache']} the recording lacks cache data that the daemon passed to its exporter. "
         f"`verify` passes for {'all' if not failed else 'only'} {verified} images."
     )
     return "\n".join(textwrap.wrap(text, 106, break_on_hyphens=False))
@@ -141,9 +148,9 @@ def _refusals(answers: Sequence[Refusal]) -> list[str]:
     accepted = [answer for answer in answers if answer.theirs is None and answer.ours is None]
     text = (
         f"`errors.json` has BuildKit's answers to {len(answers)} options and results that are wrong or "
-        f"contradict each other. {len(refused)} are refused by BuildKit: all of them by us, too, "
-        f"{len(equal)} in BuildKit's words (ours may say in addition which file is meant, and what to do). "
-        f"The other {len(accepted)} are accepted by both."
+        f"contradict each other. BuildKit refuses {len(refused)} of them. We refuse the same, "
+        f"{len(equal)} in BuildKit's words (our text may add which output or file is meant, and what to do). "
+        f"Both accept the other {len(accepted)}."
     )
     lines = ["## Refusals", "", *textwrap.wrap(text, 106, break_on_hyphens=False), ""]
     assert len(accepted) + len(refused) == len(answers), "something is refused that BuildKit accepts"

@@ -16,8 +16,8 @@ from tests.recordings import error_source
 
 _SOLVER_PREFIX = "failed to solve: "
 
-# What a message begins with: the program, and where in a saved source something is wrong.
-_AROUND = re.compile(r"^(buildkit-exporter export: )?error: (…/[a-z.]+: [a-z_]+: )?")
+# What a message begins with, and which output or what in a saved source is wrong.
+_AROUND = re.compile(r"^error: (--output type=[a-z]+: |…/[a-z.]+: [a-z_]+: )?")
 
 _SAME_PATH = "local exporter, same path in two platforms without split"
 

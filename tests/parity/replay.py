@@ -41,7 +41,7 @@ class Replay:
 
     Attributes:
         status: Of the process.
-        error: What it said if it failed.
+        error: What it said if it failed, but for the usage.
         response: The exporter's, as in the metadata file.
         progress: The vertices by name, and what was reported on them, in the order in which it began.
         output: Where a file or directory was to go.
@@ -84,7 +84,7 @@ def replay(source: Path, exporter_type: str, attrs: Mapping[str, str], directory
     updates = [json.loads(line) for line in lines if line.startswith("{")]
     return Replay(
         status=done.status,
-        error="\n".join(line for line in lines if not line.startswith("{")),
+        error="\n".join(line for line in lines if not line.startswith(("{", "Usage: "))),
         response=json.loads(metadata.read_bytes()) if metadata.exists() else {},
         progress=_progress(updates),
         output=output,
