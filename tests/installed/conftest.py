@@ -106,13 +106,17 @@ def system_python() -> str:
     return sys.executable
 
 
-@pytest.fixture(scope="session")
-def installed(wheel: Path, system_python: str, tmp_path_factory: pytest.TempPathFactory) -> Installation:
-    """The wheel, without extras."""
-    directory = tmp_path_factory.mktemp("installed")
-    _run(system_python, "-m", "venv", str(directory / "venv"))
+def install(python: str, directory: Path, *requirements: str) -> Installation:
+    """Make an environment with what is required in it."""
+    _run(python, "-m", "venv", str(directory / "venv"))
     home = directory / "home"
     home.mkdir()
     installation = Installation(directory / "venv", home)
-    installation.pip("install", str(wheel))
+    installation.pip("install", *requirements)
     return installation
+
+
+@pytest.fixture(scope="session")
+def installed(wheel: Path, system_python: str, tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    """The wheel, without extras."""
+    return install(system_python, tmp_path_factory.mktemp("installed"), str(wheel))
