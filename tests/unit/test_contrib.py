@@ -1,0 +1,43 @@
+"""What operators take as files: unit files."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.command import parse_args
+from tests.peers import require
+
+SYSTEMD = Path(__file__).parents[2] / "contrib" / "systemd"
+SERVICES = sorted(SYSTEMD.glob("*.service"))
+
+
+def command_of(service: Path) -> list[str]:
+    [line] = [line for line in service.read_text().splitlines() if line.startswith("ExecStart=")]
+    return shlex.split(line.removeprefix("ExecStart="))
+
+
+@pytest.mark.parametrize("service", SERVICES, ids=lambda path: path.name)
+def test_services_start_commands_that_there_are(service: Path) -> None:
+    program, name, *words = command_of(service)
+    assert program == "/usr/local/bin/buildkit-exporter"
+    args = parse_args(name, *words)
+    assert getattr(args, "addr") == ("fd://",)  # noqa: B009 - of either command
+    assert service.with_suffix(".socket").exists(), "fd:// needs a socket"
+
+
+def test_systemd_accepts_the_units(tmp_path: Path) -> None:
+    analyze = require("systemd-analyze", "systemd")
+    program = shutil.which("true")
+    assert program is not None
+    for path in SYSTEMD.iterdir():
+        text = path.read_text().replace("/usr/local/bin/buildkit-exporter", program)
+        (tmp_path / path.name).write_text(text)
+    units = [str(path) for path in sorted(tmp_path.iterdir())]
+    done = subprocess.run([analyze, "verify", *units], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert len(units) == 4
