@@ -121,7 +121,10 @@ for module in pkgutil.walk_packages(exporter.__path__, "exporter."):
         text=True,
         check=True,
     )
-    assert done.stdout.splitlines() == ["exporter.server.prometheus prometheus_client"]
+    assert done.stdout.splitlines() == [
+        "exporter.proxy.prometheus prometheus_client",
+        "exporter.server.prometheus prometheus_client",
+    ]
 
 
 OUTPUTS = [
@@ -175,8 +178,14 @@ def test_listing_types(installed: Installation) -> None:
     assert "compression" in run(installed, "exporters", "--type", "oci")
 
 
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(installed: Installation, shell: str) -> None:
+    assert "buildkit-exporter" in run(installed, "completion", shell)
+
+
 def test_a_server_and_an_export_on_it(installed: Installation, sample: str, place: Path) -> None:
     with background(installed, place / "s.sock", "serve") as address:
+        run(installed, "wait", "--addr", address)
         run(
             installed,
             *("export", "--addr", address, "--source", sample),

@@ -17,13 +17,24 @@ from tests.installed.conftest import REPOSITORY
 pytestmark = pytest.mark.timeout(900)  # the first test builds, in an environment that pip makes
 
 
+def sources() -> list[str]:
+    """The files that the wheel is made of: those that git knows, or all that an unpacked sdist has."""
+    if (REPOSITORY / ".git").exists():
+        words = ["git", "ls-files", "exporter", "protos"]
+        done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+        return done.stdout.split()
+    found = [path for room in ("exporter", "protos") for path in (REPOSITORY / room).rglob("*")]
+    return [
+        str(path.relative_to(REPOSITORY))
+        for path in found
+        if path.is_file() and path.parent.name != "__pycache__"
+    ]
+
+
 def test_the_wheel_has_the_package_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    tracked = subprocess.run(
-        ["git", "ls-files", "exporter", "protos"], cwd=REPOSITORY, capture_output=True, text=True, check=True
-    ).stdout.split()
-    expected = {f"exporter/{name}" if name.startswith("protos/") else name for name in tracked}
+    expected = {f"exporter/{name}" if name.startswith("protos/") else name for name in sources()}
     assert {name for name in names if name.startswith("exporter/")} == expected
     rest = {name.split("/", 1)[1] for name in names - expected}
     assert rest == {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"}

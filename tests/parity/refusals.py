@@ -17,7 +17,7 @@ from tests.recordings import error_source
 _SOLVER_PREFIX = "failed to solve: "
 
 # What a message begins with, and which output or what in a saved source is wrong.
-_AROUND = re.compile(r"^error: (--output type=[a-z]+: |…/[a-z.]+: [a-z_]+: )?")
+_AROUND = re.compile(r"^(Usage: .*\n)?error: (--output type=[a-z]+: |…/[a-z.]+: [a-z_]+: )?")
 
 _SAME_PATH = "local exporter, same path in two platforms without split"
 
