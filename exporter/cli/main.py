@@ -101,11 +101,15 @@ def _run(words: Sequence[str]) -> int:
 
 def _report(invocation: Invocation, error: Exception, status: ExitCode) -> ExitCode:
     """Say what went wrong; where it comes from only if that is asked for."""
+    from exporter.exporters.plugins import PluginError  # imports much, for those who have done nothing wrong
+
     is_debug = invocation.args.debug
     if is_debug:
         traceback.print_exception(error)
     is_known = isinstance(error, ExporterError | OSError)
     message = failure_of(error).message
+    if isinstance(error, PluginError) and not is_debug:
+        message += " (--debug shows where)"
     if not is_known:
         message = f"internal error: {message}"
         if not is_debug:

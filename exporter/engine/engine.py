@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from exporter.content.images import ImageStore
 from exporter.engine.finalize import FinalizeStore, Work
 from exporter.engine.limits import Admission
+from exporter.engine.promise import WatchedOutput
 from exporter.engine.scratch import ScratchSpace
+from exporter.exporters.attribute_check import misspelt
 from exporter.exporters.base import (
     ExportContext,
     Exporter,
@@ -21,6 +23,7 @@ from exporter.exporters.base import (
     Output,
     Pusher,
 )
+from exporter.exporters.plugins import blaming, origin_of
 from exporter.layer.cache import LayerCache
 from exporter.progress.model import StatusSink
 from exporter.progress.producer import VertexProgress, vertex
@@ -115,20 +118,30 @@ class Engine:
             async with AsyncExitStack() as slot, job.resources as resources:
                 with ExitStack() as line:
                     await slot.enter_async_context(self._admission.slot(_in_line(progress, line)))
+                kind = type(job.exporter)
+                _warn(job.exporter, progress)
+                output = WatchedOutput(job.output) if job.output is not None else None
                 context = ExportContext(
                     build=job.build,
                     progress=progress,
                     store=await job.resources.enter_async_context(self._open_store()),
                     images=self._images,
                     scratch=await resources.enter_async_context(self._scratch.directory()),
-                    output=job.output,
+                    output=output,
                     layer_cache=self._layer_cache,
                     pusher=self._pusher,
                 )
-                result = await job.exporter.export(job.source, context)
+                with blaming(kind):
+                    result = await job.exporter.export(job.source, context)
+                    if not isinstance(result, ExportResult):
+                        raise TypeError(f"export gave {result!r}, not an ExportResult")
+                    if not all(isinstance(text, str) for pair in result.response.items() for text in pair):
+                        raise TypeError(f"the response has something else than strings: {result.response!r}")
+                if output is not None:
+                    output.check(job.exporter)
                 if result.finalize is None:
                     return Outcome(result)
-                work = _finalizing(result.finalize, job.vertex_digest, job.exporter.name)
+                work = _finalizing(kind, result.finalize, job.vertex_digest, job.exporter.name)
                 return Outcome(result, self._tokens.add(job.exporter.type, work, resources.pop_all()))
 
     async def finalize(self, token: str, sink: StatusSink) -> Mapping[str, str]:
@@ -145,11 +158,21 @@ def _in_line(progress: VertexProgress, line: ExitStack) -> Callable[[int], None]
     return on_wait
 
 
-def _finalizing(finalize: Finalize, digest: str, name: str) -> Work:
+def _warn(exporter: Exporter, progress: VertexProgress) -> None:
+    """Tell what may not be as the user thinks, under the export's vertex as BuildKit's own warnings are."""
+    kind = type(exporter)
+    for name, meant in misspelt(kind.attributes, exporter.attrs):
+        progress.warn(f"type={kind.type} has no attribute {name}: did you mean {meant}?")
+    origin = origin_of(kind)
+    for text in origin.warnings if origin is not None else ():
+        progress.warn(text)
+
+
+def _finalizing(kind: type[Exporter], finalize: Finalize, digest: str, name: str) -> Work:
     """Have a finalizer report under its export's vertex, which starts anew, as in BuildKit."""
 
     async def work(sink: StatusSink) -> Mapping[str, str]:
-        with vertex(sink, digest, name) as progress:
+        with vertex(sink, digest, name) as progress, blaming(kind):
             return await finalize(FinalizeContext(progress=progress))
 
     return work

@@ -21,5 +21,7 @@ async def gather(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(coroutine) for coroutine in coroutines]
     except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
+        # As if it had been awaited alone: without the group, and with its own cause.
+        error = errors.exceptions[0]
+        raise error from error.__cause__
     return [task.result() for task in tasks]

@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 
 from exporter.errors import NotFoundError
+from exporter.exporters.attribute_check import check_values
 from exporter.exporters.base import Exporter
+from exporter.exporters.plugins import Origin, blaming, note_origin, origin_of
 from exporter.image.go import text as gotext
 
 __all__ = ["ENTRY_POINT_GROUP", "Registry", "default_registry"]
@@ -44,6 +47,8 @@ class _Candidate:
     type: str
     origin: str
     load: Callable[[], object]
+    distribution: str | None = None
+    """Name and version; empty if that is unknown, None for what is built in."""
 
 
 class Registry:
@@ -86,33 +91,57 @@ class Registry:
             raise NotFoundError(f"{problem}: {self._warnings[exporter_type]}", field="type")
         return found
 
+    def make(self, exporter_type: str, attrs: Mapping[str, str]) -> Exporter:
+        """Resolve a type with attributes. May import a plugin.
+
+        Raises:
+            ImageError, InvalidArgumentError: the value of an attribute cannot be used.
+            NotFoundError: see `get`.
+            PluginError: the plugin fails.
+        """
+        kind = self.get(exporter_type)
+        if origin_of(kind) is None:
+            return kind(attrs)
+        with blaming(kind):
+            check_values(kind.attributes, attrs)
+            exporter = kind(attrs)
+            # Before the build: whoever cannot say these will not be able to after it.
+            if not isinstance(exporter.name, str):
+                raise TypeError(f"name is {exporter.name!r}, not a string")
+            _ = exporter.compression, exporter.needs_store
+            return exporter
+
     def all(self) -> tuple[type[Exporter], ...]:
         """Every class that loads, by type; look at `warnings` afterwards for those that do not."""
         loaded = (self._load(self._candidates[exporter_type]) for exporter_type in self.types)
         return tuple(found for found in loaded if found is not None)
 
     def _offer(self, entry_point: metadata.EntryPoint) -> None:
-        origin = f"plugin {entry_point.value}"
+        origin, distribution = f"plugin {entry_point.value}", ""
         if entry_point.dist is not None:
-            origin += f" of {entry_point.dist.name} {entry_point.dist.version}"
+            distribution = f"{entry_point.dist.name} {entry_point.dist.version}"
+            origin += f" of {distribution}"
         taken = self._candidates.get(entry_point.name)
         if taken is not None:
             self._warnings[f"{entry_point.name}: {entry_point.value}"] = (
                 f'{origin} offers type "{entry_point.name}", which is taken ({taken.origin}); it is left out'
             )
             return
-        self._candidates[entry_point.name] = _Candidate(entry_point.name, origin, entry_point.load)
+        candidate = _Candidate(entry_point.name, origin, entry_point.load, distribution)
+        self._candidates[entry_point.name] = candidate
 
     def _load(self, candidate: _Candidate) -> type[Exporter] | None:
         try:
             found = candidate.load()
-        except Exception as error:  # whatever a stranger's module does when it is imported
+        except BaseException as error:  # whatever a stranger's module does when it is imported
+            if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+                raise  # the user's
             self._warnings[candidate.type] = (
                 f"{candidate.origin} does not load: {type(error).__name__}: {error}"
             )
             return None
         if not (isinstance(found, type) and issubclass(found, Exporter)):
-            self._warnings[candidate.type] = f"{candidate.origin} is no subclass of exporter.Exporter"
+            self._warnings[candidate.type] = f"{candidate.origin} is not a subclass of exporter.Exporter"
             return None
         if getattr(found, "type", None) != candidate.type:
             self._warnings[candidate.type] = (
@@ -120,6 +149,11 @@ class Registry:
                 f'but its entry point is named "{candidate.type}"'
             )
             return None
+        if candidate.distribution is not None:
+            others = tuple(
+                text for key, text in self._warnings.items() if key.startswith(f"{candidate.type}: ")
+            )
+            note_origin(found, Origin(candidate.distribution, others))
         return found
 
     def _hint(self, exporter_type: str) -> str:

@@ -150,8 +150,7 @@ class ExporterService(exporter_pb2_grpc.ExporterServiceServicer):
             return await self._engine.export(job, sink)
 
     async def _resolve(self, exporter_type: str, attrs: Mapping[str, str]) -> Exporter:
-        kind = await run_in_thread(self._registry.get, exporter_type)  # may import a plugin
-        return kind(attrs)
+        return await run_in_thread(self._registry.make, exporter_type, attrs)  # may import a plugin
 
     def _known(self, exporter_type: str) -> str:
         """The type, or a word for all that are none: a client must not be able to fill the metrics."""

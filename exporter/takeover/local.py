@@ -96,5 +96,4 @@ class LocalBackend:
         await self._tokens.discard(token)
 
     async def _exporter(self, exporter_type: str, attrs: Mapping[str, str]) -> Exporter:
-        kind = await run_in_thread(self._registry.get, exporter_type)  # may import a plugin
-        return kind(attrs)
+        return await run_in_thread(self._registry.make, exporter_type, attrs)  # may import a plugin

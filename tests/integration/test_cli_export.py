@@ -241,3 +241,15 @@ def test_a_saved_source_that_is_none_is_told(tmp_path: Path) -> None:
     result = run(tmp_path, "export", "--source", str(tmp_path), "-o", "type=moby")
     assert result.status == 1
     assert result.err == f"error: {tmp_path} is not a saved source: it has no file source.json\n"
+
+
+def test_an_attribute_that_is_almost_another_one(export: Export, tmp_path: Path) -> None:
+    archive = tmp_path / "image.tar"
+    result = export(
+        "docker", "--progress", "plain", "-o", f"type=oci,compresion=zstd,colour=red,dest={archive}"
+    )
+    assert result.status == 0, result.err
+    assert [line for line in result.err.splitlines() if "WARN" in line] == [
+        "#1 WARN: type=oci has no attribute compresion: did you mean compression?"
+    ]
+    assert archive.exists()

@@ -66,9 +66,9 @@ class LocalBackend:
     async def resolve(self, outputs: Sequence[Output]) -> None:
         """See `Backend.resolve`."""
         for output in outputs:
-            kind = self._registry.get(output.type)
             with attributes_of(output):
-                self._jobs.append((kind(output.attrs), output))
+                exporter = await run_in_thread(self._registry.make, output.type, output.attrs)
+            self._jobs.append((exporter, output))
         for exporter, _ in self._jobs:
             await self._engine.check(exporter)
 

@@ -86,7 +86,7 @@ def test_plugin_is_found() -> None:
             "good_plugin:Missing",
             "does not load: AttributeError: module 'good_plugin' has no attribute 'Missing'",
         ),
-        ("good_plugin:NoExporter", "is no subclass of exporter.Exporter"),
+        ("good_plugin:NoExporter", "is not a subclass of exporter.Exporter"),
         ("good_plugin:Good", 'says that its type is "good", but its entry point is named "bad"'),
     ],
 )
