@@ -25,7 +25,7 @@ from tests.integration.mistake_peers import NEEDS, PEERS, Place
 from tests.mistakes import Mistake, as_text, read_table, rewrite
 
 TABLE = read_table()
-LEAST = 1
+LEAST = 60
 PATIENCE = 60.0
 
 _REWRITE = "REWRITE_MISTAKES"

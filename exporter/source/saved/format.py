@@ -35,6 +35,7 @@ ATTESTATION_KINDS: dict[Kind, AttestationKind] = {
 SUBJECT_KINDS: dict[SubjectName, SubjectKind] = {"Self": SubjectKind.SELF, "Raw": SubjectKind.RAW}
 
 _FILE_LIMIT = 256 << 20
+_AT_BYTE = re.compile(r"(.*) \(byte ([0-9]+)\)")
 _BUILDKIT_VERSION = re.compile(r"(?:^|\bversion string )(v\d\S*)")
 
 
@@ -181,13 +182,32 @@ def read_document(path: Path, kind: type[T]) -> T | None:
         InvalidArgumentError: it is not what it should be; says the file and the place in it.
     """
     try:
-        return msgspec.json.decode(read_file(path, _FILE_LIMIT), type=kind)
+        data = read_file(path, _FILE_LIMIT)
     except FileNotFoundError:
         return None
-    except (msgspec.DecodeError, UnicodeDecodeError, FailedPreconditionError) as error:
+    except FailedPreconditionError as error:
         raise InvalidArgumentError(f"{path}: {error}") from error
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidArgumentError(f"{path}: {_explain(str(error), data)}") from error
     except RecursionError as error:
         raise InvalidArgumentError(f"{path}: nested too deeply") from error
+
+
+def _explain(problem: str, data: bytes) -> str:
+    """Say where in a file the problem is by line and column, as editors count, and not by bytes."""
+    if problem == "Input data was truncated":
+        return f"{_place(data, len(data))}: the file ends too early"
+    found = _AT_BYTE.fullmatch(problem)
+    return problem if found is None else f"{_place(data, int(found[2]))}: {found[1]}"
+
+
+def _place(data: bytes, position: int) -> str:
+    line_start = data.rfind(b"\n", 0, position) + 1
+    column = len(data[line_start:position].decode("utf-8", "replace")) + 1
+    line = data.count(b"\n", 0, position) + 1
+    return f"line {line}, column {column}"
 
 
 def write_document(path: Path, document: msgspec.Struct) -> None:

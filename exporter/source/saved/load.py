@@ -109,7 +109,12 @@ class _Loader:
         )
 
     def _need(self, name: str, kind: type[T]) -> T:
-        document = read_document(self._path / name, kind)
+        try:
+            document = read_document(self._path / name, kind)
+        except NotADirectoryError:
+            raise NotFoundError(
+                f"{self._path} is a file and not a saved source, which is a directory"
+            ) from None
         if document is None:
             if not self._path.exists():
                 raise NotFoundError(f"there is no saved source {self._path}: the directory does not exist")

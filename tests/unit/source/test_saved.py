@@ -265,7 +265,7 @@ def _moby(layer: str, diff_id: str | None = DIGEST) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("name", "document", "message"),
     [
-        ("source.json", "{", "truncated"),
+        ("source.json", "{", "line 1, column 2: the file ends too early"),
         ("source.json", "[" * 100_000, "nested too deeply|malformed|Expected"),
         ("source.json", {"metadata": {"key": "?"}}, r"base64 .* `\$.metadata\[...\]`"),
         ("source.json", {"metadata": []}, r"Expected `object \| null`, got `array` - at `\$.metadata`"),
