@@ -70,6 +70,20 @@ class OutputOption:
             raise UsageError(f"output={value} not supported for --output, you meant dest={value}?")
         return cls(exporter_type, attrs)
 
+    @classmethod
+    def parse_short(cls, text: str) -> OutputOption:
+        """The same, with buildx's shorthands: a directory alone, or ``-`` for a tarball on standard output.
+
+        Raises:
+            UsageError: it is malformed, or names no type.
+        """
+        if text == STDOUT:
+            return cls("tar", {_DEST: STDOUT})
+        key, equals, _ = text.partition("=")
+        if text and (not equals or "/" in key) and "," not in text:
+            return cls("local", {_DEST: text})
+        return cls.parse(text)
+
 
 @dataclass(frozen=True, slots=True)
 class Destination:

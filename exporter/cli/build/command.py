@@ -9,9 +9,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from exporter.cli.build.attests import annotation_attrs
+from exporter.cli.build.call import Call
 from exporter.cli.build.inputs import Inputs, open_inputs
-from exporter.cli.build.outputs import BuildOutput, Deliveries, plan_engine_outputs, plan_outputs
-from exporter.cli.build.values import parse_cache, parse_secret
+from exporter.cli.build.limits import HOST_GATEWAY
+from exporter.cli.build.outputs import BuildOutput, Deliveries, Wishes, plan_engine_outputs, plan_outputs
 from exporter.cli.client import ServerAccess, connect, explained
 from exporter.cli.commands.build import BuildArgs
 from exporter.cli.destinations import check_file
@@ -47,6 +49,8 @@ DOCKER = "docker"
 """What stands for the engine that docker itself would use, in place of an address."""
 
 _BUILDKIT_HOST = "BUILDKIT_HOST"
+_HOSTS = "add-hosts"
+_GATEWAY_LABEL = "org.mobyproject.buildkit.worker.moby.host-gateway-ip"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,25 +68,67 @@ def run_build(options: BuildArgs) -> int:
         UsageError: an option cannot be used; nothing has been done.
         ExporterError, ImageError, OSError: the build failed.
     """
+    if options.builder is not None:
+        raise UsageError(
+            "--builder: builders are buildx's own: name the daemon with --addr, at the endpoint that "
+            f"docker buildx inspect {options.builder} shows"
+        )
+    if options.quiet and options.progress not in {ProgressMode.AUTO, ProgressMode.QUIET}:
+        raise UsageError(f"progress={options.progress} and quiet cannot be used together")
+    method = "check" if options.check else options.call
+    call = Call.parse(method) if method else None
     try:
-        renderer = open_renderer(options.progress, sys.stderr)
+        renderer = open_renderer(ProgressMode.QUIET if options.quiet else options.progress, sys.stderr)
     except InvalidArgumentError as error:
         raise UsageError(error.message) from error
     check_file("--metadata-file", options.metadata_file)
     check_file("--iidfile", options.iidfile)
     with open_inputs(options, os.environ) as inputs:
         try:
-            return run_async(_build(options, inputs, renderer))
+            run = _build(options, inputs, renderer) if call is None else _ask(call, options, inputs, renderer)
+            return run_async(run)
         except SolveError as error:
             for source in error.sources:
                 print(source.excerpt(), end="", file=sys.stderr)
             raise
 
 
+async def _ask(call: Call, options: BuildArgs, inputs: Inputs, renderer: Renderer) -> int:
+    async with _connect(options) as daemon:
+        async with display(renderer) as sink:
+            await _find_gateway(daemon, inputs)
+            answer = await call.ask(daemon.client, _solve_options(options, inputs, ()), sink)
+        text, status = call.show(answer, inputs.dockerfile)
+        print(text, end="")
+    if options.metadata_file is not None:
+        await run_in_thread(write_metadata_file, options.metadata_file, answer)
+    return status
+
+
+async def _find_gateway(daemon: Daemon, inputs: Inputs) -> None:
+    """Put the address in that ``host-gateway`` stands for.
+
+    Raises:
+        UsageError: the daemon does not tell.
+    """
+    hosts = inputs.attrs.get(_HOSTS, "")
+    if f"={HOST_GATEWAY}" not in hosts:
+        return
+    labels = [worker.labels.get(_GATEWAY_LABEL) for worker in await daemon.client.workers()]
+    address = next(filter(None, labels), None)
+    if address is None:
+        raise UsageError(
+            f"--add-host: unable to derive the IP value for {HOST_GATEWAY}: the daemon does not tell it: "
+            "write the address"
+        )
+    inputs.attrs[_HOSTS] = hosts.replace(f"={HOST_GATEWAY}", f"={address}")
+
+
 async def _build(options: BuildArgs, inputs: Inputs, renderer: Renderer) -> int:
     async with AsyncExitStack() as stack:
         daemon = await stack.enter_async_context(_connect(options))
         outputs = await run_in_thread(_plan, options, for_engine=daemon.engine is not None)
+        await _find_gateway(daemon, inputs)
         await check_engines([item.output for item in outputs])
         backend, workplace = None, None
         if any(item.is_ours for item in outputs):
@@ -100,6 +146,8 @@ async def _build(options: BuildArgs, inputs: Inputs, renderer: Renderer) -> int:
         await run_in_thread(write_metadata_file, options.metadata_file, response)
     if options.iidfile is not None:
         await run_in_thread(_write_image_id, options.iidfile, response)
+    if options.quiet and (image_id := _image_id(response)):
+        print(image_id)
     if workplace is not None:
         ours = [item.output for item in outputs if item.is_ours]
         tell_image_places(ours, response, workplace, progress=options.progress)
@@ -133,34 +181,40 @@ async def _connect(options: BuildArgs) -> AsyncIterator[Daemon]:
 def _plan(options: BuildArgs, *, for_engine: bool) -> list[BuildOutput]:
     registry = default_registry()
     try:
+        wishes = Wishes(
+            texts=options.output,
+            tags=options.tag,
+            push=options.push,
+            load=options.load,
+            annotations=annotation_attrs(options.annotation),
+        )
         if for_engine:
             if options.take:
                 raise UsageError("--take: nothing runs here in builds of a Docker engine")
-            return plan_engine_outputs(options.output, options.tag, registry)
+            return plan_engine_outputs(wishes, registry)
         taken = frozenset(word for text in options.take for word in text.split(",") if word)
-        outputs = plan_outputs(options.output, options.tag, registry, taken)
+        outputs = plan_outputs(wishes, registry, taken)
     except (InvalidArgumentError, NotFoundError) as error:
         raise error if isinstance(error, UsageError) else UsageError(str(error)) from error
-    if not outputs and options.progress not in {ProgressMode.RAWJSON, ProgressMode.QUIET}:
+    is_silent = options.quiet or options.progress in {ProgressMode.RAWJSON, ProgressMode.QUIET}
+    if not outputs and not options.output and not is_silent:
         print("warning: there is no --output: the result stays in the daemon's cache", file=sys.stderr)
     return outputs
 
 
 def _solve_options(options: BuildArgs, inputs: Inputs, exports: Sequence[Export | OurExport]) -> SolveOptions:
-    privileges = list(options.allow)
-    if options.network == "host":  # who asks for it allows it
-        privileges.append("network.host")
     return SolveOptions(
         frontend=DOCKERFILE_FRONTEND,
         frontend_attrs=inputs.attrs,
         exports=exports,
         directories=inputs.directories,
         stores=inputs.layouts,
-        secrets=[parse_secret(text, os.environ) for text in options.secret],
+        secrets=inputs.secrets,
+        ssh=inputs.ssh,
         registries=registry_options(options),
-        cache_imports=[parse_cache(text, "--cache-from", {}) for text in options.cache_from],
-        cache_exports=[parse_cache(text, "--cache-to", {"mode": "min"}) for text in options.cache_to],
-        entitlements=privileges,
+        cache_imports=inputs.cache_imports,
+        cache_exports=inputs.cache_exports,
+        entitlements=inputs.privileges,
         strict=options.strict,
         save_source=options.save_source,
     )
@@ -181,9 +235,13 @@ async def _solve(daemon: Daemon, wanted: SolveOptions, sink: StatusSink, *, stri
     return dict(image.response)
 
 
+def _image_id(response: Mapping[str, str]) -> str:
+    return response.get(IMAGE_CONFIG_DIGEST) or response.get(IMAGE_DIGEST, "")
+
+
 def _write_image_id(path: Path, response: Mapping[str, str]) -> None:
-    image_id = response.get(IMAGE_CONFIG_DIGEST) or response.get(IMAGE_DIGEST)
-    if image_id is None:
+    image_id = _image_id(response)
+    if not image_id:
         raise FailedPreconditionError("--iidfile: the build has made no image")
     with naming(path):
         path.write_text(image_id, encoding="ascii")

@@ -10,9 +10,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from exporter.cli.build.values import build_args, key_values
+from exporter.cli.build.attests import attestation_attrs
+from exporter.cli.build.limits import extra_hosts, resources, size_in_bytes, ulimits
+from exporter.cli.build.values import (
+    build_args,
+    check_reference,
+    key_values,
+    parse_cache,
+    parse_privileges,
+    parse_secret,
+    parse_ssh,
+)
 from exporter.cli.commands.build import BuildArgs
 from exporter.cli.failures import UsageError
+from exporter.client import CachePlace, Secret, SSHAgent
 from exporter.content.layout import OCILayout
 
 _REMOTE = re.compile(r"(https?|git|ssh)://|git@|github\.com/")
@@ -29,11 +40,23 @@ class Inputs:
         attrs: Of the frontend.
         directories: By name.
         layouts: Content stores by name.
+        secrets: For the steps.
+        ssh: Likewise.
+        privileges: What steps may have.
+        cache_imports: Where cache comes from.
+        cache_exports: Where cache goes.
+        dockerfile: How the user calls the Dockerfile.
     """
 
     attrs: dict[str, str] = field(default_factory=dict)
     directories: dict[str, Path] = field(default_factory=dict)
     layouts: dict[str, OCILayout] = field(default_factory=dict)
+    secrets: list[Secret] = field(default_factory=list)
+    ssh: list[SSHAgent] = field(default_factory=list)
+    privileges: list[str] = field(default_factory=list)
+    cache_imports: list[CachePlace] = field(default_factory=list)
+    cache_exports: list[CachePlace] = field(default_factory=list)
+    dockerfile: str = "Dockerfile"
 
 
 @contextmanager
@@ -43,7 +66,18 @@ def open_inputs(options: BuildArgs, environ: Mapping[str, str]) -> Iterator[Inpu
     Raises:
         UsageError: an option cannot be used.
     """
-    inputs = Inputs(_attributes(options, environ))
+    for tag in options.tag:
+        check_reference(tag, f"--tag: invalid tag {tag!r}")
+    inputs = Inputs(
+        _attributes(options, environ),
+        secrets=[parse_secret(text, environ) for text in options.secret],
+        ssh=parse_ssh(options.ssh, environ, needs_agent=_is_git_over_ssh(options.context)),
+        privileges=parse_privileges(options.allow),
+        cache_imports=[parse_cache(text, "--cache-from", {}) for text in options.cache_from],
+        cache_exports=[parse_cache(text, "--cache-to", {"mode": "min"}) for text in options.cache_to],
+    )
+    if options.network == "host":  # who asks for it allows it
+        inputs.privileges.append("network.host")
     with tempfile.TemporaryDirectory(prefix="buildkit-exporter-") as scratch:
         _add_main_context(inputs, options, Path(scratch))
         for name, place in key_values(options.build_context, "--build-context").items():
@@ -59,6 +93,10 @@ def _attributes(options: BuildArgs, environ: Mapping[str, str]) -> dict[str, str
         attrs["target"] = options.target
     if options.platform:
         attrs["platform"] = ",".join(options.platform)
+    if options.no_cache and options.no_cache_filter:
+        raise UsageError("--no-cache and --no-cache-filter cannot currently be used together")
+    if options.no_cache_filter:
+        attrs["no-cache"] = ",".join(options.no_cache_filter)
     if options.no_cache:
         attrs["no-cache"] = ""
     if options.pull:
@@ -67,29 +105,60 @@ def _attributes(options: BuildArgs, environ: Mapping[str, str]) -> dict[str, str
         attrs["force-network-mode"] = options.network
     elif options.network not in {None, "default"}:
         raise UsageError(f"--network: {options.network} is neither default, host nor none")
-    return attrs
+    if hosts := extra_hosts(options.add_host):
+        attrs["add-hosts"] = hosts
+    if options.shm_size is not None and (size := size_in_bytes(options.shm_size, "--shm-size")):
+        attrs["shm-size"] = str(size)
+    if limits := ulimits(options.ulimit):
+        attrs["ulimit"] = limits
+    if options.cgroup_parent:
+        attrs["cgroup-parent"] = options.cgroup_parent
+    attrs |= attestation_attrs(options.attest, options.provenance, options.sbom)
+    return attrs | resources(options.resource)
 
 
 def _add_main_context(inputs: Inputs, options: BuildArgs, scratch: Path) -> None:
     if _REMOTE.match(options.context):
         inputs.attrs["context"] = options.context
         if options.file is not None:
-            inputs.attrs["filename"] = options.file
+            inputs.attrs["filename"] = inputs.dockerfile = options.file
         return
     context = Path(options.context)
     if not context.is_dir():
-        problem = "is not a directory" if context.exists() else "does not exist"
-        raise UsageError(f"the context {options.context} {problem}")
+        problem = "is not a directory" if context.exists() else "not found"
+        raise UsageError(f"unable to prepare context: path {options.context!r} {problem}")
     inputs.directories["context"] = context
     if options.file == _STDIN:
         dockerfile = scratch / "Dockerfile"
         dockerfile.write_bytes(sys.stdin.buffer.read())
+        inputs.dockerfile = "stdin"
     else:
-        dockerfile = Path(options.file) if options.file is not None else context / "Dockerfile"
+        dockerfile = Path(options.file) if options.file is not None else _default_dockerfile(context)
         if not dockerfile.is_file():
-            raise UsageError(f"the Dockerfile {dockerfile} does not exist: name it with --file")
+            raise UsageError(_no_dockerfile(dockerfile, context, named=options.file is not None))
+        inputs.dockerfile = str(dockerfile)
     inputs.directories["dockerfile"] = dockerfile.parent
     inputs.attrs["filename"] = dockerfile.name
+
+
+def _default_dockerfile(context: Path) -> Path:
+    """``Dockerfile``, or ``dockerfile`` where there is only that."""
+    usual, lower = context / "Dockerfile", context / "dockerfile"
+    return lower if not usual.exists() and lower.exists() else usual
+
+
+def _no_dockerfile(path: Path, context: Path, *, named: bool) -> str:
+    problem = "is a directory" if path.is_dir() else "no such file or directory"
+    text = f"failed to read dockerfile: open {path}: {problem}"
+    if not named:
+        return f"{text}: name the Dockerfile with --file"
+    if (context / path).is_file():
+        return f"{text}: --file is looked up from here, not from the context: did you mean {context / path}?"
+    return text
+
+
+def _is_git_over_ssh(context: str) -> bool:
+    return context.startswith(("ssh://", "git@"))
 
 
 def _add_context(inputs: Inputs, name: str, place: str) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from exporter.cli.build.values import check_reference
 from exporter.cli.descriptions import ExporterDescription, describe
 from exporter.cli.export.delivery import Delivery
 from exporter.cli.failures import UsageError
@@ -21,14 +22,31 @@ from exporter.cli.outputs import (
 from exporter.client import Export, OurExport
 from exporter.client.dockerd_image import MOBY_EXPORTER
 from exporter.daemon.services.receive_directory import ReceivedDirectory
-from exporter.errors import NotFoundError
+from exporter.errors import ImageError, NotFoundError
 from exporter.exporters.base import ArtifactKind
 from exporter.exporters.registry import Registry
+from exporter.image.go.text import parse_bool
+from exporter.image.names import FROM_FRONTEND
 from exporter.progress.model import StatusSink
 from exporter.takeover.backend import Backend
 from exporter.takeover.plan import DAEMON_TYPES, PLUGIN_PREFIX
 
 _NAME = "name"
+_PUSH = "push"
+_UNPACK = "unpack"
+_LOAD = "load"
+_ANNOTATIONS = "annotation*"
+
+_IMAGE = "image"
+_DOCKER = "docker"
+_REGISTRY = "registry"
+_CACHE_ONLY = "cacheonly"
+
+_NO_ENGINE_PUSH = (
+    "--push: images of a Docker engine are not pushed from here: build, and then run docker push; with a "
+    "buildkitd, --push works"
+)
+
 _ENGINE_IMAGE_TYPES = frozenset({"docker", "image", MOBY_EXPORTER})
 _ENGINE_FILE_TYPES = frozenset({"local", "tar"})
 
@@ -81,14 +99,39 @@ class Deliveries:
         return {key: value for delivery in self._deliveries for key, value in delivery.response.items()}
 
 
-def plan_outputs(
-    texts: Sequence[str], tags: Sequence[str], registry: Registry, taken: frozenset[str]
-) -> list[BuildOutput]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What the user wants to become of a build.
+
+    Attributes:
+        texts: Values of ``--output``.
+        tags: Names for images that have none of their own.
+        push: Whether images are to be pushed.
+        load: Whether the image is to be loaded into a Docker engine.
+        annotations: Attributes of everything that takes annotations.
+    """
+
+    texts: Sequence[str] = ()
+    tags: Sequence[str] = ()
+    push: bool = False
+    load: bool = False
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    def options(self) -> list[OutputOption]:
+        """The outputs as they were written; ``cacheonly`` is none.
+
+        Raises:
+            UsageError: one is malformed.
+        """
+        options = [OutputOption.parse_short(text) for text in self.texts if text]
+        return [option for option in options if option.type != _CACHE_ONLY]
+
+
+def plan_outputs(wishes: Wishes, registry: Registry, taken: frozenset[str]) -> list[BuildOutput]:
     """Find out who makes the outputs of a build by buildkitd. May import plugins.
 
     Args:
-        texts: Values of ``--output``.
-        tags: Names for images that have none of their own.
+        wishes: What is wanted.
         registry: What can run here.
         taken: Types that run here although the daemon has them.
 
@@ -99,11 +142,17 @@ def plan_outputs(
     if missing:
         raise UsageError(f"--take: there is no exporter here for {', '.join(missing)}")
     outputs = []
-    for option in map(OutputOption.parse, texts):
+    options = wishes.options()
+    if wishes.push:
+        options = _pushed(options)
+    if wishes.load:
+        options = _loaded(options)
+    for option in options:
         exporter_type = option.type.removeprefix(PLUGIN_PREFIX)
         is_ours = exporter_type != option.type or exporter_type in taken or exporter_type not in DAEMON_TYPES
         kind = _describe(registry, exporter_type)
-        output = _place_output(replace(option, type=exporter_type), kind, tags)
+        output = _place_output(replace(option, type=exporter_type), kind, wishes)
+        _check_names(output, is_pushed=exporter_type == _REGISTRY or _is_true(output.attrs.get(_PUSH, "")))
         outputs.append(BuildOutput(output, is_ours, is_tree=kind.artifact is ArtifactKind.FILES))
     for item in outputs:
         if item.is_ours and isinstance(item.output.destination, EngineDestination):
@@ -112,21 +161,76 @@ def plan_outputs(
     return outputs
 
 
-def plan_engine_outputs(texts: Sequence[str], tags: Sequence[str], registry: Registry) -> list[BuildOutput]:
+def _pushed(options: Sequence[OutputOption]) -> list[OutputOption]:
+    """Have images pushed; as with buildx, there is one if there was none."""
+    found = [
+        replace(option, attrs={_UNPACK: "false", **option.attrs, _PUSH: "true"})
+        if _is_type(option, _IMAGE)
+        else option
+        for option in options
+    ]
+    if not any(_is_type(option, _IMAGE) or _is_type(option, _REGISTRY) for option in found):
+        found.append(OutputOption(_IMAGE, {_PUSH: "true", _UNPACK: "false"}))
+    return found
+
+
+def _loaded(options: Sequence[OutputOption]) -> list[OutputOption]:
+    """Have the image loaded; as with buildx, ``type=docker`` without ``dest`` is loaded."""
+    loadable = [option for option in options if option.type == _DOCKER and not option.attrs.get("dest")]
+    if not loadable:
+        return [*options, OutputOption(_DOCKER, {_LOAD: "true"})]
+    return [
+        replace(option, attrs={**option.attrs, _LOAD: "true"}) if option in loadable else option
+        for option in options
+    ]
+
+
+def _is_type(option: OutputOption, name: str) -> bool:
+    return option.type.removeprefix(PLUGIN_PREFIX) == name
+
+
+def _is_true(text: str) -> bool:
+    try:
+        return parse_bool(text)
+    except ImageError:
+        return False  # whoever has the attribute says what is wrong with it
+
+
+def _check_names(output: Output, *, is_pushed: bool) -> None:
+    """Refuse names before a build that would be refused after it."""
+    names = output.attrs.get(_NAME, "")
+    if is_pushed and not names:
+        raise UsageError("tag is needed when pushing to registry: name the image with --tag")
+    if names == FROM_FRONTEND:
+        return
+    for name in names.split(",") if names else ():
+        check_reference(name, f"--output type={output.type}: failed to parse name {name!r}")
+
+
+def plan_engine_outputs(wishes: Wishes, registry: Registry) -> list[BuildOutput]:
     """Find out what a Docker engine is to make; without any output that is an image in its own store.
 
     Raises:
         UsageError: an output cannot be made.
     """
     outputs = []
-    for option in map(OutputOption.parse, texts or [f"type={MOBY_EXPORTER}"]):
-        if option.type in _ENGINE_IMAGE_TYPES and "dest" not in option.attrs:
-            attrs = {key: value for key, value in option.attrs.items() if key != "load"}
-            if tags:
-                attrs.setdefault(_NAME, ",".join(tags))
-            outputs.append(Output(MOBY_EXPORTER, attrs, None))
+    options = wishes.options()
+    if not wishes.texts or wishes.load or wishes.push:
+        is_image = any(_is_engine_image(option) for option in options)
+        options += [] if is_image else [OutputOption(MOBY_EXPORTER, {})]
+    for option in options:
+        if _is_engine_image(option):
+            attrs = {key: value for key, value in option.attrs.items() if key != _LOAD}
+            if wishes.tags:
+                attrs.setdefault(_NAME, ",".join(wishes.tags))
+            is_pushed = wishes.push or _is_true(attrs.get(_PUSH, ""))
+            output = Output(MOBY_EXPORTER, {**attrs, **wishes.annotations}, None)
+            _check_names(output, is_pushed=is_pushed)
+            if is_pushed:
+                raise UsageError(_NO_ENGINE_PUSH)
+            outputs.append(output)
         elif option.type in _ENGINE_FILE_TYPES:
-            outputs.append(_place_output(option, _describe(registry, option.type), tags))
+            outputs.append(_place_output(option, _describe(registry, option.type), wishes))
         else:
             raise UsageError(
                 f"type={option.type} cannot be made with a Docker engine, only {MOBY_EXPORTER}, local and "
@@ -137,6 +241,10 @@ def plan_engine_outputs(texts: Sequence[str], tags: Sequence[str], registry: Reg
     return [BuildOutput(output) for output in outputs]
 
 
+def _is_engine_image(option: OutputOption) -> bool:
+    return option.type in _ENGINE_IMAGE_TYPES and "dest" not in option.attrs
+
+
 def _describe(registry: Registry, exporter_type: str) -> ExporterDescription:
     try:
         return describe(registry.get(exporter_type))
@@ -144,10 +252,13 @@ def _describe(registry: Registry, exporter_type: str) -> ExporterDescription:
         raise UsageError(str(error)) from error
 
 
-def _place_output(option: OutputOption, kind: ExporterDescription, tags: Sequence[str]) -> Output:
+def _place_output(option: OutputOption, kind: ExporterDescription, wishes: Wishes) -> Output:
     output = place_output(option, kind, stdout_is_terminal=sys.stdout.isatty())
-    if tags and any(attribute.name == _NAME for attribute in kind.attributes):
-        output = replace(output, attrs={_NAME: ",".join(tags), **output.attrs})
+    known = {attribute.name for attribute in kind.attributes}
+    if wishes.tags and _NAME in known:
+        output = replace(output, attrs={_NAME: ",".join(wishes.tags), **output.attrs})
+    if _ANNOTATIONS in known:
+        output = replace(output, attrs={**output.attrs, **wishes.annotations})
     return output
 
 

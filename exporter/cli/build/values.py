@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from exporter.cli.csvvalue import split_fields
 from exporter.cli.failures import UsageError
-from exporter.client import CachePlace, Secret
-from exporter.errors import InvalidArgumentError
+from exporter.client import CachePlace, Secret, SSHAgent
+from exporter.daemon.ssh.agents import DEFAULT_ID
+from exporter.errors import ExporterError, ImageError, InvalidArgumentError
 from exporter.image.go.text import lower
+from exporter.image.reference import Reference
 
 _EPOCH = "SOURCE_DATE_EPOCH"
+_PRIVILEGES = ("network.host", "security.insecure")
+_DEVICE = "device"
+_LOCAL_DELETE = "buildx.local.delete"
 
 
 def key_values(texts: Iterable[str], option: str) -> dict[str, str]:
@@ -88,12 +93,75 @@ def parse_cache(text: str, option: str, defaults: Mapping[str, str]) -> CachePla
         UsageError: it is malformed.
     """
     if "type=" not in text:
+        check_reference(text, f"{option}: invalid reference {text!r}")
         return CachePlace("registry", {**defaults, "ref": text})
     values = _fields(text, option)
     cache_type = values.pop("type", "")
     if not cache_type:
         raise UsageError(f"{option} requires type=<type>: there is none in {text!r}")
+    if cache_type == "registry" and "ref" in values:
+        check_reference(values["ref"], f"{option}: invalid reference {values['ref']!r}")
     return CachePlace(cache_type, {**defaults, **values})
+
+
+def check_reference(text: str, problem: str) -> None:
+    """Refuse what is not the name of an image.
+
+    Args:
+        text: The name.
+        problem: What to say, before the reason.
+
+    Raises:
+        UsageError: it is not.
+    """
+    try:
+        Reference.parse(text)
+    except ImageError as error:
+        raise UsageError(f"{problem}: {error}") from error
+
+
+def parse_ssh(texts: Sequence[str], environ: Mapping[str, str], *, needs_agent: bool) -> list[SSHAgent]:
+    """Read ``ID[=PATH,...]``, and find out whether the agents and keys can be used. Blocks.
+
+    Args:
+        texts: The values.
+        environ: Environment variables.
+        needs_agent: Whether there has to be an agent, even if none is asked for.
+
+    Raises:
+        UsageError: one cannot.
+    """
+    agents: list[SSHAgent] = []
+    for text in filter(None, texts or ([DEFAULT_ID] if needs_agent else [])):
+        name, _, paths = text.partition("=")
+        agent = SSHAgent(name or DEFAULT_ID, [path for path in paths.split(",") if path])
+        if any(path.startswith("raw=") for path in agent.paths):
+            raise UsageError(f"--ssh {text}: raw= is not supported: builds may list keys and sign, no more")
+        if any(other.id == agent.id for other in agents):
+            raise UsageError(f"--ssh {text}: duplicate agent ID {agent.id!r}")
+        try:
+            agent.open(environ)
+        except ExporterError as error:
+            raise UsageError(f"--ssh {text}: {error.message}") from error
+        agents.append(agent)
+    return agents
+
+
+def parse_privileges(texts: Iterable[str]) -> list[str]:
+    """Read ``--allow``. ``buildx.local.delete`` allows what needs no permission here.
+
+    Raises:
+        UsageError: there is no such privilege.
+    """
+    privileges = []
+    for text in filter(None, texts):
+        name = text.partition("=")[0]
+        if text not in _PRIVILEGES and name != _DEVICE and text != _LOCAL_DELETE:
+            known = ", ".join([*_PRIVILEGES, _DEVICE])
+            raise UsageError(f"--allow: unknown entitlement {text}: there are {known}")
+        if text != _LOCAL_DELETE:
+            privileges.append(text)
+    return privileges
 
 
 def _fields(text: str, option: str) -> dict[str, str]:

@@ -311,9 +311,9 @@ def write_page(
         match param:
             case Argument():
                 rows.setdefault("Arguments", []).append((param.metavar or "", param.meaning))
-            case Flag():
+            case Flag() if not param.hidden:
                 rows.setdefault(param.section, []).append(param.get_help_record(ctx))
-            case click.Option():  # click's own
+            case click.Option() if not param.hidden:  # click's own
                 meaning = "show this page and exit" if "--help" in param.opts else param.help or ""
                 names = ", ".join(sorted(param.opts, key=len))  # click 8.2 has them in no fixed order
                 rows.setdefault(OPTIONS, []).append((names, meaning))

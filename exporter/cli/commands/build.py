@@ -20,6 +20,7 @@ from exporter.cli.commands.shared import (
 from exporter.cli.commands.values import complete_directory, complete_file, complete_output, complete_types
 
 _DOCKERFILE = "Dockerfile"
+_STEPS = "Steps"
 _CACHE = "Cache"
 
 
@@ -48,6 +49,23 @@ class BuildArgs(ReportingArgs, ClientArgs, WorkplaceArgs):
     strict: bool
     save_source: Path | None
     iidfile: Path | None
+    push: bool
+    load: bool
+    quiet: bool
+    call: str | None
+    check: bool
+    ssh: tuple[str, ...]
+    attest: tuple[str, ...]
+    provenance: str | None
+    sbom: str | None
+    annotation: tuple[str, ...]
+    add_host: tuple[str, ...]
+    no_cache_filter: tuple[str, ...]
+    shm_size: str | None
+    ulimit: tuple[str, ...]
+    cgroup_parent: str | None
+    resource: tuple[str, ...]
+    builder: str | None
 
 
 def _run(args: BuildArgs) -> int:
@@ -75,9 +93,13 @@ BUILD = Command(
             metavar="OUTPUT",
             multiple=True,
             help="type=TYPE[,dest=PATH][,KEY=VALUE...]; repeatable. Types that the daemon does not have run "
-            "here",
+            "here. A mere DIR stands for type=local,dest=DIR, and - for type=tar,dest=-; type=cacheonly is "
+            "no output",
             shell_complete=complete_output,
         ),
+        Switch("--push", help="push the image to the registries in its names"),
+        Switch("--load", help="load the image into a Docker engine, by type=docker,load=true"),
+        Switch("-q", "--quiet", help="show no progress, and print the image's ID at the end"),
         Flag(
             "--take",
             metavar="TYPE,...",
@@ -96,6 +118,14 @@ BUILD = Command(
             help="save the build result of each output that runs here in a directory below this one",
         ),
         file_flag("--iidfile", help="write the image's ID there"),
+        Flag(
+            "--call",
+            metavar="METHOD",
+            help="build nothing, but print what the Dockerfile is: check, outline or targets"
+            "[,format=json][,ignorestatus=true]",
+        ),
+        Switch("--check", help="the same as --call=check: look for mistakes in the Dockerfile"),
+        Flag("--builder", metavar="NAME", help="", hidden=True),
         *reporting_flags(),
         Flag(
             "-f",
@@ -127,6 +157,33 @@ BUILD = Command(
             section=_DOCKERFILE,
         ),
         Flag(
+            "--annotation",
+            metavar="[TYPE:]KEY=VALUE",
+            multiple=True,
+            help="annotation of the image, or of what TYPE says: index, manifest, index-descriptor, "
+            "manifest-descriptor, each with [PLATFORM] behind it or not; several, with commas",
+            section=_DOCKERFILE,
+        ),
+        Flag(
+            "--attest",
+            metavar="type=TYPE,...",
+            multiple=True,
+            help="attestation of the image: type=sbom or type=provenance, and their attributes",
+            section=_DOCKERFILE,
+        ),
+        Flag(
+            "--provenance",
+            metavar="BOOL|KEY=VALUE,...",
+            help="the same as --attest=type=provenance",
+            section=_DOCKERFILE,
+        ),
+        Flag(
+            "--sbom",
+            metavar="BOOL|KEY=VALUE,...",
+            help="the same as --attest=type=sbom",
+            section=_DOCKERFILE,
+        ),
+        Flag(
             "--target",
             metavar="STAGE",
             help="the stage to build (default: the last)",
@@ -144,20 +201,52 @@ BUILD = Command(
             metavar="SECRET",
             multiple=True,
             help="id=ID[,src=FILE|,env=NAME]: what RUN --mount=type=secret gets",
-            section=_DOCKERFILE,
+            section=_STEPS,
+        ),
+        Flag(
+            "--ssh",
+            metavar="default|ID[=PATH,...]",
+            multiple=True,
+            help="the socket of an SSH agent, or private keys, for RUN --mount=type=ssh and Git "
+            "(default: the agent of $SSH_AUTH_SOCK)",
+            section=_STEPS,
         ),
         Flag(
             "--allow",
             metavar="PRIVILEGE",
             multiple=True,
-            help="let steps have it: network.host, security.insecure; repeatable",
-            section=_DOCKERFILE,
+            help="let steps have it: network.host, security.insecure, device; repeatable",
+            section=_STEPS,
         ),
         Flag(
             "--network",
             metavar="MODE",
             help="network of the steps: default, host or none",
-            section=_DOCKERFILE,
+            section=_STEPS,
+        ),
+        Flag(
+            "--add-host",
+            metavar="HOST:IP",
+            multiple=True,
+            help="a name that steps can look up; host-gateway in place of IP is the daemon's machine",
+            section=_STEPS,
+        ),
+        Flag("--shm-size", metavar="SIZE", help="size of /dev/shm, such as 128m", section=_STEPS),
+        Flag(
+            "--ulimit",
+            metavar="TYPE=SOFT[:HARD]",
+            multiple=True,
+            help="limit of processes, such as nofile=1024; repeatable",
+            section=_STEPS,
+        ),
+        Flag("--cgroup-parent", metavar="NAME", help="the steps' parent in the cgroups", section=_STEPS),
+        Flag(
+            "--resource",
+            metavar="KEY=VALUE",
+            multiple=True,
+            help="limit of containers: memory, memory-swap, cpu-shares, cpu-period, cpu-quota, cpuset-cpus, "
+            "cpuset-mems",
+            section=_STEPS,
         ),
         Flag(
             "--opt",
@@ -167,6 +256,13 @@ BUILD = Command(
             section=_DOCKERFILE,
         ),
         Switch("--no-cache", help="run all steps, whatever the cache has", section=_CACHE),
+        Flag(
+            "--no-cache-filter",
+            metavar="STAGE",
+            multiple=True,
+            help="run all steps of this stage, whatever the cache has; repeatable",
+            section=_CACHE,
+        ),
         Switch("--pull", help="look for newer base images", section=_CACHE),
         Flag(
             "--cache-from",

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from exporter.cli.build.outputs import BuildOutput, Deliveries, plan_engine_outputs, plan_outputs
+from exporter.cli.build.outputs import BuildOutput, Deliveries, Wishes, plan_engine_outputs, plan_outputs
 from exporter.cli.failures import UsageError
+from exporter.cli.outputs import EngineDestination
 from exporter.client import Export
 from exporter.exporters.registry import default_registry
 
@@ -13,7 +15,11 @@ NOTHING: frozenset[str] = frozenset()
 
 
 def plan(*texts: str, tags: tuple[str, ...] = (), taken: frozenset[str] = NOTHING) -> list[BuildOutput]:
-    return plan_outputs(texts, tags, default_registry(), taken)
+    return plan_outputs(Wishes(texts=texts, tags=tags), default_registry(), taken)
+
+
+def plan_engine(*texts: str, tags: tuple[str, ...] = ()) -> list[BuildOutput]:
+    return plan_engine_outputs(Wishes(texts=texts, tags=tags), default_registry())
 
 
 def exports(*items: BuildOutput) -> list[object]:
@@ -76,15 +82,66 @@ def test_only_what_is_here_can_be_taken() -> None:
 
 
 def test_a_docker_engine_s_outputs(tmp_path: Path) -> None:
-    registry = default_registry()
-    assert exports(*plan_engine_outputs([], ["a", "b"], registry)) == [Export("moby", {"name": "a,b"})]
+    assert exports(*plan_engine(tags=("a", "b"))) == [Export("moby", {"name": "a,b"})]
     for word in ("docker", "image", "moby"):
-        assert exports(*plan_engine_outputs([f"type={word},name=x"], ["a"], registry)) == [
-            Export("moby", {"name": "x"})
-        ]
-    [tar] = exports(*plan_engine_outputs([f"type=tar,dest={tmp_path}/t"], [], registry))
+        assert exports(*plan_engine(f"type={word},name=x", tags=("a",))) == [Export("moby", {"name": "x"})]
+    [tar] = exports(*plan_engine(f"type=tar,dest={tmp_path}/t"))
     assert tar == Export("tar", {}, file=f"{tmp_path}/t")
     with pytest.raises(UsageError, match="type=oci cannot be made with a Docker engine"):
-        plan_engine_outputs(["type=oci,dest=x"], [], registry)
+        plan_engine("type=oci,dest=x")
     with pytest.raises(UsageError, match="one output"):
-        plan_engine_outputs(["type=moby", f"type=tar,dest={tmp_path}/t"], [], registry)
+        plan_engine("type=moby", f"type=tar,dest={tmp_path}/t")
+
+
+def wish(*texts: str, **wishes: Any) -> list[object]:
+    return exports(*plan_outputs(Wishes(texts=texts, **wishes), default_registry(), NOTHING))
+
+
+def test_push() -> None:
+    pushed = {"push": "true", "unpack": "false"}
+    assert wish(push=True, tags=["a"]) == [Export("image", {"name": "a", **pushed})]
+    assert wish("type=image,name=b", push=True) == [Export("image", {"name": "b", **pushed})]
+    kept = {"name": "b", "unpack": "true", "push": "true"}
+    assert wish("type=image,name=b,unpack=true,push=false", push=True) == [Export("image", kept)]
+    [ours] = plan_outputs(Wishes(texts=["type=plugin.image,name=b"], push=True), default_registry(), NOTHING)
+    assert (ours.is_ours, ours.output.attrs) == (True, {"name": "b", **pushed})
+    [registry] = plan_outputs(Wishes(texts=["type=registry,name=b"], push=True), default_registry(), NOTHING)
+    assert registry.output.type == "registry"
+
+
+@pytest.mark.parametrize("texts", [["type=image,push=true"], ["type=registry"], []])
+def test_what_is_pushed_has_a_name(texts: list[str]) -> None:
+    with pytest.raises(UsageError, match="tag is needed when pushing to registry"):
+        wish(*texts, push=not texts)
+
+
+def test_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///run/e.sock")
+    wishes = Wishes(tags=["a"], load=True)
+    [item] = plan_outputs(wishes, default_registry(), NOTHING)
+    assert (item.output.type, item.output.attrs) == ("docker", {"name": "a"})
+    assert isinstance(item.output.destination, EngineDestination)
+    [same] = plan_outputs(Wishes(texts=["type=docker,name=b"], load=True), default_registry(), NOTHING)
+    assert isinstance(same.output.destination, EngineDestination)
+    assert exports(*plan_engine_outputs(wishes, default_registry())) == [Export("moby", {"name": "a"})]
+
+
+def test_shorthands(tmp_path: Path) -> None:
+    assert wish(f"{tmp_path}/a=b") == [Export("local", {}, directory=tmp_path / "a=b")]
+    assert wish("-") == [Export("tar", {}, file="-")]
+    assert wish("type=cacheonly") == []
+    with pytest.raises(UsageError, match="requires type=<type>"):
+        wish("dest=x")
+
+
+def test_annotations_of_what_takes_them(tmp_path: Path) -> None:
+    marked = {"annotation-index.a": "b"}
+    image, files = wish("type=image,name=x", str(tmp_path / "d"), annotations=marked)
+    assert image == Export("image", {"name": "x", **marked})
+    assert files == Export("local", {}, directory=tmp_path / "d")
+
+
+def test_names_that_are_none() -> None:
+    with pytest.raises(UsageError, match=r"failed to parse name 'A': invalid reference format"):
+        wish("type=image,name=A")
+    assert wish("type=image,name=*") == [Export("image", {"name": "*"})]

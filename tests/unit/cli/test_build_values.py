@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from exporter.cli.build.attests import annotation_attrs
 from exporter.cli.build.inputs import open_inputs
 from exporter.cli.build.values import build_args, key_values, parse_cache, parse_secret
 from exporter.cli.failures import UsageError
@@ -122,9 +123,9 @@ def test_a_context_in_a_repository() -> None:
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (["CONTEXT/missing"], "does not exist"),
+        (["CONTEXT/missing"], "unable to prepare context: path '.*/missing' not found"),
         (["CONTEXT/file"], "is not a directory"),
-        (["CONTEXT"], "the Dockerfile .*/Dockerfile does not exist: name it with --file"),
+        (["CONTEXT"], "failed to read dockerfile: open .*/Dockerfile: no such file or directory: name"),
         (["CONTEXT", "-f", "CONTEXT/file", "--network", "bridge"], "neither default, host nor none"),
         (["CONTEXT", "-f", "CONTEXT/file", "--build-context", "a=nowhere"], "neither a directory nor a URL"),
         (["CONTEXT", "-f", "CONTEXT/file", "--build-context", "a=oci-layout://x"], "has no digest"),
@@ -134,3 +135,101 @@ def test_inputs_that_cannot_be_used(tmp_path: Path, words: list[str], problem: s
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match=problem):
         inputs(*(word.replace("CONTEXT", str(tmp_path)) for word in words))
+
+
+@pytest.mark.parametrize(
+    ("words", "attrs"),
+    [
+        (["--add-host", "a:1.2.3.4", "--add-host", "b=::1"], {"add-hosts": "a=1.2.3.4,b=::1"}),
+        (
+            ["--add-host", "a:[::1]", "--add-host", "b=1.1.1.1,2.2.2.2"],
+            {"add-hosts": "a=::1,b=1.1.1.1,b=2.2.2.2"},
+        ),
+        (["--add-host", "a:1.1.1.1,b:2.2.2.2"], {"add-hosts": "a=1.1.1.1,b=2.2.2.2"}),
+        (["--shm-size", "64m"], {"shm-size": "67108864"}),
+        (["--shm-size", "1.5 KiB"], {"shm-size": "1536"}),
+        (["--shm-size", "0"], {}),
+        (
+            ["--ulimit", "nproc=5", "--ulimit", "nofile=1:2", "--ulimit", "nproc=-1"],
+            {"ulimit": "nofile=1:2,nproc=-1:-1"},
+        ),
+        (["--cgroup-parent", "x"], {"cgroup-parent": "x"}),
+        (["--no-cache-filter", "a", "--no-cache-filter", "b,c"], {"no-cache": "a,b,c"}),
+        (
+            ["--resource", "memory=2g", "--resource", "memory-swap=-1"],
+            {"memory": "2147483648", "memswap": "-1"},
+        ),
+        (["--resource", "cpuset-cpus=0-3", "--resource", "cpu-quota=0"], {"cpusetcpus": "0-3"}),
+        (["--provenance", "true"], {"attest:provenance": "type=provenance"}),
+        (["--provenance", "mode=max"], {"attest:provenance": "type=provenance,mode=max"}),
+        (["--provenance", "false", "--sbom=false"], {}),
+        (["--sbom", "generator=x/y"], {"attest:sbom": "type=sbom,generator=x/y"}),
+        (["--attest", "type=sbom,b=1,a=2", "--sbom=true"], {"attest:sbom": "type=sbom,a=2,b=1"}),
+        (["--attest", "type=sbom,disabled=true", "--sbom=true"], {}),
+        (["--attest", 'type=sbom,"a=1,2"'], {"attest:sbom": 'type=sbom,"a=1,2"'}),
+    ],
+)
+def test_flags_of_buildx(tmp_path: Path, words: list[str], attrs: dict[str, str]) -> None:
+    (tmp_path / "Dockerfile").touch()
+    assert inputs(*words, str(tmp_path))[0] == {"filename": "Dockerfile", **attrs}
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["--add-host", "a"], "--add-host: invalid host a: write HOST:IP"),
+        (["--add-host", "a:nowhere"], "--add-host: invalid host a:nowhere: nowhere is not an IP address"),
+        (["--shm-size", "much"], "--shm-size: invalid size: 'much'"),
+        (["--shm-size", "1x"], "--shm-size: invalid size: '1x'"),
+        (["--ulimit", "nofile"], "--ulimit: invalid ulimit argument: nofile"),
+        (["--ulimit", "files=1"], "--ulimit: invalid ulimit type: files"),
+        (["--ulimit", "nofile=1:2:3"], "--ulimit: invalid limits 1:2:3"),
+        (["--ulimit", "nofile=3:2"], "soft limit must be less than or equal to hard limit: 3 > 2"),
+        (["--no-cache", "--no-cache-filter", "a"], "cannot currently be used together"),
+        (["--resource", "disk=1"], "--resource: unknown resource 'disk'"),
+        (["--resource", "cpu-quota=x"], "--resource cpu-quota: invalid value 'x'"),
+        (["--provenance", "max"], "--provenance: invalid value max"),
+        (["--attest", "mode=max"], "--attest: attestation type not specified in 'mode=max'"),
+        (["--allow", "network"], "--allow: unknown entitlement network"),
+        (["-t", "A"], "--tag: invalid tag 'A': invalid reference format: repository name"),
+        (["--cache-from", "A"], "--cache-from: invalid reference 'A'"),
+        (["--cache-to", "type=registry,ref=A"], "--cache-to: invalid reference 'A'"),
+        (["--ssh", "a=/no/such"], "--ssh a=/no/such: /no/such: no such file or directory"),
+        (["--ssh", "default"], "--ssh default: there is no SSH agent: make sure SSH_AUTH_SOCK is set"),
+        (["-f", "other"], "failed to read dockerfile: open other: no such file or directory$"),
+    ],
+)
+def test_values_that_cannot_be_used(tmp_path: Path, words: list[str], problem: str) -> None:
+    (tmp_path / "Dockerfile").touch()
+    with pytest.raises(UsageError, match=problem):
+        inputs(*words, str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("text", "attrs"),
+    [
+        ("a=b=c", {"annotation.a": "b=c"}),
+        ("index:a=b", {"annotation-index.a": "b"}),
+        (
+            "index,manifest[linux/arm64]:a=b",
+            {"annotation-index.a": "b", "annotation-manifest[linux/arm64].a": "b"},
+        ),
+        ("manifest-descriptor:org.x=y", {"annotation-manifest-descriptor.org.x": "y"}),
+    ],
+)
+def test_annotations(text: str, attrs: dict[str, str]) -> None:
+    assert annotation_attrs([text]) == attrs
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("a", "invalid annotation 'a', expected key=value"),
+        ("layer:a=b", "unknown annotation type 'layer'"),
+        ("Index:a=b", "invalid annotation type 'Index'"),
+        ("manifest[a/b/c/d]:a=b", "invalid platform 'a/b/c/d'"),
+    ],
+)
+def test_annotations_that_are_none(text: str, problem: str) -> None:
+    with pytest.raises(UsageError, match=problem):
+        annotation_attrs([text])
