@@ -191,6 +191,7 @@ def test_a_server_and_an_export_on_it(installed: Installation, sample: str, plac
             *("export", "--addr", address, "--source", sample),
             *("--output", "type=oci,dest=served.tar", "--metadata-file", "served.json"),
         )
+        assert "answers at" in run(installed, "wait", "--addr", address)
         assert "oci" in run(installed, "exporters", "--addr", address)
     metadata = json.loads((installed.home / "served.json").read_bytes())
     assert metadata["containerimage.digest"] == expected_digest(installed)
@@ -285,6 +286,34 @@ def test_metrics_and_the_extra_that_they_ask_for(installed: Installation, wheel:
         assert re.search(r"metrics on http://127\.0\.0\.1:\d+/metrics", log), log
     finally:
         installed.pip("uninstall", "--yes", "prometheus-client")
+
+
+def test_keys_and_the_extra_that_they_ask_for(installed: Installation, wheel: Path) -> None:
+    openssl = require("openssl", "openssl")
+    key = installed.home / "key.pem"
+    subprocess.run([openssl, "genpkey", "-algorithm", "ed25519", "-out", str(key)], check=True)
+    program = """
+import sys, pathlib
+from exporter.daemon.ssh.keys import KeyRing
+from exporter.errors import ExporterError
+try:
+    KeyRing.read([pathlib.Path(sys.argv[1])])
+except ExporterError as error:
+    sys.exit(str(error))
+"""
+
+    def read() -> subprocess.CompletedProcess[str]:
+        words = [str(installed.python), "-c", program, str(key)]
+        return subprocess.run(
+            words, env=installed.environ, cwd=installed.home, capture_output=True, text=True, check=False
+        )
+
+    assert "pip install 'buildkit-exporter[ssh]'" in read().stderr
+    installed.pip("install", f"buildkit-exporter[ssh] @ file://{wheel}")
+    try:
+        assert read().returncode == 0
+    finally:
+        installed.pip("uninstall", "--yes", "cryptography")
 
 
 def test_every_command_was_run(installed: Installation) -> None:
