@@ -252,7 +252,7 @@ def test_the_engine_of_docker_s_own_choice(engine: Dockerd, tmp_path: Path) -> N
     [
         (["--addr", "unix:///no/such.sock", "CONTEXT"], 1, "is it running"),
         (["--addr", "somewhere", "CONTEXT"], 2, "is not an address"),
-        (["--addr", "unix:///no/such.sock", "CONTEXT/missing"], 2, "does not exist"),
+        (["--addr", "unix:///no/such.sock", "CONTEXT/missing"], 2, "not found"),
         (["--progress", "loud", "CONTEXT"], 2, "--progress: 'loud' is not one of"),
     ],
 )

@@ -37,7 +37,13 @@ from exporter.client.dockerd import connect_dockerd, is_engine
 from exporter.client.dockerd_image import MOBY_EXPORTER, build_and_compute
 from exporter.content.threads import run_in_thread
 from exporter.daemon.identity import Kind
-from exporter.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, naming
+from exporter.errors import (
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+    UnavailableError,
+    naming,
+)
 from exporter.exporters.registry import default_registry
 from exporter.image.keys import IMAGE_CONFIG_DIGEST, IMAGE_DIGEST
 from exporter.progress.display import ProgressMode, Renderer, display, open_renderer
@@ -49,6 +55,9 @@ DOCKER = "docker"
 """What stands for the engine that docker itself would use, in place of an address."""
 
 _BUILDKIT_HOST = "BUILDKIT_HOST"
+_HOW_TO_REACH = (
+    "Name another one with --addr or $BUILDKIT_HOST; --addr docker means the BuildKit of a Docker engine."
+)
 _HOSTS = "add-hosts"
 _GATEWAY_LABEL = "org.mobyproject.buildkit.worker.moby.host-gateway-ip"
 
@@ -94,7 +103,7 @@ def run_build(options: BuildArgs) -> int:
 
 
 async def _ask(call: Call, options: BuildArgs, inputs: Inputs, renderer: Renderer) -> int:
-    async with _connect(options) as daemon:
+    async with _reach(options) as daemon:
         async with display(renderer) as sink:
             await _find_gateway(daemon, inputs)
             answer = await call.ask(daemon.client, _solve_options(options, inputs, ()), sink)
@@ -126,7 +135,7 @@ async def _find_gateway(daemon: Daemon, inputs: Inputs) -> None:
 
 async def _build(options: BuildArgs, inputs: Inputs, renderer: Renderer) -> int:
     async with AsyncExitStack() as stack:
-        daemon = await stack.enter_async_context(_connect(options))
+        daemon = await stack.enter_async_context(_reach(options))
         outputs = await run_in_thread(_plan, options, for_engine=daemon.engine is not None)
         await _find_gateway(daemon, inputs)
         await check_engines([item.output for item in outputs])
@@ -152,6 +161,19 @@ async def _build(options: BuildArgs, inputs: Inputs, renderer: Renderer) -> int:
         ours = [item.output for item in outputs if item.is_ours]
         tell_image_places(ours, response, workplace, progress=options.progress)
     return ExitCode.OK
+
+
+@asynccontextmanager
+async def _reach(options: BuildArgs) -> AsyncIterator[Daemon]:
+    """Connect to the daemon; whoever has not said which hears how to."""
+    async with AsyncExitStack() as stack:
+        try:
+            daemon = await stack.enter_async_context(_connect(options))
+        except UnavailableError as error:
+            if options.addr or os.environ.get(_BUILDKIT_HOST):
+                raise
+            raise UnavailableError(f"{error.message}\n{_HOW_TO_REACH}") from error
+        yield daemon
 
 
 @asynccontextmanager
@@ -196,6 +218,8 @@ def _plan(options: BuildArgs, *, for_engine: bool) -> list[BuildOutput]:
         outputs = plan_outputs(wishes, registry, taken)
     except (InvalidArgumentError, NotFoundError) as error:
         raise error if isinstance(error, UsageError) else UsageError(str(error)) from error
+    if options.iidfile is not None and not any(item.makes_image for item in outputs):
+        raise UsageError("--iidfile: none of the outputs is an image: there is no ID to write")
     is_silent = options.quiet or options.progress in {ProgressMode.RAWJSON, ProgressMode.QUIET}
     if not outputs and not options.output and not is_silent:
         print("warning: there is no --output: the result stays in the daemon's cache", file=sys.stderr)

@@ -65,6 +65,11 @@ class BuildOutput:
     is_ours: bool = False
     is_tree: bool = False
 
+    @property
+    def makes_image(self) -> bool:
+        """Whether there may be an image: types of others can be anything."""
+        return not self.is_tree and self.output.type != "tar"
+
 
 @dataclass(slots=True)
 class Deliveries:
