@@ -103,7 +103,7 @@ async def _check_tcp(address: TCPAddress, tls: TLSConfig | None, *, insecure: bo
     if tls is None and not insecure and not await _is_loopback(address):
         raise InvalidArgumentError(
             f"{address}: without TLS, anybody in the network could read and write images; give a certificate "
-            "and key, listen on loopback or on a Unix socket, or allow insecure listening explicitly",
+            "and key, listen on loopback or on a Unix socket, or allow it by --insecure-listen",
             field="addresses",
         )
 

@@ -11,9 +11,11 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,13 +23,20 @@ import pytest
 
 from exporter.exporters.registry import ENTRY_POINT_GROUP
 from tests.builds import scenario
+from tests.certificates import make_certificates
 from tests.integration import cli_process, proxied
-from tests.integration.registry_peer import docker_registry
+from tests.integration.certificates import make_certificate
+from tests.integration.containerd_peer import ContainerdPeer
+from tests.integration.registry_peer import docker_registry, free_port
+from tests.peers import require_root
 
 T = TypeVar("T")
 
 _DEFAULT_BUILD = "run-chain"
 _NOBODY = 65534
+
+HTPASSWD = "jo:$2b$05$uc2/CEa8LQLCV0fh5h7P9.BuXcCZbNGX94eX.U1HOO3Mezqdt8Tzm\n"
+"""The password is s3cret."""
 
 
 @dataclass
@@ -147,6 +156,74 @@ def _registry(directory: Path) -> Iterator[Mapping[str, str]]:
 
 
 @contextmanager
+def _guarded_registry(directory: Path) -> Iterator[Mapping[str, str]]:
+    """A registry at ``$GUARDED``: user jo, password s3cret."""
+    (directory / "htpasswd").write_text(HTPASSWD)
+    auth = {"htpasswd": {"realm": "tests", "path": str(directory / "htpasswd")}}
+    with _in_sync(docker_registry(directory, auth=auth)) as host:
+        yield {"GUARDED": host}
+
+
+@contextmanager
+def _tls_registry(directory: Path) -> Iterator[Mapping[str, str]]:
+    """A registry with TLS at ``$TLS_REGISTRY``. Its certificate, signed by itself, is ``$REGISTRY_CERT``."""
+    asyncio.run(make_certificate(directory, "server"))
+    certificate = directory / "server.crt"
+    tls = {"certificate": str(certificate), "key": str(directory / "server.key")}
+    certificate.chmod(0o644)
+    directory.chmod(0o755)
+    with _in_sync(docker_registry(directory, tls=tls)) as host:
+        yield {"TLS_REGISTRY": host, "REGISTRY_CERT": str(certificate)}
+
+
+@contextmanager
+def _tls_server(directory: Path) -> Iterator[Mapping[str, str]]:
+    """A plugin server at ``$TLS_SERVER`` that asks for certificates; there are some in ``$CERTS``."""
+    make_certificates(directory)
+    port = free_port()
+    names = {"--tlscert": "server.pem", "--tlskey": "server.key", "--tlscacert": "ca.pem"}
+    flags = [word for flag, name in names.items() for word in (flag, str(directory / name))]
+    with cli_process.server(directory, "--addr", f"tcp://127.0.0.1:{port}", *flags):
+        yield {"TLS_SERVER": f"tcp://127.0.0.1:{port}", "CERTS": str(directory)}
+
+
+@contextmanager
+def _http(directory: Path) -> Iterator[Mapping[str, str]]:
+    """A web server at ``$HTTP``, an address without scheme."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Pages)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield {"HTTP": f"127.0.0.1:{server.server_port}"}
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _Pages(BaseHTTPRequestHandler):
+    server_version, sys_version = "pages/1.0", ""
+
+    def do_GET(self) -> None:
+        self.send_error(404)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def _containerd(directory: Path) -> Iterator[Mapping[str, str]]:
+    """A containerd, the path of whose socket is ``$CONTAINERD``."""
+    peer = ContainerdPeer(directory)
+    require_root("containerd")
+    peer.start()
+    try:
+        yield {"CONTAINERD": peer.socket}
+    finally:
+        peer.kill()
+
+
+@contextmanager
 def _in_sync(manager: AbstractAsyncContextManager[T]) -> Iterator[T]:
     with asyncio.Runner() as runner:
         value = runner.run(manager.__aenter__())
@@ -167,4 +244,9 @@ PEERS: Mapping[str, Peer] = {
     "simulator": _simulator,
     "proxy": _proxy,
     "registry": _registry,
+    "guarded-registry": _guarded_registry,
+    "tls-registry": _tls_registry,
+    "tls-server": _tls_server,
+    "http": _http,
+    "containerd": _containerd,
 }

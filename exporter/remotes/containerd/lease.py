@@ -6,13 +6,17 @@ import asyncio
 import time
 import uuid
 
+import grpc
 import grpc.aio
 
+from exporter.errors import ExporterError, UnavailableError
 from exporter.image import Time
 from exporter.pb.containerd.services.leases.v1 import leases_pb2, leases_pb2_grpc
 from exporter.remotes.containerd import undo
 from exporter.remotes.session.content import CallMetadata
-from exporter.rpc.status import rpc_errors
+from exporter.rpc.address import UnixAddress
+from exporter.rpc.diagnosis import Endpoint, why_unreachable
+from exporter.rpc.status import from_rpc_error, rpc_errors
 
 CONTENT = "content"
 """The type of blobs as resources; their ID is the digest."""
@@ -46,6 +50,7 @@ class Lease:
         self._making = asyncio.Lock()
         self._is_begun = False
         self._is_made = False
+        self._failure: UnavailableError | None = None
 
     async def begin(self) -> None:
         """Make the lease, unless that has been done.
@@ -56,12 +61,29 @@ class Lease:
         async with self._making:
             if self._is_made:
                 return
+            if self._failure is not None:
+                raise self._failure
             self._is_begun = True
             expires = Time.from_unix(int(time.time()) + EXPIRES_SECONDS)
             request = leases_pb2.CreateRequest(id=self.id, labels={_EXPIRE_LABEL: str(expires)})
-            with rpc_errors(f"containerd at {self._address}"):
+            try:
                 await self._stub.Create(request, metadata=self._metadata)
+            except grpc.aio.AioRpcError as error:
+                raise await self._explained(error) from error
             self._is_made = True
+
+    async def _explained(self, error: grpc.aio.AioRpcError) -> ExporterError:
+        """Say why the first call has failed: whether containerd is there, and whether it is one."""
+        where = f"containerd at {self._address}"
+        reason = await why_unreachable(Endpoint(UnixAddress(self._address)))
+        if reason is None and error.code() is grpc.StatusCode.UNIMPLEMENTED:
+            reason = "what listens there is not a containerd; give another address by --containerd"
+        if reason is None:
+            return from_rpc_error(error, where)
+        # Nobody is there who could have made it, nor for others that are to be held.
+        self._is_begun = False
+        self._failure = UnavailableError(f"{where}: {reason}")
+        return self._failure
 
     async def hold(self, kind: str, resource_id: str) -> None:
         """Add something to the lease; it need not exist (yet).

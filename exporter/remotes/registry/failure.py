@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import ssl
 from http import HTTPStatus
 from typing import Any
@@ -25,6 +27,9 @@ CONNECTION_ERRORS = (aiohttp.ClientError, OSError)
 
 CERTIFICATES = "/etc/docker/certs.d"
 """Docker's directory of certificates, unless --registry-certs-dir names another; for messages."""
+
+INSECURE = "registry.insecure=true (for verify: --registry-insecure)"
+"""What makes any certificate acceptable, and plain HTTP; for messages."""
 
 _LONGEST_TEXT = 500
 _WANTS_TLS = b"Client sent an HTTP request to an HTTPS server"
@@ -60,12 +65,15 @@ def connection_error(error: BaseException, url: URL, what: str) -> RequestError:
         return RequestError(FailedPreconditionError(f"{what}: the certificate of {origin} {reason}"))
     if is_tls_error(error):
         return RequestError(FailedPreconditionError(f"{what}: {origin}: {_tls(error, host)}"))
+    if _is_unknown_host(error):
+        text = f"{what}: the host {url.host} is not known: is its name right?"
+        return RequestError(UnavailableError(text))
     return RequestError(UnavailableError(f"{what}: no answer of {origin}: {_cause(error)}"), may_pass=True)
 
 
 def _certificate(error: BaseException, host: str) -> str:
     code = getattr(error, "verify_code", 0)
-    insecure = "or accept any with registry.insecure=true"
+    insecure = f"or accept any with {INSECURE}"
     if code in _OTHER_NAME:
         return f"is for another name than {host}: use the name that it is for, {insecure}"
     if code == _EXPIRED:
@@ -81,7 +89,7 @@ def _tls(error: BaseException, host: str) -> str:
     cause = getattr(error, "os_error", error)
     reason = getattr(cause, "reason", None) or ""
     if reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"}:
-        return "it does not speak TLS; if it speaks plain HTTP, set registry.insecure=true"
+        return f"it does not speak TLS; if it speaks plain HTTP, set {INSECURE}"
     if "CERTIFICATE_REQUIRED" in reason or "BAD_CERTIFICATE" in reason:
         return (
             "it asks for a client's certificate, or does not accept the one that it was shown: put one into "
@@ -104,7 +112,7 @@ def status_error(response: aiohttp.ClientResponse, body: bytes, what: str) -> Re
             FailedPreconditionError(
                 f"{what}: it speaks TLS, and was spoken to in plain HTTP, as registries on this machine are; "
                 f"make the directory {CERTIFICATES}/{host}, with its authority's certificate as ca.crt, or "
-                "set registry.insecure=true"
+                f"set {INSECURE}"
             )
         )
     status = response.status
@@ -139,12 +147,23 @@ def _meaning(status: int, message: str) -> ExporterError:
     return FailedPreconditionError(message)
 
 
+def _is_unknown_host(error: BaseException) -> bool:
+    """Whether there is no such name; a name server that is away is another matter."""
+    if not isinstance(error, aiohttp.ClientConnectorDNSError):
+        return False
+    causes = (error.os_error, error.os_error.__cause__)
+    return any(isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME for cause in causes)
+
+
 def _cause(error: BaseException) -> str:
     if isinstance(error, aiohttp.ClientConnectorError):
         error = error.os_error
     if isinstance(error, TimeoutError):
         return "it took too long"
-    text = error.strerror if isinstance(error, OSError) else str(error)
+    text: str | None = str(error)
+    if isinstance(error, OSError):
+        # What asyncio has to say of its own is the address, which is told already.
+        text = os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error.strerror
     return text or str(error) or type(error).__name__
 
 
