@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
-from exporter.errors import ExporterError
+from exporter.errors import Code, ExporterError
 from exporter.exporters.base import Exporter
 from exporter.image.go import text as gotext
 
@@ -15,7 +15,9 @@ __all__ = ["Origin", "PluginError", "blaming", "note_origin", "origin_of"]
 
 
 class PluginError(ExporterError):
-    """An exporter of another distribution has failed in a way that it does not explain."""
+    """An exporter of another distribution raised an exception that explains nothing: a bug, and not one of ours."""
+
+    code = Code.INTERNAL
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,12 @@ def test_attributes_are_heeded(environment: dict[str, str], tmp_path: Path) -> N
 
 
 def test_wrong_attributes_are_refused(environment: dict[str, str], tmp_path: Path) -> None:
-    result = export(environment, "from-base", f"type=layer-report,min-size=big,dest={tmp_path / 'x'}")
-    assert result.returncode != 0
-    assert "min-size must be a number of bytes, not 'big'" in result.stderr
-    assert not (tmp_path / "x").exists()
+    dest = tmp_path / "x"
+    for value, text in (
+        ("big", 'min-size: "big" is not a whole number'),
+        ("-1", "min-size must not be negative"),
+    ):
+        result = export(environment, "from-base", f"type=layer-report,min-size={value},dest={dest}")
+        assert result.returncode != 0
+        assert text in result.stderr
+    assert not dest.exists()
