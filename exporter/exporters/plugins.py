@@ -15,7 +15,7 @@ __all__ = ["Origin", "PluginError", "blaming", "note_origin", "origin_of"]
 
 
 class PluginError(ExporterError):
-    """An exporter of another distribution raised an exception that explains nothing: a bug, and not one of ours."""
+    """An exporter of another distribution raised an unexpected exception: a bug of that distribution."""
 
     code = Code.INTERNAL
 
