@@ -21,7 +21,7 @@ from exporter.content.threads import run_in_thread
 from exporter.daemon.chain import rebuild_chain
 from exporter.errors import FailedPreconditionError, ImageError
 from exporter.image import History, digest_bytes, moby_config, parse_history
-from exporter.image.keys import IMAGE_CONFIG
+from exporter.image.keys import IMAGE_CONFIG, IMAGE_DIGEST, INLINE_CACHE
 from exporter.pb.moby.buildkit.v1.frontend import gateway_pb2
 from exporter.progress.model import StatusSink
 from exporter.source.types import LayerChain
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 MOBY_EXPORTER = "moby"
 """The engine's exporter, which puts the image into the engine's store."""
 
-_IMAGE_DIGEST = "containerimage.digest"
-_INLINE_CACHE_KEY = "moby.buildkit.cache.v0"
 
 _SOURCES = ("local source for ", "git source ", "http source ")
 _EXEC, _FILE = "mount / from exec ", "fileop target"
@@ -109,7 +107,7 @@ async def build_and_compute(
         return result
 
     solved = await client.build(replace(options, frontend=""), frontend, sink)
-    image_id = solved.response.get(_IMAGE_DIGEST)
+    image_id = solved.response.get(IMAGE_DIGEST)
     if not image_id:
         raise FailedPreconditionError(
             f"the engine has made no image: is {MOBY_EXPORTER} among the exporters?"
@@ -189,7 +187,7 @@ async def _inline_cache(engine: DockerEngine, image_id: str, options: SolveOptio
         return None
     config = await read_config(engine, image_id)
     try:
-        text = json.loads(config).get(_INLINE_CACHE_KEY)
+        text = json.loads(config).get(INLINE_CACHE)
         return None if text is None else base64.b64decode(text, validate=True)
     except (ValueError, AttributeError) as error:
         raise ImageError(f"config of image {image_id}: {error}") from error

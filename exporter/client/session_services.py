@@ -26,11 +26,10 @@ from exporter.daemon.ssh.agents import agents_by_id
 from exporter.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from exporter.exporters.base import Output
 from exporter.image import Descriptor, ImageError
-from exporter.image.keys import IMAGE_DESCRIPTOR, IMAGE_NAME
+from exporter.image.keys import CACHE_MANIFEST, IMAGE_DESCRIPTOR, IMAGE_NAME
 from exporter.remotes.session.content import EXPORT_STORE
 from exporter.rpc.session.attach import Attachable
 
-_CACHE_MANIFEST = "cache.manifest"
 _LATEST = "latest"
 
 
@@ -102,8 +101,8 @@ class SessionServices:
             root = _descriptor(response.get(IMAGE_DESCRIPTOR, ""), encoded=True)
             for layout in self._layouts.values():
                 await layout.publish(root, names)
-        if self._caches and _CACHE_MANIFEST in response:
-            root = _descriptor(response[_CACHE_MANIFEST], encoded=False)
+        if self._caches and CACHE_MANIFEST in response:
+            root = _descriptor(response[CACHE_MANIFEST], encoded=False)
             for cache, tag in self._caches:
                 await cache.publish(root, tags=(tag,))
 

@@ -19,10 +19,10 @@ from exporter.content.verify import split_digest
 from exporter.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from exporter.image import Descriptor, ImageError, digest_bytes
 from exporter.image.go import json as gojson
+from exporter.image.keys import DIFF_ID
 from exporter.image.media_types import DOCKER_CONFIG, DOCKER_MANIFEST
 from exporter.image.reference import Reference
 
-_DIFF_ID = "containerd.io/uncompressed"
 _CONFIG = gojson.Struct(
     "image", {"rootfs": gojson.Struct("rootfs", {"diff_ids": gojson.Slice(gojson.String())})}
 )
@@ -79,7 +79,7 @@ class ImageStore:
             FailedPreconditionError: the layers are not those that the config names, or one is missing.
             InvalidArgumentError: the config cannot be read.
         """
-        diff_ids = [layer.annotations.get(_DIFF_ID, "") for layer in layers]
+        diff_ids = [layer.annotations.get(DIFF_ID, "") for layer in layers]
         wanted = _diff_ids(config)
         if diff_ids != wanted:
             raise FailedPreconditionError(

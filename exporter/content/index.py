@@ -6,17 +6,11 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from opencontainers.image.v1 import annotations as oci_annotations
-
 from exporter.content.manifest import decode_descriptor
 from exporter.image import Descriptor, ImageError
 from exporter.image.go import json as gojson
+from exporter.image.keys import CONTAINERD_NAME, REF_NAME
 from exporter.image.media_types import OCI_INDEX
-
-IMAGE_NAME = "io.containerd.image.name"
-"""Annotation of an entry: the image's whole name."""
-REF_NAME: str = oci_annotations.AnnotationRefName
-"""Annotation of an entry: its name within the layout, by custom just the tag."""
 
 _FIELDS = ("schemaVersion", "mediaType", "artifactType", "manifests", "subject", "annotations")
 _ANNOTATIONS = gojson.Struct("v1.Descriptor", {"annotations": gojson.Map(gojson.String())})
@@ -34,7 +28,7 @@ class _Entry:
             annotations = gojson.decode(text, _ANNOTATIONS)["annotations"] or {}
         except ImageError:
             return cls(text)  # no descriptor, but not ours to judge: it stays
-        return cls(text, annotations.get(IMAGE_NAME, ""), annotations.get(REF_NAME, ""))
+        return cls(text, annotations.get(CONTAINERD_NAME, ""), annotations.get(REF_NAME, ""))
 
 
 class LayoutIndex:
@@ -132,7 +126,7 @@ class LayoutIndex:
         return tuple(decode_descriptor(entry.text) for entry in self._entries)
 
     def _replace(self, descriptor: Descriptor, image_name: str, ref_name: str) -> None:
-        names = {REF_NAME: ref_name} | ({IMAGE_NAME: image_name} if image_name else {})
+        names = {REF_NAME: ref_name} | ({CONTAINERD_NAME: image_name} if image_name else {})
         named = replace(descriptor, annotations={**descriptor.annotations, **names})
         self._entries = [
             entry for entry in self._entries if (entry.image_name, entry.ref_name) != (image_name, ref_name)

@@ -12,7 +12,6 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from exporter.content.copy import OnBytes, load_graph, read_blob
-from exporter.content.index import IMAGE_NAME, REF_NAME
 from exporter.content.manifest import children
 from exporter.content.protocol import Provider
 from exporter.content.verify import split_digest
@@ -21,6 +20,7 @@ from exporter.exporters.base import FileSink
 from exporter.exporters.blobs import read_verified
 from exporter.image import Descriptor, Reference, index_bytes
 from exporter.image.go import json as gojson
+from exporter.image.keys import CONTAINERD_NAME, REF_NAME
 from exporter.image.media_types import INDEX_TYPES, MANIFEST_TYPES
 from exporter.layer.gotar import Header, TarWriter, TypeFlag
 from exporter.layer.streams import Pieces
@@ -133,7 +133,7 @@ def _index(root: Descriptor, names: Sequence[str]) -> bytes:
 
 
 def _named(root: Descriptor, name: str) -> Descriptor:
-    names = {IMAGE_NAME: name, REF_NAME: _reference_name(name)}
+    names = {CONTAINERD_NAME: name, REF_NAME: _reference_name(name)}
     return replace(root, annotations={**root.annotations, **names})
 
 

@@ -22,9 +22,8 @@ from exporter.image import (
     parse_platforms,
     platform_key,
 )
-from exporter.image.keys import IMAGE_CONFIG, IMAGE_CONFIG_DIGEST, IMAGE_DIGEST, IMAGE_NAME
+from exporter.image.keys import DIFF_ID, IMAGE_CONFIG, IMAGE_CONFIG_DIGEST, IMAGE_DIGEST, IMAGE_NAME
 from exporter.image.media_types import OCI_CONFIG
-from exporter.source.inline import DIFF_ID
 from exporter.source.types import LayerChain, Ref, Remote, Source
 
 __all__ = ["MobyExporter"]

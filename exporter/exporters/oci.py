@@ -22,14 +22,12 @@ from exporter.image import (
     Time,
     export_epoch,
 )
-from exporter.image.keys import IMAGE_NAME
+from exporter.image.keys import CREATED, IMAGE_NAME
 from exporter.image.names import FROM_FRONTEND, normalized_names, resolve_image_name
 from exporter.progress.producer import now
 from exporter.source.types import Source
 
 __all__ = ["DockerExporter", "OCIExporter"]
-
-_CREATED = "org.opencontainers.image.created"
 
 
 class OCIExporter(Exporter):
@@ -126,8 +124,8 @@ class DockerExporter(OCIExporter):
 
 def _with_creation_time(root: Descriptor, options: CommitOptions, source: Source) -> Descriptor:
     """Say when the image was made: at the epoch, if one holds for the whole result, else now."""
-    if _CREATED in root.annotations:
+    if CREATED in root.annotations:
         return root
     epoch = export_epoch(options.epoch, source.metadata)
     created = Time.from_unix(now().unix if epoch is None else epoch)
-    return replace(root, annotations={**root.annotations, _CREATED: str(created)})
+    return replace(root, annotations={**root.annotations, CREATED: str(created)})

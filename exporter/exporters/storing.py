@@ -8,12 +8,10 @@ from exporter.content.copy import copy_chain
 from exporter.content.protocol import ContentStore
 from exporter.exporters.writer import CommittedImage
 from exporter.image import Descriptor, ImageExporterOptions
+from exporter.image.keys import DIFF_ID, DISTRIBUTION_SOURCE_PREFIX
 from exporter.image.options.attributes import PUSH
-from exporter.source.inline import DIFF_ID
 
 __all__ = ["distribution_sources", "pushes_image", "store_image", "stores_image"]
-
-_SOURCE = "containerd.io/distribution.source."
 
 
 async def store_image(store: ContentStore, image: CommittedImage) -> None:
@@ -22,7 +20,9 @@ async def store_image(store: ContentStore, image: CommittedImage) -> None:
     In stores that have labels, layers get those that a daemon gives them: their diff ID, and the repositories
     that have them, so that a later push need not send them.
     """
-    labels = _annotations(image.layers, lambda key: key == DIFF_ID or key.startswith(_SOURCE))
+    labels = _annotations(
+        image.layers, lambda key: key == DIFF_ID or key.startswith(DISTRIBUTION_SOURCE_PREFIX)
+    )
     await copy_chain(store, image.provider, image.root, labels=labels)
 
 
@@ -58,7 +58,7 @@ def pushes_image(exporter_type: str, attrs: Mapping[str, str]) -> bool:
 
 def distribution_sources(layers: Sequence[Descriptor]) -> dict[str, dict[str, str]]:
     """Which repositories are said to have layers, by digest."""
-    return _annotations(layers, lambda key: key.startswith(_SOURCE))
+    return _annotations(layers, lambda key: key.startswith(DISTRIBUTION_SOURCE_PREFIX))
 
 
 def _annotations(layers: Sequence[Descriptor], wanted: Callable[[str], bool]) -> dict[str, dict[str, str]]:

@@ -23,7 +23,8 @@ from exporter.image.descriptor import Descriptor, DescriptorObject, descriptor_d
 from exporter.image.digest import digest_bytes
 from exporter.image.go.time import Time
 from exporter.image.history import History, HistoryEntry, LayerMetadata, fit_history
-from exporter.image.manifest import DIFF_ID_ANNOTATION, manifest_bytes, published_annotations
+from exporter.image.keys import DIFF_ID
+from exporter.image.manifest import manifest_bytes, published_annotations
 from exporter.image.platforms.platform import Platform, host_platform
 
 C = TypeVar("C")
@@ -143,7 +144,7 @@ def buildkit_image(
     for layer in layers:
         layer.media_type = media_types.convert_layer_type(layer.media_type, oci=oci_mediatypes)
         layer.annotations = published_annotations(layer.annotations, oci=oci_mediatypes)
-    diff_ids = [internal.get(DIFF_ID_ANNOTATION, "") for internal in annotations]
+    diff_ids = [internal.get(DIFF_ID, "") for internal in annotations]
 
     def compute(reader: ConfigReader[C]) -> bytes:
         base_history = _read_base_history(reader, base_config)

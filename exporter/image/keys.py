@@ -1,44 +1,96 @@
-"""The metadata of a build result, and the keys in an exporter's answer.
+"""The keys by which BuildKit's parts tell each other things: metadata, responses, annotations. Each once.
 
 The frontend's metadata maps keys to bytes. A key can stand for all platforms or, with ``/<platform ID>``
-behind it, for one. Keys and meanings are BuildKit's.
+behind it, for one. An exporter's response maps keys to strings, and so do the annotations of a descriptor.
+Keys and meanings are those of BuildKit, containerd, Docker and the OCI.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
+
+from opencontainers.image.v1 import annotations as _oci
 
 from exporter.errors import ImageError
 
-IMAGE_CONFIG = "containerimage.config"
-"""In: the image config, JSON; by platform."""
-IMAGE_BASE_CONFIG = "containerimage.base.config"
-"""In: the config of the base image, JSON; by platform. Its history is not clamped to the epoch."""
-IMAGE_NAME = "image.name"
-"""In: names for an exporter whose ``name`` is ``*``. Out: the image's names, separated by commas."""
-PLATFORMS = "refs.platforms"
-"""In: the platforms of a keyed result, JSON; see `exporter.image.platforms.result`."""
-EPOCH = "source.date.epoch"
-"""In: seconds since 1970 that timestamps are clamped to; by platform."""
+# The metadata of a build result.
 
-IMAGE_DIGEST = "containerimage.digest"
-"""Out: digest of the image's root, a manifest or an index (moby: the image ID)."""
-IMAGE_CONFIG_DIGEST = "containerimage.config.digest"
-"""Out: digest of the config; only if the root is a manifest."""
-IMAGE_DESCRIPTOR = "containerimage.descriptor"
-"""Out: the root's descriptor, base64 of its JSON."""
-CONFIG_DIGEST = "config.digest"
-"""Annotation by which BuildKit's parts tell each other the digest of an image's config; never written."""
+IMAGE_CONFIG: Final = "containerimage.config"
+"""The image config, JSON; by platform."""
+IMAGE_BASE_CONFIG: Final = "containerimage.base.config"
+"""The config of the base image, JSON; by platform. Its history is not clamped to the epoch."""
+IMAGE_NAME: Final = "image.name"
+"""Metadata: names for an exporter whose ``name`` is ``*``. Response: the image's names, comma-separated."""
+PLATFORMS: Final = "refs.platforms"
+"""The platforms of a keyed result, JSON; see `exporter.image.platforms.result`."""
+EPOCH: Final = "source.date.epoch"
+"""Seconds since 1970 that timestamps are clamped to; by platform."""
 
-BY_PLATFORM = (IMAGE_CONFIG, IMAGE_BASE_CONFIG)
+BY_PLATFORM: Final = (IMAGE_CONFIG, IMAGE_BASE_CONFIG)
 """The keys that BuildKit's frontends and the gateway set per platform (``KnownRefMetadataKeys``)."""
 
-ATTESTATION_REASON = "reason"
+ATTESTATION_REASON: Final = "reason"
 """In an attestation's own metadata: why it was made, ``sbom`` or ``provenance``."""
-ATTESTATION_SBOM_CORE = "sbom-core"
+ATTESTATION_SBOM_CORE: Final = "sbom-core"
 """In an attestation's own metadata: base name of the SBOM about the image itself, not its build stages."""
-ATTESTATION_INLINE_ONLY = "inline-only"
+ATTESTATION_INLINE_ONLY: Final = "inline-only"
 """In an attestation's own metadata: ``true`` if only images carry it, not directories and archives."""
+
+# The response of an exporter.
+
+RESPONSE_PREFIX: Final = "containerimage."
+"""What BuildKit's keys about an image begin with."""
+IMAGE_DIGEST: Final = "containerimage.digest"
+"""Digest of the image's root, a manifest or an index (moby: the image ID)."""
+IMAGE_CONFIG_DIGEST: Final = "containerimage.config.digest"
+"""Digest of the config; only if the root is a manifest."""
+IMAGE_DESCRIPTOR: Final = "containerimage.descriptor"
+"""The root's descriptor, base64 of its JSON."""
+CACHE_MANIFEST: Final = "cache.manifest"
+"""From a daemon: the descriptor of an exported cache, JSON."""
+FRONTEND_PREFIX: Final = "frontend."
+"""What the keys begin with that a frontend gives to the client, through its result's metadata."""
+ENGINE_IMAGE_ID: Final = "docker.image.id"
+"""Ours: IDs that a Docker engine gave the images that it loaded, separated by commas."""
+ENGINE_IMAGE_NAME: Final = "docker.image.name"
+"""Ours: the names that a Docker engine gave them, separated by commas."""
+
+# Annotations of descriptors, and labels of blobs.
+
+DIFF_ID: Final = "containerd.io/uncompressed"
+"""The digest of a layer's uncompressed bytes; not written to manifests."""
+DISTRIBUTION_SOURCE_PREFIX: Final = "containerd.io/distribution.source."
+"""With a registry's host behind it: the repositories there that have the blob; not written to manifests."""
+LAYER_CREATED_AT: Final = "buildkit/createdat"
+"""When a layer was made; not written to manifests."""
+REWRITTEN_TIMESTAMP: Final = "buildkit/rewritten-timestamp"
+"""The epoch that a layer's timestamps have been clamped to."""
+CONFIG_DIGEST: Final = "config.digest"
+"""The digest of an image's config, among BuildKit's parts; never written."""
+PREDICATE_TYPE: Final = "in-toto.io/predicate-type"
+"""The type of the predicate in an attestation's blob."""
+REFERENCE_TYPE: Final = "vnd.docker.reference.type"
+"""What a manifest in an index is if it is not an image, such as `ATTESTATION_REFERENCE`."""
+ATTESTATION_REFERENCE: Final = "attestation-manifest"
+"""The value of `REFERENCE_TYPE` for attestations."""
+REFERENCE_DIGEST: Final = "vnd.docker.reference.digest"
+"""The digest of the manifest that an attestation manifest is about."""
+CREATED: Final[str] = _oci.AnnotationCreated
+"""When an image was made."""
+REF_NAME: Final[str] = _oci.AnnotationRefName
+"""In an OCI layout's index: the name within the layout, by custom just the tag."""
+CONTAINERD_NAME: Final = "io.containerd.image.name"
+"""In an OCI layout's index: the image's whole name."""
+STARGZ_TOC_DIGEST: Final = "containerd.io/snapshot/stargz/toc.digest"
+"""Digest of an eStargz layer's table of contents."""
+STARGZ_UNCOMPRESSED_SIZE: Final = "io.containers.estargz.uncompressed-size"
+"""Bytes of an eStargz layer's tar."""
+
+# Keys of an image config.
+
+INLINE_CACHE: Final = "moby.buildkit.cache.v0"
+"""Cache data that is embedded in an image, base64."""
 
 
 class MetadataValueError(ImageError):

@@ -11,22 +11,22 @@ from exporter.image.config.patch import attestation_config
 from exporter.image.descriptor import Descriptor, DescriptorObject
 from exporter.image.digest import digest_bytes
 from exporter.image.go import json as gojson
+from exporter.image.keys import (
+    ATTESTATION_REFERENCE,
+    DIFF_ID,
+    DISTRIBUTION_SOURCE_PREFIX,
+    LAYER_CREATED_AT,
+    PREDICATE_TYPE,
+    REFERENCE_DIGEST,
+    REFERENCE_TYPE,
+)
 from exporter.image.platforms.platform import Platform
-
-DIFF_ID_ANNOTATION = "containerd.io/uncompressed"
-"""Where BuildKit keeps the digest of a layer's uncompressed bytes."""
-
-PREDICATE_TYPE_ANNOTATION = "in-toto.io/predicate-type"
-REFERENCE_TYPE_ANNOTATION = "vnd.docker.reference.type"
-REFERENCE_DIGEST_ANNOTATION = "vnd.docker.reference.digest"
-ATTESTATION_REFERENCE_TYPE = "attestation-manifest"
 
 UNKNOWN_PLATFORM = Platform(os="unknown", architecture="unknown")
 """The platform under which an index lists attestation manifests."""
 
 # Annotations that BuildKit and containerd keep for themselves.
-_INTERNAL_ANNOTATIONS = frozenset({DIFF_ID_ANNOTATION, "buildkit/createdat"})
-_INTERNAL_ANNOTATION_PREFIX = "containerd.io/distribution.source."
+_INTERNAL_ANNOTATIONS = frozenset({DIFF_ID, LAYER_CREATED_AT})
 
 _EMPTY_JSON = b"{}"
 
@@ -60,7 +60,7 @@ def published_annotations(annotations: Mapping[str, str], *, oci: bool) -> dict[
     public = {
         key: value
         for key, value in annotations.items()
-        if key not in _INTERNAL_ANNOTATIONS and not key.startswith(_INTERNAL_ANNOTATION_PREFIX)
+        if key not in _INTERNAL_ANNOTATIONS and not key.startswith(DISTRIBUTION_SOURCE_PREFIX)
     }
     return gojson.sort_keys(public)
 
@@ -153,7 +153,7 @@ def attestation_manifest(
     layers = []
     for data, predicate_type in statements:
         digest = digest_bytes(data)
-        annotations = {DIFF_ID_ANNOTATION: digest, PREDICATE_TYPE_ANNOTATION: predicate_type}
+        annotations = {DIFF_ID: digest, PREDICATE_TYPE: predicate_type}
         layers.append(Descriptor(media_types.IN_TOTO, digest, len(data), annotations=annotations))
     if artifact:
         config = _EMPTY_JSON
@@ -182,8 +182,8 @@ def attestation_manifest(
             digest_bytes(manifest),
             len(manifest),
             annotations={
-                REFERENCE_TYPE_ANNOTATION: ATTESTATION_REFERENCE_TYPE,
-                REFERENCE_DIGEST_ANNOTATION: target.digest,
+                REFERENCE_TYPE: ATTESTATION_REFERENCE,
+                REFERENCE_DIGEST: target.digest,
             },
             platform=UNKNOWN_PLATFORM,
         ),

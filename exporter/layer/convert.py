@@ -29,6 +29,7 @@ from exporter.content.overlay import MultiProvider
 from exporter.content.protocol import Provider
 from exporter.errors import InvalidArgumentError, NotFoundError
 from exporter.image import CompressionConfig, CompressionType, Descriptor, Time
+from exporter.image.keys import DIFF_ID, LAYER_CREATED_AT, REWRITTEN_TIMESTAMP
 from exporter.layer.cache import ConvertedLayer, LayerCache
 from exporter.layer.compression.detect import (
     compression_of,
@@ -46,9 +47,6 @@ from exporter.source.types import Remote
 
 T = TypeVar("T")
 
-DIFF_ID = "containerd.io/uncompressed"
-CREATED_AT = "buildkit/createdat"
-REWRITTEN_TIMESTAMP = "buildkit/rewritten-timestamp"
 
 # Two layers keep the threads of the pool busy while one of them is at the parts that have only one thread.
 _CONCURRENCY = 2
@@ -273,7 +271,7 @@ async def _with_media_types(remote: Remote) -> Remote:
 
 def _described(layer: Descriptor, converted: ConvertedLayer) -> Descriptor:
     """The descriptor of a converted layer, with what is still true of what it was made of."""
-    kept = {key: text for key, text in layer.annotations.items() if key == CREATED_AT}
+    kept = {key: text for key, text in layer.annotations.items() if key == LAYER_CREATED_AT}
     descriptor = converted.descriptor
     return replace(descriptor, annotations={**kept, **descriptor.annotations})
 

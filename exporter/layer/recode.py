@@ -13,6 +13,7 @@ from typing import BinaryIO, cast
 
 from exporter.errors import DataLossError, naming
 from exporter.image import CompressionType, Descriptor
+from exporter.image.keys import DIFF_ID
 from exporter.layer.compression.compress import new_compressor
 from exporter.layer.compression.detect import open_layer
 from exporter.layer.compression.gzip_writer import GzipWriter, Pool
@@ -95,7 +96,7 @@ def recode(
         out = GatheringWriter(sink)
         result = _recode(tar, out, recipe, pool, scratch)
         out.flush()
-    named = descriptor.annotations.get("containerd.io/uncompressed")
+    named = descriptor.annotations.get(DIFF_ID)
     if named and toc_offset is None and named != tar.digest:
         raise DataLossError(f"layer {descriptor.digest}: the digest of its tar is {tar.digest}, not {named}")
     return result

@@ -1,6 +1,6 @@
 """What a daemon hands over to be exported, and where the layers of its refs come from."""
 
-from exporter.source.inline import DIFF_ID, InlineRef, check_chain
+from exporter.source.inline import InlineRef, check_chain
 from exporter.source.saved.load import SavedSource
 from exporter.source.saved.save import save_source
 from exporter.source.types import (
@@ -17,7 +17,6 @@ from exporter.source.types import (
 )
 
 __all__ = [
-    "DIFF_ID",
     "Attestation",
     "AttestationKind",
     "BuildInfo",

@@ -8,10 +8,8 @@ from exporter.content.protocol import Provider
 from exporter.content.verify import split_digest
 from exporter.errors import FailedPreconditionError, InvalidArgumentError
 from exporter.image import CompressionConfig, Descriptor
+from exporter.image.keys import DIFF_ID
 from exporter.source.types import Layer, LayerChain, Remote
-
-DIFF_ID = "containerd.io/uncompressed"
-"""Annotation of a layer's descriptor: the digest of its uncompressed tar."""
 
 
 class InlineRef:

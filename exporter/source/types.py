@@ -14,6 +14,7 @@ from typing import Protocol
 
 from exporter.content.protocol import Provider
 from exporter.image import CompressionConfig, Descriptor, LayerMetadata, Time
+from exporter.image.keys import DIFF_ID
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class Remote:
     @property
     def diff_ids(self) -> tuple[str, ...]:
         """The digest of each layer's uncompressed tar; ``""`` where unknown."""
-        return tuple(d.annotations.get("containerd.io/uncompressed", "") for d in self.descriptors)
+        return tuple(d.annotations.get(DIFF_ID, "") for d in self.descriptors)
 
 
 class Ref(Protocol):

@@ -16,6 +16,7 @@ from exporter.content.protocol import Provider
 from exporter.errors import FailedPreconditionError, failure_of
 from exporter.exporters.concurrency import gather
 from exporter.image import CommitOptions, Descriptor
+from exporter.image.keys import IMAGE_NAME, RESPONSE_PREFIX
 from exporter.pb.moby.buildkit.v1 import control_pb2
 from exporter.progress.producer import CANCELED
 from exporter.source.saved.save import save_source
@@ -36,7 +37,7 @@ from exporter.takeover.progress import BuildProgress
 from exporter.takeover.session_client import SessionClient
 from exporter.takeover.vertex import ExportVertex
 
-_SUBSTITUTE_KEYS = ("containerimage.", "image.name")
+_SUBSTITUTE_KEYS = (RESPONSE_PREFIX, IMAGE_NAME)
 """What the response keys of the daemon's substitute begin with."""
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")

@@ -15,9 +15,8 @@ from exporter.content.manifest import children
 from exporter.content.protocol import Provider
 from exporter.errors import FailedPreconditionError
 from exporter.image import Descriptor, ImageError, Time, parse_history
-from exporter.image.manifest import REFERENCE_DIGEST_ANNOTATION
+from exporter.image.keys import DIFF_ID, INLINE_CACHE, REFERENCE_DIGEST
 from exporter.image.media_types import INDEX_TYPES
-from exporter.source.inline import DIFF_ID
 from exporter.source.types import Attestation, AttestationKind, Subject, SubjectKind
 
 PROVENANCE_TYPE = "https://slsa.dev/provenance/"
@@ -75,12 +74,8 @@ async def read_image(provider: Provider, root: Descriptor) -> DaemonImage:
     if root.media_type not in INDEX_TYPES:
         return DaemonImage(False, (await _read_platform(provider, root),))
     manifests = children(root, await read_blob(provider, root))
-    images = [m for m in manifests if REFERENCE_DIGEST_ANNOTATION not in m.annotations]
-    about = {
-        m.annotations[REFERENCE_DIGEST_ANNOTATION]: m
-        for m in manifests
-        if REFERENCE_DIGEST_ANNOTATION in m.annotations
-    }
+    images = [m for m in manifests if REFERENCE_DIGEST not in m.annotations]
+    about = {m.annotations[REFERENCE_DIGEST]: m for m in manifests if REFERENCE_DIGEST in m.annotations}
     platforms = []
     for manifest in images:
         platform = await _read_platform(provider, manifest)
@@ -99,7 +94,7 @@ class _Config(msgspec.Struct):
     """The parts of a config that tell of layers. BuildKit writes their keys in just this way."""
 
     rootfs: _RootFS
-    inline_cache: str | None = msgspec.field(default=None, name="moby.buildkit.cache.v0")
+    inline_cache: str | None = msgspec.field(default=None, name=INLINE_CACHE)
 
 
 async def _read_platform(provider: Provider, manifest: Descriptor) -> PlatformImage:

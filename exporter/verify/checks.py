@@ -7,14 +7,10 @@ from typing import Any
 
 from exporter.errors import InvalidArgumentError
 from exporter.image import Descriptor, Platform, media_types
+from exporter.image.keys import ATTESTATION_REFERENCE, PREDICATE_TYPE, REFERENCE_DIGEST, REFERENCE_TYPE
 from exporter.layer.compression.detect import compression_of, is_layer_type
 from exporter.verify.blobs import BlobFacts
 from exporter.verify.report import Finding
-
-PREDICATE_TYPE = "in-toto.io/predicate-type"
-REFERENCE_TYPE = "vnd.docker.reference.type"
-REFERENCE_DIGEST = "vnd.docker.reference.digest"
-ATTESTATION = "attestation-manifest"
 
 _AGAIN = "export, pull or copy the image again"
 _ANEW = "write the document that names it anew"
@@ -200,7 +196,7 @@ def duplicate_findings(images: Sequence[Descriptor]) -> list[Finding]:
 
 def is_attestation(descriptor: Descriptor) -> bool:
     """Whether a manifest of an index holds attestations."""
-    return descriptor.annotations.get(REFERENCE_TYPE) == ATTESTATION
+    return descriptor.annotations.get(REFERENCE_TYPE) == ATTESTATION_REFERENCE
 
 
 def reference_findings(descriptor: Descriptor, siblings: Collection[str]) -> list[Finding]:

@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any
 
 from exporter.content.copy import reading
-from exporter.content.index import IMAGE_NAME, REF_NAME
 from exporter.content.protocol import BlobInfo, Provider
 from exporter.image import Descriptor, Platform, PlatformMatcher
+from exporter.image.keys import CONTAINERD_NAME, REF_NAME, REFERENCE_DIGEST
 from exporter.image.media_types import CONFIG_TYPES, IN_TOTO, INDEX_TYPES, MANIFEST_TYPES
 from exporter.verify import checks
 from exporter.verify.blob_results import blob_results, layer_results, unpacked_results
@@ -186,7 +186,7 @@ class ImageVerifier:
             return False
         about = child
         if checks.is_attestation(child):
-            about = siblings.get(child.annotations.get(checks.REFERENCE_DIGEST, ""), child)
+            about = siblings.get(child.annotations.get(REFERENCE_DIGEST, ""), child)
         return (
             about.platform is not None
             and not checks.is_attestation(about)
@@ -203,7 +203,7 @@ class ImageVerifier:
         if not document:
             return
         if is_attestation:
-            about = siblings.get(descriptor.annotations.get(checks.REFERENCE_DIGEST, ""))
+            about = siblings.get(descriptor.annotations.get(REFERENCE_DIGEST, ""))
             of = descriptor_in(document.get("subject"))
             self._checks.add(subject, "subject", checks.subject_findings(descriptor, of, about))
         config = descriptor_in(document.get("config"))
@@ -293,7 +293,7 @@ def _roots(index: Mapping[str, Any]) -> Iterator[tuple[Descriptor, Sequence[str]
     for position, entry in descriptors_in(index, "manifests"):
         place = f"index.json manifests[{position}]"
         _, names, _ = roots.setdefault(_key(entry), (entry, [], place))
-        name = entry.annotations.get(IMAGE_NAME) or entry.annotations.get(REF_NAME)
+        name = entry.annotations.get(CONTAINERD_NAME) or entry.annotations.get(REF_NAME)
         names.extend([name] if name else [])
     for root, names, place in roots.values():
         yield root, names, ", ".join(names) or place

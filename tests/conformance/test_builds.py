@@ -15,12 +15,12 @@ import pytest
 
 from exporter.content.copy import has_blob, read_blob
 from exporter.content.images import ImageStore
-from exporter.content.index import IMAGE_NAME
 from exporter.content.layout import OCILayout
 from exporter.exporters.base import ExportResult
 from exporter.exporters.output import LocalOutput
 from exporter.exporters.registry import Registry
 from exporter.image import Descriptor, Reference, Time, digest_bytes
+from exporter.image.keys import CONTAINERD_NAME
 from exporter.source.saved.load import SavedSource
 from tests.builds import read_json, scenario, scenario_names
 from tests.peers import require_root
@@ -141,7 +141,7 @@ def _check_store(replay: Replay) -> None:
         # That daemon had no image store.
         statuses = [status for status in statuses if not status.startswith("naming to ")]
     else:
-        assert {entry.annotations[IMAGE_NAME] for entry in replay.entries} == names
+        assert {entry.annotations[CONTAINERD_NAME] for entry in replay.entries} == names
     # Pushing comes with finalize.
     assert statuses == [status for status in recorded if not status.startswith(PUSH_STATUSES)]
     attrs = _exporter(replay.name)[1]

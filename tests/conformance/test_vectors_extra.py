@@ -10,7 +10,7 @@ from exporter.image import ImageError, Time, digest_bytes
 from exporter.image.config.patch import attestation_config
 from exporter.image.descriptor import read_descriptors
 from exporter.image.go import json as gojson
-from exporter.image.manifest import DIFF_ID_ANNOTATION
+from exporter.image.keys import DIFF_ID
 from exporter.image.media_types import convert_layer_type
 from tests.conformance.vectors import Vector, decode, encode, read_vectors
 
@@ -58,6 +58,6 @@ def test_layer_media_type(vector: Vector) -> None:
 @by_id("attestations_config")
 def test_attestation_config(vector: Vector) -> None:
     layers = read_descriptors(vector["descriptors"])
-    diff_ids = [layer.annotations.get(DIFF_ID_ANNOTATION, "") for layer in layers]
+    diff_ids = [layer.annotations.get(DIFF_ID, "") for layer in layers]
     config = attestation_config(diff_ids)
     assert {"config_b64": encode(config), "config_digest": digest_bytes(config)} == vector["want"]

@@ -21,11 +21,10 @@ from exporter.content.threads import run_in_thread
 from exporter.engine.config import WorkplaceConfig
 from exporter.errors import ImageError, InvalidArgumentError, NotFoundError
 from exporter.exporters.registry import default_registry
+from exporter.image.keys import FRONTEND_PREFIX
 from exporter.progress.display import Renderer, display, open_renderer
 from exporter.progress.model import StatusSink
 from exporter.source.saved.load import SavedSource
-
-_FRONTEND_PREFIX = "frontend."
 
 
 def run_export(options: ExportArgs) -> int:
@@ -63,7 +62,7 @@ async def _export(
     response.update(
         (key, value.decode("utf-8", "replace"))
         for key, value in saved.source.metadata.items()
-        if key.startswith(_FRONTEND_PREFIX)
+        if key.startswith(FRONTEND_PREFIX)
     )
     if options.metadata_file is not None:
         await run_in_thread(write_metadata_file, options.metadata_file, response)

@@ -8,16 +8,11 @@ from typing import TYPE_CHECKING
 from exporter.cli.outputs import Destination, EngineDestination, Output
 from exporter.exporters.base import Output as ExporterOutput
 from exporter.exporters.output import LocalOutput
+from exporter.image.keys import ENGINE_IMAGE_ID, ENGINE_IMAGE_NAME
 from exporter.progress.model import StatusSink
 
 if TYPE_CHECKING:
     from exporter.exporters.docker_engine import DockerEngineOutput
-
-IMAGE_ID = "docker.image.id"
-"""Response key: the ID that a Docker engine gave the image. The digest of its config, in most engines."""
-
-IMAGE_NAME = "docker.image.name"
-"""Response key: the names that the image has there, separated by commas."""
 
 
 class Delivery:
@@ -48,7 +43,7 @@ class Delivery:
             return {}
         ids = dict.fromkeys(image.id for image in self._engine.images)
         names = dict.fromkeys(image.name for image in self._engine.images if image.name)
-        found = {IMAGE_ID: ",".join(ids), IMAGE_NAME: ",".join(names)}
+        found = {ENGINE_IMAGE_ID: ",".join(ids), ENGINE_IMAGE_NAME: ",".join(names)}
         return {key: value for key, value in found.items() if value}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from exporter.cli.inspect.archive import ImageArchive
 from exporter.cli.inspect.view import ArtifactView, Contents, ImageView, LayerView, view_image
 from exporter.content.copy import read_blob
-from exporter.content.index import IMAGE_NAME, REF_NAME, LayoutIndex
+from exporter.content.index import LayoutIndex
 from exporter.content.layout import OCILayout
 from exporter.content.manifest import children
 from exporter.content.protocol import Provider
@@ -17,14 +17,19 @@ from exporter.content.root import open_root
 from exporter.content.threads import run_in_thread
 from exporter.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from exporter.image import Descriptor, ImageError, digest_bytes, moby_config, parse_platforms
-from exporter.image.keys import IMAGE_CONFIG, parse_key
-from exporter.image.keys import IMAGE_NAME as RESULT_NAME
+from exporter.image.keys import (
+    CONTAINERD_NAME,
+    IMAGE_CONFIG,
+    IMAGE_NAME,
+    REF_NAME,
+    REFERENCE_DIGEST,
+    parse_key,
+)
 from exporter.image.media_types import CONFIG_TYPES, INDEX_TYPES, MANIFEST_TYPES
 from exporter.source.saved.load import SavedSource
 from exporter.source.types import Ref
 
 _MAX_DEPTH = 8  # of indexes within indexes
-_SUBJECT = "vnd.docker.reference.digest"
 
 
 async def load_contents(path: Path) -> Contents:
@@ -106,7 +111,7 @@ def with_names(roots: Iterable[Descriptor]) -> list[tuple[Descriptor, tuple[str,
     unique: dict[str, Descriptor] = {}
     for root in roots:
         unique.setdefault(root.digest, root)
-        name = root.annotations.get(IMAGE_NAME) or root.annotations.get(REF_NAME)
+        name = root.annotations.get(CONTAINERD_NAME) or root.annotations.get(REF_NAME)
         names.setdefault(root.digest, []).extend([name] if name else [])
     return [(root, tuple(names[digest])) for digest, root in unique.items()]
 
@@ -139,7 +144,7 @@ async def view_manifest(
         NotFoundError, DataLossError, InvalidArgumentError: the config is missing or damaged.
     """
     config, *layers = parts
-    subject = descriptor.annotations.get(_SUBJECT, "")
+    subject = descriptor.annotations.get(REFERENCE_DIGEST, "")
     if subject or config.media_type not in CONFIG_TYPES:
         return ArtifactView(names, descriptor, subject, tuple(layers))
     views = [LayerView(layer.digest, "", layer.size, layer.media_type) for layer in layers]
@@ -177,7 +182,7 @@ async def _saved_images(path: Path) -> tuple[ImageView, ...]:
     except ImageError as error:
         raise InvalidArgumentError(f"{path}/source.json: {error}") from error
     names = [
-        name for name in source.metadata.get(RESULT_NAME, b"").decode("utf-8", "replace").split(",") if name
+        name for name in source.metadata.get(IMAGE_NAME, b"").decode("utf-8", "replace").split(",") if name
     ]
     images = []
     for platform in platforms:

@@ -10,9 +10,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from exporter.cli.inspect.view import PREDICATE_TYPE, ArtifactView, Contents, ImageView
+from exporter.cli.inspect.view import ArtifactView, Contents, ImageView
 from exporter.cli.printing import UNKNOWN, show_digest, show_moment
 from exporter.image import Descriptor
+from exporter.image.keys import PREDICATE_TYPE
 from exporter.progress.sanitize import clean
 from exporter.progress.units import format_bytes
 

@@ -11,9 +11,6 @@ from exporter.image import Descriptor, ImageError, Platform, Time
 from exporter.image.config.go_types import BASE_IMAGE
 from exporter.image.go import json as gojson
 
-PREDICATE_TYPE = "in-toto.io/predicate-type"
-"""Annotation of an attestation's blob."""
-
 
 @dataclass(frozen=True, slots=True)
 class LayerView:

@@ -18,11 +18,11 @@ from exporter.errors import ImageError
 from exporter.image.go import json as gojson
 from exporter.image.go.time import Time
 from exporter.image.history import HistoryEntry, last_created
+from exporter.image.keys import INLINE_CACHE
 from exporter.image.platforms.platform import Platform
 
 C = TypeVar("C")
 
-INLINE_CACHE_KEY = "moby.buildkit.cache.v0"
 
 _UNIX_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _WINDOWS_PATH = r"c:\Windows\System32;c:\Windows;C:\Windows\System32\WindowsPowerShell\v1.0"
@@ -212,7 +212,7 @@ def _write(
         except ImageError as error:
             raise ImageError(f"{_CREATED_UNWRITABLE}{_TIME_UNWRITABLE}{error}") from error
     if inline_cache is not None:
-        patched[INLINE_CACHE_KEY] = base64.b64encode(inline_cache).decode()
+        patched[INLINE_CACHE] = base64.b64encode(inline_cache).decode()
     for key, value in members.items():
         if key not in patched:
             patched[key] = gojson.Verbatim(gojson.strip_blanks(value))

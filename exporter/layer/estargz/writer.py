@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from exporter.image import digest_bytes
+from exporter.image.keys import STARGZ_TOC_DIGEST, STARGZ_UNCOMPRESSED_SIZE
 from exporter.layer.compression.deflate import gzip_header
 from exporter.layer.compression.gzip_writer import MemberWriter
 from exporter.layer.estargz.toc import TOC_NAME, TocEntry, TocWriter
@@ -27,8 +28,6 @@ CHUNK_SIZE = 4 << 20
 FOOTER_SIZE = 51
 LEGACY_FOOTER_SIZE = 47
 
-TOC_DIGEST_ANNOTATION = "containerd.io/snapshot/stargz/toc.digest"
-UNCOMPRESSED_SIZE_ANNOTATION = "io.containers.estargz.uncompressed-size"
 
 _FLAG_EXTRA = 4
 _FOOTERS = (
@@ -55,8 +54,8 @@ class EstargzInfo:
     def annotations(self) -> dict[str, str]:
         """The annotations by which eStargz is known in a manifest."""
         return {
-            TOC_DIGEST_ANNOTATION: self.toc_digest,
-            UNCOMPRESSED_SIZE_ANNOTATION: str(self.uncompressed_size),
+            STARGZ_TOC_DIGEST: self.toc_digest,
+            STARGZ_UNCOMPRESSED_SIZE: str(self.uncompressed_size),
         }
 
 

@@ -6,9 +6,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from exporter.errors import InvalidArgumentError
 from exporter.image import CompressionConfig, Descriptor, ImageError, Platform, Time, parse_digest
+from exporter.image.keys import DIFF_ID
 from exporter.image.options.compression import CompressionType
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2
-from exporter.source.inline import DIFF_ID
 from exporter.source.types import Layer
 
 _NANOSECONDS = 1_000_000_000

@@ -8,12 +8,12 @@ from itertools import takewhile
 from yarl import URL
 
 from exporter.image import Reference
+from exporter.image.keys import DISTRIBUTION_SOURCE_PREFIX
 
 DistributionSources = Mapping[str, Mapping[str, str]]
 """By a blob's digest, annotations that tell which repositories have it:
 ``containerd.io/distribution.source.HOST`` with their names, separated by commas."""
 
-_PREFIX = "containerd.io/distribution.source."
 _MOST_CANDIDATES = 3
 
 
@@ -41,4 +41,4 @@ def with_repository(reference: Reference, annotations: Mapping[str, str]) -> Map
 
 def _key(reference: Reference) -> str:
     # containerd leaves the port out.
-    return _PREFIX + (URL(f"//{reference.domain}").host or reference.domain)
+    return DISTRIBUTION_SOURCE_PREFIX + (URL(f"//{reference.domain}").host or reference.domain)

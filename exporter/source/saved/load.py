@@ -23,8 +23,9 @@ from exporter.image import (
     check_compatibility_version,
     digest_bytes,
 )
+from exporter.image.keys import DIFF_ID, LAYER_CREATED_AT
 from exporter.image.media_types import OCI_LAYER
-from exporter.source.inline import DIFF_ID, InlineRef
+from exporter.source.inline import InlineRef
 from exporter.source.saved.format import (
     ATTESTATION_KINDS,
     SUBJECT_KINDS,
@@ -49,8 +50,6 @@ from exporter.source.types import (
 )
 
 T = TypeVar("T")
-
-_CREATED_AT = "buildkit/createdat"
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +272,7 @@ class _ChainOnlyRef(InlineRef):
 
 
 def _tar_descriptor(diff_id: str, size: int, created_at: str | None = None) -> Descriptor:
-    annotations = {DIFF_ID: diff_id} | ({_CREATED_AT: created_at} if created_at else {})
+    annotations = {DIFF_ID: diff_id} | ({LAYER_CREATED_AT: created_at} if created_at else {})
     return Descriptor(OCI_LAYER, diff_id, size, annotations=annotations)
 
 

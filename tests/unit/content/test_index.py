@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.content.index import IMAGE_NAME, REF_NAME, LayoutIndex
+from exporter.content.index import LayoutIndex
 from exporter.image import Descriptor, ImageError
+from exporter.image.keys import CONTAINERD_NAME, REF_NAME
 from exporter.image.media_types import OCI_INDEX, OCI_MANIFEST
 from tests import builds
 from tests.unit.content.images import describe
@@ -24,7 +25,7 @@ def _entries(index: LayoutIndex) -> list[tuple[str | None, str | None, str]]:
     found = []
     for entry in manifests:
         annotations = entry.get("annotations", {})
-        found.append((annotations.get(IMAGE_NAME), annotations.get(REF_NAME), entry["digest"]))
+        found.append((annotations.get(CONTAINERD_NAME), annotations.get(REF_NAME), entry["digest"]))
     return found
 
 
@@ -42,7 +43,7 @@ def test_recorded_indexes_are_written_byte_for_byte(name: str) -> None:
     again = LayoutIndex()
     for entry in json.loads(recorded)["manifests"]:
         annotations = entry.get("annotations", {})
-        image_name, ref_name = annotations.pop(IMAGE_NAME, None), annotations.pop(REF_NAME, None)
+        image_name, ref_name = annotations.pop(CONTAINERD_NAME, None), annotations.pop(REF_NAME, None)
         if image_name is not None:
             again.insert_name(Descriptor.from_dict(entry), image_name)
         elif ref_name is not None:
@@ -196,8 +197,8 @@ def test_any_sequence_of_changes_keeps_the_foreign_and_one_entry_per_name(
     named: dict[tuple[str, bool], str] = {}
     for entry in written["manifests"][foreign:]:
         annotations = entry.get("annotations", {})
-        is_tag = IMAGE_NAME not in annotations
-        owner = (annotations.get(REF_NAME if is_tag else IMAGE_NAME, ""), is_tag)
+        is_tag = CONTAINERD_NAME not in annotations
+        owner = (annotations.get(REF_NAME if is_tag else CONTAINERD_NAME, ""), is_tag)
         if owner[0]:
             assert owner not in named
             named[owner] = entry["digest"]

@@ -12,9 +12,10 @@ from exporter.content.memory import MemoryStore
 from exporter.content.protocol import Provider
 from exporter.exporters.base import ExportContext, Exporter, ExportResult, Output
 from exporter.image import Descriptor, Time, digest_bytes
+from exporter.image.keys import DIFF_ID
 from exporter.progress.model import StatusUpdate
 from exporter.progress.producer import VertexProgress
-from exporter.source.inline import DIFF_ID, InlineRef
+from exporter.source.inline import InlineRef
 from exporter.source.types import BuildInfo, Layer, Ref, Source
 
 VERTEX = "sha256:" + "e" * 64

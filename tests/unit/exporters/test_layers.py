@@ -11,10 +11,10 @@ from exporter.content.copy import read_blob
 from exporter.exporters.inline_cache import find_inline_cache
 from exporter.exporters.oci import OCIExporter
 from exporter.image import CompressionConfig, CompressionType, ImageError, digest_bytes
+from exporter.image.keys import DIFF_ID
 from exporter.image.media_types import OCI_LAYER_GZIP
 from exporter.layer.gotar import Header, TarTime, TarWriter
 from exporter.layer.streams import Pieces
-from exporter.source.inline import DIFF_ID
 from exporter.source.types import BuildInfo, Remote, Source
 from tests.unit.exporters.harness import FakeLayer, Workplace, make_ref
 

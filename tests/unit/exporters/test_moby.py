@@ -10,7 +10,8 @@ from exporter.content.memory import MemoryStore
 from exporter.errors import DataLossError, ExporterError, FailedPreconditionError, NotFoundError
 from exporter.exporters.moby import MobyExporter
 from exporter.image import ImageError, LayerChainError, digest_bytes
-from exporter.source.inline import DIFF_ID, InlineRef
+from exporter.image.keys import DIFF_ID
+from exporter.source.inline import InlineRef
 from exporter.source.types import BuildInfo, Layer, Source
 from tests.unit.exporters.harness import FakeLayer, Workplace, make_ref
 

@@ -44,7 +44,7 @@ def test_what_escapes_is_the_plugins_fault(error: BaseException, text: str) -> N
         raise error
     failure = failure_of(raised.value)
     assert failure.message == f'the exporter "acme" has failed: {text}'
-    assert failure.code is Code.UNKNOWN
+    assert failure.code is Code.INTERNAL
     assert raised.value.__cause__ is error
 
 

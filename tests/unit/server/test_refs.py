@@ -12,11 +12,12 @@ from exporter.errors import (
     UnavailableError,
 )
 from exporter.image import CompressionConfig, Descriptor, digest_bytes
+from exporter.image.keys import DIFF_ID
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2 as pb
 from exporter.rpc.address import AddressPattern
 from exporter.rpc.session.manager import SessionManager
 from exporter.server.refs import OwnedRef, RefResolver, SessionOwner
-from exporter.source.inline import DIFF_ID, InlineRef
+from exporter.source.inline import InlineRef
 from exporter.source.types import Layer, LayerChain, Ref, Remote
 
 BLOB = b"layer"

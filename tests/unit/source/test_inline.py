@@ -7,7 +7,8 @@ import pytest
 from exporter.content import MemoryStore
 from exporter.errors import FailedPreconditionError, InvalidArgumentError
 from exporter.image import CompressionConfig, Descriptor, Time
-from exporter.source import DIFF_ID, InlineRef, Layer, Remote, check_chain
+from exporter.image.keys import DIFF_ID
+from exporter.source import InlineRef, Layer, Remote, check_chain
 from tests.unit.content.images import describe
 
 CHAIN = (Layer("one", "RUN make", Time.parse("2024-05-06T12:34:56.123456789Z")), Layer("two"))

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from exporter.content import MemoryStore, copy_blobs, read_blob
 from exporter.errors import ExporterError, InvalidArgumentError, NotFoundError
 from exporter.image import Descriptor, Time, digest_bytes
+from exporter.image.keys import DIFF_ID
 from exporter.image.media_types import OCI_LAYER, OCI_LAYER_GZIP
 from exporter.source import (
-    DIFF_ID,
     Attestation,
     AttestationKind,
     BuildInfo,

@@ -10,8 +10,8 @@ import pytest
 from exporter.content import MemoryStore, OCILayout, copy_blobs
 from exporter.errors import DataLossError, FailedPreconditionError, NotFoundError
 from exporter.image import CompressionConfig, Time
+from exporter.image.keys import DIFF_ID
 from exporter.source import (
-    DIFF_ID,
     Attestation,
     AttestationKind,
     BuildInfo,
