@@ -1,8 +1,8 @@
 """The error hierarchy of the package.
 
-Every failure that a caller can provoke is an `ExporterError`; anything else that escapes is a bug of ours.
-Codes are the canonical gRPC codes by name, kept as an enum here so that nothing below the server has to
-import gRPC; `exporter.rpc.status` translates them, in both directions and in one place.
+Every failure that a caller can provoke is an `ExporterError`; any other exception that escapes is a bug in
+this package. `Code` repeats the canonical gRPC codes, so that nothing below the server has to import gRPC.
+`exporter.rpc.status` is the one place that translates between the two.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ class Code(enum.Enum):
 
 
 class ExporterError(Exception):
-    """Base class.
+    """Base class of all errors that a caller can provoke.
 
     Args:
-        message: What was wrong and where, and what to do about it if that is known.
+        message: What is wrong and where and, if known, what to do about it.
         field: Path of the request field at fault, in the proto's spelling (``source.refs[linux/amd64].id``,
-            ``attrs[compression]``), if the request is at fault.
+            ``attrs[compression]``); None if the request is not at fault.
     """
 
     code: Code = Code.UNKNOWN
@@ -72,49 +72,49 @@ class ExporterError(Exception):
 
 
 class InvalidArgumentError(ExporterError):
-    """The request is wrong by itself: an attribute, a digest, a config, a name."""
+    """Something in the request is invalid: an attribute, a digest, a config, a name."""
 
     code = Code.INVALID_ARGUMENT
 
 
 class NotFoundError(ExporterError):
-    """A ref, a blob, an exporter type or a finalize token does not exist (any more)."""
+    """A ref, a blob, an exporter type or a finalize token does not exist, or no longer exists."""
 
     code = Code.NOT_FOUND
 
 
 class FailedPreconditionError(ExporterError):
-    """Parts of the request are fine alone but disagree, such as a layer chain and its layers."""
+    """Parts of the request contradict each other, such as a layer chain and its layers."""
 
     code = Code.FAILED_PRECONDITION
 
 
 class PermissionDeniedError(ExporterError):
-    """The operator has not allowed this, or a peer refused our credentials."""
+    """The operator does not allow this, or a peer rejected our credentials."""
 
     code = Code.PERMISSION_DENIED
 
 
 class DataLossError(ExporterError):
-    """Bytes do not have the digest or size that was promised for them."""
+    """Content does not match its digest or its size."""
 
     code = Code.DATA_LOSS
 
 
 class UnavailableError(ExporterError):
-    """A peer is gone or out of reach; trying again may help."""
+    """A peer is gone or unreachable. Retrying may help."""
 
     code = Code.UNAVAILABLE
 
 
 class ResourceExhaustedError(ExporterError):
-    """A limit of the server or of a message was hit, or the disk is full."""
+    """A limit of the server or on a message's size was hit, or the disk is full."""
 
     code = Code.RESOURCE_EXHAUSTED
 
 
 class DeadlineError(ExporterError):
-    """The work did not end within the caller's deadline."""
+    """The work did not finish within the caller's deadline."""
 
     code = Code.DEADLINE_EXCEEDED
 
@@ -122,9 +122,8 @@ class DeadlineError(ExporterError):
 class ImageError(ExporterError, ValueError):
     """An image cannot be computed from the given input.
 
-    Wherever the Go exporters answer with an error, this is raised, and its text begins with the prefix
-    that they use (``failed to unmarshal history from config: ``, …), so that a user who searches for the
-    message finds the same place.
+    Raised wherever the Go exporters return an error. The text begins with the prefix that they use
+    (``failed to unmarshal history from config: ``, …), so that a search for it finds the same problem.
     """
 
     code = Code.INVALID_ARGUMENT
@@ -133,8 +132,8 @@ class ImageError(ExporterError, ValueError):
 class LayerChainError(ImageError):
     """The layer chain does not fit the image's layers.
 
-    Raised where the Go code panics (slice or index out of range): a layer chain that is shorter than the
-    list of layers. The text is the one of the Go runtime.
+    Raised where the Go code panics (slice or index out of range) because the layer chain is shorter than the
+    list of layers. The text is the Go runtime's.
     """
 
     code = Code.FAILED_PRECONDITION
@@ -142,7 +141,7 @@ class LayerChainError(ImageError):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What is told to a caller about an exception."""
+    """What a caller learns about an exception."""
 
     code: Code
     message: str
@@ -150,16 +149,15 @@ class Failure:
 
 
 def failure_of(error: BaseException) -> Failure:
-    """Say what `error` means to a caller.
+    """Describe `error` to a caller.
 
-    Errors of the operating system that a user can cure get the code that tells so. What is left is a bug
-    here: ``INTERNAL``.
+    Operating system errors that a user can fix get a matching code. Anything unknown is a bug here:
+    ``INTERNAL``.
     """
-    from asyncio import (
-        CancelledError,  # takes a moment to import, which users of the image core need not spend
-    )
+    # Users of the pure image core should not pay for importing asyncio.
+    from asyncio import CancelledError
 
-    if isinstance(error, LayerChainError):  # Go's own text says too little
+    if isinstance(error, LayerChainError):  # the Go runtime's text alone does not help a user
         message = f"the layer chain does not fit the image's layers: {error.message}"
         return Failure(error.code, message, error.field)
     if isinstance(error, ExporterError):
@@ -167,16 +165,16 @@ def failure_of(error: BaseException) -> Failure:
     if isinstance(error, CancelledError):
         return Failure(Code.CANCELLED, "the export was cancelled")
     if isinstance(error, TimeoutError):
-        return Failure(Code.DEADLINE_EXCEEDED, str(error) or "the work did not end in time")
+        return Failure(Code.DEADLINE_EXCEEDED, str(error) or "the work did not finish in time")
     if isinstance(error, OSError):
         return Failure(_os_error_code(error), os_error_text(error))
     return Failure(Code.INTERNAL, f"{type(error).__name__}: {error}")
 
 
 def os_error_text(error: OSError) -> str:
-    """Say what the operating system would not do, and to which file: ``app.tar: Permission denied``.
+    """The operating system's reason after the file that it is about: ``app.tar: Permission denied``.
 
-    Python's own text begins with a number (``[Errno 13]``), and ends with a quoted path.
+    Python's own text begins with a number (``[Errno 13]``) and ends with a quoted path.
     """
     reason = error.strerror or str(error)
     names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
@@ -185,11 +183,11 @@ def os_error_text(error: OSError) -> str:
 
 @contextmanager
 def naming(path: str | os.PathLike[str], *, instead: bool = False) -> Iterator[None]:
-    """Have errors of the operating system name a file, in place of none: a write knows no path.
+    """Add a file name to operating system errors that have none, such as those of a write.
 
     Args:
-        path: The file, as its user knows it.
-        instead: Whether it is named in place of another one, too, such as a temporary file for it.
+        path: The file, as the user knows it.
+        instead: Whether `path` also replaces a name that the error has, such as that of a temporary file.
     """
     try:
         yield

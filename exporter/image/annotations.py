@@ -1,7 +1,7 @@
-"""Annotations that a user asks for, with attributes such as ``annotation[linux/arm64].KEY``.
+"""Annotations that a user requests with attributes such as ``annotation[linux/arm64].KEY``.
 
-A key says where the annotation goes (manifest or index, or the descriptor that points to it) and for which
-platform; without a platform it is for all. The frontend can give the same keys in the result's metadata.
+The key says where the annotation goes (manifest, index, or the descriptor of either) and for which platform;
+without a platform it applies to all. The frontend can set the same keys in the result's metadata.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from exporter.image.keys import MetadataValueError
 from exporter.image.options.attributes import OCI_MEDIATYPES, AttributeValueError
 from exporter.image.platforms.platform import Platform
 
-# What Go's `\S` excludes is ASCII only, and without vertical tab.
+# The last class is Go's `\S`: it excludes ASCII whitespace only, and not the vertical tab.
 _KEY = re.compile(r"annotation(?:-([a-z-]+))?(?:\[([A-Za-z0-9_/-]+)\])?\.([^\t\n\f\r ]+)")
 
 
@@ -37,7 +37,7 @@ class AnnotationKey:
     Attributes:
         type: Where the annotation goes.
         key: The annotation's own key.
-        platform: Whose manifest it is for; None for all.
+        platform: The platform whose manifest it is for; None for all.
     """
 
     type: AnnotationType
@@ -49,7 +49,7 @@ class AnnotationKey:
         """Parse an attribute's key; None if it does not name an annotation.
 
         Raises:
-            ImageError: it does, but of an unknown type or with a platform that is none; with BuildKit's text.
+            ImageError: the annotation's type is unknown or its platform invalid; with BuildKit's text.
         """
         match = _KEY.fullmatch(text)
         if match is None:
@@ -63,11 +63,11 @@ class AnnotationKey:
 
     @property
     def group(self) -> str:
-        """The platform as text, ``""`` for all: annotations of one group belong to the same manifest."""
+        """The platform as text; ``""`` for all. Annotations of one group belong to the same manifest."""
         return self.platform.format_all() if self.platform else ""
 
     def __str__(self) -> str:
-        """The attribute's key. Index types have no platform: there is one index for all."""
+        """The attribute's key. Index types have no platform, because all platforms share one index."""
         of_manifest = self.type in {AnnotationType.MANIFEST, AnnotationType.MANIFEST_DESCRIPTOR}
         platform = f"[{self.group}]" if self.group and of_manifest else ""
         return f"annotation-{self.type}{platform}.{self.key}"
@@ -94,22 +94,22 @@ class Annotations:
 
 @dataclass(frozen=True, slots=True)
 class AnnotationGroups:
-    """All annotations asked for, by platform (as text; ``""`` for those that are for all)."""
+    """All requested annotations, by platform (as text; ``""`` for those that apply to all platforms)."""
 
     groups: Mapping[str, Annotations] = field(default_factory=dict)
 
     @classmethod
     def from_attributes(cls, attrs: Mapping[str, str]) -> tuple[AnnotationGroups, dict[str, str]]:
-        """Take the annotations out of an exporter's attributes.
+        """Split an exporter's attributes into annotations and the rest.
 
         If two attributes mean the same annotation (``annotation.a`` and ``annotation-manifest.a``), the one
         whose key sorts last wins.
 
         Returns:
-            The annotations, and the attributes that are none.
+            The annotations and the remaining attributes.
 
         Raises:
-            AttributeValueError: an attribute begins like an annotation but is wrong; with BuildKit's text.
+            AttributeValueError: an annotation's key is invalid; with BuildKit's text.
         """
         rest: dict[str, str] = {}
         found: list[tuple[AnnotationKey, str]] = []
@@ -126,10 +126,10 @@ class AnnotationGroups:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, bytes]) -> AnnotationGroups:
-        """Take the annotations that the frontend gave out of the metadata of a build result.
+        """Read the frontend's annotations from the metadata of a build result.
 
         Raises:
-            MetadataValueError: a key begins like an annotation but is wrong; with BuildKit's text.
+            MetadataValueError: an annotation's key is invalid; with BuildKit's text.
         """
         found: list[tuple[AnnotationKey, str]] = []
         for name, value in sorted(metadata.items()):
@@ -144,8 +144,8 @@ class AnnotationGroups:
     def platform(self, platform: Platform | None) -> Annotations:
         """The annotations for one platform's manifest and for the index.
 
-        Those of the index are taken from every group, as there is one index. Of the manifest's, those of the
-        platform come after, and so override, those for all. None selects only the latter.
+        Every group contributes to the index, because there is only one. A platform's own manifest annotations
+        override those for all platforms; None selects only the latter.
         """
         index: dict[str, str] = {}
         index_descriptor: dict[str, str] = {}
@@ -172,8 +172,8 @@ class AnnotationGroups:
         """Check that an image can carry the annotations.
 
         Args:
-            has_ref: Whether the build result has a ref for a platform.
-            oci_types: Whether the image has OCI media types; Docker's know annotations of manifests only.
+            has_ref: Tells whether the build result has a ref for a platform.
+            oci_types: Whether the image has OCI media types. With Docker's, only manifests have annotations.
 
         Raises:
             ImageError: it cannot; with BuildKit's text.

@@ -1,4 +1,4 @@
-"""OCI descriptors: what a blob is, where it is, how long it is."""
+"""OCI descriptors: the type, digest and size of a blob, and where else to find it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from exporter.image.platforms.platform import Platform
 
 
 class _PlatformObject(msgspec.Struct, omit_defaults=True, gc=False):
-    # A default from a factory is written even if the value equals it.
+    # `omit_defaults` does not omit defaults that come from a factory. Go always writes these two.
     architecture: str = msgspec.field(default_factory=str)
     os: str = msgspec.field(default_factory=str)
     os_version: str = msgspec.field(default="", name="os.version")
@@ -23,7 +23,7 @@ class _PlatformObject(msgspec.Struct, omit_defaults=True, gc=False):
 
 
 class DescriptorObject(msgspec.Struct, omit_defaults=True, rename="camel", gc=False):
-    """The JSON object of a descriptor, for work on many of them: order and omissions are those of Go."""
+    """The JSON object of a descriptor, fast to read and write in bulk, with Go's key order and omissions."""
 
     media_type: str = msgspec.field(default_factory=str)
     digest: str = msgspec.field(default_factory=str)
@@ -36,7 +36,7 @@ class DescriptorObject(msgspec.Struct, omit_defaults=True, rename="camel", gc=Fa
 
 
 class _DescriptorList(msgspec.Struct):
-    # msgspec remembers what it found out about the type of a member, but not about a list as such.
+    # msgspec caches its analysis of a struct's fields, but not that of a bare list type.
     items: list[DescriptorObject]
 
 
@@ -45,14 +45,14 @@ class Descriptor:
     """A content descriptor of the OCI image specification.
 
     Attributes:
-        media_type: What the blob is.
+        media_type: The blob's media type.
         digest: Its digest, such as ``sha256:…``.
         size: Its length in bytes.
         urls: Where else it can be fetched.
         annotations: Free text by key.
-        data: The blob itself, for small ones; empty if not embedded.
-        platform: Of an image in an index.
-        artifact_type: Of an artifact in an index.
+        data: The blob itself, if it is small and embedded; else empty.
+        platform: The platform of an image that an index lists.
+        artifact_type: The type of an artifact that an index lists.
     """
 
     media_type: str
@@ -66,7 +66,7 @@ class Descriptor:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Descriptor:
-        """Read the JSON object of a descriptor, as a JSON parser gives it. Unknown keys are ignored.
+        """Read a descriptor from a parsed JSON object. Unknown keys are ignored.
 
         Raises:
             ImageError: a value has the wrong type; the text names its key.
@@ -108,7 +108,7 @@ class Descriptor:
 
 
 def read_descriptors(values: Sequence[Mapping[str, Any]]) -> list[DescriptorObject]:
-    """Read the JSON objects of descriptors, as a JSON parser gives them. Unknown keys are ignored.
+    """Read descriptors from parsed JSON objects. Unknown keys are ignored.
 
     Raises:
         ImageError: a value has the wrong type; the text says which one.
@@ -116,7 +116,7 @@ def read_descriptors(values: Sequence[Mapping[str, Any]]) -> list[DescriptorObje
     try:
         return msgspec.convert({"items": values}, _DescriptorList).items
     except msgspec.ValidationError:
-        # To Go, null is the same as nothing.
+        # Go treats null like a missing key.
         values = [_without_nulls(value) for value in values]
     try:
         return msgspec.convert(values, list[DescriptorObject])
@@ -135,6 +135,6 @@ def _without_nulls(value: Any) -> Any:
 
 
 def descriptor_dict(value: DescriptorObject) -> dict[str, Any]:
-    """The JSON object as a dict; data as base64."""
+    """The JSON object as a dict, with `data` in base64."""
     result: dict[str, Any] = msgspec.json.decode(gojson.marshal(value))
     return result

@@ -7,19 +7,19 @@ import re
 
 from exporter.errors import ImageError
 
-# Algorithms that Go has a hash for, and how many hexadecimal digits they give.
+# The algorithms that go-digest knows, and the length of their digests in hexadecimal digits.
 _ENCODED_LENGTHS = {"sha256": 64, "sha384": 96, "sha512": 128}
 _ENCODED = re.compile(r"[a-f0-9]+", re.ASCII)
 _DIGEST = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[a-zA-Z0-9=_-]+", re.ASCII)
 
 
 def digest_bytes(data: bytes) -> str:
-    """The SHA-256 digest under which `data` is stored."""
+    """The SHA-256 digest of `data`."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def parse_digest(text: str) -> tuple[str, str]:
-    """Split a digest into algorithm and hexadecimal digits, both safe as parts of a path.
+    """Split a digest into algorithm and hexadecimal digits, both safe to use in a path.
 
     Raises:
         ImageError: it is malformed, or its algorithm is unknown; with go-digest's text.

@@ -1,7 +1,7 @@
-"""SOURCE_DATE_EPOCH: the moment that timestamps of an export are clamped to, in whole seconds since 1970.
+"""SOURCE_DATE_EPOCH: the time to which an export clamps its timestamps, in whole seconds since 1970.
 
-It comes from an attribute of the exporter, else from the metadata of the build result, where the frontend put
-it. The first also says "none" when it is empty.
+It comes from an attribute of the exporter, else from the build result's metadata, where the frontend put it.
+An empty attribute means "no epoch", even if the frontend set one.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ _BUILD_ARG = "build-arg:SOURCE_DATE_EPOCH"
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """An epoch that was asked for. `value` is in seconds; None means that there shall be none."""
+    """A requested epoch. `value` is in seconds since 1970; None asks for no epoch."""
 
     value: int | None
 
 
 def take_epoch(attrs: Mapping[str, str]) -> tuple[Epoch | None, dict[str, str]]:
-    """Take ``source-date-epoch`` out of an exporter's attributes.
+    """Split ``source-date-epoch`` from an exporter's other attributes.
 
     Returns:
-        The epoch, None if the attribute is not there; and the other attributes.
+        The epoch (None if the attribute is missing) and the other attributes.
 
     Raises:
         AttributeValueError: it is not an int64; with BuildKit's text.
@@ -44,11 +44,12 @@ def take_epoch(attrs: Mapping[str, str]) -> tuple[Epoch | None, dict[str, str]]:
 
 
 def epoch_source(metadata: Mapping[str, bytes], platform_id: str | None = None) -> int | None:
-    """The epoch that the frontend gave.
+    """The epoch that the frontend set.
 
     Args:
-        metadata: Of the build result.
-        platform_id: Whose epoch; its own comes before the one for all. None: only the latter.
+        metadata: The build result's metadata.
+        platform_id: A platform, whose own epoch takes precedence over the one for all platforms. None
+            reads only the latter.
 
     Raises:
         MetadataValueError: it is not an int64; with BuildKit's text.
@@ -69,10 +70,10 @@ def epoch_source(metadata: Mapping[str, bytes], platform_id: str | None = None) 
 def export_epoch(
     given: Epoch | None, metadata: Mapping[str, bytes], platform_id: str | None = None
 ) -> int | None:
-    """The epoch that holds for one platform's part of an export, in seconds; None if there is none.
+    """The epoch for one platform's part of an export, in seconds; None if there is none.
 
-    First the attribute, then the frontend's for all platforms, then the frontend's for this one: BuildKit's
-    exporters look in this order, although `epoch_source` by itself prefers the platform's own.
+    The order is that of BuildKit's exporters: the attribute, the frontend's epoch for all platforms, then the
+    frontend's for this platform, although `epoch_source` by itself prefers the platform's own.
 
     Raises:
         MetadataValueError: as `epoch_source`.
@@ -86,9 +87,9 @@ def export_epoch(
 
 
 def epoch_from_build_args(frontend_attrs: Mapping[str, str]) -> str | None:
-    """The value for ``source-date-epoch`` that the build argument SOURCE_DATE_EPOCH implies; None for none.
+    """The value that the build argument SOURCE_DATE_EPOCH implies for ``source-date-epoch``, or None.
 
-    A value that is not a number is meant for the frontend alone (such as ``context``).
+    A value that is not a number (such as ``context``) is for the frontend only.
     """
     value = frontend_attrs.get(_BUILD_ARG)
     if value is None:

@@ -1,7 +1,7 @@
-"""An image's history: its entries, and how they are fitted to the layers that a build really made.
+"""An image's history, and how it is fitted to the layers that the build actually made.
 
-Entries hold their times either as `Time` or as text that is known to be canonical; what is done here needs to
-know only whether there is one. Both come from the readers of image configs.
+An entry holds its time as a `Time` or as canonical text, depending on which config reader made it. This
+module only needs to know whether there is a time.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class LayerMetadata:
     """What the daemon knows about a layer: an item of a layer chain.
 
     Attributes:
-        description: What made it, such as ``RUN make``; becomes ``created_by`` in the history.
-        created_at: When it was made.
+        description: The step that created it, such as ``RUN make``; becomes ``created_by`` in the history.
+        created_at: When it was created.
     """
 
     description: str = ""
@@ -36,14 +36,14 @@ class LayerMetadata:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """An entry of an image's history, as the OCI image specification has it.
+    """An entry of an image's history, as defined by the OCI image specification.
 
     Attributes:
-        created: When the step was made.
+        created: When the step ran.
         created_by: The step.
-        author: Who made it.
-        comment: What made the entry, such as ``buildkit.dockerfile.v0``.
-        empty_layer: Whether the step made no layer.
+        author: The author of the step.
+        comment: The tool that wrote the entry, such as ``buildkit.dockerfile.v0``.
+        empty_layer: Whether the step created no layer.
     """
 
     created: Time | None = None
@@ -54,7 +54,7 @@ class History:
 
 
 class HistoryEntry(msgspec.Struct, Generic[C], omit_defaults=True, forbid_unknown_fields=True, gc=False):
-    """An entry while it is worked on. It is encoded as Go encodes one: the same order, the same omissions."""
+    """A mutable entry. It is encoded as in Go: same key order, same omissions."""
 
     created: C | None = None
     created_by: str = ""
@@ -69,24 +69,22 @@ def fit_history(
     chain: Sequence[LayerMetadata] | None,
     stamp: Callable[[Time], C],
 ) -> list[HistoryEntry[C]] | None:
-    """Make a history account for every layer, and give each entry a time if any has one.
+    """Make the history account for every layer, and give each entry a time if any has one.
 
     This is BuildKit's (and moby's) ``normalizeLayersAndHistory``.
 
     Args:
-        history: The entries of the config; they are changed. None if it has no history, which is not the same
-            as an empty
-            one.
-        layers: How many layers the image has.
-        chain: The layers' metadata, base first. None if the image comes from no ref at all.
-        stamp: Turns a time of the chain into what the entries hold.
+        history: The config's entries, changed in place. None if the config has no history, which is not the
+            same as an empty one.
+        layers: The number of layers.
+        chain: The layers' metadata, base first. None if the build result has no ref.
+        stamp: Converts a time of the chain to the type that the entries hold.
 
     Returns:
         The fitted history; None if there was none and nothing was added.
 
     Raises:
-        LayerChainError: the chain is shorter than the list of layers, and an item is needed that it does not
-            have.
+        LayerChainError: the chain is shorter than the list of layers, and one of the missing items is needed.
     """
     if chain is None:
         items, description = [LayerMetadata()] * layers, ""
@@ -121,9 +119,9 @@ def fit_history(
 
 
 def _fill_in_times(history: list[HistoryEntry[C]]) -> None:
-    """Give every entry without a time that of an entry near it.
+    """Give every entry without a time the time of a neighbour.
 
-    The entries before the first new layer get that layer's time, not the older one of the base image's last
+    The entries before the first new layer get that layer's time, not the older time of the base image's last
     layer.
     """
     timed = 0

@@ -30,7 +30,7 @@ from exporter.image.platforms.platform import Platform, host_platform
 C = TypeVar("C")
 
 READERS: tuple[ConfigReader[Any], ...] = (ORDINARY, EXACT)
-"""What configs are read with: the first that can, and the last one can read them all."""
+"""The config readers, tried in this order. The last one can read every config."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,9 @@ class BuildkitImage:
     Attributes:
         config: The config's bytes.
         manifest: The manifest's bytes.
-        config_digest: The config's digest: the image ID.
-        manifest_digest: The manifest's digest: what a registry knows the image by.
-        oci_mediatypes: Whether the image has OCI's media types, or Docker's.
+        config_digest: The config's digest, which is the image ID.
+        manifest_digest: The manifest's digest, by which a registry identifies the image.
+        oci_mediatypes: Whether the image has OCI's media types instead of Docker's.
     """
 
     config: bytes
@@ -60,13 +60,13 @@ class BuildkitImage:
 
     @property
     def manifest_descriptor(self) -> Descriptor:
-        """The descriptor of the manifest, without annotations and platform."""
+        """The descriptor of the manifest, without annotations or platform."""
         media_type = media_types.OCI_MANIFEST if self.oci_mediatypes else media_types.DOCKER_MANIFEST
         return Descriptor(media_type, self.manifest_digest, len(self.manifest))
 
     @property
     def layers(self) -> list[dict[str, Any]]:
-        """The layers' descriptors, with their media types converted but all of their annotations kept."""
+        """The layers' descriptors: media types are converted, annotations are all kept."""
         return [
             descriptor_dict(msgspec.structs.replace(layer, annotations=annotations))
             for layer, annotations in zip(self._layers, self._annotations, strict=True)
@@ -85,18 +85,18 @@ def moby_config(
     *,
     host: Platform | None = None,
 ) -> bytes:
-    """Make the image config that moby's exporter writes; its digest is the image ID.
+    """Compute the image config that moby's exporter writes. Its digest is the image ID.
 
     Args:
         config_bytes: The config from the build result; empty if it has none.
         diff_ids: Digests of the uncompressed layers, base first.
         chain: Metadata of the layers, base first. None if the result has no ref.
         inline_cache: Cache metadata to embed.
-        host: What an image without a config is for; the running machine if None.
+        host: The platform of an image without a config; that of the running machine if None.
 
     Raises:
-        ImageError: where moby answers with an error; with its text.
-        LayerChainError: where moby panics: the chain is too short for the layers.
+        ImageError: where moby returns an error; with its text.
+        LayerChainError: where moby panics because the chain is too short for the layers.
     """
     data = config_bytes or default_config((host or host_platform()).normalized(), path_on_windows=True)
 
@@ -105,7 +105,7 @@ def moby_config(
         history = fit_history(document.history, len(diff_ids), chain, reader.stamp)
         return patch_moby(reader, document, diff_ids, history, inline_cache)
 
-    return _with_first_able_reader(compute)
+    return _with_first_capable_reader(compute)
 
 
 def buildkit_image(
@@ -120,23 +120,23 @@ def buildkit_image(
     *,
     host: Platform | None = None,
 ) -> BuildkitImage:
-    """Make the config and the manifest that BuildKit's exporter writes.
+    """Compute the config and the manifest that BuildKit's exporter writes.
 
     Args:
         config_bytes: The config from the build result; empty if it has none.
         descriptors: The layers' OCI descriptors as JSON objects, base first. The annotation
             ``containerd.io/uncompressed`` is a layer's diff ID.
         chain: Metadata of the layers, base first. None if the result has no ref.
-        oci_mediatypes: Whether to use OCI's media types, or Docker's.
-        epoch: What times are clamped to (Unix seconds), if at all.
-        base_config: The base image's config; the times of the history that it shares with the image are kept.
+        oci_mediatypes: Whether to use OCI's media types instead of Docker's.
+        epoch: Clamp times to this (Unix seconds); None leaves them alone.
+        base_config: The base image's config. History entries that it shares with the image keep their times.
         inline_cache: Cache metadata to embed.
-        manifest_annotations: Of the manifest.
-        host: What an image without a config is for; the running machine if None.
+        manifest_annotations: Annotations for the manifest.
+        host: The platform of an image without a config; that of the running machine if None.
 
     Raises:
-        ImageError: where BuildKit answers with an error; with its text. Also if a descriptor is malformed.
-        LayerChainError: where BuildKit panics: the chain is too short for the layers.
+        ImageError: where BuildKit returns an error; with its text. Also if a descriptor is malformed.
+        LayerChainError: where BuildKit panics because the chain is too short for the layers.
     """
     data = config_bytes or default_config((host or host_platform()).normalized(), path_on_windows=False)
     layers = read_descriptors(descriptors)
@@ -154,7 +154,7 @@ def buildkit_image(
             reader, document, diff_ids, history, inline_cache, epoch=epoch, base_history=base_history
         )
 
-    config = _with_first_able_reader(compute)
+    config = _with_first_capable_reader(compute)
     config_digest = digest_bytes(config)
     manifest = manifest_bytes(
         DescriptorObject(_config_type(oci_mediatypes), config_digest, len(config)),
@@ -168,7 +168,7 @@ def buildkit_image(
 
 
 def parse_history(config_bytes: bytes) -> tuple[History, ...] | None:
-    """Read the history out of an image config.
+    """Read the history of an image config.
 
     Returns:
         The entries, oldest first; None if the config has no history.
@@ -186,7 +186,7 @@ def fitted_history(
 
     Args:
         config_bytes: The config from the build result; empty if it has none.
-        layers: How many layers the image has.
+        layers: The number of layers.
         chain: Metadata of the layers, base first. None if the result has no ref.
 
     Raises:
@@ -197,7 +197,7 @@ def fitted_history(
     return _typed(fit_history(history, layers, chain, EXACT.stamp))
 
 
-def _with_first_able_reader(compute: Callable[[ConfigReader[Any]], bytes]) -> bytes:
+def _with_first_capable_reader(compute: Callable[[ConfigReader[Any]], bytes]) -> bytes:
     *others, last = READERS
     for reader in others:
         try:

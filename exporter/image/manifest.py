@@ -33,14 +33,14 @@ _EMPTY_JSON = b"{}"
 
 @dataclass(frozen=True, slots=True)
 class AttestationManifest:
-    """What holds the attestations of an image.
+    """The manifest that carries the attestations of an image.
 
     Attributes:
         config: The config's bytes.
         manifest: The manifest's bytes.
-        config_descriptor: Of the config.
-        layers: Of the statements.
-        descriptor: Of the manifest, as an index lists it.
+        config_descriptor: The config's descriptor.
+        layers: The statements' descriptors.
+        descriptor: The manifest's descriptor, as an index lists it.
     """
 
     config: bytes
@@ -51,9 +51,9 @@ class AttestationManifest:
 
 
 def published_annotations(annotations: Mapping[str, str], *, oci: bool) -> dict[str, str]:
-    """What a manifest says of a layer's annotations: those that are of concern to others, in Go's order.
+    """The layer annotations that a manifest publishes, without internal ones, in Go's order.
 
-    Docker's format knows no annotations of layers at all.
+    Docker's format has no layer annotations at all.
     """
     if not oci or annotations.keys() <= _INTERNAL_ANNOTATIONS:
         return {}
@@ -77,12 +77,12 @@ def manifest_bytes(
     """Write a manifest.
 
     Args:
-        config: Of the config.
-        layers: Base first, with the annotations that are to be published.
-        oci: Whether to write OCI's format, or Docker's.
-        annotations: Of the manifest.
-        artifact_type: Of the manifest, if it is one of an artifact.
-        subject: The manifest that this one is about.
+        config: The config's descriptor.
+        layers: The layers' descriptors, base first, with the annotations to publish.
+        oci: Whether to write OCI's format instead of Docker's.
+        annotations: The manifest's annotations.
+        artifact_type: The artifact's type, if this is the manifest of an artifact.
+        subject: The manifest that this one refers to.
     """
     manifest: dict[str, Any] = {
         "schemaVersion": 2,
@@ -111,14 +111,14 @@ def index_bytes(
     """Write an image index or a manifest list.
 
     Args:
-        manifests: What it lists.
-        media_type: `media_types.OCI_INDEX` or `media_types.DOCKER_MANIFEST_LIST`; the member is left out if
-            empty.
-        annotations: Of the index.
-        artifact_type: Of the index, if it is one of an artifact.
-        subject: The manifest that the index is about.
-        compact: Whether to write one line, as in ``index.json`` of an OCI layout, or BuildKit's indented
-            form.
+        manifests: The manifests that it lists.
+        media_type: `media_types.OCI_INDEX` or `media_types.DOCKER_MANIFEST_LIST`; if empty, the index has no
+            ``mediaType``.
+        annotations: The index's annotations.
+        artifact_type: The artifact's type, if this is the index of an artifact.
+        subject: The manifest that the index refers to.
+        compact: Whether to write one line, as in an OCI layout's ``index.json``, instead of BuildKit's
+            indented form.
     """
     index: dict[str, Any] = {"schemaVersion": 2}
     if media_type:
@@ -143,12 +143,11 @@ def attestation_manifest(
     """Make the manifest of an image's attestations.
 
     Args:
-        target: The image's manifest.
+        target: The descriptor of the image's manifest.
         statements: In-toto statements in JSON, each with its predicate type.
-        oci: Whether to write OCI's format, or Docker's.
-        artifact: Whether to write it as an OCI artifact whose subject is the image (``oci-artifact=true``),
-            or in the
-            older form, as an image of its own.
+        oci: Whether to write OCI's format instead of Docker's.
+        artifact: Whether to write an OCI artifact whose subject is the image (``oci-artifact=true``),
+            instead of the older form, which looks like an image.
     """
     layers = []
     for data, predicate_type in statements:

@@ -1,7 +1,7 @@
-"""Media types of images, and how those of layers are turned into one another.
+"""Media types of images, and the conversion of layer media types.
 
-Two families say the same: OCI's, and Docker's schema 2. An image is written in one of them, and its layers
-are named accordingly. Layers that must not be distributed (Windows base layers) have names of their own.
+There are two equivalent families: OCI's, and Docker's schema 2. All of an image uses one of them, layers
+included. Layers that must not be distributed (Windows base layers) have separate types.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ INDEX_TYPES = frozenset({OCI_INDEX, DOCKER_MANIFEST_LIST})
 MANIFEST_TYPES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 CONFIG_TYPES = frozenset({OCI_CONFIG, DOCKER_CONFIG})
 
-# BuildKit's tables have two gaps: OCI's nondistributable zstd type has no Docker form, and Docker's foreign
-# zstd type (``….foreign.diff.tar.zstd``) does not occur.
+# BuildKit's tables have two gaps: OCI's nondistributable zstd type has no Docker equivalent, and Docker's
+# foreign zstd type (``….foreign.diff.tar.zstd``) is missing.
 _OCI_TO_DOCKER = {
     OCI_LAYER: DOCKER_LAYER,
     OCI_LAYER_GZIP: DOCKER_LAYER_GZIP,
@@ -61,26 +61,25 @@ LAYER_TYPES = frozenset({*_OCI_TO_DOCKER, *_DOCKER_TO_OCI, OCI_LAYER_NONDISTRIBU
 
 
 def convert_layer_type(media_type: str, *, oci: bool) -> str:
-    """The layer's media type in the OCI family or in Docker's; an unknown one is kept to the letter."""
+    """The layer's media type in OCI's family or in Docker's. An unknown type is returned unchanged."""
     return (_DOCKER_TO_OCI if oci else _OCI_TO_DOCKER).get(media_type, media_type)
 
 
 def is_nondistributable(media_type: str) -> bool:
-    """Whether the layer may be fetched from its own URLs only."""
+    """Whether the layer may only be fetched from its own URLs."""
     return media_type in _TO_DISTRIBUTABLE
 
 
 def distributability(media_type: str, *, has_urls: bool, prefer_nondistributable: bool) -> str:
     """The media type of a layer before it is converted to a family: distributable, or not.
 
-    A layer that has URLs of its own becomes nondistributable if that is preferred
-    (``prefer-nondist-layers``), and then keeps its URLs. In every other case the layer loses its URLs, and
-    with them the reason not to distribute it.
+    A layer that has URLs becomes nondistributable and keeps its URLs if the user asks for that
+    (``prefer-nondist-layers``). Otherwise it loses its URLs and becomes distributable.
 
     Args:
-        media_type: As the daemon stored it.
+        media_type: The media type as the daemon stored it.
         has_urls: Whether the layer came with URLs.
-        prefer_nondistributable: Whether the user wants such layers to stay where they are.
+        prefer_nondistributable: Whether ``prefer-nondist-layers`` is set.
     """
     if has_urls and prefer_nondistributable:
         return _TO_NONDISTRIBUTABLE.get(media_type, media_type)

@@ -1,4 +1,4 @@
-"""The names of an image, as the exporters read them out of a comma-separated list."""
+"""The names of an image, as the exporters read them from a comma-separated list."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from exporter.image.options.attributes import NAME, AttributeValueError
 from exporter.image.reference import Reference
 
 FROM_FRONTEND = "*"
-"""What stands for the names that the frontend gave."""
+"""Stands for the names that the frontend set."""
 
 
 def resolve_image_name(image_name: str, metadata: Mapping[str, bytes]) -> str:
-    """Replace the name ``*`` by the names that the frontend gave as ``image.name``, if it gave any."""
+    """Replace the name ``*`` with the names that the frontend set as ``image.name``, if any."""
     if image_name == FROM_FRONTEND and IMAGE_NAME in metadata:
         return gotext.decode(metadata[IMAGE_NAME])
     return image_name
 
 
 def normalized_names(image_name: str) -> tuple[str, ...]:
-    """The names of an OCI or Docker archive: each completed, ``latest`` added where there is no tag.
+    """The names of an OCI or Docker archive, each fully qualified; the default tag is ``latest``.
 
     Raises:
-        AttributeValueError: one of them, and an empty one counts, is not a reference; with BuildKit's text.
+        AttributeValueError: a name is empty or not a reference; with BuildKit's text.
     """
     if not image_name:
         return ()
@@ -40,11 +40,10 @@ def normalized_names(image_name: str) -> tuple[str, ...]:
 
 
 def parse_names(image_name: str) -> tuple[Reference, ...]:
-    """The names as moby's exporter reads them: every part of the list must be a reference, no tag is added.
+    """The names as moby's exporter reads them: each must be a reference, and no default tag is added.
 
     Raises:
-        AttributeValueError: one of them, and an empty one counts, is not a reference; with the Go library's
-            text.
+        AttributeValueError: a name is empty or not a reference; with the Go library's text.
     """
     try:
         return tuple(Reference.parse(name) for name in image_name.split(","))
@@ -53,7 +52,7 @@ def parse_names(image_name: str) -> tuple[Reference, ...]:
 
 
 def sanitize_repo_and_tags(names: Iterable[str]) -> tuple[Reference, ...]:
-    """The names of ``docker build -t``: completed and tagged, each once, empty ones left out.
+    """The names of ``docker build -t``: fully qualified and tagged, without duplicates and empty ones.
 
     Raises:
         ImageError: one is not a reference, or has a digest; with moby's text.
@@ -73,7 +72,7 @@ class ImageNames:
 
     Attributes:
         value: The list as BuildKit reports it (``image.name``); empty if the image has no name.
-        canonical: Whether each name is also stored with the digest.
+        canonical: Whether each name is also stored as ``<name>@<digest>``.
     """
 
     value: str
@@ -81,11 +80,11 @@ class ImageNames:
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """The single names, as they were written."""
+        """The individual names, as the user wrote them."""
         return tuple(self.value.split(",")) if self.value else ()
 
     def stored(self, target: str, digest: str) -> tuple[str, ...]:
-        """The names in the image store that belong to one of the targets."""
+        """The names under which the image store keeps one of the targets."""
         if self.canonical and "@" not in target:
             return target, f"{target}@{digest}"
         return (target,)

@@ -1,7 +1,7 @@
 """Image references: parsing and normalising names such as ``ubuntu``, ``example.com:5000/app:1.2@sha256:…``.
 
-The grammar and the rules are those of ``github.com/distribution/reference``, which BuildKit, moby and
-containerd share; the texts of errors are its own.
+Grammar, rules and error texts are those of ``github.com/distribution/reference``, which BuildKit, moby and
+containerd share.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Reference:
 
     Attributes:
         domain: The registry, such as ``docker.io`` or ``localhost:5000``. Empty if the first part of the name
-            looked like a domain but is none (``foo_bar.x/y``).
+            looks like a domain but is not one (``foo_bar.x/y``).
         path: The repository within the registry.
         tag: None if there is none.
         digest: ``algorithm:hex``; None if there is none.
@@ -55,7 +55,7 @@ class Reference:
 
     @classmethod
     def parse(cls, text: str) -> Reference:
-        """Parse a reference as a user writes it, and complete it (``ParseNormalizedNamed``).
+        """Parse a reference as a user writes it, and fully qualify it (``ParseNormalizedNamed``).
 
         ``ubuntu`` becomes ``docker.io/library/ubuntu``; no tag is added (see `tag_name_only`).
 
@@ -146,9 +146,9 @@ class Reference:
 
 
 def _split_domain(text: str) -> tuple[str, str]:
-    """Split what a user wrote into registry and the rest.
+    """Split what a user wrote into the registry and the rest.
 
-    The first part is taken for a registry if it is ``localhost``, has a dot or a colon, or is not lower-case.
+    The first part is a registry if it is ``localhost``, contains a dot or a colon, or is not lower-case.
     """
     first, slash, rest = text.partition("/")
     if not slash:

@@ -19,7 +19,7 @@ _REFRESH_AFTER = 0.15  # seconds without news
 
 
 class ProgressMode(enum.StrEnum):
-    """How progress is shown; the words of buildctl's ``--progress``."""
+    """How progress is shown: the values of buildctl's ``--progress``."""
 
     AUTO = "auto"
     PLAIN = "plain"
@@ -29,18 +29,18 @@ class ProgressMode(enum.StrEnum):
 
 
 class Renderer(Protocol):
-    """Shows progress. Its methods may block; never called by two threads at once."""
+    """Shows progress. Its methods may block, and are never called concurrently."""
 
     def update(self, update: StatusUpdate) -> None:
-        """Take in an update and show it, now or at the next refresh."""
+        """Accept an update and show it, now or at the next refresh."""
         ...
 
     def refresh(self) -> None:
-        """Show what has not been shown; called again and again while nothing is reported."""
+        """Show pending changes; called periodically while there are no updates."""
         ...
 
     def close(self) -> None:
-        """Show what is left, and end."""
+        """Show everything that is still pending, and finish."""
         ...
 
 
@@ -48,13 +48,13 @@ class QuietRenderer:
     """Shows nothing."""
 
     def update(self, update: StatusUpdate) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def refresh(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 def open_renderer(
@@ -62,17 +62,17 @@ def open_renderer(
 ) -> Renderer:
     """Make the renderer for a mode.
 
-    ``auto`` is what ``BUILDKIT_PROGRESS`` says, else ``tty`` on a terminal that can move its cursor, else
-    ``plain``.
+    ``auto`` uses the mode in ``BUILDKIT_PROGRESS`` if set, else ``tty`` on a terminal that can move its
+    cursor, else ``plain``.
 
     Args:
         mode: One of `ProgressMode`.
-        stream: Where to show it: standard error, as a rule.
-        phase: The word for what is going on, for the first line on a terminal.
+        stream: The output, usually standard error.
+        phase: What is in progress, for the first line on a terminal.
         environ: The environment variables; those of the process if None.
 
     Raises:
-        InvalidArgumentError: there is no such mode, or ``tty`` is asked for and `stream` is not a terminal.
+        InvalidArgumentError: there is no such mode, or the mode is ``tty`` and `stream` is not a terminal.
     """
     environ = os.environ if environ is None else environ
     origin = ""
@@ -93,9 +93,8 @@ def open_renderer(
                 raise InvalidArgumentError(
                     "--progress=tty: the output is not a terminal; use plain or auto", field="progress"
                 )
-            from exporter.progress.tty import (
-                TTYRenderer,
-            )  # takes a while to load, and is not needed in scripts
+            # Importing rich is slow, and only terminals need it.
+            from exporter.progress.tty import TTYRenderer
 
             return TTYRenderer(stream, phase=phase)
     modes = "|".join(ProgressMode)
@@ -104,11 +103,11 @@ def open_renderer(
 
 @asynccontextmanager
 async def display(renderer: Renderer) -> AsyncIterator[StatusSink]:
-    """Show what is put into the sink for as long as the block lasts; at its end everything has been shown.
+    """Show the updates that the block puts into the sink. On exit, everything has been shown.
 
-    Rendering runs in a thread: a terminal or pipe that does not take its bytes never stops the event loop,
-    and news are merged until it does. A renderer that fails to write is given up silently: progress is no
-    reason to fail an export.
+    Rendering runs in a thread, so that a blocked terminal or pipe never blocks the event loop; meanwhile,
+    updates are merged. If the renderer fails to write, the rest is silently discarded: an export must not
+    fail because of its progress display.
     """
     queue = CoalescingQueue()
     task = asyncio.create_task(_render(queue, renderer), name="progress display")

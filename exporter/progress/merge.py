@@ -1,9 +1,9 @@
-"""Merging progress messages into a picture of the build.
+"""Merging progress messages into the current state of the build.
 
-A message tells only what is new. The latest word on a vertex or status wins, output and warnings are added
-up, and the vertices of a progress group are shown as one. A vertex may start and complete several times
-(BuildKit does that to vertices that several solvers share), so what counts is the union of those intervals.
-Follows what BuildKit's ``util/progress/progressui`` shows for the same messages.
+A message only contains what changed. The latest message about a vertex or status wins, output and warnings
+accumulate, and the vertices of a progress group are shown as one. A vertex may start and complete several
+times (when several solvers share it), so its duration is the union of those intervals. The result is what
+BuildKit's ``util/progress/progressui`` shows for the same messages.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from exporter.progress.model import StatusUpdate, Vertex, VertexLog, VertexStatu
 from exporter.progress.producer import CANCELED
 
 _NANOSECONDS = 1_000_000_000
-_LINE_LIMIT = 16 * 1024  # of a line in `tail`: output without line feeds must not pile up
+_LINE_LIMIT = 16 * 1024  # bytes per line in `tail`: output without line feeds must not accumulate
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A piece of a line of output, without line feed; the first piece of a line begins with a time stamp."""
+    """A piece of a line of output, without line feed; the first piece of a line begins with a timestamp."""
 
     text: bytes
     begins: bool
@@ -38,13 +38,13 @@ class Piece:
 
 
 class VertexState:
-    """What is known of a vertex, or of a group of them.
+    """The state of a vertex, or of a group of vertices.
 
     Attributes:
         key: The vertex's digest or the group's ID.
-        statuses: By ID, in the order of their start; those that have not started are not shown.
-        tail: The last lines of output, the last one perhaps not complete; very long lines are cut.
-        hidden: There is nothing to show yet: the vertex has not begun, or all members of the group that have
+        statuses: By ID, in the order in which they started. Those that have not started are not shown.
+        tail: The last lines of output, of which the last may be incomplete; very long lines are truncated.
+        hidden: There is nothing to show yet: the vertex has not started, or all started members of the group
             are weak.
     """
 
@@ -64,17 +64,17 @@ class VertexState:
 
     @property
     def is_group(self) -> bool:
-        """Whether it stands for several vertices."""
+        """Whether this is a group of vertices."""
         return bool(self._members)
 
     @property
     def running(self) -> bool:
-        """Begun and not completed."""
+        """Whether it has started and not completed."""
         return not self.hidden and self.completed_at is None
 
     @property
     def completed_at(self) -> int | None:
-        """When it was completed last (Unix nanoseconds); None if it is running or has not started."""
+        """When it last completed (Unix nanoseconds); None if it is running or has not started."""
         return self.intervals[-1].stop if self.intervals else None
 
     @property
@@ -84,21 +84,21 @@ class VertexState:
 
     @property
     def failed(self) -> bool:
-        """Whether it ended with an error of its own."""
+        """Whether it ended with an error other than cancellation."""
         return bool(self.error) and not self.canceled
 
     def seconds(self, now: int) -> float:
-        """How long it has been at work by `now` (Unix nanoseconds)."""
+        """How long it has been running up to `now` (Unix nanoseconds)."""
         return busy_seconds(self.intervals, now)
 
-    def _show(self) -> tuple[object, ...]:
+    def _visible(self) -> tuple[object, ...]:
         return (self.name, self.cached, self.error, self.hidden, tuple(self._spans.values()))
 
     def _set(self, vertex: Vertex) -> bool:
-        """Take in a message; tells whether it changed what is shown."""
-        before = self._show()
+        """Apply a message; return whether anything visible changed."""
+        before = self._visible()
         if vertex.group is None:
-            # A message without a start announces a vertex; it takes nothing back of one that has started.
+            # A message without a start time only announces a vertex. It must not reset one that has started.
             if vertex.started is not None or not self.intervals:
                 self.name, self.cached, self.error = vertex.name, vertex.cached, vertex.error
         else:
@@ -111,7 +111,7 @@ class VertexState:
             vertex.group is not None and vertex.group.weak and not self.error
         ):
             self.hidden = False
-        return not self.hidden and self._show() != before
+        return not self.hidden and self._visible() != before
 
     def _add_span(self, vertex: Vertex) -> None:
         if vertex.started is None:
@@ -151,7 +151,7 @@ class VertexState:
 
 @dataclass(slots=True)
 class Changes:
-    """What an update has changed: the vertices that now show something else, and their new output."""
+    """What an update changed: the vertices that look different now, and their new output."""
 
     touched: dict[VertexState, None] = field(default_factory=dict)
     statuses: list[tuple[VertexState, str]] = field(default_factory=list)
@@ -159,10 +159,10 @@ class Changes:
 
 
 class ProgressState:
-    """The build as its messages have told it so far.
+    """The state of the build according to the messages so far.
 
     Args:
-        tail: Lines of output that are kept per vertex.
+        tail: The number of output lines to keep per vertex.
     """
 
     def __init__(self, tail: int = 10) -> None:
@@ -173,21 +173,21 @@ class ProgressState:
 
     @property
     def vertexes(self) -> list[VertexState]:
-        """What is to be shown, in the order in which it began."""
+        """The vertices and groups to show, in the order in which they started."""
         return list(self._revealed)
 
     @property
     def total(self) -> int:
-        """How many vertices are known, groups counted as one."""
+        """The number of known vertices; a group counts as one."""
         return len(self._counted())
 
     @property
     def completed(self) -> int:
-        """How many of them are completed."""
+        """The number of completed vertices; a group counts as one."""
         return sum(state.completed_at is not None for state in self._counted())
 
     def apply(self, update: StatusUpdate) -> Changes:
-        """Take in what an update tells. Statuses and output of unknown vertices are ignored."""
+        """Apply an update. Statuses and output of unknown vertices are ignored."""
         changes = Changes()
         for vertex in update.vertexes:
             state = self._state_of(vertex)
@@ -221,7 +221,7 @@ class ProgressState:
         return state
 
     def _reporting(self, digest: str, changes: Changes) -> VertexState | None:
-        """Find the vertex that something is reported of. It has begun then, even if nobody said so."""
+        """Find the vertex of a status, warning or log. Such a message implies that the vertex has started."""
         state = self._by_digest.get(digest)
         if state is not None:
             changes.touched[state] = None
@@ -239,7 +239,7 @@ class ProgressState:
 
 
 def merge_intervals(intervals: Iterable[Interval]) -> list[Interval]:
-    """Join what overlaps. An interval that still lasts takes in all that begin after it."""
+    """Merge overlapping intervals. An open interval absorbs all that start after it."""
     merged: list[Interval] = []
     for interval in sorted(intervals, key=lambda interval: interval.start):
         last = merged[-1] if merged else None
@@ -251,6 +251,6 @@ def merge_intervals(intervals: Iterable[Interval]) -> list[Interval]:
 
 
 def busy_seconds(intervals: Iterable[Interval], now: int) -> float:
-    """Add up the intervals' lengths; one that lasts ends at `now` (Unix nanoseconds) for that purpose."""
+    """The total length of the intervals; an open interval counts up to `now` (Unix nanoseconds)."""
     spans = ((now if span.stop is None else span.stop) - span.start for span in intervals)
     return sum(spans) / _NANOSECONDS

@@ -1,6 +1,6 @@
 """BuildKit's progress messages as plain values (``moby.buildkit.v1.StatusResponse``).
 
-Times are `Time` values in UTC with nanoseconds; `current` and `total` are mostly bytes, 0 where there is
+Times are `Time` values in UTC with nanoseconds. `current` and `total` are usually bytes; 0 if there is
 nothing to count.
 """
 
@@ -14,7 +14,7 @@ from exporter.image import Time
 
 @dataclass(frozen=True, slots=True)
 class ProgressGroup:
-    """A group that several vertices are shown under."""
+    """A group under which several vertices are shown."""
 
     id: str
     name: str = ""
@@ -61,7 +61,7 @@ class VertexLog:
 
 @dataclass(frozen=True, slots=True)
 class VertexWarning:
-    """Something the user should know that is not an error."""
+    """Something that the user should know, but that is not an error."""
 
     vertex: str
     short: str
@@ -72,7 +72,7 @@ class VertexWarning:
 
 @dataclass(frozen=True, slots=True)
 class StatusUpdate:
-    """One progress message: what has become known since the last one."""
+    """One progress message: what changed since the last one."""
 
     vertexes: tuple[Vertex, ...] = ()
     statuses: tuple[VertexStatus, ...] = ()
@@ -81,4 +81,4 @@ class StatusUpdate:
 
 
 StatusSink = Callable[[StatusUpdate], None]
-"""Takes an update at once, never blocks and never raises; must be called from the event loop's thread."""
+"""Accepts an update without blocking or raising. Call it from the event loop's thread only."""

@@ -1,8 +1,8 @@
 """Progress as plain text, line by line, in the format of ``buildctl --progress=plain``.
 
-Only one vertex is shown at a time: its output comes under its name, ``#N ...`` marks that another one takes
-over. Which one that is follows BuildKit's ``textMux``: completed ones at once, then the one at hand, until
-another has been silent for long or has had much more to tell.
+Only one vertex is shown at a time, its output below its name; ``#N ...`` marks a switch to another one. The
+choice follows BuildKit's ``textMux``: completed vertices immediately, then the current one, until another has
+been waiting too long or has much more to report.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from exporter.progress.merge import Piece, ProgressState, VertexState
 from exporter.progress.model import StatusUpdate, VertexStatus
 from exporter.progress.units import format_amount
 
-_PRINT_EVERY = 0.1  # seconds between two looks at what is new
-_SWITCH_AFTER = 5.0  # seconds that a vertex is shown before a busier one may take over
-_SILENT_LIMIT = 10.0  # seconds that a vertex with news is kept waiting
-_STATUS_DELTA = 0.05  # share of the total that makes an unfinished status worth another line
-_STATUS_SECONDS = 5.0  # or so long after the last line
+_PRINT_EVERY = 0.1  # minimum seconds between two printouts
+_SWITCH_AFTER = 5.0  # seconds until a busier vertex may replace the current one
+_SILENT_LIMIT = 10.0  # maximum seconds that a vertex with updates has to wait
+_STATUS_DELTA = 0.05  # progress (share of the total) after which an unfinished status gets another line
+_STATUS_SECONDS = 5.0  # seconds after which it gets one anyway
 _NAME_LIMIT = 72
-_LINE_LIMIT = 16 * 1024  # bytes of an unfinished line that are repeated when its vertex is shown again
+_LINE_LIMIT = 16 * 1024  # bytes of an unfinished line to repeat when its vertex is shown again
 _MEANINGFUL_SECONDS = 0.01
 
 
 @dataclass(slots=True)
 class _Shown:
-    """What has been printed of a vertex, and what has not."""
+    """What has been printed of a vertex, and what is pending."""
 
     index: int = 0
     new_statuses: set[str] = field(default_factory=set)
@@ -51,12 +51,12 @@ class _Shown:
 class PlainRenderer:
     """Writes progress as lines.
 
-    The environment variable ``PROGRESS_NO_TRUNC=0`` shortens the vertices' names to 72 characters.
+    The environment variable ``PROGRESS_NO_TRUNC=0`` truncates the vertices' names to 72 characters.
 
     Args:
-        stream: Where to; gets UTF-8, and the vertices' output as it is.
+        stream: Where to write. Text is UTF-8; the vertices' output is copied byte for byte.
         clock: A monotonic clock in seconds.
-        wall: Unix nanoseconds.
+        wall: The wall clock in Unix nanoseconds.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class PlainRenderer:
         self._truncate = os.environ.get("PROGRESS_NO_TRUNC") == "0"
 
     def update(self, update: StatusUpdate) -> None:
-        """Take in an update, and print what is new unless that was done just now."""
+        """Apply an update, and print changes unless that just happened."""
         now = self._clock()
         changes = self._state.apply(update)
         for state, status_id in changes.statuses:
@@ -95,12 +95,12 @@ class PlainRenderer:
             self.refresh()
 
     def refresh(self) -> None:
-        """Print what is new."""
+        """Print pending changes."""
         self._choose()
         self._flush()
 
     def close(self) -> None:
-        """Print what is left, and the end of the output of each vertex that failed."""
+        """Print pending changes, then the last output lines of each failed vertex."""
         self._choose()
         if self._current is not None:
             self._end_line(self._of(self._current))
@@ -132,7 +132,7 @@ class PlainRenderer:
             self._print(following)
 
     def _successor(self, running: list[VertexState]) -> VertexState | None:
-        """Say which vertex takes over from the one at hand, if any."""
+        """The vertex that replaces the current one, if any."""
         now = self._clock()
         current = self._current
         others = [state for state in running if state is not current]
@@ -144,7 +144,7 @@ class PlainRenderer:
         for state in others:
             if now - self._of(state).waiting_since > _SILENT_LIMIT:
                 return state
-        # The more of all news the current vertex has, the longer it may stay.
+        # The larger the current vertex's share of all updates, the longer it may stay.
         rates = {state: self._rate(state, now) for state in (*others, current)}
         total = sum(rates.values())
         others_share = 1 - rates[current] / total if total else 1.0
@@ -192,7 +192,7 @@ class PlainRenderer:
         self._line(f"#{shown.index} {name}")
 
     def _print_statuses(self, state: VertexState, shown: _Shown) -> bool:
-        """Print what statuses have to tell; returns whether one that was printed is not completed."""
+        """Print new statuses; return whether one of those printed has not completed."""
         has_open = False
         for status in state.statuses.values():
             if status.id not in shown.new_statuses or not _worth_a_line(

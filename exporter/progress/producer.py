@@ -1,4 +1,4 @@
-"""Producing progress: a vertex and the statuses under it, as BuildKit's exporters report them."""
+"""Producing progress: a vertex and its statuses, as BuildKit's exporters report them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from exporter.image import Time
 from exporter.progress.model import StatusSink, StatusUpdate, Vertex, VertexLog, VertexStatus, VertexWarning
 
 CANCELED = "context canceled"
-"""The error of a vertex that was cancelled, in Go's words: whoever shows it knows it by them."""
+"""The error of a cancelled vertex. Renderers recognise cancellation by Go's text."""
 
 
 def now() -> Time:
-    """The present, with nanoseconds, in UTC."""
+    """The current time in UTC, with nanoseconds."""
     return Time.from_unix_nano(time.time_ns())
 
 
 class Status:
-    """A piece of work that is under way; made by `VertexProgress.status`."""
+    """A piece of work in progress; created by `VertexProgress.status`."""
 
     def __init__(self, sink: StatusSink, vertex: str, status_id: str, name: str, total: int) -> None:
         self._sink = sink
@@ -32,7 +32,7 @@ class Status:
         self._total = total
 
     def update(self, current: int, total: int | None = None) -> None:
-        """Report how far the work is, in bytes."""
+        """Report how many bytes are done."""
         self._current = current
         if total is not None:
             self._total = total
@@ -57,10 +57,10 @@ class Status:
 
 
 class VertexProgress:
-    """Reports under one vertex.
+    """Reports progress under one vertex.
 
     Args:
-        sink: Takes the messages.
+        sink: Receives the messages.
         digest: The vertex's digest; BuildKit uses ``sha256("<session>-export-<index>")`` for exports.
     """
 
@@ -70,15 +70,15 @@ class VertexProgress:
 
     @contextmanager
     def status(self, status_id: str, *, name: str = "", total: int = 0) -> Iterator[Status]:
-        """Report a piece of work from its start to its end (BuildKit: ``progress.OneOff``).
+        """Report a piece of work from start to end (BuildKit: ``progress.OneOff``).
 
-        Completed is reported on failure, too: upstream's ``OneOff`` does so, and a renderer needs the end of
-        the bar.
+        It is reported as completed on failure as well, as in upstream's ``OneOff``: a renderer has to know
+        when the bar ends.
 
         Args:
-            status_id: What people read.
-            name: What kind of work it is (BuildKit: ``Action``), for programs.
-            total: Bytes; 0 where there is nothing to count.
+            status_id: The text that people read.
+            name: The kind of work (BuildKit: ``Action``), for programs.
+            total: Bytes; 0 if there is nothing to count.
         """
         status = Status(self._sink, self.digest, status_id, name, total)
         status._emit(None)
@@ -88,12 +88,12 @@ class VertexProgress:
             status._emit(now())
 
     def log(self, text: str, *, stream: int = 2) -> None:
-        """Show `text` as output of the vertex."""
+        """Report `text` as output of the vertex."""
         entry = VertexLog(self.digest, text.encode("utf-8", "replace"), stream, now())
         self._sink(StatusUpdate(logs=(entry,)))
 
     def warn(self, short: str, *, detail: tuple[str, ...] = (), url: str = "", level: int = 1) -> None:
-        """Show a warning at the end of the build."""
+        """Report a warning, which is shown at the end of the build."""
         self._sink(StatusUpdate(warnings=(VertexWarning(self.digest, short, level, detail, url),)))
 
 
@@ -105,7 +105,7 @@ def _describe(error: BaseException) -> str:
 
 @contextmanager
 def vertex(sink: StatusSink, digest: str, name: str) -> Iterator[VertexProgress]:
-    """Report a vertex from its start to its end; an exception marks it as failed and goes on."""
+    """Report a vertex from start to end. An exception marks it as failed and propagates."""
     started = now()
     sink(StatusUpdate(vertexes=(Vertex(digest, name, started=started),)))
     try:

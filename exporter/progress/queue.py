@@ -1,4 +1,4 @@
-"""A queue between those who report progress and one who reads it slowly."""
+"""A queue between the producers of progress and a slow reader."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from dataclasses import dataclass, replace
 from exporter.progress.model import StatusUpdate, Vertex, VertexLog, VertexStatus, VertexWarning
 
 DEFAULT_LOG_LIMIT = 1024 * 1024
-"""Bytes of output that wait for the reader, and so the most in one message (BuildKit cuts at 1 MiB, too)."""
+"""Maximum bytes of output in the queue, and so in one message (BuildKit's limit is 1 MiB as well)."""
 
 
 @dataclass(slots=True)
 class _Dropped:
-    """Output of one vertex that the reader was too slow for."""
+    """Output of one vertex that was dropped because the reader was too slow."""
 
     messages: int = 0
     size: int = 0
 
 
 class CoalescingQueue:
-    """Takes updates at once and gives them to one reader, merged into as few messages as the reader is slow.
+    """Accepts updates without blocking; its single reader gets all pending updates merged into one.
 
-    Memory is bounded by the work that is reported, not by how often it is: of each status only the latest
-    waits. Vertices and warnings all arrive, in order. Output arrives in order, too, but if more than
-    `log_limit` bytes wait, the oldest give way, and a line in the vertex's output says how much is missing:
-    the end of an output is where errors are.
+    Memory is bounded by the amount of work, not by the number of reports, because only the latest report of
+    each status is kept. All vertices and warnings arrive, in order. Output arrives in order, too, but if more
+    than `log_limit` bytes are pending, the oldest are dropped, since errors are usually at the end. A line in
+    the vertex's output then says how much is missing.
 
     `put` is a `StatusSink`: call it from the event loop's thread only.
 
     Args:
-        log_limit: Bytes of output that may wait.
+        log_limit: Maximum bytes of pending output.
     """
 
     def __init__(self, log_limit: int = DEFAULT_LOG_LIMIT) -> None:
@@ -49,7 +49,7 @@ class CoalescingQueue:
         self._wake = asyncio.Event()
 
     def put(self, update: StatusUpdate) -> None:
-        """Add an update. After `close` it is ignored: the reader has been told that there is no more."""
+        """Add an update. After `close` it is ignored."""
         if self._closed.is_set():
             return
         self._vertexes.extend(update.vertexes)
@@ -61,15 +61,15 @@ class CoalescingQueue:
             self._wake.set()
 
     def close(self) -> None:
-        """Say that nothing follows. What waits can still be read."""
+        """Signal the end. Pending updates can still be read."""
         self._closed.set()
         self._wake.set()
 
     async def get(self) -> StatusUpdate | None:
-        """Wait for something new.
+        """Wait for updates.
 
         Returns:
-            All that has come since the last call; None once the queue is closed and empty.
+            Everything since the last call, merged; None once the queue is closed and empty.
         """
         while not self._pending:
             if self._closed.is_set():
@@ -79,7 +79,7 @@ class CoalescingQueue:
         return self._take()
 
     async def pause(self, seconds: float) -> None:
-        """Give updates time to come together; ends at once when the queue is closed."""
+        """Let updates accumulate; returns immediately once the queue is closed."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._closed.wait()
@@ -103,7 +103,7 @@ class CoalescingQueue:
     def _drop_oldest(self, excess: int) -> None:
         oldest = self._logs.popleft()
         size = len(oldest.data)
-        if not self._logs:  # one message alone is too long: its end is kept
+        if not self._logs:  # a single message exceeds the limit: keep its end
             self._logs.append(replace(oldest, data=oldest.data[excess:]))
             size = excess
         self._log_size -= size
@@ -141,7 +141,7 @@ class CoalescingQueue:
         before = "\n" if vertex in self._open_lines else ""
         self._open_lines.discard(vertex)
         count = f"{dropped.size} bytes in {dropped.messages} message{'s' if dropped.messages != 1 else ''}"
-        return f"{before}[output left out, the reader was too slow: {count}]\n".encode()
+        return f"{before}[output dropped, the reader was too slow: {count}]\n".encode()
 
     def _track_line(self, log: VertexLog) -> None:
         if log.data.endswith(b"\n"):

@@ -16,14 +16,14 @@ from exporter.progress.model import (
     VertexWarning,
 )
 
-_NO_TIME = Time.from_unix(0)  # what Go's client makes of a message without a time stamp
+_NO_TIME = Time.from_unix(0)  # what Go's client reads from a message without a timestamp
 
 
 class RawJSONRenderer:
     """Writes each update as a line of JSON.
 
     Args:
-        stream: Where to.
+        stream: Where to write.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
@@ -35,16 +35,16 @@ class RawJSONRenderer:
         self._stream.flush()
 
     def refresh(self) -> None:
-        """Nothing: all that is known has been written."""
+        """Do nothing: `update` has written everything."""
 
     def close(self) -> None:
-        """Nothing: all that is known has been written."""
+        """Do nothing: `update` has written everything."""
 
 
 def marshal_update(update: StatusUpdate) -> bytes:
     """The update as one line of JSON, without a line feed.
 
-    Keys, their order and what is left out when empty are those of ``client.SolveStatus``; times are RFC 3339
+    Keys, their order and the omission of empty values are those of ``client.SolveStatus``; times are RFC 3339
     in UTC.
     """
     return gojson.marshal(
@@ -96,7 +96,7 @@ def _status(status: VertexStatus) -> dict[str, object]:
 
 
 def _log(log: VertexLog) -> dict[str, object]:
-    # An empty field does not travel in protobuf, and is nil when it arrives.
+    # Protobuf does not transmit empty fields; Go's client reads nil.
     data = _base64(log.data) if log.data else None
     return _without_empty(
         {
@@ -122,7 +122,7 @@ def _warning(warning: VertexWarning) -> dict[str, object]:
 
 
 def _without_empty(fields: dict[str, object], keep: tuple[str, ...] = ()) -> dict[str, object]:
-    """Leave out what Go's ``omitempty`` does, but for the fields in `keep`."""
+    """Drop empty fields as Go's ``omitempty`` does, except for those in `keep`."""
     return {name: value for name, value in fields.items() if value or name in keep}
 
 

@@ -1,4 +1,4 @@
-"""Text of others on a terminal: names and output must not move the cursor, or turn the text around."""
+"""Making untrusted text safe for a terminal: names and output must not move the cursor or reverse text."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u20
 
 
 def clean(text: str) -> str:
-    """Put blanks in place of control characters, line breaks included."""
+    """Replace control characters, including line breaks, with spaces."""
     return _CONTROLS.sub(" ", text)
 
 
 def clean_output(line: bytes) -> str:
-    """Show a line of output as a terminal would end up showing it, without colours."""
+    """The text that a terminal would finally show for a line of output, without colours."""
     plain = _ESCAPES.sub(b"", line).decode("utf-8", "replace").rstrip("\r")
     return clean(plain.rsplit("\r", 1)[-1])

@@ -1,8 +1,8 @@
 """Progress as a tree that is redrawn in place, as ``buildctl --progress=tty`` shows it.
 
-Each vertex is a line, its statuses are lines under it, with the time that they have taken on the right.
-Running vertices show the end of their output while there is room, long lines in several rows. What does not
-fit the window is left out, completed work first.
+Each vertex is a line with its statuses on the lines below, and durations on the right. Running vertices show
+the end of their output if there is room, with long lines wrapped. Rows that do not fit the window are
+omitted, completed work first.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from exporter.progress.sanitize import clean, clean_output
 from exporter.progress.units import format_amount
 
 _DRAW_EVERY = 0.1  # seconds between two frames
-_OUTPUT_ROWS = 6  # with the end of a running vertex's output, that are shown below it
+_OUTPUT_ROWS = 6  # rows for the end of a running vertex's output
 _OUTPUT_PREFIX = "=> # "
-_KEPT_LINES = 1000  # of a vertex's output, for the report if it fails
-_SPIN = 0.1  # seconds that a spinner's position is shown
-_ECHO = 2  # columns that are left for the "^C" of an impatient user: at the edge it would take another line
+_KEPT_LINES = 1000  # lines of a vertex's output to keep, for the report if it fails
+_SPIN = 0.1  # seconds per frame of the spinner
+_ECHO = 2  # columns kept free for the echo of "^C", which would otherwise wrap to another line
 _MARGIN = 4  # columns before a row's name
-_MIN_NAME = 12  # columns that a name must have left before amount and timer are shown
+_MIN_NAME = 12  # minimum columns for a name; below that, amount and timer are not shown
 _BRAILLE = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _ASCII = "|/-\\"
 
@@ -50,15 +50,15 @@ class Row:
 class TTYRenderer:
     """Draws progress on a terminal.
 
-    Colours follow ``NO_COLOR`` and ``TERM``; spinner and ellipsis are ASCII if the terminal's encoding is not
-    UTF-8. As for buildctl, ``BUILDKIT_TTY_LOG_LINES`` sets how many rows show the output of a running vertex.
+    Colours respect ``NO_COLOR`` and ``TERM``; spinner and ellipsis are ASCII unless the terminal's encoding
+    is UTF-8. As in buildctl, ``BUILDKIT_TTY_LOG_LINES`` sets the rows for a running vertex's output.
 
     Args:
         stream: The terminal.
-        phase: The word for what is going on.
+        phase: What is in progress, for the first line.
         clock: A monotonic clock in seconds.
-        wall: Unix nanoseconds.
-        console: What to draw on, instead of one that is made for `stream`.
+        wall: The wall clock in Unix nanoseconds.
+        console: The console to draw on; by default a new one for `stream`.
     """
 
     def __init__(
@@ -89,11 +89,11 @@ class TTYRenderer:
         self._unicode = self._console.encoding.lower().replace("-", "") == "utf8"
 
     def update(self, update: StatusUpdate) -> None:
-        """Take in an update, and redraw unless that was done just now."""
+        """Apply an update, and redraw unless that just happened."""
         self._state.apply(update)
         if self._began is None and (starts := [v.started for v in update.vertexes if v.started is not None]):
             self._began = min(start.unix_nano for start in starts)
-            # Who reports may have another clock than we; what counts is how long things take.
+            # The sender's clock may differ from ours, and only durations matter.
             self._skew = self._wall() - self._began
         now = self._clock()
         if now >= self._next_draw:
@@ -101,13 +101,13 @@ class TTYRenderer:
             self.refresh()
 
     def refresh(self) -> None:
-        """Redraw: timers and spinners move even if nothing is reported."""
+        """Redraw: timers and spinners move even without updates."""
         if not self._live.is_started:
             self._live.start()
         self._live.update(self.frame(final=False), refresh=True)
 
     def close(self) -> None:
-        """Draw everything a last time, then the output of each vertex that failed."""
+        """Draw everything one last time, then the output of each failed vertex."""
         if not self._live.is_started:
             self._live.start()
         self._live.vertical_overflow = "visible"
@@ -118,7 +118,7 @@ class TTYRenderer:
                 self._report(state)
 
     def frame(self, *, final: bool = False) -> Group:
-        """The picture at this moment: as much as fits the terminal, or all of it if it is the `final` one."""
+        """The current picture: as much as fits the terminal, or everything if it is the `final` one."""
         width, height = self._console.width - _ECHO, self._console.height
         now = self._now()
         seconds = (now - self._began) / 1e9 if self._began is not None else 0.0
@@ -145,7 +145,7 @@ class TTYRenderer:
         return self._wall() - (self._skew or 0)
 
     def _with_output(self, now: int, width: int, limit: int) -> list[Row]:
-        """All rows, and the end of the running vertices' output as far as there is room."""
+        """All rows, and the end of the running vertices' output if there is room for it."""
         trees = [(state, list(_rows(state, now))) for state in self._state.vertexes]
         room = limit - sum(len(rows) for _, rows in trees)
         columns = max(width - _MARGIN - len(_OUTPUT_PREFIX), 1)
@@ -229,12 +229,12 @@ def _nano(moment: Time | None) -> int | None:
 
 
 def end_of_output(lines: Iterable[bytes], columns: int, limit: int) -> list[str]:
-    """What the last rows of a terminal show to which output was written; empty ones are left out.
+    """The last rows of a terminal after output was written to it, without empty ones.
 
     Args:
-        lines: The output's lines, each after its time stamp.
-        columns: The terminal's.
-        limit: How many rows.
+        lines: The output's lines, each preceded by its timestamp.
+        columns: The terminal's width.
+        limit: The maximum number of rows.
     """
     rows: list[str] = []
     for line in list(lines)[-limit:]:
@@ -248,7 +248,7 @@ def _positive(text: str) -> int | None:
 
 
 def fit_height(rows: Sequence[Row], limit: int) -> list[Row]:
-    """Choose `limit` rows: running ones first, late ones before early ones; their order stays."""
+    """Choose `limit` rows without reordering them: preferably running ones, and late ones over early ones."""
     if len(rows) <= limit:
         return list(rows)
     indexes = sorted(range(len(rows)), key=lambda index: (rows[index].running, index), reverse=True)

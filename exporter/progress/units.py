@@ -8,11 +8,11 @@ _UNITS = ("kB", "MB", "GB", "TB", "PB", "EB")
 
 
 def format_bytes(count: int, precision: int = 2) -> str:
-    """Show a number of bytes: ``123B``, ``1.23kB``, ``4.56MB``.
+    """Format a number of bytes: ``123B``, ``1.23kB``, ``4.56MB``.
 
     Args:
-        count: Bytes; negative counts are shown as such.
-        precision: Digits after the point. Counts below 1000 are whole.
+        count: Bytes; may be negative.
+        precision: Digits after the decimal point. Counts below 1000 have none.
     """
     magnitude = abs(count)
     if magnitude < 1000:
@@ -24,7 +24,7 @@ def format_bytes(count: int, precision: int = 2) -> str:
 
 
 def format_amount(status: VertexStatus, precision: int = 2) -> str:
-    """Show how far a status is: ``1.20MB / 3.40MB``, ``1.20MB`` without a total, nothing without both."""
+    """Format a status's progress: ``1.20MB / 3.40MB``, or ``1.20MB`` without a total, or nothing."""
     if status.total:
         return f"{format_bytes(status.current, precision)} / {format_bytes(status.total, precision)}"
     return format_bytes(status.current, precision) if status.current else ""

@@ -1,4 +1,4 @@
-"""Reading image configs by every rule of Go's ``encoding/json``, whatever they look like."""
+"""The config reader that follows every rule of Go's ``encoding/json`` and accepts any config Go accepts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _read(data: bytes) -> ConfigDocument[Time]:
     history = gojson.decode_node(data, root, HISTORY_OF_CONFIG)["History"]
     members = None
     if root.kind == "object":
-        # Of equal keys the last value counts.
+        # Of duplicate keys, the last value wins.
         members = {
             key: msgspec.Raw(data[node.start : node.end])
             for key, node in zip(root.keys, root.items, strict=True)

@@ -1,4 +1,4 @@
-"""The types into which BuildKit decodes image configs; what they do not know is neither checked nor kept."""
+"""The types into which BuildKit decodes image configs. Unknown keys are neither checked nor kept."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HISTORY = Slice(
 )
 
 HISTORY_OF_CONFIG = Struct("struct { History []v1.History }", {"History": HISTORY})
-"""All of a config that is looked at to find its history; an anonymous type."""
+"""The anonymous type into which BuildKit decodes a config to get its history."""
 
 _ROOTFS = Struct("v1.RootFS", {"type": String(), "diff_ids": Slice(String("digest.Digest"))})
 

@@ -1,12 +1,12 @@
-"""Reading image configs that look as if Go had written them, as nearly all do, at the speed of a parser in C.
+"""The fast config reader: it handles configs that look as if Go had written them, as nearly all do.
 
-What this reader takes, it reads exactly as Go does; whatever it cannot be sure of, it refuses, and the caller
-turns to `exporter.image.config.exact`. msgspec's rules for syntax, keys, ``null`` and types are stricter than
-Go's, but for two gaps that are closed here: it says nothing about keys that occur twice, and it does not know
-that keys which differ only in case are the same to Go.
+What this reader accepts, it reads exactly as Go does. It rejects everything that it is not sure about, and
+the caller falls back to `exporter.image.config.exact`. The parser is msgspec, written in C. Its rules for
+syntax, keys, ``null`` and types are stricter than Go's, with two gaps that this module closes: it accepts
+duplicate keys, and it does not know that Go matches keys case-insensitively.
 
-Times are held as text, in the form that Go gives them. Only times in UTC are taken, so that equal texts are
-equal times, and the order of texts is that of times.
+Times are kept as text in Go's canonical form. Only times in UTC are accepted, so that texts compare and sort
+like the times themselves.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from exporter.image.history import HistoryEntry
 
 
 class NotOrdinaryError(Exception):
-    """The config, or a time, is outside of what this module is sure about."""
+    """This module is not sure to read the config, or a time in it, as Go would."""
 
 
 _Strings = list[str | None] | None
@@ -59,7 +59,7 @@ class _CommonConfig(msgspec.Struct, forbid_unknown_fields=True, rename="pascal")
     labels: dict[str, str | None] | None = None
     stop_signal: str | None = None
     args_escaped: bool | None = None
-    # What else Docker writes; BuildKit does not know these.
+    # Docker also writes these; BuildKit ignores them.
     attach_stderr: _Unchecked = _Unchecked()
     attach_stdin: _Unchecked = _Unchecked()
     attach_stdout: _Unchecked = _Unchecked()
@@ -87,7 +87,7 @@ _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_history = msgspec.json.Decoder(list[HistoryEntry[str]] | None).decode
 _decode_string = msgspec.json.Decoder(str | None).decode
 
-# How the known members are checked; the history has been read before.
+# Type checks for the known members; the history is read separately.
 _CHECKS: dict[str, Callable[[msgspec.Raw], Any]] = {
     "created": _decode_string,
     "author": _decode_string,
@@ -104,7 +104,8 @@ _KNOWN_KEYS = frozenset({*_CHECKS, "history"})
 
 _TIMES = re.compile(rf"(?:{VALID_UTC}\n)*+", re.ASCII)
 _MAX_OPENERS = 5000
-"""Arrays and objects in a config. How deep msgspec goes varies with the Python, and Go's limit is another."""
+"""The maximum number of arrays and objects in a config. msgspec's depth limit depends on the Python version,
+and Go's is a different one; below this number, neither limit is reached."""
 
 _REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -122,7 +123,7 @@ def _read_members(data: bytes) -> dict[str, msgspec.Raw]:
         raise NotOrdinaryError
     members = _decode_members(data)
     if _compact_size(members) != len(data):
-        # There are blanks, or keys that occur twice or are escaped: what is left without blanks tells.
+        # Whitespace, duplicate keys or escaped keys. Without whitespace, only the latter two still differ.
         data = gojson.strip_blanks(data)
         members = _decode_members(data)
         if _compact_size(members) != len(data):
@@ -135,7 +136,7 @@ def _read_members(data: bytes) -> dict[str, msgspec.Raw]:
 
 
 def _compact_size(members: dict[str, msgspec.Raw]) -> int:
-    """The length of an object with these members, if written without blanks and without escapes in keys."""
+    """The length of an object with these members, written without whitespace and with unescaped keys."""
     # Quotes, colon and comma for each member; two braces; no comma after the last.
     overhead = 4 * len(members) + 1 if members else 2
     return sum(map(len, members.values())) + len("".join(members).encode()) + overhead
@@ -148,7 +149,7 @@ def _read_history(members: Mapping[str, msgspec.Raw]) -> list[HistoryEntry[str]]
     history: list[HistoryEntry[str]] | None = _decode_history(raw)
     if history is None:
         return None
-    # If Go would write the entries as they stand there, escaping of HTML aside, then no key occurs twice.
+    # If re-encoding the entries gives the same bytes, HTML escapes aside, then there are no duplicate keys.
     encoded, written = msgspec.json.encode(history), bytes(raw)
     if encoded != written and gojson.escape_html(encoded) != gojson.escape_html(written):
         raise NotOrdinaryError
@@ -206,7 +207,7 @@ def _read_created(raw: bytes) -> str | None:
 
 
 def _is_after(created: str, epoch: str) -> bool:
-    # Without the Z, so that a fraction makes a time later; the epoch has none.
+    # The Z would sort after the dot of a fraction. The epoch has no fraction.
     return created[:-1] > epoch[:-1]
 
 

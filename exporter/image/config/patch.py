@@ -1,8 +1,8 @@
-"""Patching an image config: the bytes that become the image's ID.
+"""Patching an image config. The digest of the result is the image ID.
 
-A config is read by a `ConfigReader`, of which there are two: `exporter.image.config.exact` knows every rule
-of Go's ``encoding/json``; `exporter.image.config.ordinary` knows what Go itself writes, is many times faster,
-and refuses all else. What is done with a config that has been read is the same, and is here.
+There are two implementations of `ConfigReader`: `exporter.image.config.exact` follows every rule of Go's
+``encoding/json``; `exporter.image.config.ordinary` is many times faster, but rejects whatever Go itself would
+not have written. This module holds what is common to both: patching a config once it has been read.
 """
 
 from __future__ import annotations
@@ -39,9 +39,10 @@ class ConfigDocument(Generic[C]):
     """An image config that has been read.
 
     Attributes:
-        members: The values by key, as they stand in the text. None if the config is JSON ``null``.
-        history: The entries; None if there are none, which is not the same as an empty list.
-        source: What the reader needs to check the types of the members.
+        members: The undecoded values by key. None if the config is JSON ``null``.
+        history: The history's entries; None if the config has no history, which is not the same as an empty
+            one.
+        source: Whatever the reader needs to check the types of the members.
     """
 
     members: dict[str, msgspec.Raw] | None
@@ -51,20 +52,20 @@ class ConfigDocument(Generic[C]):
 
 @dataclass(frozen=True, slots=True)
 class ConfigReader(Generic[C]):
-    """A way to read configs, and to hold times: as `C`.
+    """A way to read configs, which represents times as `C`.
 
     The functions raise `ImageError` with Go's text, without a prefix.
 
     Attributes:
-        read: Reads a config, and its history.
-        read_base_history: Reads a base image's config, checks all of it, and keeps its history.
+        read: Reads a config and its history.
+        read_base_history: Checks all of a base image's config and returns its history.
         check_image: Checks the types of all known members; returns operating system and architecture.
-        stamp: Holds a time as entries do.
-        read_created: Reads a time of creation whose type has been checked; None for ``null``.
+        stamp: Converts a `Time` to `C`.
+        read_created: Reads a creation time whose type has been checked; None for ``null``.
         is_after: Whether a time is strictly after another one, which is in whole seconds.
-        is_same: Whether two entries are equal in everything, kinds of time zones included.
-        marshal_time: The text of a time.
-        marshal_history: The entries with times as text.
+        is_same: Whether two entries are equal in everything, including the kind of time zone.
+        marshal_time: Formats a time.
+        marshal_history: Returns the entries with formatted times.
     """
 
     read: Callable[[bytes], ConfigDocument[C]]
@@ -82,8 +83,8 @@ def default_config(platform: Platform, *, path_on_windows: bool) -> bytes:
     """The config of an image for which the build result has none.
 
     Args:
-        platform: The daemon's; normalised.
-        path_on_windows: Whether ``PATH`` is set on Windows, too: moby does it, BuildKit (#5445) does not.
+        platform: The daemon's platform, normalised.
+        path_on_windows: Whether to set ``PATH`` on Windows as well. moby does; BuildKit (#5445) does not.
     """
     config: dict[str, Any] = {"WorkingDir": "/"}
     if platform.os != "windows" or path_on_windows:
@@ -93,7 +94,7 @@ def default_config(platform: Platform, *, path_on_windows: bool) -> bytes:
 
 
 def attestation_config(diff_ids: Sequence[str]) -> bytes:
-    """The config of an attestation manifest: an image for no platform, whose layers are the statements."""
+    """The config of an attestation manifest: an image for an unknown platform with statements as layers."""
     return gojson.marshal(
         {"architecture": "unknown", "os": "unknown", "config": {}, "rootfs": _rootfs(diff_ids)}
     )
@@ -106,10 +107,10 @@ def patch_moby(
     history: list[HistoryEntry[C]] | None,
     inline_cache: bytes | None,
 ) -> bytes:
-    """Put layers, history and time of creation into a config as moby does, which checks only the history.
+    """Put layers, history and creation time into a config as moby does, which checks only the history.
 
     Raises:
-        ImageError: the config is ``null``, or a time of the history cannot be written; with Go's text.
+        ImageError: the config is ``null``, or a time of the history cannot be marshalled; with Go's text.
     """
     if document.members is None:
         raise ImageError("null image config")
@@ -126,19 +127,19 @@ def patch_buildkit(
     epoch: int | None,
     base_history: list[HistoryEntry[C]],
 ) -> bytes:
-    """Put layers, history and time of creation into a config as BuildKit does.
+    """Put layers, history and creation time into a config as BuildKit does.
 
     Args:
-        reader: What has read the config.
+        reader: The reader of `document`.
         document: The config.
         diff_ids: Digests of the uncompressed layers.
-        history: Fitted to the layers; its times are clamped in place.
+        history: The history, already fitted to the layers; its times are clamped in place.
         inline_cache: Cache metadata to embed, if any.
-        epoch: What times are clamped to (Unix seconds), if at all.
-        base_history: Entries of the base image, whose times are left alone.
+        epoch: Clamp times to this (Unix seconds); None leaves them alone.
+        base_history: The base image's entries. Entries shared with it keep their times.
 
     Raises:
-        ImageError: the config is malformed, or a time cannot be written; with Go's text.
+        ImageError: the config is malformed, or a time cannot be marshalled; with Go's text.
     """
     try:
         os, architecture = reader.check_image(document)
@@ -160,14 +161,14 @@ def patch_buildkit(
 
 
 def epoch_time(seconds: int) -> Time:
-    """The time that Go makes of an epoch; the last 1969 years of what an int64 can name wrap around.
+    """The time that Go computes for an epoch. The last 1969 years of the int64 range overflow, as in Go.
 
     Raises:
         ImageError: `seconds` is not an int64.
     """
     if not -(2**63) <= seconds < 2**63:
         raise ImageError(f"invalid source-date-epoch: {seconds} is outside of int64")
-    # Go counts from year 1.
+    # Go counts seconds from year 1.
     internal = (seconds - _YEAR_1 + 2**63) % 2**64 - 2**63
     return Time.from_unix(internal + _YEAR_1)
 
@@ -188,7 +189,7 @@ def _clamp_history(
 
 def _is_created_after(reader: ConfigReader[C], raw: bytes, epoch: C) -> bool:
     created = reader.read_created(raw)
-    # ``null`` leaves Go's variable at its zero value.
+    # ``null`` leaves the variable at its zero value in Go.
     return reader.is_after(reader.stamp(Time.from_unix(_YEAR_1)) if created is None else created, epoch)
 
 

@@ -1,8 +1,8 @@
-"""Text as Go reads and shows it: what of ``strconv`` and ``strings`` has results that reach a user.
+"""Text as Go parses and formats it: the parts of ``strconv`` and ``strings`` whose results reach a user.
 
-Attribute values, epochs and platform names are read by Go's rules and refused with Go's words, so that a
-message is the one that BuildKit gives. Go's strings are bytes; here a byte that is not UTF-8 is a lone
-surrogate, as Python's ``surrogateescape`` makes it.
+Attribute values, epochs and platform names are parsed by Go's rules and rejected with Go's messages, so that
+errors read like BuildKit's. Go's strings are bytes; here a byte that is not UTF-8 is a lone surrogate, as
+with Python's ``surrogateescape``.
 """
 
 from __future__ import annotations
@@ -34,14 +34,13 @@ GO_SPACE = (
     "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u2028\u2029\u202f\u205f\u3000"
 )
-"""What ``unicode.IsSpace`` calls space; `str.strip` takes U+001C to U+001F for space, too."""
+"""The characters for which ``unicode.IsSpace`` is true; `str.strip` also strips U+001C to U+001F."""
 
 
 def quote(value: str | bytes) -> str:
     r"""Quote as ``strconv.Quote`` (``%q``) does: printable characters raw, others as ``\n``, ``\x00``.
 
-    Which characters are printable depends on the Unicode version of the running Python, as it does on that of
-    Go.
+    Python's Unicode version decides which characters are printable, as Go's does there.
     """
     text = value if isinstance(value, str) else value.decode("utf-8", "surrogateescape")
     return '"' + "".join(map(_quote_character, text)) + '"'
@@ -65,8 +64,8 @@ def _quote_character(character: str) -> str:
 def lower(text: str) -> str:
     """Lower-case character by character, as ``strings.ToLower`` does.
 
-    `str.lower` knows context (final sigma) and maps U+0130 to two characters; Go does neither. Bytes that are
-    not UTF-8 become U+FFFD in Go.
+    Unlike `str.lower`, Go ignores context (final sigma), maps U+0130 to a single character, and replaces
+    bytes that are not UTF-8 with U+FFFD.
     """
     return text.lower() if text.isascii() else "".join(map(_lower_character, text))
 
@@ -78,7 +77,7 @@ def _lower_character(character: str) -> str:
 
 
 def decode(data: bytes) -> str:
-    """Read bytes as text; each byte that is not UTF-8 becomes one U+FFFD, as when Go writes JSON."""
+    """Decode UTF-8; each invalid byte becomes one U+FFFD, as when Go writes JSON."""
     try:
         return data.decode()
     except UnicodeDecodeError:
@@ -86,7 +85,7 @@ def decode(data: bytes) -> str:
 
 
 def encode(text: str) -> bytes:
-    """The bytes of a text, those that are not UTF-8 included."""
+    """Encode as UTF-8; surrogates from ``surrogateescape`` become the original bytes again."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -94,7 +93,7 @@ def encode(text: str) -> bytes:
 
 
 def parse_bool(text: str) -> bool:
-    """Read a boolean as ``strconv.ParseBool`` does: one of twelve words, nothing else.
+    """Parse a boolean as ``strconv.ParseBool`` does: one of twelve words, nothing else.
 
     Raises:
         ImageError: `text` is not a boolean; with Go's message.
@@ -107,7 +106,7 @@ def parse_bool(text: str) -> bool:
 
 
 def parse_int(text: str) -> int:
-    """Read an int64 as ``strconv.ParseInt(text, 10, 64)`` does: an optional sign and ASCII digits.
+    """Parse an int64 as ``strconv.ParseInt(text, 10, 64)`` does: an optional sign and ASCII digits.
 
     Raises:
         ImageError: `text` is not an integer or is outside int64; with Go's message.
@@ -121,8 +120,7 @@ def parse_int(text: str) -> int:
         if not "0" <= digit <= "9":
             raise _int_error(text, "invalid syntax")
         magnitude = magnitude * 10 + ord(digit) - ord("0")
-        # Go gives up here: of a number that is both too long and ends in nonsense, the range is what it
-        # reports.
+        # Go returns here, so a number that is out of range and followed by garbage is a range error.
         if magnitude > _MAX_UINT64:
             raise _int_error(text, "value out of range")
     if magnitude > _MAX_INT64 + negative:

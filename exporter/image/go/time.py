@@ -1,7 +1,6 @@
 """Times as Go reads and writes them in JSON: RFC 3339 with nanoseconds and an offset (``time.Time``).
 
-Python's `datetime` ends at microseconds and at the years 1 and 9999, and neither reads nor refuses what Go
-does.
+Python's `datetime` stops at microseconds, is limited to the years 1 to 9999, and accepts other texts than Go.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ VALID_UTC = (
     r"|(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)-02-29)"
     r"T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?Z"
 )
-"""Regular expression for times in UTC that Go writes as it read them, but for zeros that end a fraction."""
+"""Matches times in UTC that Go writes as it reads them, apart from trailing zeros of the fraction."""
 
 _VALID_UTC = re.compile(VALID_UTC, re.ASCII)
 _RFC3339 = re.compile(
@@ -35,18 +34,16 @@ _UNIX_EPOCH_DAY = date(1970, 1, 1).toordinal() - 1  # counted from 0001-01-01
 @total_ordering
 @dataclass(frozen=True, slots=True, eq=False)
 class Time:
-    """An instant, to the nanosecond, and the offset of the clock that it was read from.
+    """An instant with nanosecond precision, and the UTC offset of the clock that it was read from.
 
-    Times compare, and hash, as instants: ``12:00Z`` equals ``13:00+01:00``. `identical` compares the zone,
-    too.
+    Times compare and hash as instants: ``12:00Z`` equals ``13:00+01:00``. `identical` also compares zones.
 
     Attributes:
         unix: Whole seconds since 1970-01-01T00:00:00Z, rounded down.
         nanosecond: Within the second, 0 to 999,999,999.
-        offset_seconds: What the clock is ahead of UTC.
-        has_location: Whether the zone is something else than ``Z``. Go tells ``Z`` from ``+00:00`` when it
-            compares
-            structures, although it writes both as ``Z``.
+        offset_seconds: How far the clock is ahead of UTC.
+        has_location: Whether the zone is not ``Z``. Go distinguishes ``Z`` and ``+00:00`` when it compares
+            structs, although it writes both as ``Z``.
     """
 
     unix: int
@@ -57,13 +54,13 @@ class Time:
 
     @classmethod
     def parse(cls, text: str) -> Time:
-        """Read a time as Go's ``Time.UnmarshalJSON`` does (quotes already taken off).
+        """Parse a time, without its quotes, as Go's ``Time.UnmarshalJSON`` does.
 
-        That is RFC 3339, but with an hour of one digit, a comma before the fraction, more than nine digits of
-        it (they are cut off) and offsets up to ``24:60`` allowed.
+        The format is RFC 3339, but Go also accepts a one-digit hour, a comma before the fraction, more than
+        nine digits of fraction (cut off) and offsets up to ``24:60``.
 
         Raises:
-            ImageError: with Go's text, such as ``parsing time "…": month out of range``.
+            ImageError: it is not a time; with Go's text, such as ``parsing time "…": month out of range``.
         """
         match = _RFC3339.fullmatch(text)
         if match is None:
@@ -98,8 +95,8 @@ class Time:
 
         Args:
             seconds: Whole seconds.
-            nanosecond: To be added.
-            offset_seconds: Offset of the zone to show it in; None is UTC (``Z``).
+            nanosecond: Nanoseconds to add to them.
+            offset_seconds: UTC offset of the zone to show it in; None is UTC (``Z``).
         """
         carry, nanosecond = divmod(nanosecond, _NANOSECONDS)
         return cls(seconds + carry, nanosecond, offset_seconds or 0, offset_seconds is not None)
@@ -118,8 +115,7 @@ class Time:
         """The time as Go's ``Time.MarshalJSON`` writes it, without quotes.
 
         Raises:
-            ImageError: the year, or the hour of the offset, has not the digits that RFC 3339 gives it; with
-                Go's text.
+            ImageError: the year or the hour of the offset is out of RFC 3339's range; with Go's text.
         """
         if self._text is None:
             year, _, _, _ = self._local_date()
@@ -127,27 +123,25 @@ class Time:
                 raise ImageError("year outside of range [0,9999]")
             if abs(self.offset_seconds) >= _SECONDS_PER_DAY:
                 raise ImageError("timezone hour outside of range [0,23]")
-            object.__setattr__(
-                self, "_text", str(self)
-            )  # the value does not change, only what is known about it
+            object.__setattr__(self, "_text", str(self))  # only a cache: the value does not change
         return self._text or ""
 
     def identical(self, other: Time) -> bool:
-        """Whether Go's ``reflect.DeepEqual`` calls both equal: the same instant in the same kind of zone."""
+        """Whether Go's ``reflect.DeepEqual`` considers both equal: the same instant and kind of zone."""
         return self == other and (self.has_location, self.offset_seconds) == (
             other.has_location,
             other.offset_seconds,
         )
 
     def _local_date(self) -> tuple[int, int, int, int]:
-        """Year, month, day and second of the day, as the clock shows them."""
+        """Year, month, day and second of the day in local time."""
         days, second = divmod(self.unix + self.offset_seconds, _SECONDS_PER_DAY)
         cycle, day = divmod(days + _UNIX_EPOCH_DAY, _DAYS_PER_CYCLE)
         shown = date.fromordinal(day + 1)
         return shown.year + 400 * cycle, shown.month, shown.day, second
 
     def __str__(self) -> str:
-        """The text that `marshal` gives; here also for times that it refuses to write."""
+        """The text that `marshal` returns, and also a text for times that it rejects."""
         year, month, day, second = self._local_date()
         hour, minute = divmod(second // 60, 60)
         fraction = f".{self.nanosecond:09}".rstrip("0") if self.nanosecond else ""
@@ -172,7 +166,7 @@ class Time:
 
 
 def trim_fraction(text: str) -> str:
-    """Take the zeros at the end of the fraction, if it has one, from a time that matches `VALID_UTC`."""
+    """Strip trailing zeros from the fraction, if any, of a time that matches `VALID_UTC`."""
     if text[-2] != "0" or "." not in text:
         return text
     return text[:-1].rstrip("0").removesuffix(".") + "Z"
@@ -188,10 +182,10 @@ def _days_since_unix(year: int, month: int, day: int) -> int:
     return date(year_of_cycle + 1, month, day).toordinal() - 1 + cycle * _DAYS_PER_CYCLE - _UNIX_EPOCH_DAY
 
 
-# --- saying what is wrong ---
+# --- error messages ---
 
 _LAYOUT = "2006-01-02T15:04:05Z07:00"
-# Separator; the element of the layout that follows it; what it is called; its range. Go checks the day last.
+# Separator, the layout element after it, its name, its range. Go checks the day's range last.
 _ELEMENTS = (
     (b"-", "01", "month", range(1, 13)),
     (b"-", "02", "day", range(100)),
@@ -202,7 +196,7 @@ _ELEMENTS = (
 
 
 def _explain(text: str) -> ImageError:
-    """Find what Go complains about first in a text that is not a valid time."""
+    """The first error that Go reports for a text that is not a valid time."""
     value = text.encode("utf-8", "surrogateescape")
 
     def cannot_parse(rest: bytes, element: str) -> ImageError:
@@ -249,12 +243,12 @@ def _explain(text: str) -> ImageError:
 
 
 def _digits(text: bytes) -> int:
-    """How many ASCII digits `text` begins with."""
+    """The number of ASCII digits at the start of `text`."""
     return len(text) - len(text.lstrip(b"0123456789"))
 
 
 def _quote(text: bytes) -> str:
-    r"""Quote as package ``time`` does: whatever is not ASCII, or a control character, as ``\xNN``."""
+    r"""Quote as package ``time`` does: control characters and non-ASCII bytes as ``\xNN``."""
     return (
         '"'
         + "".join(

@@ -1,8 +1,7 @@
-"""The attributes of exporters (``--output type=image,name=…``): their keys, and how their values are read.
+"""The attributes of exporters (``--output type=image,name=…``): their keys, and how to read their values.
 
-Keys and rules are BuildKit's. Values are text; the attributes themselves come from a protobuf map, so their
-order has no meaning. Where several are wrong BuildKit names a random one; here it is the first by name, so
-that an answer can be repeated.
+Keys and rules are BuildKit's. Attributes arrive in a protobuf map, so their order means nothing. If several
+are invalid, BuildKit reports a random one; here it is the first by name, so that the error is deterministic.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from exporter.errors import ImageError
 from exporter.image.go import text as gotext
 
 NAME = "name"
-"""Names of the image, separated by commas; ``*`` means those that the frontend gave as ``image.name``."""
+"""Names of the image, separated by commas; ``*`` means those that the frontend set as ``image.name``."""
 PUSH = "push"
 """Push the image to the registries in its names."""
 PUSH_BY_DIGEST = "push-by-digest"
@@ -21,53 +20,53 @@ REGISTRY_INSECURE = "registry.insecure"
 UNPACK = "unpack"
 """Unpack the image into the store's snapshotter."""
 STORE = "store"
-"""Keep the image, with all that it references, in the image store. On by default."""
+"""Keep the image, with everything that it references, in the image store. On by default."""
 STORE_ALLOW_INCOMPLETE = "unsafe-internal-store-allow-incomplete"
 """Store the image without fetching its lazy layers."""
 DANGLING_NAME_PREFIX = "dangling-name-prefix"
 """Give the image the additional name ``<value>@<digest>``."""
 DANGLING_NAME_EMPTY_ONLY = "danging-name-empty-only"
-"""Do that only if it has no other name. (The key is misspelt upstream, too.)"""
+"""Do that only if it has no other name. (The typo in the key is upstream's.)"""
 NAME_CANONICAL = "name-canonical"
 """Add ``<name>@<digest>`` for every name."""
 OCI_MEDIATYPES = "oci-mediatypes"
-"""OCI media types in place of Docker's."""
+"""OCI media types instead of Docker's."""
 OCI_ARTIFACT = "oci-artifact"
 """Write attestation manifests as OCI artifacts."""
 ATTESTATION_INLINE = "attestation-inline"
 """Attach inline-only attestations as well."""
 PREFER_NONDIST_LAYERS = "prefer-nondist-layers"
-"""Keep layers non-distributable that are."""
+"""Keep non-distributable layers non-distributable."""
 REWRITE_TIMESTAMP = "rewrite-timestamp"
 """Clamp the timestamps of files in layers to the epoch."""
 SOURCE_DATE_EPOCH = "source-date-epoch"
-"""Clamp timestamps; seconds since 1970. Empty: an epoch that the frontend gave is ignored."""
+"""Clamp timestamps; seconds since 1970. Empty: ignore the frontend's epoch."""
 COMPRESSION = "compression"
 """``uncompressed``, ``gzip``, ``estargz`` or ``zstd``."""
 FORCE_COMPRESSION = "force-compression"
-"""Recompress existing layers, too."""
+"""Also recompress existing layers."""
 COMPRESSION_LEVEL = "compression-level"
 """The compressor's level."""
 TAR = "tar"
 """One archive (the default), or an OCI layout directory."""
 ATTESTATION_PREFIX = "attestation-prefix"
-"""Put before the names of attestation files."""
+"""A prefix for the names of attestation files."""
 PLATFORM_SPLIT = "platform-split"
-"""One directory per platform. By default if the result is keyed by platform."""
+"""One directory per platform. The default if the result is keyed by platform."""
 MODE = "mode"
-"""``copy`` or ``delete``: whether files that are in the destination already stay."""
+"""``copy`` keeps files that are already in the destination; ``delete`` removes them."""
 
 
 class AttributeValueError(ImageError):
-    """The value of an exporter's attribute cannot be used.
+    """The value of an exporter's attribute is invalid.
 
     Args:
-        attribute: Its key.
+        attribute: The attribute's key.
         message: BuildKit's text.
 
     Attributes:
-        attribute: Its key.
-        field: The path of the request field at fault, as a server tells it to its client.
+        attribute: The attribute's key.
+        field: The path of the request field at fault, as a server reports it to its client.
     """
 
     def __init__(self, attribute: str, message: str) -> None:
@@ -79,13 +78,13 @@ def parse_bool_attribute(attribute: str, value: str, *, empty: bool | None = Non
     """Read the value of a boolean attribute.
 
     Args:
-        attribute: Its key.
-        value: Its value.
-        empty: What an empty value means. BuildKit has both kinds of attributes, those that may be given as a
-            bare word and those (None) for which that is an error.
+        attribute: The attribute's key.
+        value: The attribute's value.
+        empty: The meaning of an empty value. BuildKit allows some attributes without a value; for others
+            (None) that is an error.
 
     Raises:
-        AttributeValueError: the value is none of Go's words for booleans; with BuildKit's text.
+        AttributeValueError: Go does not accept the value as a boolean; with BuildKit's text.
     """
     if not value and empty is not None:
         return empty

@@ -1,4 +1,4 @@
-"""What the exporters that make images have in common: BuildKit's ``ImageCommitOpts``."""
+"""The options that all image exporters share: BuildKit's ``ImageCommitOpts``."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ _BOOL_FIELDS: Final = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitOptions:
-    """How an image is to be written.
+    """How to write an image.
 
     Attributes:
-        image_name: The names, separated by commas; ``*`` for those that the frontend gave.
-        compression: How layers are wanted.
-        prefer_nondist_layers: Whether non-distributable layers stay so.
-        oci_types: OCI media types in place of Docker's; None until the default is known.
+        image_name: The names, separated by commas; ``*`` for those that the frontend set.
+        compression: How to compress layers.
+        prefer_nondist_layers: Whether non-distributable layers stay non-distributable.
+        oci_types: OCI media types instead of Docker's; None until the default is known.
         oci_artifact: Attestation manifests as OCI artifacts; None until the default is known.
-        annotations: What was asked for by attributes.
-        epoch: What was asked for by attribute; None leaves it to the frontend.
-        force_inline_attestations: Whether attestations that are inline-only are attached.
-        rewrite_timestamp: Whether the files in layers are clamped to the epoch.
+        annotations: The annotations requested by attributes.
+        epoch: The epoch requested by attribute; None leaves it to the frontend.
+        force_inline_attestations: Whether to attach inline-only attestations.
+        rewrite_timestamp: Whether to clamp the timestamps of files in layers to the epoch.
     """
 
     image_name: str = ""
@@ -58,17 +58,16 @@ class CommitOptions:
         """Read the attributes of an exporter.
 
         Args:
-            attrs: All of them.
+            attrs: All attributes.
             force_inline_attestations: The default of ``attestation-inline``: true for images in a store,
                 false for archives.
 
         Returns:
-            The options, and the attributes that were not used. The latter still have those about compression,
-            as in BuildKit.
+            The options and the unused attributes. As in BuildKit, the latter include those about compression.
 
         Raises:
-            AttributeValueError: a value cannot be used, or two contradict each other; with BuildKit's text.
-                Checked in this order: annotations, epoch, compression, the others, contradictions.
+            AttributeValueError: a value is invalid, or two conflict; with BuildKit's text. Checked in this
+                order: annotations, epoch, compression, the others, conflicts.
         """
         annotations, attrs = AnnotationGroups.from_attributes(attrs)
         epoch, attrs = take_epoch(attrs)
@@ -101,10 +100,10 @@ class CommitOptions:
         return bool(self.oci_artifact)
 
     def check(self) -> None:
-        """Check that the options agree with the media types, as far as these are known.
+        """Check that the options fit the media types, if these are known.
 
         Raises:
-            AttributeValueError: they do not; with BuildKit's text.
+            AttributeValueError: an option needs OCI media types; with BuildKit's text.
         """
         if self.oci_types is None or self.oci_types:
             return
@@ -121,21 +120,21 @@ class CommitOptions:
         compatibility_version: int = 0,
         oci_types_default: bool | None = None,
     ) -> CommitOptions:
-        """Complete the options with what is known once the build has a result.
+        """Fill in what depends on the build result.
 
-        Annotations of the metadata come after, and so override, those of the attributes. Media types that
-        were not asked for are OCI ones from compatibility version 30 on, in earlier ones only if there are
-        attestations. Attestation manifests are then OCI artifacts from version 30 on.
+        Annotations in the metadata override those of the attributes. Unless an attribute decides it, media
+        types are OCI's from compatibility version 30 on; before, only if there are attestations. With OCI
+        media types, attestation manifests are OCI artifacts from version 30 on.
 
         Args:
-            metadata: Of the build result.
+            metadata: The build result's metadata.
             has_attestations: Whether the result has any.
-            compatibility_version: Of the build; 0 is the newest.
-            oci_types_default: True for the ``oci`` exporter, which has OCI media types in every version.
+            compatibility_version: The build's compatibility version; 0 means the newest.
+            oci_types_default: True for the ``oci`` exporter, which uses OCI media types in every version.
 
         Raises:
-            MetadataValueError: an annotation in the metadata is wrong.
-            AttributeValueError: the options contradict each other.
+            MetadataValueError: an annotation in the metadata is invalid.
+            AttributeValueError: the options conflict with each other.
         """
         version = compatibility_version or CURRENT
         if oci_types_default is None:
@@ -148,14 +147,14 @@ class CommitOptions:
         return options
 
     def check_compatibility(self, compatibility_version: int, exporter_type: str) -> None:
-        """Check that a build of this compatibility version may use the options.
+        """Check that the compatibility version supports the options.
 
         Args:
-            compatibility_version: Of the build; 0 is the newest.
+            compatibility_version: The build's compatibility version; 0 means the newest.
             exporter_type: For the message, such as ``oci``.
 
         Raises:
-            AttributeValueError: it may not; with BuildKit's text.
+            AttributeValueError: it does not; with BuildKit's text.
         """
         if compatibility_version == V0_13 and self.compression.type is CompressionType.ZSTD:
             feature = f"{exporter_type} exporter compression={self.compression.type}"

@@ -1,7 +1,4 @@
-"""BuildKit's compatibility versions: how a build asks for the results of an earlier release.
-
-With a compatibility version, builds of today give the images that a BuildKit of then gave.
-"""
+"""BuildKit's compatibility versions, with which a build requests the output of an earlier release."""
 
 from __future__ import annotations
 
@@ -19,10 +16,10 @@ SUPPORTED = (V0_13, V0_15, V0_31)
 
 
 def check_compatibility_version(version: int) -> None:
-    """Check that a build may ask for this version.
+    """Check that a build may request this version.
 
     Args:
-        version: The version; 0 is the newest.
+        version: The version; 0 means the newest.
 
     Raises:
         ImageError: there is no such version; with BuildKit's text.

@@ -1,4 +1,4 @@
-"""How layers are to be compressed, as BuildKit's attributes ``compression`` and its like say it."""
+"""How to compress layers: BuildKit's attributes ``compression``, ``force-compression`` and so on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from exporter.image.options.attributes import (
 
 
 class CompressionType(enum.StrEnum):
-    """The kinds of compression, by the words that users write."""
+    """The compression types, as users spell them."""
 
     UNCOMPRESSED = "uncompressed"
     GZIP = "gzip"
@@ -26,18 +26,18 @@ class CompressionType(enum.StrEnum):
 
     @property
     def only_supports_oci_types(self) -> bool:
-        """Whether such layers cannot be in an image of Docker media types."""
+        """Whether an image with Docker media types cannot have such layers."""
         return self is CompressionType.ESTARGZ
 
 
 @dataclass(frozen=True, slots=True)
 class CompressionConfig:
-    """How layers are wanted.
+    """How to compress layers.
 
     Attributes:
-        type: For layers that have yet to be compressed.
-        force: Convert layers that exist in another compression, too.
-        level: The compressor's level; None for its default. Not checked for its range, as in BuildKit.
+        type: The compression of new layers.
+        force: Also convert existing layers that have a different compression.
+        level: The compressor's level; None for its default. As in BuildKit, any number is accepted.
     """
 
     type: CompressionType = CompressionType.GZIP
@@ -46,10 +46,10 @@ class CompressionConfig:
 
     @classmethod
     def load(cls, attrs: Mapping[str, str]) -> CompressionConfig:
-        """Read the three attributes; those missing keep their defaults.
+        """Read the three attributes; missing ones get their defaults.
 
         Raises:
-            AttributeValueError: a value cannot be used; with BuildKit's text.
+            AttributeValueError: a value is invalid; with BuildKit's text.
         """
         return cls(type=_load_type(attrs), force=_load_force(attrs), level=_load_level(attrs))
 

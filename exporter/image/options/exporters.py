@@ -1,7 +1,7 @@
-"""The attributes of the exporters of images, resolved: BuildKit's ``image``, ``oci``, ``docker``, and moby's.
+"""The resolved attributes of the image exporters: BuildKit's ``image``, ``oci``, ``docker``, and moby's.
 
-Attributes that an exporter does not know are not an error. BuildKit overlays the result's metadata with them
-(`meta`), which is how a user can give annotations or replace an image config from the command line.
+Unknown attributes are not an error. BuildKit overlays the result's metadata with them (`meta`), which lets a
+user replace an image config from the command line, for example.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from exporter.image.options.attributes import parse_bool_attribute
 from exporter.image.options.commit import CommitOptions
 from exporter.image.reference import Reference
 
-# These may all be given as a bare word, that is with an empty value.
+# All of these may have an empty value, as in ``--output type=image,push``.
 _IMAGE_BOOL_FIELDS: Final = MappingProxyType(
     {
         keys.PUSH: "push",
@@ -35,20 +35,20 @@ _IMAGE_BOOL_FIELDS: Final = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageExporterOptions:
-    """Options of the exporter ``image``: an image in a store, pushed if asked for.
+    """Options of the exporter ``image``: an image in a store, pushed on request.
 
     Attributes:
-        commit: How the image is written.
+        commit: How to write the image.
         push: Push it to the registries in its names.
         push_by_digest: Push without tags.
         insecure: Allow plain HTTP and unverified TLS.
         unpack: Unpack it in the store's snapshotter.
         store: Keep it in the image store.
         store_allow_incomplete: Store it without fetching lazy layers.
-        dangling_prefix: Also name it ``<prefix>@<digest>``; empty for no such name.
+        dangling_prefix: Also name it ``<prefix>@<digest>``; not if empty.
         dangling_empty_only: Do that only if there is no other name.
         name_canonical: Also name it ``<name>@<digest>`` for each name.
-        meta: What the result's metadata is overlaid with.
+        meta: Overrides for the result's metadata.
     """
 
     commit: CommitOptions
@@ -68,7 +68,7 @@ class ImageExporterOptions:
         """Read the exporter's attributes.
 
         Raises:
-            AttributeValueError: a value cannot be used; with BuildKit's text.
+            AttributeValueError: a value is invalid; with BuildKit's text.
         """
         commit, attrs = CommitOptions.load(attrs, force_inline_attestations=True)
         flags: dict[str, bool] = {}
@@ -85,8 +85,8 @@ class ImageExporterOptions:
         """The names of an image.
 
         Args:
-            metadata: Of the build result, already overlaid with `meta`.
-            digest: Of the image's root.
+            metadata: The build result's metadata, already overlaid with `meta`.
+            digest: The digest of the image's root.
         """
         name = resolve_image_name(self.commit.image_name, metadata)
         if not self.dangling_prefix or (self.dangling_empty_only and name):
@@ -102,9 +102,9 @@ class ArchiveExporterOptions:
     """Options of the exporters ``oci`` and ``docker``: an image as an archive or a layout directory.
 
     Attributes:
-        commit: How the image is written.
-        tar: One archive, else a directory.
-        meta: What the result's metadata is overlaid with.
+        commit: How to write the image.
+        tar: One archive instead of a directory.
+        meta: Overrides for the result's metadata.
     """
 
     commit: CommitOptions
@@ -115,10 +115,10 @@ class ArchiveExporterOptions:
     def resolve(cls, attrs: Mapping[str, str]) -> ArchiveExporterOptions:
         """Read the exporter's attributes.
 
-        Names are looked at only when the archive is written (`exporter.image.names.normalized_names`).
+        Names are checked only when the archive is written (`exporter.image.names.normalized_names`).
 
         Raises:
-            AttributeValueError: a value cannot be used; with BuildKit's text.
+            AttributeValueError: a value is invalid; with BuildKit's text.
         """
         commit, rest = CommitOptions.load(attrs)
         tar = parse_bool_attribute(keys.TAR, rest.pop(keys.TAR, ""), empty=True)
@@ -130,8 +130,8 @@ class MobyExporterOptions:
     """Options of moby's exporter: an image in dockerd's own store.
 
     Attributes:
-        target_names: The names, as completed; none gets a tag added here.
-        meta: All other attributes. Moby reads none of them.
+        target_names: The fully qualified names. Names without a tag stay without one.
+        meta: All other attributes. Moby ignores them.
     """
 
     target_names: tuple[Reference, ...] = ()
@@ -139,7 +139,7 @@ class MobyExporterOptions:
 
     @classmethod
     def resolve(cls, attrs: Mapping[str, str]) -> MobyExporterOptions:
-        """Read the exporter's attributes. Nothing but the names is checked.
+        """Read the exporter's attributes. Only the names are checked.
 
         Raises:
             AttributeValueError: a name is not a reference; with the Go library's text.

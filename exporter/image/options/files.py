@@ -1,4 +1,4 @@
-"""The attributes of the exporters of files: ``local`` and ``tar``."""
+"""The attributes of the file exporters: ``local`` and ``tar``."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from exporter.image.options.attributes import ATTESTATION_PREFIX, MODE, PLATFORM
 
 
 class LocalExporterMode(enum.StrEnum):
-    """What happens to files that are in the destination already."""
+    """What happens to files that are already in the destination."""
 
     COPY = "copy"
-    """They stay, unless they are overwritten."""
+    """They stay, unless the build overwrites them."""
     DELETE = "delete"
-    """Those that the build did not make are removed."""
+    """Those that are not in the build result are removed."""
 
     @classmethod
     def parse(cls, text: str) -> LocalExporterMode:
-        """Read the attribute ``mode``; case and blanks around do not matter, empty means ``copy``.
+        """Read the attribute ``mode``, ignoring case and surrounding whitespace; empty means ``copy``.
 
         Raises:
-            AttributeValueError: it is none of the modes; with BuildKit's text.
+            AttributeValueError: there is no such mode; with BuildKit's text.
         """
         word = gotext.lower(text.strip(gotext.GO_SPACE))
         try:
@@ -36,13 +36,13 @@ class LocalExporterMode(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FSOptions:
-    """Options of the exporters of files.
+    """Options of the file exporters.
 
     Attributes:
-        epoch: What was asked for by attribute; None leaves it to the frontend.
-        attestation_prefix: Put before the names of attestation files.
-        platform_split: One directory per platform; None if it was not said.
-        mode: What happens to files that are there already (``local`` only).
+        epoch: The epoch requested by attribute; None leaves it to the frontend.
+        attestation_prefix: A prefix for the names of attestation files.
+        platform_split: One directory per platform; None if not specified.
+        mode: What happens to files that are already there (``local`` only).
     """
 
     epoch: Epoch | None = None
@@ -55,10 +55,10 @@ class FSOptions:
         """Read the attributes of an exporter.
 
         Returns:
-            The options, and the attributes that were not used.
+            The options and the unused attributes.
 
         Raises:
-            AttributeValueError: a value cannot be used; with BuildKit's text.
+            AttributeValueError: a value is invalid; with BuildKit's text.
         """
         epoch, rest = take_epoch(attrs)
         mode = LocalExporterMode.parse(rest.pop(MODE, ""))

@@ -1,7 +1,7 @@
-"""Matching platforms: which manifest of an index suits a machine, and which suits best.
+"""Matching platforms: which manifests of an index a machine can run, and which is best.
 
 The rules are those of ``github.com/containerd/platforms``: an amd64 machine also runs 386, arm64 runs arm,
-later ARM variants run earlier ones, and Windows versions must fit the host's.
+later ARM variants run earlier ones, and Windows versions must be compatible with the host's.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from exporter.image.platforms.platform import Platform
 _LTSC_2022 = 20348
 _LTSC_2025 = 26100
 _HIGHEST_VARIANT = 64
-"""No processor variant comes near it; keeps a nonsense variant from making an endless list."""
+"""Far above any real variant. The limit keeps a nonsense variant from producing a huge list."""
 
 Rank = tuple[int, int]
 
 
 class PlatformMatcher:
-    """Matches any of several platforms; the earlier ones are liked better.
+    """Matches any of several platforms, in order of preference.
 
     Args:
-        platforms: What is acceptable. They are normalised.
+        platforms: The acceptable platforms, best first. They are normalised.
     """
 
     def __init__(self, *platforms: Platform) -> None:
@@ -42,9 +42,9 @@ class PlatformMatcher:
         return self._index(platform) < len(self._accepted)
 
     def rank(self, platform: Platform) -> Rank:
-        """A sort key: lower is better; what does not match comes last.
+        """A sort key: lower is better; platforms that do not match come last.
 
-        Among equals, more OS features are better: all of them are known to be supported.
+        Among equals, more OS features are better, because a match implies that all of them are supported.
         """
         index = self._index(platform)
         if index < len(self._accepted):
@@ -52,7 +52,7 @@ class PlatformMatcher:
         return index + self._index(replace(platform, os_features=())), 0
 
     def best(self, platforms: Iterable[Platform]) -> Platform | None:
-        """The best match; of equals the first. None if nothing matches."""
+        """The best match, and the first of equals; None if nothing matches."""
         return min((platform for platform in platforms if self.match(platform)), key=self.rank, default=None)
 
     def _index(self, platform: Platform) -> int:
@@ -68,7 +68,7 @@ class _WindowsVersion:
 
     @classmethod
     def parse(cls, text: str) -> _WindowsVersion:
-        """Read ``major.minor.build[.…]``; anything else is version 0."""
+        """Read ``major.minor.build[.…]``; any other text is version 0."""
         if text.count(".") < 2:
             return cls()
         fields = text.split(".")[:3]
@@ -78,7 +78,7 @@ class _WindowsVersion:
     def runs(self, container: _WindowsVersion) -> bool:
         """Whether a host of this version runs `container` (Microsoft's table of container compatibility).
 
-        From Server 2022 on, a host runs containers back to the long-term release before it.
+        Since Server 2022, a host runs containers back to the preceding long-term release.
         """
         if (self.major, self.minor) != (container.major, container.minor):
             return False
@@ -107,7 +107,7 @@ class _Accepted:
             return False
         features = set(normal.os_features)
         if self.windows is not None:
-            # Matching once ignored this feature, and images were made that rely on it.
+            # Matching used to ignore this feature, and existing images rely on that.
             features.discard("win32k")
             if not self._windows_version_fits(candidate.os_version):
                 return False
@@ -146,7 +146,7 @@ def _older_variants(platform: Platform, *, lowest: int) -> list[Platform]:
 
 
 def _arm64_variants(variant: str) -> list[str]:
-    """What a processor of `variant` runs; v9.x is a superset of v8.(x+5). Empty if it is unknown."""
+    """The variants that a processor of `variant` runs (v9.x includes v8.(x+5)); empty if it is unknown."""
     version = re.fullmatch(r"v(8)(?:\.([0-9]))?|v(9)(?:\.([0-7]))?", variant)
     if version is None:
         return []

@@ -1,8 +1,7 @@
-"""Platforms: reading, writing and normalising specifiers such as ``linux/arm/v7`` as containerd does.
+"""Platforms: parsing, formatting and normalising specifiers such as ``linux/arm/v7`` as containerd does.
 
-The rules are those of ``github.com/containerd/platforms``; the texts of errors are its own. BuildKit uses
-them for platform IDs, for annotation keys (``annotation[linux/amd64].…``) and for the platforms of an image
-index.
+Rules and error texts are those of ``github.com/containerd/platforms``. BuildKit uses them for platform IDs,
+annotation keys (``annotation[linux/amd64].…``) and the platforms of an image index.
 """
 
 from __future__ import annotations
@@ -52,14 +51,14 @@ _OS_OPTION_ESCAPES = str.maketrans({"%": "%25", "+": "%2B", "(": "%28", ")": "%2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Platform:
-    """An operating system on a kind of machine (the OCI image spec's ``platform`` object).
+    """An operating system and a processor architecture (the OCI image spec's ``platform`` object).
 
     Attributes:
         architecture: ``amd64``, ``arm64``, … (Go's names).
         os: ``linux``, ``windows``, … (Go's names).
         os_version: Such as ``10.0.17763.1``, for Windows.
         os_features: Such as ``win32k``.
-        variant: Of the processor, such as ``v7``.
+        variant: The variant of the architecture, such as ``v7``.
     """
 
     architecture: str = ""
@@ -76,10 +75,10 @@ class Platform:
 
         Args:
             specifier: The text.
-            host: What to complete it with; the running machine if None.
+            host: The platform for what is missing; that of the running machine if None.
 
         Raises:
-            ImageError: with containerd's text.
+            ImageError: the specifier is invalid; with containerd's text.
         """
         if "*" in specifier:
             raise ImageError(f"{gotext.quote(specifier)}: wildcards not yet supported: invalid argument")
@@ -107,10 +106,10 @@ class Platform:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, object]) -> Platform:
-        """Take a ``platform`` object of an OCI document.
+        """Read a ``platform`` object of an OCI document.
 
         Raises:
-            ImageError: a field has a wrong type.
+            ImageError: a field has the wrong type.
         """
         features = value.get("os.features")
         if not isinstance(features, list | tuple | None):
@@ -124,7 +123,7 @@ class Platform:
         )
 
     def to_dict(self) -> dict[str, object]:
-        """The ``platform`` object of an OCI document, fields in the spec's order, empty ones left out."""
+        """The ``platform`` object of an OCI document: fields in the spec's order, empty ones omitted."""
         result: dict[str, object] = {"architecture": self.architecture, "os": self.os}
         if self.os_version:
             result["os.version"] = self.os_version
@@ -135,11 +134,11 @@ class Platform:
         return result
 
     def format(self) -> str:
-        """``os/architecture/variant``, without version and features; ``unknown`` without operating system."""
+        """``os/architecture/variant`` without version and features, or ``unknown`` if `os` is empty."""
         return _join_path(self.os, self.architecture, self.variant) if self.os else "unknown"
 
     def format_all(self) -> str:
-        """``os(version+feature…)/architecture/variant``: what BuildKit uses as the ID of a platform."""
+        """``os(version+feature…)/architecture/variant``, which BuildKit uses as the platform ID."""
         if not self.os:
             return "unknown"
         options = self.os_version.translate(_OS_OPTION_ESCAPES)
@@ -179,13 +178,13 @@ def host_platform() -> Platform:
 
 
 def machine_platform(os: str, machine: str, *, bits: int, byte_order: str) -> Platform:
-    """Name the platform of a machine as ``uname -m`` shows it.
+    """The platform of a machine that ``uname -m`` calls `machine`.
 
     Args:
         os: In Go's spelling.
         machine: Such as ``x86_64``, ``armv7l``, ``aarch64``.
-        bits: Width of the process, which can be half that of the kernel.
-        byte_order: ``little`` or ``big``; tells MIPS machines apart.
+        bits: 32 or 64, of the process: a 64-bit kernel also runs 32-bit processes.
+        byte_order: ``little`` or ``big``; only matters for MIPS.
     """
     name = machine.lower()
     if name in {"x86_64", "amd64"} or re.fullmatch(r"i[3-6]86|x86", name):
@@ -226,7 +225,7 @@ def _parse_os(component: str, specifier: str) -> tuple[str, str, tuple[str, ...]
 def _complete(text: str, os: str, specifier: str, host: Platform) -> tuple[str, str, str]:
     """Architecture, variant and operating system of a specifier that names only one of them."""
     if os in _KNOWN_OS:
-        # v7 is what `arm` means by itself, so it stays unsaid.
+        # `arm` alone means v7, so the variant is omitted.
         variant = host.variant if host.architecture == "arm" and host.variant != "v7" else ""
         return host.architecture, variant, os
     architecture, variant = _parse_architecture(text)
@@ -280,7 +279,7 @@ def _decode_os_option(text: str) -> str:
 
 
 def _join_path(*elements: str) -> str:
-    """Join as ``path.Join`` does: empty elements vanish, dots are resolved. Not all elements are empty."""
+    """Join as ``path.Join`` does: drop empty elements, resolve dots. Not all elements are empty."""
     joined = "/".join(element for element in elements if element)
     rooted = joined.startswith("/")
     parts: list[str] = []

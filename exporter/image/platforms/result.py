@@ -1,4 +1,4 @@
-"""Which platforms a build result has: what ``refs.platforms`` says, else what the image config says."""
+"""The platforms of a build result, from ``refs.platforms`` or else from the image config."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ResultPlatform:
 
     Attributes:
         id: Its key in ``refs``, in attestations and in metadata, as the frontend spelled it.
-        platform: Normalised.
+        platform: The platform, normalised.
     """
 
     id: str
@@ -40,16 +40,16 @@ def parse_platforms(
 ) -> tuple[ResultPlatform, ...]:
     """The platforms of a build result; at least one.
 
-    Without ``refs.platforms`` it is the platform of the image config, without that the host's. A config that
-    names neither operating system nor architecture has only the host's operating system (its ID is then
-    ``linux``).
+    Without ``refs.platforms`` it is the platform of the image config, or else the host's. A config that
+    names neither operating system nor architecture gets only the host's operating system, so that its
+    platform ID is ``linux``.
 
     Args:
-        metadata: Of the build result.
-        host: What to complete it with; the running machine if None.
+        metadata: The build result's metadata.
+        host: The platform for what is missing; that of the running machine if None.
 
     Raises:
-        MetadataValueError: a value cannot be used; with BuildKit's text.
+        MetadataValueError: a value is invalid; with BuildKit's text.
     """
     host = host or host_platform()
     if PLATFORMS in metadata:
@@ -73,7 +73,7 @@ def _listed(value: bytes, host: Platform) -> tuple[ResultPlatform, ...]:
         try:
             entries = gojson.decode(value, _PLATFORMS, "Platforms")["Platforms"]
         except ImageError as error:
-            # BuildKit's words. They say provenance, but every exporter gets the platforms in this way.
+            # BuildKit's text. It mentions provenance although every exporter reads the platforms this way.
             raise ImageError(f"failed to parse platforms passed to provenance processor: {error}") from error
     if not entries:
         raise ImageError("invalid empty platforms index for exporter")

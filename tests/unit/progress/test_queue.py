@@ -88,7 +88,7 @@ async def test_too_much_output_loses_its_beginning_and_says_so() -> None:
     queue.put(log(b"x\n", vertex="other"))
     [update] = await drain(queue)
     assert [(entry.vertex, entry.data) for entry in update.logs] == [
-        ("v", b"[output left out, the reader was too slow: 54 bytes in 9 messages]\n"),
+        ("v", b"[output dropped, the reader was too slow: 54 bytes in 9 messages]\n"),
         ("v", b"line9\n"),
         ("other", b"x\n"),
     ]
@@ -103,7 +103,7 @@ async def test_the_note_about_lost_output_begins_on_a_line_of_its_own() -> None:
     [update] = await drain(queue)
     assert [(entry.vertex, entry.data) for entry in update.logs] == [
         ("other", b"kept"),
-        ("v", b"\n[output left out, the reader was too slow: 4 bytes in 1 message]\n"),
+        ("v", b"\n[output dropped, the reader was too slow: 4 bytes in 1 message]\n"),
     ]
 
 
@@ -112,7 +112,7 @@ async def test_of_a_message_that_is_too_long_the_end_is_kept() -> None:
     queue.put(log(b"0123456789"))
     [update] = await drain(queue)
     assert [entry.data for entry in update.logs] == [
-        b"[output left out, the reader was too slow: 6 bytes in 1 message]\n",
+        b"[output dropped, the reader was too slow: 6 bytes in 1 message]\n",
         b"6789",
     ]
 
@@ -147,7 +147,7 @@ def test_output_is_bounded_and_what_is_left_is_the_end(chunks: list[tuple[str, b
             queue.put(log(data, vertex))
         return [entry for update in await drain(queue) for entry in update.logs]
 
-    output = [entry for entry in asyncio.run(run()) if b"[output left out" not in entry.data]
+    output = [entry for entry in asyncio.run(run()) if b"[output dropped" not in entry.data]
     assert sum(len(entry.data) for entry in output) <= limit
     for vertex in "vw":
         sent = b"".join(data for owner, data in chunks if owner == vertex)

@@ -1,14 +1,13 @@
 """Decoding JSON into typed values by the rules of Go's ``encoding/json`` (1.27).
 
-A type says what Go's type would take and keep. The rules that differ from what one expects of a decoder:
+A `Type` stands for a Go type. These rules of Go may surprise:
 
 - Keys match fields under Unicode simple case folding, and *every* matching key is decoded, in document order,
   into the same field.
-- ``null`` leaves strings, numbers, booleans and structs as they were, and clears times, pointers, slices and
+- ``null`` leaves strings, numbers, booleans and structs unchanged, and clears times, pointers, slices and
   maps.
-- A second array for the same field is decoded on top of the elements that the first one left.
-- A value of the wrong type does not stop decoding; the first such error in document order is the one that is
-  reported.
+- A second array for the same field is decoded on top of the elements of the first one.
+- A value of the wrong type does not stop decoding. The first such error in document order is reported.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from exporter.image.go.time import Time
 T = TypeVar("T")
 E = TypeVar("E")
 
-# The only characters outside of ASCII that fold to letters of ASCII: long s and the Kelvin sign.
+# The only non-ASCII characters that fold to ASCII letters are the long s and the Kelvin sign.
 _FOLD = {ord(c): c.lower() for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"} | {0x17F: "s", 0x212A: "k"}
 
 _MAX_INT64 = 2**63 - 1
@@ -32,12 +31,12 @@ _POINTER_ESCAPES = {"~": "~0", "/": "~1"}
 
 
 def fold(key: str) -> str:
-    """A key in the form in which Go compares it with the names of fields (which are all ASCII here)."""
+    """A key, folded as Go does to compare it with field names (which are all ASCII here)."""
     return key.translate(_FOLD)
 
 
 class Decoder:
-    """The state of one decoding: the text, where in it we are, and the first error."""
+    """The state of one decoding: the text, the current path in it, and the first error."""
 
     def __init__(self, data: bytes, root_name: str) -> None:
         self.data = data
@@ -50,38 +49,38 @@ class Decoder:
         return unquote(self.data[node.start : node.end])
 
     def raw(self, node: Node) -> bytes:
-        """The bytes of a value as they stand in the document."""
+        """The bytes of a value, unchanged from the document."""
         return self.data[node.start : node.end]
 
     def enter(self, step: str) -> None:
-        """Step into a member or an element."""
+        """Enter a member or an element."""
         self._path.append(step)
 
     def leave(self) -> None:
-        """Step out again."""
+        """Leave it again."""
         self._path.pop()
 
     def fail(self, message: str) -> None:
-        """Note an error; only the first one counts."""
+        """Record an error; only the first one is kept."""
         if self.error is None:
             self.error = message
 
     def mismatch(self, value: str, go_type: str) -> None:
-        """Note that a value (Go's word for its kind, or more) cannot become a `go_type`."""
+        """Record that `value` (its kind in Go's words, or more) cannot be decoded into a `go_type`."""
         self.fail(f"json: cannot unmarshal {value} into {self._target()} of type {go_type}")
 
     def _target(self) -> str:
         if not self._path:
             return "Go value"
         path = ".".join("".join(_POINTER_ESCAPES.get(c, c) for c in step) for step in self._path)
-        # Go takes a last step of digits for an index into an array, even if it is the key of an object.
+        # Go takes a final step of digits for an array index, even if it is the key of an object.
         last = path.rpartition(".")[2]
         field = "" if last.isascii() and last.isdigit() else "Go struct field "
         return f"{field}{self._root_name}.{path}"
 
 
 class Type(ABC, Generic[T]):
-    """What a value is decoded into.
+    """A type to decode a value into.
 
     Attributes:
         go_type: The type's name in Go's error messages.
@@ -91,15 +90,15 @@ class Type(ABC, Generic[T]):
 
     @abstractmethod
     def _zero(self) -> T:
-        """The value of a field that does not occur."""
+        """The value of a field that is missing from the document."""
 
     @abstractmethod
     def _decode(self, decoder: Decoder, node: Node, current: T) -> T:
-        """Decode `node` on top of the value that the field has so far."""
+        """Decode `node` on top of the field's current value."""
 
 
 class String(Type[str]):
-    """Go's ``string``, or a type made of it."""
+    """Go's ``string``, or a type derived from it."""
 
     def __init__(self, go_type: str = "string") -> None:
         self.go_type = go_type
@@ -132,7 +131,7 @@ class Bool(Type[bool]):
 
 
 class Int64(Type[int]):
-    """Go's ``int`` or ``int64``, or a type made of them: takes nothing but integer literals in range."""
+    """Go's ``int`` or ``int64``, or a type derived from them: accepts only integer literals in range."""
 
     def __init__(self, go_type: str = "int") -> None:
         self.go_type = go_type
@@ -144,7 +143,7 @@ class Int64(Type[int]):
         if node.kind == "number":
             literal = decoder.raw(node).decode()
             digits = literal.removeprefix("-")
-            # Length first: Python refuses to convert very long integers.
+            # Check the length first: Python refuses to convert very long integers.
             if digits.isdigit() and len(digits) < 20 and -_MAX_INT64 - 1 <= int(literal) <= _MAX_INT64:
                 return int(literal)
             decoder.mismatch(f"number {literal}", self.go_type)
@@ -175,7 +174,7 @@ class Timestamp(Type["Time | None"]):
 
 
 class Raw(Type[bytes]):
-    """Go's ``json.RawMessage``: the bytes as they stand in the document, whatever they are."""
+    """Go's ``json.RawMessage``: any value, unchanged from the document."""
 
     go_type = "json.RawMessage"
 
@@ -187,10 +186,10 @@ class Raw(Type[bytes]):
 
 
 class SliceValue(list[E]):
-    """The elements of a slice, and those beyond its end which Go still holds in memory.
+    """The elements of a slice, and those of its backing array beyond its end.
 
-    Go decodes element *i* of a later array into what position *i* last held, even when an array between them
-    was shorter.
+    Go decodes element *i* of a later array into what position *i* last held, even if an array in between was
+    shorter.
     """
 
     __slots__ = ("memory",)
@@ -307,10 +306,9 @@ def decode(data: bytes, into: Type[T], root_name: str = "") -> T:
         data: The text.
         into: The type of the variable.
         root_name: The name of that type without its package, as errors show it before a path; empty for
-            anonymous
-            structs, slices and maps.
+            anonymous structs, slices and maps.
 
     Raises:
-        ImageError: it is not valid JSON, or a value in it has the wrong type; with Go's text.
+        ImageError: the text is not valid JSON, or a value has the wrong type; with Go's text.
     """
     return decode_node(data, parse(data), into, root_name)

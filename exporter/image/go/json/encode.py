@@ -1,8 +1,7 @@
 """Writing JSON as Go's ``encoding/json`` does; used through `exporter.image.go.json`.
 
-The encoder itself is msgspec's, which writes strings as Go does but for the five characters that Go escapes
-for the sake of HTML and JavaScript. In valid JSON those occur in strings only, so that they can be replaced
-afterwards.
+The encoder is msgspec's. It writes strings as Go does, except for the five characters that Go escapes for
+HTML and JavaScript. In valid JSON these only occur inside strings, so they can be escaped afterwards.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import msgspec
 T = TypeVar("T")
 
 Verbatim = msgspec.Raw
-"""JSON that `marshal` writes as it is, but for escaping HTML. It must be valid, and without blanks."""
+"""JSON that `marshal` copies, apart from HTML escaping. It must be valid and without whitespace."""
 
 _HTML = ((b"<", b"\\u003c"), (b">", b"\\u003e"), (b"&", b"\\u0026"))
 _LINE_SEPARATORS = (("\u2028".encode(), b"\\u2028"), ("\u2029".encode(), b"\\u2029"))
@@ -31,7 +30,7 @@ def escape_html(data: bytes) -> bytes:
     for raw, escaped in _HTML:
         if raw in data:
             data = data.replace(raw, escaped)
-    # A search for one byte is much faster than one for three.
+    # Searching for one byte is much faster than searching for three.
     if b"\xe2" in data:
         for raw, escaped in _LINE_SEPARATORS:
             data = data.replace(raw, escaped)
@@ -39,16 +38,16 @@ def escape_html(data: bytes) -> bytes:
 
 
 def strip_blanks(data: bytes | msgspec.Raw) -> bytes:
-    """A valid JSON value without blanks outside of strings; everything else stays as it is spelled."""
+    """A valid JSON value without whitespace between tokens; everything else keeps its spelling."""
     try:
         return msgspec.json.format(data, indent=-1)
     except (msgspec.DecodeError, RecursionError):
-        # Deeper than msgspec goes, or with half a surrogate pair in it: no error in Go.
+        # Too deep for msgspec, or with an unpaired surrogate. Neither is an error in Go.
         return _STRING_OR_BLANKS.sub(rb"\1", bytes(data))
 
 
 def compact(data: bytes) -> bytes:
-    """A valid JSON value without blanks and with HTML escaped; everything else stays as it is spelled."""
+    """A valid JSON value without whitespace and with HTML escaped; everything else keeps its spelling."""
     return escape_html(strip_blanks(data))
 
 
@@ -56,9 +55,8 @@ def marshal(value: object) -> bytes:
     """Write a value in one line, as ``json.Marshal`` does.
 
     Args:
-        value: dict, list, tuple, str, int, bool, None or `Verbatim` JSON, or a msgspec struct. Half a
-            surrogate pair in
-            a string becomes U+FFFD.
+        value: dict, list, tuple, str, int, bool, None or `Verbatim` JSON, or a msgspec struct. An unpaired
+            surrogate in a string becomes U+FFFD.
     """
     try:
         data = _encoder.encode(value)
@@ -68,13 +66,13 @@ def marshal(value: object) -> bytes:
 
 
 def marshal_indent(value: object) -> bytes:
-    """Write a value as ``json.MarshalIndent`` does with an indent of two blanks; see `marshal`."""
+    """Write a value as ``json.MarshalIndent`` does with an indent of two spaces; see `marshal`."""
     return msgspec.json.format(marshal(value), indent=2)
 
 
 def sort_keys(values: Mapping[str, T]) -> dict[str, T]:
     """The entries in the order in which Go writes a map: by the bytes of the keys in UTF-8."""
-    # The order of code points is that of the bytes.
+    # Code points sort like their UTF-8 bytes.
     return dict(sorted(values.items()))
 
 

@@ -1,7 +1,7 @@
-"""Go's strict JSON grammar (``encoding/json`` 1.27): from a text to nodes, or to what is wrong with it.
+"""Go's strict JSON grammar (``encoding/json`` 1.27): parses a text into nodes, or reports Go's syntax error.
 
-Parsing does not recurse, so that every depth which Go accepts works. Nodes point into the text; nothing is
-decoded yet. Bytes that are not UTF-8 are allowed inside strings, as Go allows them.
+The parser does not recurse, so it handles every depth that Go accepts. Nodes point into the text; values are
+not decoded yet. As in Go, strings may contain bytes that are not UTF-8.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from exporter.errors import ImageError
 from exporter.image.go import text as gotext
 
 MAX_DEPTH = 10000
-"""How many arrays and objects Go lets one text open inside each other."""
+"""How deeply Go allows arrays and objects to be nested."""
 
 _BLANKS = re.compile(rb"[ \t\r\n]*+")
 _STRING = rb'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+"'
@@ -41,8 +41,8 @@ class Node:
             errors.
         start: Index of its first byte in the text.
         end: Index after its last byte.
-        keys: Of an object: its keys in document order, decoded. Empty otherwise.
-        items: Of an array: its elements. Of an object: its values, one per key. Empty otherwise.
+        keys: The decoded keys of an object, in document order; empty for other kinds.
+        items: The elements of an array, or the values of an object, one per key; empty for other kinds.
     """
 
     __slots__ = ("end", "items", "keys", "kind", "start")
@@ -65,7 +65,7 @@ def parse(data: bytes) -> Node:
     parents: list[Node] = []
     pos = _skip_blanks(data, 0)
     while True:
-        # Here a value begins.
+        # A value begins here.
         kind = _OPENERS.get(data[pos : pos + 1])
         if kind is None:
             node = _parse_scalar(data, pos)
@@ -83,7 +83,7 @@ def parse(data: bytes) -> Node:
                     pos = _parse_key(data, pos, node)
                 continue
             node.end = pos + 1
-        # Here a value has ended, and with it perhaps those that it is in.
+        # A value ends here, and perhaps some of those around it.
         pos = _skip_blanks(data, node.end)
         while parents and data[pos : pos + 1] == _CLOSERS[parents[-1].kind]:
             node = parents.pop()
@@ -114,7 +114,7 @@ def _parse_scalar(data: bytes, pos: int) -> Node:
 
 
 def _parse_key(data: bytes, pos: int, node: Node) -> int:
-    """Read a key and its colon; returns where the value begins."""
+    """Read a key and its colon; return where the value begins."""
     match = _KEY.match(data, pos)
     if match is None:
         _fail_key(data, pos)
@@ -122,7 +122,7 @@ def _parse_key(data: bytes, pos: int, node: Node) -> int:
     return match.end()
 
 
-# --- reading strings ---
+# --- strings ---
 
 _ESCAPES = re.compile(
     r"\\(?:u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|(.))"
@@ -131,10 +131,9 @@ _SHORT_ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
 
 def unquote(quoted: bytes) -> str:
-    """The text of a valid JSON string, quotes included in `quoted`.
+    """The text of a valid JSON string; `quoted` includes the quotes.
 
-    Each byte that is not UTF-8 becomes one U+FFFD, and so does each escaped half of a surrogate pair without
-    its other half.
+    Each byte that is not UTF-8, and each unpaired escaped surrogate, becomes one U+FFFD.
     """
     try:
         text = quoted[1:-1].decode()
@@ -153,9 +152,9 @@ def _unescape(match: re.Match[str]) -> str:
     return _SHORT_ESCAPES.get(short, short)
 
 
-# --- saying what is wrong ---
-# The text has been found to be wrong at a position; these walk on from there byte by byte, as Go's scanner
-# does, to the one that Go would complain about.
+# --- error messages ---
+# The patterns above only tell that something is wrong after a position. These functions scan on from there
+# byte by byte, as Go's scanner does, to find the byte that Go reports.
 
 
 def _fail_value(data: bytes, pos: int) -> NoReturn:
@@ -198,7 +197,7 @@ def _fail_number(data: bytes, pos: int) -> NoReturn:
         if not data[pos : pos + 1].isdigit():
             _fail_character(data, pos, where)
         pos = _skip_digits(data, pos)
-    # What else can be wrong is an exponent without digits.
+    # The only other possible error is an exponent without digits.
     pos += 1
     pos += data[pos : pos + 1] in {b"+", b"-"}
     _fail_character(data, pos, where)
@@ -247,7 +246,7 @@ def _fail_escape(escape: bytes) -> NoReturn:
 def _fail_character(data: bytes, pos: int, where: str) -> NoReturn:
     if pos >= len(data):
         raise ImageError("unexpected end of JSON input")
-    # The first character of what is left; a byte that is not UTF-8 stands for itself.
+    # Go reports a character, or the byte if it is not UTF-8.
     character = data[pos : pos + 4].decode("utf-8", "surrogateescape")[0]
     shown = {"'": "\\'", '"': '"'}.get(character) or gotext.quote(character)[1:-1]
     raise ImageError(f"invalid character '{shown}' {where}")
