@@ -229,7 +229,7 @@ def _access(tls: PeerTLS, address: Address) -> ServerAccess:
 @asynccontextmanager
 async def _remote_backend(access: ServerAccess) -> AsyncIterator[Backend]:
     async with connect(access) as channel:
-        yield PluginBackend(channel, str(access.address))
+        yield PluginBackend(channel, str(access.address), "buildkit-exporter proxy")
 
 
 def _exporters(texts: Sequence[str]) -> Mapping[str, Address]:

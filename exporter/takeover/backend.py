@@ -1,17 +1,22 @@
-"""Who runs exports of ours in a daemon's build: this process, or a plugin server elsewhere."""
+"""Who runs exports: this process (`takeover.local`), or a plugin server elsewhere (`takeover.plugin_server`).
+
+The proxy, builds of ours and the command ``export`` use one or the other in the same way.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from exporter.content.protocol import ContentStore
 from exporter.exporters.base import ArtifactKind, Output
-from exporter.image import CompressionConfig
+from exporter.image import CompressionConfig, Descriptor
 from exporter.progress.model import StatusSink
-from exporter.rpc.session.attach import Attachable
 from exporter.source.types import BuildInfo, Source
+
+if TYPE_CHECKING:
+    from exporter.rpc.session.attach import Attachable
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +38,17 @@ class Resolved:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What an export gave. `token` is empty if there is nothing to finalize."""
+    """What an export gave.
+
+    Attributes:
+        response: BuildKit's response keys.
+        token: For `Backend.finalize`; empty if there is nothing to publish.
+        descriptor: The root of the artifact, if it is an image.
+    """
 
     response: Mapping[str, str]
     token: str = ""
+    descriptor: Descriptor | None = None
 
 
 @dataclass(frozen=True, slots=True)

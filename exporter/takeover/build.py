@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -192,7 +192,7 @@ class ProxiedExport:
         except Exception as error:
             self.failure = error
             raise
-        self.exported = Exported({**self.exported.response, **more})
+        self.exported = replace(self.exported, response={**self.exported.response, **more}, token="")
 
     async def discard(self) -> None:
         """Give up what was exported and is not published."""

@@ -85,7 +85,7 @@ class LocalBackend:
                 resources=resources,
             )
             outcome = await self._engine.export(job, sink)
-        return Exported(outcome.result.response, outcome.token)
+        return Exported(outcome.result.response, outcome.token, outcome.result.descriptor)
 
     async def finalize(self, token: str, sink: StatusSink) -> Mapping[str, str]:
         """See `Backend.finalize`."""

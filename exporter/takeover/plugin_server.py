@@ -15,7 +15,7 @@ from exporter.exporters.base import ArtifactKind
 from exporter.exporters.storing import stores_image
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
 from exporter.progress.model import StatusSink
-from exporter.remotes.messages.layers import compression_of
+from exporter.remotes.messages.layers import compression_of, descriptor_of
 from exporter.remotes.messages.results import build_message, refs_of, source_message
 from exporter.remotes.session.content import EXPORT_STORE
 from exporter.rpc.session.attach import attach
@@ -24,7 +24,6 @@ from exporter.source.types import BuildInfo, Ref, Source
 from exporter.takeover.backend import Destination, Exported, Resolved
 from exporter.takeover.plugin_calls import follow_call
 
-_SESSION_NAME = "buildkit-exporter proxy"
 _RESOLVE_SECONDS = 30.0
 
 
@@ -34,10 +33,12 @@ class PluginBackend:
     Args:
         channel: Reaches it. Not closed here.
         address: For messages.
+        session_name: What sessions are called in the server's log.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, address: str) -> None:
+    def __init__(self, channel: grpc.aio.Channel, address: str, session_name: str) -> None:
         self._channel = channel
+        self._session_name = session_name
         self._stub = exporter_pb2_grpc.ExporterServiceStub(channel)
         self._address = address
         self._artifacts: dict[str, ArtifactKind | None] = {}
@@ -93,7 +94,11 @@ class PluginBackend:
         )
         async with self._session(session_id, refs_of(source), destination):
             message = await follow_call(self._stub.Export(request), sink, "the export")
-        return Exported(dict(message.result.response), message.result.finalize_token)
+        result = message.result
+        root = None
+        if result.HasField("descriptor"):
+            root = descriptor_of(result.descriptor, "result.descriptor")
+        return Exported(dict(result.response), result.finalize_token, root)
 
     @asynccontextmanager
     async def _session(
@@ -104,7 +109,7 @@ class PluginBackend:
         stores = {} if destination.layout is None else {EXPORT_STORE: destination.layout}
         content = ContentServicer(servicer.provider, stores)
         attachables = (servicer.register, content.register, *destination.files)
-        async with attach(self._channel, attachables, session_id=session_id, name=_SESSION_NAME):
+        async with attach(self._channel, attachables, session_id=session_id, name=self._session_name):
             yield
 
     async def finalize(self, token: str, sink: StatusSink) -> Mapping[str, str]:

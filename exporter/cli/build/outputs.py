@@ -9,7 +9,7 @@ from pathlib import Path
 
 from exporter.cli.build.values import check_reference
 from exporter.cli.descriptions import ExporterDescription, describe
-from exporter.cli.export.delivery import Delivery
+from exporter.cli.export.delivery import OutputPlace, output_place
 from exporter.cli.failures import UsageError
 from exporter.cli.outputs import (
     Destination,
@@ -80,7 +80,7 @@ class Deliveries:
     """
 
     sink: StatusSink
-    _deliveries: list[Delivery] = field(default_factory=list)
+    _engines: list[OutputPlace] = field(default_factory=list)
 
     def export_of(self, item: BuildOutput, backend: Backend | None) -> Export | OurExport:
         """The output as the client is told."""
@@ -90,9 +90,9 @@ class Deliveries:
             assert backend is not None
             return OurExport(output.type, output.attrs, backend, _place(item))
         if isinstance(destination, EngineDestination):
-            delivery = Delivery(destination, self.sink)
-            self._deliveries.append(delivery)
-            return Export(output.type, output.attrs, file=delivery.output)
+            place = output_place(destination, self.sink)
+            self._engines.append(place)
+            return Export(output.type, output.attrs, file=place.output)
         if destination is None:
             return Export(output.type, output.attrs)
         if destination.is_directory:
@@ -101,7 +101,7 @@ class Deliveries:
 
     def response(self) -> dict[str, str]:
         """What to add to the build's response."""
-        return {key: value for delivery in self._deliveries for key, value in delivery.response.items()}
+        return {key: value for place in self._engines for key, value in place.response.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

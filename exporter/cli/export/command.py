@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 
+from exporter.cli.client import ServerAccess
 from exporter.cli.commands.export import ExportArgs
 from exporter.cli.destinations import check_file
-from exporter.cli.export.backend import Backend
 from exporter.cli.export.delivery import check_engines
-from exporter.cli.export.local import LocalBackend
+from exporter.cli.export.places import Place, here, on_server
 from exporter.cli.failures import ExitCode, UsageError
 from exporter.cli.image_places import tell_image_places
 from exporter.cli.metadata_file import write_metadata_file
-from exporter.cli.outputs import Output, OutputOption, check_destinations, place_output
+from exporter.cli.outputs import Output, OutputOption, attributes_of, check_destinations, place_output
 from exporter.cli.running import run_async
 from exporter.cli.workplace import refuse_workplace_options, workplace_config
 from exporter.content.threads import run_in_thread
@@ -55,10 +55,10 @@ async def _export(
     workplace: WorkplaceConfig | None,
 ) -> int:
     saved = await SavedSource.open(options.source)
-    async with _backend(options, saved, workplace) as backend:
-        outputs = await _resolve(backend, requested)
+    async with _place(options, workplace) as place:
+        outputs = await _resolve(place, requested)
         async with display(renderer) as sink:
-            response = await export_all(backend, outputs, sink)
+            response = await export_all(place, saved, outputs, sink)
     response.update(
         (key, value.decode("utf-8", "replace"))
         for key, value in saved.source.metadata.items()
@@ -70,25 +70,16 @@ async def _export(
     return ExitCode.OK
 
 
-@asynccontextmanager
-async def _backend(
-    options: ExportArgs, saved: SavedSource, workplace: WorkplaceConfig | None
-) -> AsyncIterator[Backend]:
+def _place(options: ExportArgs, workplace: WorkplaceConfig | None) -> AbstractAsyncContextManager[Place]:
     if workplace is not None:
-        async with LocalBackend.open(saved, default_registry(), workplace) as local:
-            yield local
-    else:
-        from exporter.cli.client import ServerAccess
-        from exporter.cli.export.remote import RemoteBackend
-
-        async with RemoteBackend.connect(saved, ServerAccess.of(options)) as remote:
-            yield remote
+        return here(default_registry(), workplace)
+    return on_server(ServerAccess.of(options))
 
 
-async def _resolve(backend: Backend, requested: Sequence[OutputOption]) -> list[Output]:
+async def _resolve(place: Place, requested: Sequence[OutputOption]) -> list[Output]:
     """Find out what all outputs need, before anything is done for one of them."""
     try:
-        kinds = [await backend.describe(option.type) for option in requested]
+        kinds = [await place.describe(option.type) for option in requested]
         is_terminal = sys.stdout.isatty()
         outputs = [
             place_output(option, kind, stdout_is_terminal=is_terminal)
@@ -96,23 +87,39 @@ async def _resolve(backend: Backend, requested: Sequence[OutputOption]) -> list[
         ]
         check_destinations(outputs)
         await check_engines(outputs)
-        await backend.resolve(outputs)
+        for index, output in enumerate(outputs):
+            with attributes_of(output):
+                await place.backend.resolve(index, output.type, output.attrs)
     except (ImageError, InvalidArgumentError, NotFoundError) as error:
         raise error if isinstance(error, UsageError) else UsageError(str(error)) from error
     return outputs
 
 
-async def export_all(backend: Backend, outputs: Sequence[Output], sink: StatusSink) -> dict[str, str]:
+async def export_all(
+    place: Place, saved: SavedSource, outputs: Sequence[Output], sink: StatusSink
+) -> dict[str, str]:
     """Make all artifacts, in order, and publish them when all have been made, as BuildKit does.
 
     Returns:
         All responses in one; where keys are the same, the later output's value counts.
     """
-    exported = [await backend.export(index, sink) for index in range(len(outputs))]
     response: dict[str, str] = {}
-    for result in exported:
-        response.update(result.response)
-    for index, result in enumerate(exported):
-        if result.token:
-            response.update(await backend.finalize(index, result.token, sink))
+    tokens: list[str] = []
+    for index, output in enumerate(outputs):
+        async with place.deliver(index, output, sink) as delivery:
+            exported = await place.backend.export(
+                index,
+                output.type,
+                output.attrs,
+                source=saved.source,
+                build=saved.build,
+                destination=delivery.destination,
+                sink=sink,
+            )
+            await delivery.commit(exported)
+        response.update({**exported.response, **delivery.response})
+        if exported.token:
+            tokens.append(exported.token)
+    for token in tokens:
+        response.update(await place.backend.finalize(token, sink))
     return response

@@ -2,49 +2,102 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Protocol
 
-from exporter.cli.outputs import Destination, EngineDestination, Output
+from exporter.cli.outputs import Destination as OutputDestination
+from exporter.cli.outputs import EngineDestination, Output
 from exporter.exporters.base import Output as ExporterOutput
 from exporter.exporters.output import LocalOutput
 from exporter.image.keys import ENGINE_IMAGE_ID, ENGINE_IMAGE_NAME
 from exporter.progress.model import StatusSink
+from exporter.takeover.backend import Destination, Exported
 
 if TYPE_CHECKING:
     from exporter.exporters.docker_engine import DockerEngineOutput
 
 
-class Delivery:
-    """One output on its way.
+class Delivery(Protocol):
+    """The artifact of one output on its way."""
 
-    Args:
-        destination: Where to.
-        sink: Takes the progress of what happens there.
+    @property
+    def destination(self) -> Destination:
+        """What the backend is offered."""
+        ...
+
+    @property
+    def response(self) -> Mapping[str, str]:
+        """What to add to the exporter's response, once the artifact is there."""
+        ...
+
+    async def commit(self, exported: Exported) -> None:
+        """Keep what has come: the export has succeeded."""
+        ...
+
+
+class OutputPlace:
+    """Where an artifact ends: a path, standard output, a Docker engine. See `output_place`.
 
     Attributes:
         output: Takes the artifact.
     """
 
-    def __init__(self, destination: Destination | EngineDestination, sink: StatusSink) -> None:
-        self.output: ExporterOutput
-        self._engine: DockerEngineOutput | None = None
-        if isinstance(destination, EngineDestination):
-            from exporter.exporters.docker_engine import DockerEngineOutput
-
-            self.output = self._engine = DockerEngineOutput(destination.address, sink=sink)
-        else:
-            self.output = LocalOutput(destination.path)
+    def __init__(self, output: ExporterOutput, engine: DockerEngineOutput | None = None) -> None:
+        self.output = output
+        self._engine = engine
 
     @property
     def response(self) -> Mapping[str, str]:
-        """What to add to the exporter's response, once the artifact is there."""
+        """See `Delivery.response`."""
         if self._engine is None:
             return {}
         ids = dict.fromkeys(image.id for image in self._engine.images)
         names = dict.fromkeys(image.name for image in self._engine.images if image.name)
         found = {ENGINE_IMAGE_ID: ",".join(ids), ENGINE_IMAGE_NAME: ",".join(names)}
         return {key: value for key, value in found.items() if value}
+
+
+def output_place(destination: OutputDestination | EngineDestination, sink: StatusSink) -> OutputPlace:
+    """Where the artifact of an output ends.
+
+    Args:
+        destination: Where to.
+        sink: Takes the progress of what happens there.
+    """
+    if not isinstance(destination, EngineDestination):
+        return OutputPlace(LocalOutput(destination.path))
+    from exporter.exporters.docker_engine import DockerEngineOutput
+
+    engine = DockerEngineOutput(destination.address, sink=sink)
+    return OutputPlace(engine, engine)
+
+
+class LocalDelivery:
+    """The artifact of an exporter in this process, which writes to its destination by itself."""
+
+    def __init__(self, output: Output, sink: StatusSink) -> None:
+        destination = output.destination
+        self._place = output_place(destination, sink) if destination is not None else None
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, index: int, output: Output, sink: StatusSink) -> AsyncIterator[LocalDelivery]:
+        """Prepare to take an artifact. The index does not matter."""
+        yield cls(output, sink)
+
+    @property
+    def destination(self) -> Destination:
+        """See `Delivery.destination`."""
+        return Destination(self._place.output if self._place is not None else None)
+
+    @property
+    def response(self) -> Mapping[str, str]:
+        """See `Delivery.response`."""
+        return self._place.response if self._place is not None else {}
+
+    async def commit(self, exported: Exported) -> None:
+        """Do nothing: the exporter has committed what it wrote."""
 
 
 async def check_engines(outputs: Sequence[Output]) -> None:

@@ -1,0 +1,79 @@
+"""Where exports of a saved source run: in this process, or on a server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+
+from exporter.cli.client import ServerAccess, connect, list_exporters
+from exporter.cli.descriptions import ExporterDescription, describe
+from exporter.cli.export.delivery import Delivery, LocalDelivery
+from exporter.cli.outputs import Output
+from exporter.content.threads import run_in_thread
+from exporter.engine.config import WorkplaceConfig
+from exporter.errors import NotFoundError
+from exporter.exporters.registry import Registry
+from exporter.progress.model import StatusSink
+from exporter.takeover.backend import Backend
+from exporter.takeover.local import LocalBackend
+
+_SESSION_NAME = "buildkit-exporter export"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where exports run.
+
+    Attributes:
+        backend: Runs them.
+        describe: Tells about a type; raises `NotFoundError` if there is none.
+        deliver: Prepares to take the artifact of the output with an index; what is not committed is dropped.
+    """
+
+    backend: Backend
+    describe: Callable[[str], Awaitable[ExporterDescription]]
+    deliver: Callable[[int, Output, StatusSink], AbstractAsyncContextManager[Delivery]]
+
+
+@asynccontextmanager
+async def here(registry: Registry, workplace: WorkplaceConfig) -> AsyncIterator[Place]:
+    """Run exports in this process; at the end, what has not been published is dropped.
+
+    Raises:
+        FailedPreconditionError, OSError: the root cannot be used.
+    """
+
+    async def describe_type(exporter_type: str) -> ExporterDescription:
+        return describe(await run_in_thread(registry.get, exporter_type))  # may import a plugin
+
+    async with LocalBackend.open(workplace, registry) as backend:
+        yield Place(backend, describe_type, LocalDelivery.open)
+
+
+@asynccontextmanager
+async def on_server(access: ServerAccess) -> AsyncIterator[Place]:
+    """Run exports on a server, in the place of a daemon.
+
+    Raises:
+        UnavailableError: it cannot be reached.
+    """
+    from exporter.cli.export.remote_delivery import RemoteDelivery
+    from exporter.takeover.plugin_server import PluginBackend
+
+    async with connect(access) as channel:
+        kinds = {kind.type: kind for kind in await list_exporters(channel, access)}
+
+        async def describe_type(exporter_type: str) -> ExporterDescription:
+            if exporter_type not in kinds:
+                types = ", ".join(sorted(kinds))
+                raise NotFoundError(
+                    f'exporter "{exporter_type}" could not be found (the server has: {types})'
+                )
+            return kinds[exporter_type]
+
+        def deliver(index: int, output: Output, sink: StatusSink) -> AbstractAsyncContextManager[Delivery]:
+            return RemoteDelivery.open(index, output, sink, kinds[output.type].artifact)
+
+        backend = PluginBackend(channel, str(access.address), _SESSION_NAME)
+        yield Place(backend, describe_type, deliver)
