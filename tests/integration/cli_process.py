@@ -62,10 +62,13 @@ def start(home: Path, *words: str, variables: Mapping[str, str] | None = None) -
     )
 
 
-def run(home: Path, *words: str, variables: Mapping[str, str] | None = None) -> Result:
+def run(
+    home: Path, *words: str, variables: Mapping[str, str] | None = None, stdin: bytes | None = None
+) -> Result:
     """Run a command to its end, with more environment variables."""
     done = subprocess.run(
         command(*words),
+        input=stdin,
         env={**environment(home), **(variables or {})},
         capture_output=True,
         timeout=PATIENCE,

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import io
 import json
+import lzma
 import os
 import re
 import subprocess
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.buildkit import own_buildkitd, require_buildkit
-from tests.integration.cli_process import run
+from tests.integration.cli_process import Result, run
 from tests.integration.dockerfiles import Case, write_context
 
 DOCKERFILE = (
@@ -31,14 +35,16 @@ class Builder:
     address: str
     home: Path
 
-    def buildx(self, *words: str) -> subprocess.CompletedProcess[bytes]:
+    def buildx(self, *words: str, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
         program = require_buildkit("docker-buildx")
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(self.home),
             "BUILDX_NO_DEFAULT_ATTESTATIONS": "1",
         }
-        return subprocess.run([program, *words], env=environment, capture_output=True, check=False)
+        return subprocess.run(
+            [program, *words], env=environment, input=stdin, capture_output=True, check=False
+        )
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +92,68 @@ def test_the_same_image_as_buildx(builder: Builder, tmp_path: Path, words: list[
     )
     assert ours.status == 0, ours.err
     assert blobs(tmp_path / "ours.tar") == blobs(tmp_path / "theirs.tar")
+
+
+def packed(context: Path) -> bytes:
+    """A context as an archive, as ``tar`` would send it."""
+    data = io.BytesIO()
+    # Not Python's own choice: buildx takes an archive that begins with an extended header for a Dockerfile.
+    with tarfile.open(fileobj=data, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        archive.add(context, ".")
+    return data.getvalue()
+
+
+def build_both(
+    builder: Builder, directory: Path, *words: str, stdin: bytes
+) -> tuple[subprocess.CompletedProcess[bytes], Result]:
+    """Build the same by both programs, into archives."""
+    words = ("--build-arg", "SOURCE_DATE_EPOCH=1", *words)
+    output = f"type=oci,rewrite-timestamp=true,dest={directory}"
+    theirs = builder.buildx("build", "-o", f"{output}/theirs.tar", *words, stdin=stdin)
+    flags = ("--addr", builder.address, "-o", f"{output}/ours.tar")
+    return theirs, run(directory, "build", *flags, *words, stdin=stdin)
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, bz2.compress, lzma.compress])
+def test_a_context_on_standard_input(
+    builder: Builder, tmp_path: Path, compress: Callable[[bytes], bytes]
+) -> None:
+    context = write_context(tmp_path / "context", Case(DOCKERFILE))
+    (context / "Dockerfile").rename(context / "Other")
+    theirs, ours = build_both(builder, tmp_path, "-f", "Other", "-", stdin=compress(packed(context)))
+    assert theirs.returncode == 0, theirs.stderr
+    assert ours.status == 0, ours.err
+    assert blobs(tmp_path / "ours.tar") == blobs(tmp_path / "theirs.tar")
+
+
+def test_a_dockerfile_on_standard_input(builder: Builder, tmp_path: Path) -> None:
+    text = b"FROM scratch\nLABEL a=b\n"
+    theirs, ours = build_both(builder, tmp_path, "-", stdin=text)
+    assert (theirs.returncode, ours.status) == (0, 0), ours.err
+    assert blobs(tmp_path / "ours.tar") == blobs(tmp_path / "theirs.tar")
+    context = write_context(tmp_path / "context", Case("FROM scratch\n"))
+    theirs, ours = build_both(builder, tmp_path, "-f", "-", str(context), stdin=DOCKERFILE.encode())
+    assert (theirs.returncode, ours.status) == (0, 0), ours.err
+    assert blobs(tmp_path / "ours.tar") == blobs(tmp_path / "theirs.tar")
+
+
+def test_standard_input_that_cannot_be_used(builder: Builder, tmp_path: Path) -> None:
+    for words in (["-f", "-", "-"], ["-f", "Dockerfile", "-"]):
+        theirs, ours = build_both(builder, tmp_path, *words, stdin=b"FROM scratch\n")
+        assert theirs.returncode != 0
+        assert ours.status == 2
+    assert not list(tmp_path.glob("*.tar"))
+
+
+@pytest.mark.parametrize(
+    ("words", "is_pushed"), [(["--push=false"], False), (["--push=false", "--load=0", "--push=true"], True)]
+)
+def test_switches_with_values(builder: Builder, tmp_path: Path, words: list[str], is_pushed: bool) -> None:
+    # Nothing listens at that registry: an image that is to be pushed there fails.
+    common = [*words, "--no-cache=true", "--pull=false", "-t", "127.0.0.1:1/x", "-"]
+    theirs = builder.buildx("build", *common, stdin=b"FROM scratch\nLABEL a=b\n")
+    ours = run(tmp_path, "build", "--addr", builder.address, *common, stdin=b"FROM scratch\nLABEL a=b\n")
+    assert (ours.status != 0) == (theirs.returncode != 0) == is_pushed, ours.err
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,44 @@ async def run(agent: Path, *command: str, data: bytes = b"") -> subprocess.Compl
     )
 
 
+async def test_a_raw_socket_takes_whatever_is_said(short: Path) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write((await reader.readuntil(b"\n")).upper())
+        await writer.drain()
+        writer.close()
+
+    path = short / "any.sock"
+    async with (
+        await asyncio.start_unix_server(answer, path),
+        forwarded(short, SSHAgent("", [str(path)], is_raw=True)) as agent,
+    ):
+        reader, writer = await asyncio.open_unix_connection(agent)
+        writer.write(b"not what an agent understands\n")
+        assert await reader.read() == b"NOT WHAT AN AGENT UNDERSTANDS\n"
+        writer.close()
+
+
+async def test_a_raw_socket_that_is_an_agent(short: Path) -> None:
+    key = make_key(short)
+    with ssh_agent(short, key) as socket_path:
+        async with forwarded(short, SSHAgent("", [str(socket_path)], is_raw=True)) as agent:
+            listed = await run(agent, "ssh-add", "-L")
+            assert public_part(key) in listed.stdout.decode()
+            removed = await run(agent, "ssh-add", "-D")  # what builds may not do otherwise
+            assert removed.returncode == 0, removed.stderr
+        left = await run(socket_path, "ssh-add", "-L")
+        assert b"no identities" in left.stdout
+
+
+def test_raw_is_for_one_socket(short: Path) -> None:
+    key = make_key(short)
+    with pytest.raises(ExporterError, match="raw mode only supported with socket paths"):
+        SSHAgent("", [str(key)], is_raw=True).open({})
+    for paths in ([], ["a", "b"]):
+        with pytest.raises(ExporterError, match="must supply exactly one socket path"):
+            SSHAgent("", paths, is_raw=True).open({"SSH_AUTH_SOCK": str(key)})
+
+
 async def sign_and_verify(directory: Path, agent: Path, key: Path) -> None:
     """Have ssh-keygen sign with the agent, which has the private key, and verify that."""
     data = b"what is signed"

@@ -241,6 +241,7 @@ def _solve_options(options: BuildArgs, inputs: Inputs, exports: Sequence[Export 
         entitlements=inputs.privileges,
         strict=options.strict,
         save_source=options.save_source,
+        services=inputs.services,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from exporter.cli.build.attests import attestation_attrs
 from exporter.cli.build.limits import extra_hosts, resources, size_in_bytes, ulimits
+from exporter.cli.build.standard_input import StandardInput
 from exporter.cli.build.values import (
     build_args,
     check_reference,
@@ -25,11 +25,14 @@ from exporter.cli.commands.build import BuildArgs
 from exporter.cli.failures import UsageError
 from exporter.client import CachePlace, Secret, SSHAgent
 from exporter.content.layout import OCILayout
+from exporter.daemon.services.upload import UploadServicer
+from exporter.rpc.session.attach import Attachable
 
 _REMOTE = re.compile(r"(https?|git|ssh)://|git@|github\.com/")
 _PASSED_ON = re.compile(r"(docker-image|target|https?|git|ssh)://|target:|git@|github\.com/")
 _LAYOUT = "oci-layout://"
 _STDIN = "-"
+_CONTEXT, _DOCKERFILE = "context", "dockerfile"
 
 
 @dataclass(slots=True)
@@ -45,6 +48,7 @@ class Inputs:
         privileges: What steps may have.
         cache_imports: Where cache comes from.
         cache_exports: Where cache goes.
+        services: More services of the session.
         dockerfile: How the user calls the Dockerfile.
     """
 
@@ -56,6 +60,7 @@ class Inputs:
     privileges: list[str] = field(default_factory=list)
     cache_imports: list[CachePlace] = field(default_factory=list)
     cache_exports: list[CachePlace] = field(default_factory=list)
+    services: list[Attachable] = field(default_factory=list)
     dockerfile: str = "Dockerfile"
 
 
@@ -118,27 +123,80 @@ def _attributes(options: BuildArgs, environ: Mapping[str, str]) -> dict[str, str
 
 
 def _add_main_context(inputs: Inputs, options: BuildArgs, scratch: Path) -> None:
-    if _REMOTE.match(options.context):
+    if options.context == _STDIN:
+        _add_standard_input(inputs, options.file, scratch)
+    elif _REMOTE.match(options.context):
         inputs.attrs["context"] = options.context
-        if options.file is not None:
+        if options.file == _STDIN:
+            _add_dockerfile_text(inputs, StandardInput().read(), scratch)
+        elif options.file is not None and Path(options.file).is_absolute():  # it cannot be in the context
+            _add_dockerfile(inputs, Path(options.file))
+            inputs.attrs["dockerfilekey"] = _DOCKERFILE
+        elif options.file is not None:
             inputs.attrs["filename"] = inputs.dockerfile = options.file
-        return
+    else:
+        _add_directory(inputs, options, scratch)
+
+
+def _add_directory(inputs: Inputs, options: BuildArgs, scratch: Path) -> None:
     context = Path(options.context)
     if not context.is_dir():
         problem = "is not a directory" if context.exists() else "not found"
         raise UsageError(f"unable to prepare context: path {options.context!r} {problem}")
-    inputs.directories["context"] = context
+    inputs.directories[_CONTEXT] = context
     if options.file == _STDIN:
-        dockerfile = scratch / "Dockerfile"
-        dockerfile.write_bytes(sys.stdin.buffer.read())
-        inputs.dockerfile = "stdin"
-    else:
-        dockerfile = Path(options.file) if options.file is not None else _default_dockerfile(context)
-        if not dockerfile.is_file():
-            raise UsageError(_no_dockerfile(dockerfile, context, named=options.file is not None))
-        inputs.dockerfile = str(dockerfile)
-    inputs.directories["dockerfile"] = dockerfile.parent
-    inputs.attrs["filename"] = dockerfile.name
+        _add_dockerfile_text(inputs, StandardInput().read(), scratch)
+        return
+    dockerfile = Path(options.file) if options.file is not None else _default_dockerfile(context)
+    if not dockerfile.is_file():
+        raise UsageError(_no_dockerfile(dockerfile, context, named=options.file is not None))
+    _add_dockerfile(inputs, dockerfile)
+
+
+def _add_standard_input(inputs: Inputs, file: str | None, scratch: Path) -> None:
+    """Take what comes for the context if it is an archive, else for the Dockerfile of an empty context."""
+    if file == _STDIN:
+        raise UsageError(
+            "standard input cannot be both the context and the Dockerfile: name a directory as CONTEXT, or "
+            "leave --file out"
+        )
+    stdin = StandardInput()
+    if stdin.is_archive():
+        upload = UploadServicer()
+        inputs.services.append(upload.register)
+        inputs.attrs["context"] = upload.add(stdin.stream())
+        inputs.attrs["filename"] = inputs.dockerfile = file or "Dockerfile"
+        return
+    if file is not None:
+        raise UsageError(
+            "ambiguous Dockerfile source: standard input is not a tar archive, so it is a Dockerfile, but "
+            f"--file names {file}: leave one of them out"
+        )
+    text = stdin.read()
+    if not text:
+        raise UsageError("standard input is empty: it has to be a Dockerfile, or a context as a tar archive")
+    empty = scratch / "empty"
+    empty.mkdir()
+    inputs.directories[_CONTEXT] = empty
+    _add_dockerfile_text(inputs, text, scratch)
+
+
+def _add_dockerfile_text(inputs: Inputs, text: bytes, scratch: Path) -> None:
+    directory = scratch / _DOCKERFILE
+    directory.mkdir()
+    path = directory / "Dockerfile"
+    path.write_bytes(text)
+    _add_dockerfile(inputs, path)
+    inputs.attrs["dockerfilekey"] = _DOCKERFILE
+    inputs.dockerfile = "stdin"
+
+
+def _add_dockerfile(inputs: Inputs, path: Path) -> None:
+    if not path.is_file():
+        raise UsageError(f"failed to read dockerfile: open {path}: no such file or directory")
+    inputs.directories[_DOCKERFILE] = path.parent
+    inputs.attrs["filename"] = path.name
+    inputs.dockerfile = str(path)
 
 
 def _default_dockerfile(context: Path) -> Path:

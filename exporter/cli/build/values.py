@@ -10,7 +10,7 @@ from exporter.cli.failures import UsageError
 from exporter.client import CachePlace, Secret, SSHAgent
 from exporter.daemon.ssh.agents import DEFAULT_ID
 from exporter.errors import ExporterError, ImageError, InvalidArgumentError
-from exporter.image.go.text import lower
+from exporter.image.go.text import lower, parse_bool
 from exporter.image.reference import Reference
 
 _EPOCH = "SOURCE_DATE_EPOCH"
@@ -121,7 +121,7 @@ def check_reference(text: str, problem: str) -> None:
 
 
 def parse_ssh(texts: Sequence[str], environ: Mapping[str, str], *, needs_agent: bool) -> list[SSHAgent]:
-    """Read ``ID[=PATH,...]``, and find out whether the agents and keys can be used. Blocks.
+    """Read ``ID[=PATH,...][,raw=true]``, and find out whether the agents and keys can be used. Blocks.
 
     Args:
         texts: The values.
@@ -133,10 +133,7 @@ def parse_ssh(texts: Sequence[str], environ: Mapping[str, str], *, needs_agent: 
     """
     agents: list[SSHAgent] = []
     for text in filter(None, texts or ([DEFAULT_ID] if needs_agent else [])):
-        name, _, paths = text.partition("=")
-        agent = SSHAgent(name or DEFAULT_ID, [path for path in paths.split(",") if path])
-        if any(path.startswith("raw=") for path in agent.paths):
-            raise UsageError(f"--ssh {text}: raw= is not supported: builds may list keys and sign, no more")
+        agent = _ssh_agent(text)
         if any(other.id == agent.id for other in agents):
             raise UsageError(f"--ssh {text}: duplicate agent ID {agent.id!r}")
         try:
@@ -145,6 +142,21 @@ def parse_ssh(texts: Sequence[str], environ: Mapping[str, str], *, needs_agent: 
             raise UsageError(f"--ssh {text}: {error.message}") from error
         agents.append(agent)
     return agents
+
+
+def _ssh_agent(text: str) -> SSHAgent:
+    name, _, rest = text.partition("=")
+    paths, is_raw = [], False
+    for field in filter(None, rest.split(",")):
+        key, equals, value = field.partition("=")
+        if key != "raw" or not equals:
+            paths.append(field)
+            continue
+        try:
+            is_raw = parse_bool(value)
+        except ImageError:
+            raise UsageError(f"--ssh {text}: invalid value for 'raw': {value}: write true or false") from None
+    return SSHAgent(name or DEFAULT_ID, paths, is_raw)
 
 
 def parse_privileges(texts: Iterable[str]) -> list[str]:

@@ -206,13 +206,38 @@ class Command(click.Command, Generic[A]):
             click.UsageError: it cannot be understood.
         """
         try:
-            rest = super().parse_args(ctx, args)
+            rest = super().parse_args(ctx, self._with_plain_switches(ctx, args))
         except click.UsageError as error:
             error.ctx = error.ctx or ctx  # click leaves it out where a flag has no value
             raise
         if rest and not ctx.resilient_parsing:
             raise click.UsageError(f"unexpected argument {rest[0]}", ctx)
         return rest
+
+    def _with_plain_switches(self, ctx: click.Context, args: Sequence[str]) -> list[str]:
+        """Read ``--push=true`` and ``--push=false``, as docker spells switches, too. The last one counts.
+
+        Raises:
+            click.UsageError: a switch has another value.
+        """
+        from exporter.image.go.text import parse_bool  # completion need not import it
+
+        switches = {
+            name for param in self.get_params(ctx) if isinstance(param, Switch) for name in param.opts
+        }
+        kept: list[str] = []
+        end = args.index("--") if "--" in args else len(args)
+        for word in args[:end]:
+            name, equals, value = word.partition("=")
+            if not equals or name not in switches:
+                kept.append(word)
+                continue
+            try:
+                is_on = parse_bool(value)
+            except ValueError:
+                raise click.UsageError(f"{name}: {value!r} is neither true nor false", ctx) from None
+            kept = [other for other in kept if other != name] + [name] * is_on
+        return [*kept, *args[end:]]
 
     def invoke(self, ctx: click.Context) -> Invocation:
         """Say what is to be run."""

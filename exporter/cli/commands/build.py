@@ -83,7 +83,8 @@ BUILD = Command(
     params=[
         Argument(
             "context",
-            help="directory that the build may read, or URL of a Git repository",
+            help="directory that the build may read; URL of a Git repository or of a tar archive; or - for "
+            "standard input, with a tar archive or just a Dockerfile",
             shell_complete=complete_directory,
         ),
         Flag("-t", "--tag", metavar="NAME", multiple=True, help="name of the image; repeatable"),
@@ -205,10 +206,11 @@ BUILD = Command(
         ),
         Flag(
             "--ssh",
-            metavar="default|ID[=PATH,...]",
+            metavar="ID[=PATH,...]",
             multiple=True,
-            help="the socket of an SSH agent, or private keys, for RUN --mount=type=ssh and Git "
-            "(default: the agent of $SSH_AUTH_SOCK)",
+            help="SSH agent for RUN --mount=type=ssh and Git: the socket of a running one, or private keys "
+            "(default: $SSH_AUTH_SOCK). The ID is usually default. With raw=true among the paths, steps may "
+            "say anything to the socket; otherwise, they can list keys and sign",
             section=_STEPS,
         ),
         Flag(

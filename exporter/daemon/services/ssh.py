@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -17,13 +18,16 @@ from exporter.pb.moby.sshforward.v1 import ssh_pb2, ssh_pb2_grpc
 ID_KEY = "buildkit.ssh.id"
 """Metadata that says which agent is meant."""
 
+_READ_BYTES = 32 << 10
+
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class SSHServicer(ssh_pb2_grpc.SSHServicer):
     """Serves agents. Needs a server with `exporter.rpc.status.StatusInterceptor`.
 
-    Builds can list keys and sign with them; they cannot add or remove any, or lock an agent.
+    Builds can list keys and sign with them; they cannot add or remove any, or lock an agent. Only with
+    `SSHAgent.is_raw` they can do whatever the socket takes.
 
     Args:
         agents: By ID.
@@ -48,7 +52,12 @@ class SSHServicer(ssh_pb2_grpc.SSHServicer):
     ) -> AsyncIterator[ssh_pb2.BytesMessage]:
         """Carry one connection to an agent."""
         metadata = {key: value for key, value in context.invocation_metadata() or () if key == ID_KEY}
-        agent = await self._find(str(metadata.get(ID_KEY, ""))).connect()
+        found = self._find(str(metadata.get(ID_KEY, "")))
+        if found.is_raw:
+            async for data in _forwarded(found, request_iterator):
+                yield ssh_pb2.BytesMessage(data=data)
+            return
+        agent = await found.connect()
         reader = FrameReader()
         try:
             async for message in request_iterator:
@@ -62,3 +71,25 @@ class SSHServicer(ssh_pb2_grpc.SSHServicer):
         if agent is None:
             raise NotFoundError(f"unset ssh forward key {name or DEFAULT_ID}")
         return agent
+
+
+async def _forwarded(agent: OpenAgent, messages: AsyncIterator[ssh_pb2.BytesMessage]) -> AsyncIterator[bytes]:
+    """Carry bytes to a socket and back, until it ends the connection."""
+    reader, writer = await agent.dial()
+
+    async def send() -> None:
+        async for message in messages:
+            writer.write(message.data)
+            await writer.drain()
+        writer.write_eof()
+
+    sending = asyncio.create_task(send())
+    try:
+        while data := await reader.read(_READ_BYTES):
+            yield data
+    finally:
+        sending.cancel()
+        await asyncio.wait((sending,))
+        if not sending.cancelled():
+            sending.exception()  # seen: the socket ended the connection first
+        writer.transport.abort()

@@ -35,10 +35,13 @@ class SSHAgent:
     Attributes:
         id: What the build calls it.
         paths: The socket of an agent, or files with private keys. If empty, the agent of ``$SSH_AUTH_SOCK``.
+        is_raw: Whether the build may say anything to the one socket of `paths`, which need not be an agent's.
+            Otherwise it can list keys and sign with them, and nothing else.
     """
 
     id: str = DEFAULT_ID
     paths: Sequence[str] = ()
+    is_raw: bool = False
 
     def open(self, environ: Mapping[str, str]) -> OpenAgent:
         """Find out what the paths are, and read keys. Blocks.
@@ -48,6 +51,8 @@ class SSHAgent:
             NotFoundError, PermissionDeniedError: a path does not exist, or may not be read.
             UnavailableError: no agent listens at the socket.
         """
+        if self.is_raw and len(self.paths) != 1:
+            raise InvalidArgumentError("raw mode must supply exactly one socket path")
         paths = [path for path in self.paths if path] or [environ.get(AGENT_VARIABLE, "")]
         if not paths[0]:
             raise InvalidArgumentError(
@@ -55,6 +60,8 @@ class SSHAgent:
                 "private keys"
             )
         sockets = [path for path in paths if _is_socket(path)]
+        if not sockets and self.is_raw:
+            raise InvalidArgumentError(f"raw mode only supported with socket paths: {paths[0]} is a file")
         if not sockets:
             from exporter.daemon.ssh.keys import KeyRing
 
@@ -64,7 +71,7 @@ class SSHAgent:
         if len(sockets) > 1:
             raise InvalidArgumentError(f"only single socket allowed: {', '.join(paths)}")
         _check_listener(sockets[0])
-        return OpenAgent(socket=sockets[0])
+        return OpenAgent(socket=sockets[0], is_raw=self.is_raw)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +80,7 @@ class OpenAgent:
 
     socket: str = ""
     keys: KeyRing | None = None
+    is_raw: bool = False
 
     async def connect(self) -> Agent:
         """Open a connection.
@@ -82,12 +90,19 @@ class OpenAgent:
         """
         if self.keys is not None:
             return self.keys
+        return _ForwardedAgent(self.socket, *await self.dial())
+
+    async def dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Open a connection to the socket, for bytes.
+
+        Raises:
+            UnavailableError: nothing listens there any more.
+        """
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                reader, writer = await asyncio.open_unix_connection(self.socket)
+                return await asyncio.open_unix_connection(self.socket)
         except OSError as error:
             raise _no_listener(self.socket, error) from error
-        return _ForwardedAgent(self.socket, reader, writer)
 
 
 class _ForwardedAgent:

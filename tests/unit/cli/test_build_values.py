@@ -1,14 +1,15 @@
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
 
 from exporter.cli.build.attests import annotation_attrs
 from exporter.cli.build.inputs import open_inputs
-from exporter.cli.build.values import build_args, key_values, parse_cache, parse_secret
+from exporter.cli.build.values import build_args, key_values, parse_cache, parse_secret, parse_ssh
 from exporter.cli.failures import UsageError
-from exporter.client import CachePlace, Secret
+from exporter.client import CachePlace, Secret, SSHAgent
 from tests.command import parse_args
 
 
@@ -233,3 +234,27 @@ def test_annotations(text: str, attrs: dict[str, str]) -> None:
 def test_annotations_that_are_none(text: str, problem: str) -> None:
     with pytest.raises(UsageError, match=problem):
         annotation_attrs([text])
+
+
+def test_raw_sockets(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        for text, is_raw in (("a=PATH,raw=true", True), ("a=raw=1,PATH", True), ("a=PATH,raw=false", False)):
+            [agent] = parse_ssh([text.replace("PATH", str(tmp_path / "s"))], {}, needs_agent=False)
+            assert agent == SSHAgent("a", [str(tmp_path / "s")], is_raw)
+    for text, problem in (
+        ("a=raw=true", "exactly one"),
+        ("a=b,raw=maybe", "invalid value for 'raw': maybe"),
+    ):
+        with pytest.raises(UsageError, match=problem):
+            parse_ssh([text], {}, needs_agent=False)
+
+
+def test_a_remote_context_with_a_dockerfile_from_here(tmp_path: Path) -> None:
+    (tmp_path / "Other").touch()
+    attrs, directories = inputs("-f", str(tmp_path / "Other"), "https://example.com/app.git")
+    assert (attrs["filename"], attrs["dockerfilekey"]) == ("Other", "dockerfile")
+    assert directories == {"dockerfile": tmp_path}
+    with pytest.raises(UsageError, match="no such file"):
+        inputs("-f", str(tmp_path / "missing"), "https://example.com/app.git")

@@ -66,7 +66,7 @@ def test_the_version_is_the_distributions(capsys: pytest.CaptureFixture[str]) ->
             "unknown flag --output. It belongs to build and export: write it after",
         ),
         (("inspect", "a", "b", "c", "d"), "unexpected argument c"),
-        (("verify", "--json=1", "x"), "error: --json takes no value"),
+        (("verify", "--json=yes", "x"), "error: --json: 'yes' is neither true nor false"),
         (("export", "--sourc", "x"), "unknown flag --sourc. Did you mean --source?"),
         (("exporters", "--type", "nope"), 'exporter "nope" could not be found'),
         (("exporters", "--addr", "nowhere"), "--addr: 'nowhere' is not an address"),
