@@ -1,4 +1,4 @@
-"""Moving blobs between stores. Whatever passes here is verified."""
+"""Copying blobs between stores. Everything that is copied is verified."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ T = TypeVar("T")
 _Key = tuple[str, bool]
 
 PARSE_LIMIT = 32 << 20
-"""Bytes of the largest blob that is read as a whole, to be parsed. Registries refuse
-manifests of more than 4 MiB; configs with inline cache data can be longer."""
+"""Maximum size of a blob that is read into memory for parsing. Registries reject
+manifests of more than 4 MiB, but configs with inline cache data can be larger."""
 
 CONCURRENCY = 4
-"""Blobs copied at once, by default; BuildKit's limit for one registry."""
+"""Default number of concurrent copies; BuildKit's limit per registry."""
 
 Labels = Mapping[str, str]
 
 OnBytes = Callable[[int], None]
-"""Told how many more bytes are done. Called from the event loop's thread."""
+"""Called with the number of additional bytes done, from the event loop's thread."""
 
 
 @asynccontextmanager
 async def reading(
     provider: Provider, descriptor: Descriptor, *, offset: int = 0, length: int | None = None
 ) -> AsyncIterator[AsyncIterator[bytes]]:
-    """Read a blob or a part of it, unverified; one that is embedded in the descriptor is taken from there.
+    """Read a blob or a part of it, unverified. Data that is embedded in the descriptor is used directly.
 
-    The provider's stream is closed with the block, however far it was read.
+    Leaving the block closes the provider's stream, whether or not it has been read to the end.
     """
     if descriptor.data and len(descriptor.data) == descriptor.size:
         source = _only(descriptor.data[offset:][:length])
@@ -49,7 +49,7 @@ async def reading(
 
 @asynccontextmanager
 async def closing_stream(stream: AsyncIterator[bytes]) -> AsyncIterator[AsyncIterator[bytes]]:
-    """End what `Provider.read` gave with the block, however far it was read: not at some later time."""
+    """Close a stream from `Provider.read` on leaving the block, not when it is garbage-collected."""
     try:
         yield stream
     finally:
@@ -59,16 +59,16 @@ async def closing_stream(stream: AsyncIterator[bytes]) -> AsyncIterator[AsyncIte
 
 
 async def read_blob(provider: Provider, descriptor: Descriptor, limit: int = PARSE_LIMIT) -> bytes:
-    """Read a whole blob, verified; one that is embedded in the descriptor is taken from there.
+    """Read and verify a whole blob. Data that is embedded in the descriptor is used directly.
 
     Raises:
-        DataLossError: it is not what the descriptor says.
+        DataLossError: the blob does not match the descriptor.
         NotFoundError: the provider does not have it.
         ResourceExhaustedError: it has more than `limit` bytes.
     """
     if descriptor.size > limit:
         raise ResourceExhaustedError(
-            f"blob {descriptor.digest} has {descriptor.size} bytes; no more than {limit} are read into memory"
+            f"blob {descriptor.digest} has {descriptor.size} bytes; the limit for blobs in memory is {limit}"
         )
     verifier = Verifier(descriptor)
     pieces: list[bytes] = []
@@ -89,13 +89,13 @@ async def write_blob(
     """Write a blob that is in memory.
 
     Args:
-        store: Where to.
+        store: The destination.
         data: The blob.
-        descriptor: Of the blob, see `ContentStore.ingest`.
-        labels: Likewise.
+        descriptor: The blob's descriptor; see `ContentStore.ingest`.
+        labels: See `ContentStore.ingest`.
 
     Raises:
-        DataLossError: it is not what the descriptor says.
+        DataLossError: the blob does not match the descriptor.
     """
     async with store.ingest(descriptor, labels=labels) as writer:
         await writer.write(data)
@@ -103,7 +103,7 @@ async def write_blob(
 
 
 async def has_blob(provider: Provider, descriptor: Descriptor) -> bool:
-    """Tell whether a blob is there, in full length."""
+    """Whether the provider has a blob, in its full length."""
     try:
         info = await provider.info(descriptor.digest)
     except NotFoundError:
@@ -121,14 +121,14 @@ async def copy_blob(
     """Copy a blob, unless the store has it already. Memory does not grow with its size.
 
     Args:
-        store: Where to.
-        provider: Where from.
-        descriptor: Of the blob.
-        on_bytes: Told of the progress; of the whole size at once if nothing has to be copied.
-        labels: See `ContentStore.ingest`. A blob that is there already is given them, too.
+        store: The destination.
+        provider: The origin.
+        descriptor: The blob's descriptor.
+        on_bytes: Receives the progress; the whole size at once if nothing has to be copied.
+        labels: See `ContentStore.ingest`. They are added to an existing blob as well.
 
     Raises:
-        DataLossError: what the provider has is not what the descriptor says.
+        DataLossError: the provider's blob does not match the descriptor.
         NotFoundError: the provider does not have it.
     """
     if await has_blob(store, descriptor):
@@ -153,14 +153,14 @@ async def copy_blobs(
     concurrency: int = CONCURRENCY,
     labels: Mapping[str, Labels] | None = None,
 ) -> None:
-    """Copy several blobs, each digest once. The first failure is raised, and cancels the others.
+    """Copy several blobs, each digest once. The first failure is raised and cancels the others.
 
     Args:
-        store: Where to.
-        provider: Where from.
-        descriptors: Of the blobs.
-        on_bytes: Told of the progress.
-        concurrency: Blobs copied at once.
+        store: The destination.
+        provider: The origin.
+        descriptors: The blobs' descriptors.
+        on_bytes: Receives the progress.
+        concurrency: The number of concurrent copies.
         labels: See `ContentStore.ingest`; by digest.
 
     Raises:
@@ -176,7 +176,7 @@ async def copy_blobs(
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A blob and what it points to."""
+    """A blob and the blobs that it references."""
 
     descriptor: Descriptor
     children: tuple[Descriptor, ...]
@@ -190,16 +190,16 @@ async def load_graph(
     missing_ok: bool = False,
     concurrency: int = CONCURRENCY,
 ) -> list[Node]:
-    """List some blobs and all that they point to, directly or not: each once, children before parents.
+    """List blobs and everything that they reference, transitively: each once, children before parents.
 
-    Manifests and indexes are read and verified; other blobs are not looked at.
+    Manifests and indexes are read and verified; other blobs are not read.
 
     Args:
-        provider: Where the manifests and indexes are.
-        roots: Where to begin.
-        skip: Says which blobs are left out.
-        missing_ok: Take a manifest that is not there for one without children.
-        concurrency: Manifests read at once.
+        provider: Has the manifests and indexes.
+        roots: The blobs to start from.
+        skip: Returns true for blobs to leave out.
+        missing_ok: Treat a missing manifest as one without children.
+        concurrency: The number of manifests to read concurrently.
 
     Raises:
         ExporterError: a manifest cannot be read (see `read_blob`) or is malformed (see `children`).
@@ -234,27 +234,27 @@ async def copy_chain(
     concurrency: int = CONCURRENCY,
     labels: Mapping[str, Labels] | None = None,
 ) -> None:
-    """Copy an image or an index with all that it points to (BuildKit: ``contentutil.CopyChain``).
+    """Copy an image or an index with everything that it references (BuildKit: ``contentutil.CopyChain``).
 
-    Layers and configs go first, several at once; then manifests and indexes one after the other, children
-    before parents, the root last: a reader never finds a manifest whose blobs are not there. They are given
-    the labels that keep their children from a garbage collector.
+    Layers and configs are copied first, concurrently; then manifests and indexes one by one, children before
+    parents, the root last. So a reader never finds a manifest whose blobs are missing. Manifests and indexes
+    get labels that protect their children from garbage collection.
 
-    Layers that must not be distributed are copied like others, since a provider that has them may give them
-    to a local store. For a push to a registry, let `skip` be `must_not_be_distributed`, as BuildKit does.
+    Nondistributable layers are copied like others, because copying them to a local store is allowed. For a
+    push to a registry, pass `must_not_be_distributed` as `skip`, as BuildKit does.
 
     Args:
-        store: Where to.
-        provider: Where from.
+        store: The destination.
+        provider: The origin.
         root: The descriptor of the image or index.
-        on_bytes: Told of the progress.
-        skip: Says which blobs are left out.
-        concurrency: Blobs copied at once.
-        labels: What is known of layers and configs, by digest, for stores that have labels.
+        on_bytes: Receives the progress.
+        skip: Returns true for blobs to leave out.
+        concurrency: The number of concurrent copies.
+        labels: Labels for layers and configs, by digest.
 
     Raises:
         ExporterError: a manifest cannot be read (see `read_blob`) or is malformed (see `children`).
-            The first failure cancels what else is under way.
+            The first failure cancels all other copies.
     """
     nodes = await load_graph(provider, [root], skip=skip, concurrency=concurrency)
     leaves = [node.descriptor for node in nodes if not is_parent(node.descriptor)]
@@ -265,9 +265,9 @@ async def copy_chain(
 
 
 async def missing_blobs(provider: Provider, root: Descriptor) -> list[str]:
-    """What an image or an index lacks: digests of blobs that are not there, or not in full length.
+    """The digests of an image's or index's blobs that are missing or have the wrong size.
 
-    Layers that must not be distributed may be missing.
+    Nondistributable layers are not reported.
 
     Raises:
         ExporterError: a manifest cannot be read (see `read_blob`) or is malformed (see `children`).
@@ -279,11 +279,11 @@ async def missing_blobs(provider: Provider, root: Descriptor) -> list[str]:
 async def for_each(
     items: Iterable[T], action: Callable[[T], Awaitable[None]], concurrency: int = CONCURRENCY
 ) -> None:
-    """Do something with each item, some at once. The first failure is raised, and cancels the others."""
-    waiting = iter(items)
+    """Run `action` for each item, some concurrently. The first failure is raised, and cancels the others."""
+    queue = iter(items)
 
     async def work() -> None:
-        for item in waiting:
+        for item in queue:
             await action(item)
 
     try:
@@ -299,7 +299,8 @@ async def _only(data: bytes) -> AsyncIterator[bytes]:
 
 
 def _key(descriptor: Descriptor) -> _Key:
-    # A manifest can be named as a mere layer somewhere; its children count nevertheless.
+    # One manifest may reference another as a plain layer. Where it is referenced as a manifest, its children
+    # count.
     return descriptor.digest, is_parent(descriptor)
 
 
@@ -312,7 +313,7 @@ def _without(
 def _children_first(roots: Iterable[Descriptor], nodes: Mapping[_Key, Node]) -> list[Node]:
     ordered: dict[_Key, Node] = {}
     entered: set[_Key] = set()
-    # A stack of our own: nesting is the sender's choice.
+    # Not recursive, because the sender controls the nesting depth.
     pending = [(_key(root), False) for root in roots][::-1]
     while pending:
         key, is_done = pending.pop()

@@ -1,4 +1,4 @@
-"""Blobs in files, for reading."""
+"""Reading blobs from files."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from exporter.errors import FailedPreconditionError, NotFoundError
 from exporter.image import ImageError, parse_digest
 
 CHUNK_SIZE = 1 << 20
-"""Bytes in a piece; a change of threads (some 50 µs) is then little next to reading and hashing."""
+"""Bytes per chunk, large enough that reading and hashing outweigh a thread switch (some 50 µs)."""
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file for reading; never waits for the writer of a pipe. Blocks.
+    """Open a regular file for reading, without ever waiting for the writer of a pipe. Blocks.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: there is no such file.
         FailedPreconditionError: it is a directory, a pipe or a device.
     """
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -40,13 +40,13 @@ def read_file(path: Path, limit: int) -> bytes:
     """Read a whole small file. Blocks.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: there is no such file.
         FailedPreconditionError: it is not a regular file, or has more than `limit` bytes.
     """
     with open_regular(path) as file:
         data = file.read(limit + 1)
     if len(data) > limit:
-        raise FailedPreconditionError(f"{path} has more than the {limit} bytes that are read of such a file")
+        raise FailedPreconditionError(f"{path} is too large: the limit for such a file is {limit} bytes")
     return data
 
 
@@ -55,10 +55,10 @@ class _FileBacked(abc.ABC):
 
     @abc.abstractmethod
     def path_of(self, digest: str) -> Path:
-        """Where the blob is, or would be.
+        """The file that holds the blob, or would hold it.
 
         Raises:
-            NotFoundError: it cannot be anywhere.
+            NotFoundError: there cannot be such a file.
         """
 
     async def info(self, digest: str) -> BlobInfo:
@@ -66,7 +66,7 @@ class _FileBacked(abc.ABC):
         return await run_in_thread(self.stat, digest)
 
     def stat(self, digest: str) -> BlobInfo:
-        """`info`, blocking."""
+        """Like `info`, but blocking."""
         path = self.path_of(digest)
         try:
             result = path.stat()
@@ -89,20 +89,20 @@ class _FileBacked(abc.ABC):
 
 
 class FileProvider(_FileBacked):
-    """A provider of single files.
+    """A provider of individual files.
 
     Args:
-        paths: The files by the digests that they are said to have.
+        paths: The files by digest; the digests are not verified.
     """
 
     def __init__(self, paths: Mapping[str, Path]) -> None:
         self._paths = paths
 
     def path_of(self, digest: str) -> Path:
-        """Where the blob is.
+        """The file that holds the blob.
 
         Raises:
-            NotFoundError: it is none of them.
+            NotFoundError: none of the files has this digest.
         """
         try:
             return self._paths[digest]
@@ -117,16 +117,16 @@ class BlobDirectory(_FileBacked):
         self.root = root
 
     def path_of(self, digest: str) -> Path:
-        """Where the blob is, or would be.
+        """The file that holds the blob, or would hold it.
 
         Raises:
-            InvalidArgumentError: `digest` is none.
+            InvalidArgumentError: `digest` is not a digest.
         """
         algorithm, encoded = split_digest(digest)
         return self.root / algorithm / encoded
 
     def list(self) -> Iterator[BlobInfo]:
-        """All blobs, in no order. Blocks."""
+        """All blobs, in no particular order. Blocks."""
         for algorithm in _entries(self.root):
             if not algorithm.is_dir():
                 continue
@@ -136,11 +136,11 @@ class BlobDirectory(_FileBacked):
                     parse_digest(digest)
                     yield self.stat(digest)
                 except (ImageError, NotFoundError):
-                    continue  # a file of somebody else, or removed since
+                    continue  # not a blob, or removed in the meantime
 
 
 class _FilePart:
-    """A part of a file, piece by piece. All calls block."""
+    """A part of a file, read in chunks. All calls block."""
 
     def __init__(self, path: Path, offset: int, length: int | None) -> None:
         self._path = path
@@ -149,7 +149,7 @@ class _FilePart:
         self._file: BinaryIO | None = None
 
     def read(self) -> bytes:
-        """The next piece; empty at the end."""
+        """The next chunk; empty at the end."""
         if self._file is None:
             self._file = open_regular(self._path)
             self._file.seek(self._offset)

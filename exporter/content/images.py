@@ -1,4 +1,4 @@
-"""Images by ID, and names for them, as the Docker daemon keeps them: what the ``moby`` exporter fills."""
+"""Images by ID and their names, as the Docker daemon keeps them. The ``moby`` exporter fills this store."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class StoredImage:
     Attributes:
         id: The digest of its config.
         config: The config's descriptor.
-        layers: Base first, with the annotation ``containerd.io/uncompressed``: the diff ID.
+        layers: Base first. The annotation ``containerd.io/uncompressed`` has the diff ID.
         tags: Its names, such as ``docker.io/library/app:latest``, sorted.
     """
 
@@ -48,14 +48,14 @@ class StoredImage:
 
 
 class ImageStore:
-    """Images and their names, in a directory that processes may share.
+    """Images and their names, in a directory that several processes may share.
 
-    An image is its config and the layers that the config's diff IDs name; there need be no manifest. The
-    blobs are in a content store, and nothing here removes them; see `pruning`.
+    An image consists of its config and the layers that the config's diff IDs name; it needs no manifest. The
+    blobs are in a content store, from which this class removes nothing; see `pruning`.
 
     Args:
-        path: The directory; made when the first image comes, if it does not exist.
-        content: Where configs and layers are.
+        path: The directory; created with the first image if it does not exist.
+        content: The store of configs and layers.
     """
 
     def __init__(self, path: Path | str, content: ContentStore) -> None:
@@ -65,12 +65,12 @@ class ImageStore:
         self._staging = Staging(self.path / "staging")
 
     async def create(self, config: bytes, layers: Sequence[Descriptor]) -> str:
-        """Add an image; nothing changes if it is there already.
+        """Add an image. Idempotent.
 
         Args:
-            config: The image config, to the byte.
-            layers: Base first; their blobs are in the content store. Each must say its diff ID in the
-                annotation ``containerd.io/uncompressed``.
+            config: The bytes of the image config.
+            layers: Base first; their blobs are in the content store. The annotation
+                ``containerd.io/uncompressed`` must have the diff ID.
 
         Returns:
             The image's ID.
@@ -90,25 +90,24 @@ class ImageStore:
         await self._check_present(descriptor.digest, layers)
         await write_blob(self.content, config, descriptor)
         async with self._locked():
-            await self._check_present(
-                descriptor.digest, (descriptor, *layers)
-            )  # nothing was pruned meanwhile
+            # Check again under the lock: blobs may have been pruned in the meantime.
+            await self._check_present(descriptor.digest, (descriptor, *layers))
             await run_in_thread(self._write_record, descriptor, layers)
         return descriptor.digest
 
     async def tag(self, name: str, image_id: str) -> str:
-        """Give an image a name, in place of the image that has it.
+        """Tag an image. If another image has the name, it loses it.
 
         Args:
-            name: As a user writes it; without a tag, ``latest`` is meant.
+            name: As a user writes it; the default tag is ``latest``.
             image_id: The image.
 
         Returns:
-            The whole name.
+            The full name.
 
         Raises:
-            FailedPreconditionError: the image's config or a layer of it is not in the content store.
-            InvalidArgumentError: the name is none, or has a digest.
+            FailedPreconditionError: the image's config or one of its layers is not in the content store.
+            InvalidArgumentError: the name is invalid, or has a digest.
             NotFoundError: there is no such image.
         """
         whole = _tag_name(name)
@@ -120,21 +119,21 @@ class ImageStore:
         return whole
 
     async def untag(self, name: str) -> str:
-        """Take a name away from its image, which stays.
+        """Remove a name from its image. The image itself stays.
 
         Returns:
-            The ID of the image that had it.
+            The ID of the image.
 
         Raises:
-            InvalidArgumentError: the name is none.
-            NotFoundError: no image has it.
+            InvalidArgumentError: the name is invalid.
+            NotFoundError: no image has this name.
         """
         whole = _tag_name(name)
         async with self._locked():
             tags = await run_in_thread(self._read_tags)
             image_id = tags.pop(whole, None)
             if image_id is None:
-                raise NotFoundError(f"{self.path} has no image of the name {whole}")
+                raise NotFoundError(f"{self.path} has no image named {whole}")
             await run_in_thread(self._write_tags, tags)
         return image_id
 
@@ -157,18 +156,20 @@ class ImageStore:
         return tuple([await self.get(f"sha256:{encoded}") for encoded in ids])
 
     async def tags(self) -> dict[str, str]:
-        """The IDs of images by their names, sorted."""
+        """The IDs of images by name, sorted by name."""
         return await run_in_thread(self._read_tags)
 
     @asynccontextmanager
     async def pruning(
         self, *, before: float = math.inf, unnamed: bool = False
     ) -> AsyncIterator[frozenset[str]]:
-        """Gives the digests of all that images consist of; none comes or gets a name until the block ends.
+        """Lock the store and yield the digests of all blobs that images consist of.
+
+        Until the block ends, no image can be created or tagged.
 
         Args:
-            before: Unix seconds; images that were made since stay.
-            unnamed: First remove the images without any name.
+            before: Unix seconds; newer images are kept.
+            unnamed: First remove images without any name.
         """
         async with self._locked():
             yield await run_in_thread(self._prune, before if unnamed else -math.inf)
@@ -183,7 +184,7 @@ class ImageStore:
         missing = [item.digest for item in descriptors if not await has_blob(self.content, item)]
         if missing:
             raise FailedPreconditionError(
-                f"image {image_id} is not complete: {', '.join(missing)} not in the content store"
+                f"image {image_id} is incomplete: {', '.join(missing)} not in the content store"
             )
 
     # --- blocking ---
@@ -199,7 +200,7 @@ class ImageStore:
         return self._records / f"{encoded}.json"
 
     def _write_record(self, config: Descriptor, layers: Sequence[Descriptor]) -> None:
-        # A manifest for our own use: read by the same code as others.
+        # The record has the form of a manifest, so that the code for manifests can read it.
         record = {
             "schemaVersion": 2,
             "mediaType": DOCKER_MANIFEST,

@@ -1,4 +1,4 @@
-"""The ``index.json`` of an OCI layout, kept as BuildKit's client keeps it (its package ``ociindex``)."""
+"""The ``index.json`` of an OCI layout, maintained as BuildKit's client does (its package ``ociindex``)."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class _Entry:
         try:
             annotations = gojson.decode(text, _ANNOTATIONS)["annotations"] or {}
         except ImageError:
-            return cls(text)  # no descriptor, but not ours to judge: it stays
+            return cls(text)  # not a valid descriptor, but another tool wrote it, so keep it
         return cls(text, annotations.get(CONTAINERD_NAME, ""), annotations.get(REF_NAME, ""))
 
 
 class LayoutIndex:
-    """The entries of an index, and whatever else stands in it.
+    """The entries of an index, and its other members.
 
-    What others wrote is written again as it was spelled, unknown fields included; only blanks go.
+    Whatever other tools wrote is preserved verbatim, including unknown fields; only whitespace is removed.
     """
 
     def __init__(self) -> None:
@@ -43,10 +43,10 @@ class LayoutIndex:
 
     @classmethod
     def parse(cls, data: bytes) -> LayoutIndex:
-        """Read an index. No bytes at all are an empty one, as for BuildKit.
+        """Read an index. As in BuildKit, an empty file is an empty index.
 
         Raises:
-            ImageError: it is none.
+            ImageError: it is not an index.
         """
         index = cls()
         if not data:
@@ -78,21 +78,21 @@ class LayoutIndex:
         return gojson.marshal(known | members)
 
     def insert(self, descriptor: Descriptor) -> None:
-        """Add an entry as it is, unless the very same one is there already."""
+        """Add an entry unchanged, unless an identical one exists."""
         entry = _Entry.read(descriptor.marshal())
         if entry not in self._entries:
             self._entries.append(entry)
 
     def insert_name(self, descriptor: Descriptor, name: str) -> None:
-        """Add an entry for an image name, in place of the one that has it."""
+        """Add an entry with an image name, replacing the one that has this name."""
         self._replace(descriptor, name, _ref_name(name))
 
     def insert_tag(self, descriptor: Descriptor, tag: str) -> None:
-        """Add an entry for a bare tag, in place of the one that has it."""
+        """Add an entry with only a tag, replacing the one that has this tag."""
         self._replace(descriptor, "", tag)
 
     def remove_unnamed(self, condition: Callable[[Descriptor], bool]) -> bool:
-        """Remove the entries without any name for which something holds; tells whether there were some.
+        """Remove the unnamed entries that satisfy `condition`; return whether there were any.
 
         Raises:
             ImageError: an entry is not a descriptor.
@@ -106,7 +106,7 @@ class LayoutIndex:
         return len(self._entries) < before
 
     def find(self, name: str) -> Descriptor | None:
-        """The entry with an image name, else the first one with such a tag.
+        """The entry with this image name, or else the first one with this tag.
 
         Raises:
             ImageError: that entry is not a descriptor.
@@ -135,7 +135,7 @@ class LayoutIndex:
 
 
 def _ref_name(name: str) -> str:
-    """Tag and digest of an image name, as in containerd's archives. A name without a path stays whole."""
+    """Tag and digest of an image name, as in containerd's archives. A name without a slash stays as it is."""
     _, slash, path = name.partition("/")
     if not slash:
         return name

@@ -1,4 +1,4 @@
-"""An OCI image layout as a content store: the embedded default, and what ``tar=false`` makes."""
+"""An OCI image layout as a content store: the embedded default store, and the output of ``tar=false``."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _SMALL_FILE = 64 << 20
 
 
 def default_root() -> Path:
-    """The same as `default_root_path`; made if missing, for the user alone. Blocks.
+    """Like `default_root_path`, but create the directory if missing, accessible only to the user. Blocks.
 
     Raises:
         FailedPreconditionError: the user has no home directory.
-        OSError: it cannot be made.
+        OSError: it cannot be created.
     """
     root = default_root_path()
     root.parent.mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,7 @@ def default_root() -> Path:
 
 
 def default_root_path() -> Path:
-    """Where the command line and the server keep what they must keep, unless they are told otherwise.
+    """The default root directory of the command line and the server.
 
     The user's data directory (XDG Base Directory Specification): ``$XDG_DATA_HOME/buildkit-exporter``, or
     ``~/.local/share/buildkit-exporter``.
@@ -51,7 +51,7 @@ def default_root_path() -> Path:
         FailedPreconditionError: the user has no home directory.
     """
     data = Path(os.environ.get("XDG_DATA_HOME", ""))
-    if not data.is_absolute():  # the specification has relative paths ignored
+    if not data.is_absolute():  # the specification says to ignore relative paths
         try:
             data = Path.home() / ".local" / "share"
         except RuntimeError as error:
@@ -62,21 +62,21 @@ def default_root_path() -> Path:
 
 
 class OCILayout:
-    """A directory in OCI image layout, shared with other processes: ours, and those of other tools.
+    """An OCI image layout in a directory that other processes, including other tools, may use concurrently.
 
-    A blob has its place once it has been written, verified and made safe from a crash of the machine.
-    ``index.json`` is replaced as a whole, under a lock that BuildKit's client heeds, too. Files in the making
-    are in a hidden directory that exists only while something is being written.
+    A blob appears under its digest only after it has been written, verified and synced to disk.
+    ``index.json`` is replaced atomically, under a lock that BuildKit's client also takes. Unfinished files
+    are in a hidden directory that exists only during writes.
 
-    Making an instance blocks shortly; use `open` on an event loop. It removes what killed writers left.
+    The constructor blocks briefly and removes what killed writers left behind; on an event loop, use `open`.
 
     Args:
         path: The directory. It becomes a layout if it is empty or does not exist.
-        create: Whether it may become one.
+        create: Whether to create a layout if there is none.
 
     Raises:
-        FailedPreconditionError: the directory is something else, or a layout of an unknown version.
-        NotFoundError: there is no layout, and none may be made.
+        FailedPreconditionError: the directory holds something else, or a layout of an unknown version.
+        NotFoundError: there is no layout, and `create` is false.
     """
 
     def __init__(self, path: Path | str, *, create: bool = True) -> None:
@@ -88,7 +88,7 @@ class OCILayout:
 
     @classmethod
     async def open(cls, path: Path | str, *, create: bool = True) -> OCILayout:
-        """Make an instance without blocking the event loop."""
+        """Create an instance without blocking the event loop."""
         return await run_in_thread(cls, path, create=create)
 
     async def info(self, digest: str) -> BlobInfo:
@@ -119,20 +119,20 @@ class OCILayout:
         tags: Sequence[str] = (),
         epoch: int | None = None,
     ) -> None:
-        """Enter an image or an index into ``index.json``, as BuildKit's client does.
+        """Add an image or an index to ``index.json``, as BuildKit's client does.
 
-        All its names move at once, and only when everything that it points to is there; layers that must not
-        be distributed may be missing. Without any name it is entered as it is, if it is not there yet.
+        All names move at once, and only if everything that it references is present; nondistributable layers
+        may be missing. Without names or tags, the descriptor is added unchanged, unless it is already there.
 
         Args:
-            descriptor: Of the manifest or index.
+            descriptor: The descriptor of the manifest or index.
             names: Full image names, such as ``docker.io/library/app:latest``.
-            tags: Bare names within the layout, such as ``latest``.
-            epoch: See `NamedStore.publish`; a layout notes no times.
+            tags: Names within the layout, such as ``latest``.
+            epoch: See `NamedStore.publish`; ignored, since a layout records no times.
 
         Raises:
-            FailedPreconditionError: something is missing; or ``index.json`` is not an index.
-            UnavailableError: another process held the lock all the time.
+            FailedPreconditionError: a blob is missing, or ``index.json`` is not an index.
+            UnavailableError: timed out waiting for another process to release the lock.
         """
         async with self._locked():
             await self._check_complete(descriptor)
@@ -147,40 +147,40 @@ class OCILayout:
         return await run_in_thread(self._entries)
 
     async def resolve(self, name: str) -> Descriptor:
-        """Find the entry with an image name, or else the first one with such a tag.
+        """The entry with this image name, or else the first one with this tag.
 
         Raises:
             FailedPreconditionError: ``index.json`` is not an index.
-            NotFoundError: there is none.
+            NotFoundError: there is no such entry.
         """
         descriptor = await run_in_thread(self._find, name)
         if descriptor is None:
-            raise NotFoundError(f"{self.path} has no image of the name {name}")
+            raise NotFoundError(f"{self.path} has no image named {name}")
         return descriptor
 
     async def blobs(self) -> list[BlobInfo]:
-        """All blobs, in no order."""
+        """All blobs, in no particular order."""
         return await run_in_thread(lambda: list(self._blobs.list()))
 
     async def prune(
         self, *, keep: Collection[str] = (), before: float = math.inf, unnamed: bool = False
     ) -> list[BlobInfo]:
-        """Remove the blobs that no entry of ``index.json`` needs.
+        """Remove the blobs that no entry of ``index.json`` references.
 
-        Whoever is about to publish an image learns by `publish` if a blob of it has gone.
+        If this removes a blob of an image that is about to be published, `publish` fails.
 
         Args:
-            keep: Digests of blobs that are needed all the same.
-            before: Unix seconds; what was written since stays.
-            unnamed: First remove the entries without any name, too.
+            keep: Digests of blobs to keep in any case.
+            before: Unix seconds; newer blobs are kept.
+            unnamed: First remove entries without any name.
 
         Returns:
-            What was removed.
+            The removed blobs.
 
         Raises:
             FailedPreconditionError: ``index.json`` is not an index, or a manifest is damaged. Nothing is
                 removed.
-            UnavailableError: another process held the lock all the time.
+            UnavailableError: timed out waiting for another process to release the lock.
         """
         async with self._locked():
             if unnamed:
@@ -195,9 +195,8 @@ class OCILayout:
 
     @asynccontextmanager
     async def _locked(self) -> AsyncIterator[None]:
-        # The second lock is that of BuildKit's client, which may have the same directory as a destination. It
-        # cannot be the only one: the client removes the file after it has given the lock back, perhaps while
-        # others hold it.
+        # The second lock is that of BuildKit's client, which may be writing to the same directory. It is not
+        # sufficient: the client removes the file after releasing the lock, when others may already hold it.
         async with (
             file_lock(self.path / "oci-layout"),
             file_lock(self.path / "index.json.lock", transient=True),
@@ -207,8 +206,8 @@ class OCILayout:
     async def _check_complete(self, root: Descriptor) -> None:
         if missing := await missing_blobs(self, root):
             raise FailedPreconditionError(
-                f"{root.digest} cannot be given a name in {self.path}: not all that it points to is there"
-                f" (missing or of the wrong length: {', '.join(missing)})"
+                f"{root.digest} cannot be published in {self.path}: blobs that it references are missing"
+                f" or have the wrong size ({', '.join(missing)})"
             )
 
     # --- blocking ---
@@ -236,7 +235,7 @@ class OCILayout:
     def _make(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         found = {path.name for path in self.path.iterdir()} - {_STAGING}
-        # Another process may be making the same layout. This file is its first.
+        # Another process may be creating the same layout. This is the first file that it writes.
         if found and "oci-layout" not in found:
             raise FailedPreconditionError(
                 f"{self.path} is neither empty nor an OCI image layout (it has no file oci-layout);"
@@ -254,7 +253,7 @@ class OCILayout:
         try:
             fd = os.open(self._index_path, flags, 0o644)
         except FileExistsError:
-            return  # that of another process, which may have published since
+            return  # another process created it, and may have published since
         with naming(self._index_path), os.fdopen(fd, "wb") as file:
             file.write(LayoutIndex().marshal())
             file.flush()

@@ -1,4 +1,4 @@
-"""Writing a blob of an OCI image layout."""
+"""Writing a blob to an OCI image layout."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from exporter.content.verify import Verifier
 
 
 class LayoutWriter:
-    """A blob in the making; see `BlobWriter`.
+    """Writes one blob; see `BlobWriter`.
 
     Args:
-        staging: Where the file is until it is complete.
-        blobs: Where it goes then.
-        verifier: Checks what is written.
+        staging: Holds the file until it is complete.
+        blobs: The file's destination.
+        verifier: Verifies the blob.
     """
 
     def __init__(self, staging: Staging, blobs: BlobDirectory, verifier: Verifier) -> None:
@@ -27,8 +27,8 @@ class LayoutWriter:
         self._pending_size = 0
 
     def open(self) -> None:
-        """Make the file. Blocks."""
-        # The permissions of containerd's store: a blob is never written to.
+        """Create the file. Blocks."""
+        # Read-only, as in containerd's store, because a blob never changes.
         self._file = self._staging.create(mode=0o444)
 
     def close(self) -> None:
@@ -38,7 +38,7 @@ class LayoutWriter:
 
     async def write(self, data: bytes) -> None:
         """See `BlobWriter.write`."""
-        # Peers send pieces that are small next to what a change of threads costs.
+        # Peers send chunks that are too small to justify a thread switch each.
         self._pending.append(data)
         self._pending_size += len(data)
         if self._pending_size >= CHUNK_SIZE:

@@ -1,4 +1,4 @@
-"""The embedded image store, opened and made when somebody needs it: most exports do not."""
+"""The embedded image store, opened and created on demand, because most exports do not need it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from exporter.image import Descriptor
 class EmbeddedStore:
     """A content store with names below a root directory; see `exporter.content.root.open_root`.
 
-    Reading makes nothing: what is read must have been written. A store that cannot be used has no blobs.
+    Reading never creates the store. For a reader, a store that is missing or cannot be used is empty.
 
     Args:
-        root: The root directory; None for the user's own.
+        root: The root directory; None for the default in the user's home directory.
     """
 
     def __init__(self, root: Path | None = None) -> None:
@@ -31,11 +31,11 @@ class EmbeddedStore:
         self._opening = asyncio.Lock()
 
     async def open(self) -> OCILayout:
-        """Open the store; it is made if it is not there.
+        """Open the store, and create it if it does not exist.
 
         Raises:
-            FailedPreconditionError: that is not possible, or the directory holds something else.
-            OSError: the same, of a root that somebody has chosen.
+            FailedPreconditionError: the directory holds something else, or the default root cannot be used.
+            OSError: a root that the user chose cannot be used.
         """
         async with self._opening:
             if self._layout is None:
@@ -79,7 +79,7 @@ class EmbeddedStore:
             root = default_root_path()
         except FailedPreconditionError as error:
             raise FailedPreconditionError(
-                f"there is no place for an image store: {error.message}; choose one with --root"
+                f"there is no directory for the image store: {error.message}; choose one with --root"
             ) from error
         try:
             return (await open_root(root))[0]

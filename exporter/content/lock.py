@@ -1,4 +1,4 @@
-"""Locks between processes, on files."""
+"""File locks between processes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from exporter.content.threads import run_in_thread
 from exporter.errors import UnavailableError
 
 LOCK_TIMEOUT = 30.0
-"""Seconds to wait for a lock. Holders keep it for the update of one small file, so
-whoever waits this long waits for a process that was stopped."""
+"""Seconds to wait for a lock. It is only held while one small file is updated, so a
+longer wait means that the holder has been stopped."""
 
 _POLL_INTERVAL = 0.01
 
 
 def try_flock(fd: int) -> bool:
-    """Take the lock (``flock``) of an open file if nobody has it. It ends when the file is closed."""
+    """Try to take the ``flock`` of an open file without waiting. Closing the file releases it."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -32,17 +32,17 @@ def try_flock(fd: int) -> bool:
 async def file_lock(
     path: Path, *, transient: bool = False, timeout: float = LOCK_TIMEOUT
 ) -> AsyncIterator[None]:
-    """Hold the exclusive lock of the file at `path`, which is made if it does not exist.
+    """Hold an exclusive lock on the file at `path`, which is created if it does not exist.
 
-    Excludes other processes and other tasks of this one alike.
+    It excludes other processes as well as other tasks of this process.
 
     Args:
-        path: The file; its contents are left alone.
-        transient: Remove the file before the lock is given back.
+        path: The file; its contents are ignored.
+        transient: Remove the file before releasing the lock.
         timeout: Seconds to wait.
 
     Raises:
-        UnavailableError: somebody else held the lock all the time.
+        UnavailableError: timed out waiting for the lock.
     """
     lock = _FileLock(path)
     end = asyncio.get_running_loop().time() + timeout
@@ -64,8 +64,7 @@ class _FileLock:
     def try_acquire(self) -> bool:
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            # A file that was replaced or removed while we waited is a lock that nobody else looks at any
-            # more.
+            # If the file was replaced or removed in the meantime, others lock a different one.
             if try_flock(fd) and is_at(fd, self._path):
                 self._fd, fd = fd, -1
         finally:
@@ -84,7 +83,7 @@ class _FileLock:
 
 
 def is_at(fd: int, path: Path) -> bool:
-    """Tell whether an open file is the one that `path` leads to."""
+    """Whether `path` still refers to an open file."""
     try:
         return os.path.samestat(os.fstat(fd), path.stat())
     except FileNotFoundError:

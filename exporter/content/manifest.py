@@ -1,4 +1,4 @@
-"""What manifests and indexes point to, read as containerd reads it."""
+"""The references in manifests and indexes, read as containerd reads them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _DOCUMENT = gojson.Struct(
     },
 )
 
-# The rule of containerd, wider than the list of known types.
+# containerd's rule, which is wider than the list of known types.
 _NONDISTRIBUTABLE_PREFIXES = (
     "application/vnd.oci.image.layer.nondistributable.",
     "application/vnd.docker.image.rootfs.foreign.",
@@ -44,12 +44,12 @@ _NONDISTRIBUTABLE_PREFIXES = (
 
 
 def is_parent(descriptor: Descriptor) -> bool:
-    """Whether the blob points to others: a manifest or an index, of OCI or Docker."""
+    """Whether the blob references others: a manifest or an index, of OCI or Docker."""
     return descriptor.media_type in MANIFEST_TYPES or descriptor.media_type in INDEX_TYPES
 
 
 def must_not_be_distributed(descriptor: Descriptor) -> bool:
-    """Whether a layer has to be fetched from its own URLs: pushes leave it out, and stores may lack it."""
+    """Whether a layer has to be fetched from its own URLs. Pushes skip it, and stores may lack it."""
     return descriptor.media_type.startswith(_NONDISTRIBUTABLE_PREFIXES)
 
 
@@ -57,23 +57,23 @@ def decode_descriptor(data: bytes) -> Descriptor:
     """Read the JSON text of a descriptor.
 
     Raises:
-        ImageError: it is none.
+        ImageError: it is not a descriptor.
     """
     value = gojson.decode(data, _DESCRIPTOR, "Descriptor")
     return Descriptor.from_dict(value)
 
 
 def children(descriptor: Descriptor, data: bytes) -> tuple[Descriptor, ...]:
-    """List what a blob points to: the config and the layers of a manifest, the manifests of an index.
+    """The references of a blob: the config and the layers of a manifest, the manifests of an index.
 
     Any other blob has no children. A ``subject`` is not followed, as in containerd.
 
     Args:
-        descriptor: The blob's.
+        descriptor: The blob's descriptor.
         data: The blob, already verified.
 
     Raises:
-        InvalidArgumentError: the blob is not what its media type says, or a descriptor in it is malformed.
+        InvalidArgumentError: the blob does not match its media type, or a descriptor in it is malformed.
     """
     try:
         if descriptor.media_type in MANIFEST_TYPES:
@@ -86,11 +86,12 @@ def children(descriptor: Descriptor, data: bytes) -> tuple[Descriptor, ...]:
 
 
 def gc_labels(references: Iterable[Descriptor]) -> dict[str, str]:
-    """The labels that keep a blob's children from containerd's garbage collector.
+    """The labels that protect a blob's children from containerd's garbage collector.
 
-    It follows whatever begins so. The rest of the name is neither a bare number, as in BuildKit, nor ``l.``
-    with one, as in containerd: ``ctr content prune references`` takes those away, of layers that can be
-    pulled again. A build's layers cannot; and the first kind also makes it take away an index's manifests.
+    The collector follows every label with the prefix ``containerd.io/gc.ref.content.``. The suffix is neither
+    a bare number, as in BuildKit, nor ``l.`` and a number, as in containerd, because ``ctr content prune
+    references`` removes such labels: it assumes that layers can be pulled again, which is not true of a
+    build's layers. With bare numbers, it would even remove those of an index's manifests.
     """
     return {
         f"containerd.io/gc.ref.content.part.{index}": descriptor.digest
@@ -100,7 +101,7 @@ def gc_labels(references: Iterable[Descriptor]) -> dict[str, str]:
 
 def _manifest_children(document: dict[str, Any]) -> tuple[Descriptor, ...]:
     _check_schema(document)
-    # One must not pass for the other: who checked it as the one has not seen what it is as the other.
+    # Reject ambiguous documents: a tool that checks one as a manifest must not be fooled about the index.
     if document["manifests"] is not None or document["mediaType"] in INDEX_TYPES:
         raise ImageError("expected a manifest but found an index")
     if document["config"] is None:

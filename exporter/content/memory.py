@@ -1,4 +1,4 @@
-"""A content store in memory: for small things on their way, and for tests."""
+"""A content store in memory, for small intermediate blobs and for tests."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from exporter.image import Descriptor, digest_bytes
 
 
 class MemoryStore:
-    """A content store that keeps its blobs in memory; what it takes is not limited.
+    """A content store that keeps its blobs in memory, without a limit.
 
     Args:
-        blobs: What it has from the beginning.
+        blobs: Its initial blobs.
     """
 
     def __init__(self, *blobs: bytes) -> None:
@@ -42,7 +42,7 @@ class MemoryStore:
         yield _MemoryWriter(self._blobs, Verifier(expected))
 
     def blobs(self) -> list[BlobInfo]:
-        """All blobs, in the order in which they came."""
+        """All blobs, in the order in which they were added."""
         return [BlobInfo(digest, len(data)) for digest, data in self._blobs.items()]
 
     def _find(self, digest: str) -> bytes:

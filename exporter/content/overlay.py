@@ -1,4 +1,4 @@
-"""Several providers as one."""
+"""Combining several providers."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from exporter.content.protocol import BlobInfo, Provider
 
 
 class MultiProvider:
-    """A provider that has some blobs from elsewhere (BuildKit: ``contentutil.MultiProvider``).
+    """A provider that delegates to others by digest (BuildKit: ``contentutil.MultiProvider``).
 
     Args:
-        base: Asked for all blobs that no other provider was added for; None if there are no others.
+        base: The fallback for digests that were not added; None for no fallback.
     """
 
     def __init__(self, base: Provider | None = None) -> None:
@@ -20,7 +20,7 @@ class MultiProvider:
         self._providers: dict[str, Provider] = {}
 
     def add(self, digest: str, provider: Provider) -> None:
-        """Have one blob read from `provider` from now on."""
+        """Read one blob from `provider` from now on."""
         self._providers[digest] = provider
 
     async def info(self, digest: str) -> BlobInfo:

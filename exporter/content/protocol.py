@@ -1,7 +1,6 @@
-"""The small interface that every content store has: blobs by digest.
+"""The small interface of every content store: blobs by digest.
 
-Modelled on containerd's content store. A blob that can be seen has been verified: it becomes visible with
-`commit`, never before.
+Modelled on containerd's content store. Every visible blob has been verified: only `commit` makes it visible.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from exporter.image import Descriptor
 
 @dataclass(frozen=True, slots=True)
 class BlobInfo:
-    """What a store knows of a blob without reading it. `size` is in bytes."""
+    """What a store knows about a blob without reading it. `size` is in bytes."""
 
     digest: str
     size: int
 
 
 class Provider(Protocol):
-    """Something blobs can be read from."""
+    """Something that blobs can be read from."""
 
     async def info(self, digest: str) -> BlobInfo:
         """Return the blob's size.
@@ -36,27 +35,27 @@ class Provider(Protocol):
     def read(self, digest: str, *, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
         """Stream `length` bytes (all, if None) from `offset` on, in chunks of bounded size.
 
-        The bytes are *not* verified by the store; `exporter.content.copy` does that wherever bytes enter a
-        store or are parsed.
+        The store does *not* verify the bytes. `exporter.content.copy` does, whenever bytes enter a store or
+        are parsed.
 
         Raises:
-            NotFoundError: the store has no such blob (raised at the first step of the iteration).
+            NotFoundError: the store has no such blob (raised by the first step of the iteration).
         """
         ...
 
 
 class BlobWriter(Protocol):
-    """A blob in the making. Invisible to readers until `commit` succeeds."""
+    """A blob that is being written, and invisible to readers until `commit` succeeds."""
 
     async def write(self, data: bytes) -> None:
         """Append `data`."""
         ...
 
     async def commit(self) -> BlobInfo:
-        """Verify and publish what was written.
+        """Verify and publish the blob.
 
         Raises:
-            DataLossError: digest or size are not those of the descriptor that the writer was opened for.
+            DataLossError: digest or size do not match the descriptor that the writer was opened with.
         """
         ...
 
@@ -70,23 +69,23 @@ class ContentStore(Provider, Protocol):
         """Open a writer; leaving the block without `commit` discards what was written.
 
         Args:
-            expected: The blob's descriptor. None if the digest is not known beforehand; then `commit` accepts
-                any bytes and tells their digest. Stores for which manifests differ from other blobs (a
-                registry) look at its media type.
+            expected: The blob's descriptor. None if the digest is not known in advance; then `commit` accepts
+                any bytes and returns their digest. Stores that treat manifests differently (registries)
+                depend on its media type.
             labels: For stores that have labels (containerd's garbage collector follows
                 ``containerd.io/gc.ref.*``); others ignore them.
 
-        Several writers of one digest may be open at once; all of their commits succeed.
+        Several writers may be open for the same digest; all of their commits succeed.
         """
         ...
 
 
 @runtime_checkable
 class LabelledStore(ContentStore, Protocol):
-    """A store that has labels for its blobs, and something that heeds them: containerd's."""
+    """A store whose blobs can have labels, such as containerd's."""
 
     async def add_labels(self, digest: str, labels: Mapping[str, str]) -> None:
-        """Give a blob labels that it does not have yet; those that it has stay.
+        """Add labels to a blob. Existing labels keep their values.
 
         Raises:
             NotFoundError: the store has no such blob.

@@ -1,4 +1,4 @@
-"""What is in the directory that the command line and the server keep their images in."""
+"""The root directory in which the command line and the server keep their images."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _IMAGES = "docker"
 
 
 def layout_path(root: Path) -> Path:
-    """Where the OCI layout of the stores below `root` is."""
+    """The OCI layout below `root`."""
     return root / _LAYOUT
 
 
 def image_store(root: Path, content: ContentStore) -> ImageStore:
-    """The image IDs and names of the stores below `root`."""
+    """The store of image IDs and names below `root`."""
     return ImageStore(root / _IMAGES, content)
 
 
 async def open_root(root: Path) -> tuple[OCILayout, ImageStore]:
-    """Open the embedded stores below `root`, which is made for its owner alone if it does not exist.
+    """Open the embedded stores below `root`. If it does not exist, it is created for its owner only.
 
-    ``oci`` is an OCI layout with all blobs, for any tool that can read one; ``docker`` has the image IDs and
-    names of the ``moby`` exporter. Processes may share a root.
+    ``oci`` is an OCI layout with all blobs, which other tools can read; ``docker`` has the image IDs and
+    names of the ``moby`` exporter. Several processes may share a root.
 
     Raises:
         FailedPreconditionError: the directory holds something else.
@@ -40,11 +40,11 @@ async def open_root(root: Path) -> tuple[OCILayout, ImageStore]:
 
 
 async def open_existing_root(root: Path) -> tuple[OCILayout, ImageStore]:
-    """Open the embedded stores below `root`, and make nothing.
+    """Open the embedded stores below `root` without creating anything.
 
     Raises:
         FailedPreconditionError: the directory holds something else, or a layout of an unknown version.
-        NotFoundError: there are none.
+        NotFoundError: there are no stores.
     """
     await run_in_thread(_refuse_saved_source, root)
     if not await run_in_thread((root / _LAYOUT / "oci-layout").is_file):
@@ -56,24 +56,24 @@ async def open_existing_root(root: Path) -> tuple[OCILayout, ImageStore]:
 
 
 async def prune_root(root: Path, *, before: float, unnamed: bool = False) -> list[BlobInfo]:
-    """Remove the blobs that no image below `root` needs.
+    """Remove the blobs that no image below `root` references.
 
-    An export that is under way and meant to use an old one of them fails when it gives its image a name, with
-    nothing lost but its own work.
+    A concurrent export that relies on one of the removed blobs fails when it names its image. It has to be
+    repeated, but does no harm.
 
     Args:
         root: See `open_root`.
-        before: Unix seconds; what was written since stays, since an export may be about to use it.
-        unnamed: First remove the images without a name.
+        before: Unix seconds; newer blobs are kept, because an export may be about to use them.
+        unnamed: First remove images without a name.
 
     Returns:
-        What was removed.
+        The removed blobs.
 
     Raises:
         FailedPreconditionError: the directory holds something else, or something in it is damaged. No blob is
             removed then.
         NotFoundError: there is no image store.
-        UnavailableError: another process held a lock all the time.
+        UnavailableError: timed out waiting for another process to release a lock.
     """
     store, images = await open_existing_root(root)
     async with images.pruning(before=before, unnamed=unnamed) as needed:
@@ -81,7 +81,7 @@ async def prune_root(root: Path, *, before: float, unnamed: bool = False) -> lis
 
 
 def _refuse_saved_source(root: Path) -> None:
-    """Its layout looks like that of a store, but its blobs are not ours to remove."""
+    """Its OCI layout looks like that of a store, but pruning it would destroy the saved source."""
     if (root / "source.json").is_file():
         raise FailedPreconditionError(
             f"{root} is a saved source and not an image store: choose another directory"

@@ -1,4 +1,4 @@
-"""Files in the making: written beside their destination, and put there whole or not at all."""
+"""Writing files atomically: they are staged near their destination and renamed when complete."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ _NAME = re.compile(r"staged-[0-9a-f]{32}")
 
 
 class Staging:
-    """A directory for files in the making.
+    """A directory for unfinished files.
 
-    It must be on the file system of the files' destinations. It exists only while there is a file in it, so
-    that other programs that look at the destinations' tree are not bothered. Each file is locked for as long
-    as its writer lives: what is left by a process that was killed can be told from the work of another, and
-    is removed.
+    It must be on the same file system as their destinations. It exists only while there is a file in it, so
+    that it does not disturb other programs. Each file is locked as long as its writer lives, which
+    distinguishes the leftovers of a killed process, to be removed, from a concurrent write.
 
     All calls block.
 
     Args:
         directory: The directory.
-        subject: What errors of the operating system name, since nobody knows of this directory:
-            the file in the making, or else where the directory is.
+        subject: The path to show in operating system errors instead of this internal directory, such as
+            the final file. By default, the directory's parent.
     """
 
     def __init__(self, directory: Path, subject: Path | None = None) -> None:
@@ -36,10 +35,10 @@ class Staging:
         self.subject = subject or directory.parent
 
     def create(self, *, mode: int = 0o644) -> StagedFile:
-        """Open a new file. Its permissions are `mode` less the umask; we can write to it all the same.
+        """Create a file with permissions `mode` (minus the umask), open for writing even if read-only.
 
         Raises:
-            OSError: it cannot be made.
+            OSError: it cannot be created.
         """
         with naming(self.subject, instead=True):
             return self._create(mode)
@@ -50,18 +49,18 @@ class Staging:
             try:
                 fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
             except FileNotFoundError:
-                # Not made yet, or removed by the owner of what was the last file in it.
+                # The directory does not exist yet, or the writer of the last file in it has removed it.
                 with suppress(FileExistsError):
                     self.directory.mkdir()
                 continue
-            # Between these two calls somebody else's `remove_stale` may take the file for an abandoned one.
+            # Before we hold the lock, another process's `remove_stale` may take the file for a leftover.
             if try_flock(fd) and is_at(fd, path):
                 return StagedFile(self, fd, path)
             os.close(fd)
-        raise FailedPreconditionError(f"{self.directory} is no directory in which files could be made")
+        raise FailedPreconditionError(f"cannot create files in {self.directory}")
 
     def remove_stale(self) -> None:
-        """Remove what writers left that are no more. Files of others in the directory are left alone."""
+        """Remove the files of writers that no longer run. Files of other programs are left alone."""
         for path in self._files():
             try:
                 fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -89,7 +88,7 @@ class Staging:
 
 
 class StagedFile:
-    """A file in the making; made by `Staging.create`. All calls block."""
+    """An unfinished file; created by `Staging.create`. All calls block."""
 
     def __init__(self, staging: Staging, fd: int, path: Path) -> None:
         self._staging = staging
@@ -105,7 +104,7 @@ class StagedFile:
                 view = view[os.write(self._fd, view) :]
 
     def publish(self, destination: Path) -> None:
-        """Move the file to `destination`, in place of what is there, safe from a crash of the machine."""
+        """Atomically move the file to `destination`, replacing what is there, and sync it to disk."""
         assert self._fd is not None, "the file was published or discarded"
         with naming(destination, instead=True):
             os.fsync(self._fd)
@@ -114,7 +113,7 @@ class StagedFile:
         sync_directory(destination.parent)
 
     def discard(self) -> None:
-        """Remove the file, if it was not published."""
+        """Remove the file unless it was published."""
         if self._fd is not None:
             self._path.unlink(missing_ok=True)
             self._close()
@@ -127,7 +126,7 @@ class StagedFile:
 
 
 def replace_file(staging: Staging, destination: Path, data: bytes) -> None:
-    """Give a file new contents at one stroke: readers see the old or the new ones. Blocks."""
+    """Atomically replace a file's contents: readers see either the old or the new ones. Blocks."""
     staged = staging.create()
     try:
         staged.write(data)
@@ -137,7 +136,7 @@ def replace_file(staging: Staging, destination: Path, data: bytes) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Make the names in a directory survive a crash of the machine. Blocks."""
+    """Sync the entries of a directory to disk. Blocks."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)

@@ -1,4 +1,4 @@
-"""Blocking work off the event loop, without losing track of it."""
+"""Running blocking work in threads, and waiting for it even when cancelled."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _STEP_SECONDS = 0.05
 
 
 async def run_in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call `function` in a thread and wait for its end, even when cancelled.
+    """Call `function` in a thread and wait until it returns, even when cancelled.
 
-    `asyncio.to_thread` returns at once when it is cancelled, while its thread goes on with files that the
-    caller is about to close or remove. Here the cancellation goes on as soon as the thread is done, so
-    `function` must be short: a chunk of a file, not a file.
+    A cancelled `asyncio.to_thread` returns immediately, while its thread keeps using files that the caller is
+    about to close or remove. Here, cancellation propagates only when the thread is done. So `function` must
+    be short: it may process a chunk of a file, but not a file.
     """
     call = functools.partial(contextvars.copy_context().run, functools.partial(function, *args, **kwargs))
-    # A future and not a task: the loop cancels all tasks when it shuts down.
+    # A future, not a task, because the loop cancels all tasks when it shuts down.
     work = asyncio.get_running_loop().run_in_executor(None, call)
     try:
         return await asyncio.shield(work)
@@ -33,21 +33,21 @@ async def run_in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([work])
         if not work.cancelled():
-            work.exception()  # seen; the cancellation is what the caller hears of
+            work.exception()  # mark it as retrieved; the caller gets the cancellation instead
         raise
 
 
 class StepTimer:
-    """Tells a generator for `iterate_in_thread` that joins small pieces of work when to end a step.
+    """Tells a generator for `iterate_in_thread` when to end a step that batches small pieces of work.
 
-    A trip to a thread has its price, and cancellation waits for it.
+    Short steps waste time on thread switches; long ones delay cancellation.
     """
 
     def __init__(self) -> None:
         self._end = time.monotonic() + _STEP_SECONDS
 
     def is_over(self) -> bool:
-        """Whether the step has lasted long enough; if so, the next one begins."""
+        """Whether the step has lasted long enough. If so, start timing the next one."""
         now = time.monotonic()
         if now < self._end:
             return False
@@ -56,10 +56,10 @@ class StepTimer:
 
 
 async def iterate_in_thread(steps: Generator[T, None, object]) -> AsyncGenerator[T, None]:
-    """Run a generator in threads: all that it does blocks them and not the event loop.
+    """Run a generator in threads, so that it does not block the event loop.
 
-    It is closed, in a thread, when this is; see `contextlib.aclosing`. Cancellation waits for the step that
-    is under way, so a step must be short, as for `run_in_thread`.
+    Closing this generator (see `contextlib.aclosing`) closes `steps` in a thread. Cancellation waits for the
+    current step, so steps must be short, as for `run_in_thread`.
     """
     try:
         while True:
@@ -73,7 +73,7 @@ async def iterate_in_thread(steps: Generator[T, None, object]) -> AsyncGenerator
 
 
 class _EndedError(Exception):
-    """Stands for `StopIteration`, which cannot leave a future."""
+    """Replaces `StopIteration`, which a future cannot raise."""
 
 
 def _next(steps: Generator[T, None, object]) -> T:

@@ -1,4 +1,4 @@
-"""Checking blobs against what was promised for them."""
+"""Verifying blobs against their descriptors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from exporter.image import Descriptor, ImageError, parse_digest
 
 
 def split_digest(digest: str) -> tuple[str, str]:
-    """Split a digest into algorithm and hexadecimal digits; both are then safe as parts of a path.
+    """Split a digest into algorithm and hexadecimal digits, both safe to use in a path.
 
     Raises:
         InvalidArgumentError: it is malformed, or its algorithm is unknown.
@@ -22,15 +22,15 @@ def split_digest(digest: str) -> tuple[str, str]:
 
 
 class Verifier:
-    """Hashes a blob as it goes by.
+    """Hashes and verifies a blob incrementally.
 
-    Hashing takes its time for large pieces: call `update` in a thread. One call at a time.
+    Hashing large chunks takes time, so call `update` in a thread, but not concurrently.
 
     Args:
-        expected: What the blob must be; None if all is fine.
+        expected: The blob's descriptor; None to accept any blob.
 
     Raises:
-        InvalidArgumentError: the descriptor's digest or size is none.
+        InvalidArgumentError: the descriptor's digest or size is invalid.
     """
 
     def __init__(self, expected: Descriptor | None = None) -> None:
@@ -45,10 +45,11 @@ class Verifier:
         self._hash = hashlib.new(algorithm)
 
     def update(self, data: bytes) -> None:
-        """Take the next piece.
+        """Add the next chunk.
 
         Raises:
-            DataLossError: the blob is longer than promised. Known early, so that nobody can fill the disk.
+            DataLossError: the blob is longer than its descriptor says. Raised early, so that a peer cannot
+                fill the disk.
         """
         self._size += len(data)
         if self._expected is not None and self._size > self._expected.size:
@@ -58,10 +59,10 @@ class Verifier:
         self._hash.update(data)
 
     def finish(self) -> BlobInfo:
-        """Say what the blob is.
+        """Finish, and return the blob's digest and size.
 
         Raises:
-            DataLossError: it is not what was promised.
+            DataLossError: they do not match the descriptor.
         """
         info = BlobInfo(f"{self._algorithm}:{self._hash.hexdigest()}", self._size)
         if self._expected is None:
@@ -71,5 +72,5 @@ class Verifier:
                 f"blob {self._expected.digest} ends after {info.size} of its {self._expected.size} bytes"
             )
         if info.digest != self._expected.digest:
-            raise DataLossError(f"blob {self._expected.digest} has the digest {info.digest}: it was changed")
+            raise DataLossError(f"blob {self._expected.digest} is corrupt: its digest is {info.digest}")
         return info

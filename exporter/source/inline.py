@@ -1,4 +1,4 @@
-"""Refs whose chain and layers are known already."""
+"""Refs whose chain and layers are already known."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from exporter.source.types import Layer, LayerChain, Remote
 
 
 class InlineRef:
-    """A ref that came with all that there is to know of it; nobody has to be asked.
+    """A ref that arrived with its chain and layers, so that nothing has to be fetched.
 
     Args:
         id: The record's ID.
         chain: The layers' metadata, base first.
         descriptors: The layers, base first, with their diff IDs in the annotation `DIFF_ID`.
-        provider: Where the layers' blobs are.
+        provider: Has the layers' blobs.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class InlineRef:
         return self._id
 
     async def remote(self, compression: CompressionConfig | None = None) -> Remote:
-        """See `Ref.remote`. The layers are as they are, whatever is wanted."""
+        """See `Ref.remote`. The layers are returned as they are; `compression` is ignored."""
         return self._remote
 
     async def layer_chain(self) -> LayerChain:
@@ -47,17 +47,17 @@ class InlineRef:
 
 
 def check_chain(chain: Sequence[Layer], descriptors: Sequence[Descriptor], *, field: str = "") -> None:
-    """Check what somebody says a ref is made of, as far as that can be done without reading blobs.
+    """Check a ref's chain and descriptors, as far as that is possible without reading blobs.
 
     Args:
         chain: The layers' metadata.
         descriptors: The layers.
-        field: Path of the message that has both as ``chain`` and ``descriptors``, for errors.
+        field: For errors: path of the message with the fields ``chain`` and ``descriptors``.
 
     Raises:
-        FailedPreconditionError: they are not equally many.
-        InvalidArgumentError: a layer has no ID, or a descriptor no media type, digest, size or diff ID that
-            can be used; `ExporterError.field` says which.
+        FailedPreconditionError: their lengths differ.
+        InvalidArgumentError: a layer has no ID, or a descriptor has no valid media type, digest, size or diff
+            ID; `ExporterError.field` says which.
     """
     prefix = f"{field}." if field else ""
     if len(chain) != len(descriptors):

@@ -1,8 +1,8 @@
-"""What a daemon hands over to an exporter: the build result and what its refs are made of.
+"""What a daemon passes to an exporter: the build result with its refs.
 
-`Source` mirrors BuildKit's ``exporter.Source`` (``result.Result[ImmutableRef]``). It holds no bytes of
-layers: a `Ref` is asked for its chain and its layers when an exporter needs them, and where they come from
-(the request itself, a session, an endpoint, a buildkitd, a directory) is the resolver's affair.
+`Source` mirrors BuildKit's ``exporter.Source`` (``result.Result[ImmutableRef]``). It does not hold the layers
+themselves: an exporter asks a `Ref` for its chain and layers when it needs them. Where they come from (the
+request itself, a session, an endpoint, a buildkitd, a directory) is up to the resolver.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from exporter.image.keys import DIFF_ID
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One layer of a ref as the daemon's cache knows it.
+    """One layer of a ref, as the daemon's cache knows it.
 
-    `description` and `created_at` end up in the image's history. `created_at` is None where the daemon has
-    none.
+    `description` and `created_at` end up in the image's history. `created_at` is None if the daemon does not
+    know it.
     """
 
     id: str
@@ -30,7 +30,7 @@ class Layer:
     created_at: Time | None = None
 
     def metadata(self) -> LayerMetadata:
-        """The part of it that the image core wants."""
+        """The part that `exporter.image` needs."""
         return LayerMetadata(description=self.description, created_at=self.created_at)
 
 
@@ -45,7 +45,7 @@ class Remote:
     Attributes:
         descriptors: Base first, with BuildKit's internal annotations: ``containerd.io/uncompressed`` is the
             diff ID.
-        provider: Where the blobs can be read, for as long as the source lives.
+        provider: Provides the blobs, as long as the source exists.
     """
 
     descriptors: tuple[Descriptor, ...]
@@ -68,22 +68,21 @@ class Ref(Protocol):
     async def remote(self, compression: CompressionConfig | None = None) -> Remote:
         """The layers as blobs.
 
-        `compression` tells the owner of the ref what will be wanted, so that a daemon that must compress a
-        layer anyway can do it in that way; the answer may still be anything, and converting is then the
-        caller's task.
+        `compression` is a hint to the owner of the ref, so that a daemon that has to compress a layer anyway
+        can compress it that way. The layers may still have any compression; the caller has to convert them.
 
         Raises:
-            NotFoundError: the owner does not know the ref (any more).
+            NotFoundError: the owner does not know the ref, or no longer does.
         """
         ...
 
     async def layer_chain(self) -> LayerChain:
         """The layers' metadata.
 
-        Ask for it after `remote`: BuildKit gives a lazily pulled layer its description when it is pulled.
+        Call it after `remote`: in BuildKit, a lazily pulled layer gets its description when it is pulled.
 
         Raises:
-            NotFoundError: the owner does not know the ref (any more).
+            NotFoundError: the owner does not know the ref, or no longer does.
         """
         ...
 
@@ -115,8 +114,8 @@ class Subject:
 class Attestation:
     """An attestation of one platform's image (BuildKit: ``result.Attestation``).
 
-    The predicate is `content` if that is given, else the file `path` of `ref`. A bundle is a directory `path`
-    of `ref` that is full of in-toto statements.
+    The predicate is `content` if given, else the file `path` in `ref`. For a bundle, `path` is a directory of
+    in-toto statements in `ref`.
     """
 
     kind: AttestationKind
@@ -148,13 +147,12 @@ class Source:
     attestations: Mapping[str, Sequence[Attestation]] = field(default_factory=dict)
 
     def find_ref(self, platform_id: str) -> tuple[Ref | None, bool]:
-        """Look a platform's ref up as BuildKit's ``Result.FindRef`` does.
+        """Look up a platform's ref as BuildKit's ``Result.FindRef`` does.
 
-        A keyed result with just one ref answers with it whatever the key; an unkeyed one always answers with
-        its ref.
+        A result that is not keyed, or that is keyed but has only one ref, returns its ref for any platform.
 
         Returns:
-            The ref and whether it was found.
+            The ref, and whether it was found.
         """
         if self.refs is None:
             return self.ref, True
@@ -165,22 +163,21 @@ class Source:
         return None, False
 
     def with_metadata(self, extra: Mapping[str, bytes]) -> Source:
-        """A copy whose metadata has been overlaid with `extra`."""
+        """A copy with `extra` added to its metadata."""
         return replace(self, metadata={**self.metadata, **extra})
 
 
 @dataclass(frozen=True, slots=True)
 class BuildInfo:
-    """What an exporter may know of the build (BuildKit: ``ExportBuildInfo``).
+    """What an exporter may know about the build (BuildKit: ``ExportBuildInfo``).
 
     Attributes:
         ref: The build's ID.
         session_id: The session through which the owner of the refs can be reached.
         compatibility_version: BuildKit's compatibility version; 0 means the newest.
         inline_cache: Cache data to embed, by platform ID; the key ``""`` is for the result's single ref.
-        builder: Name and version of the builder, such as ``buildkit-v0.32.2``, for documents that an export
-            signs in the builder's name: an SBOM names the tool that completed it. If empty, we name
-            ourselves.
+        builder: Name and version of the builder, such as ``buildkit-v0.32.2``, for documents that name the
+            tool that created them, such as SBOMs. If empty, they name this package.
     """
 
     ref: str = ""

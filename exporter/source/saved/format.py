@@ -1,13 +1,13 @@
 """The files of a saved source.
 
-- ``source.json``: the result's metadata; the refs' IDs and the platforms, for people to read
-- ``chains.json``: the refs: where each sits in the result, and its chain
+- ``source.json``: the result's metadata; for people to read, also the refs' IDs and the platforms
+- ``chains.json``: the refs, each with its place in the result and its chain
 - ``attestations.json``: the attestations, if there are any
-- ``build.json``: what an exporter may know of the build; optional
+- ``build.json``: what an exporter may know about the build; optional
 - ``oci/``: the blobs, as an OCI layout; ``layers/`` may hold more of them, by algorithm and digits
-- ``save/``: instead of that, for a record of a Docker daemon: an unpacked ``docker save``
+- ``save/``: an unpacked ``docker save``, in place of ``oci/``, if a Docker daemon was recorded
 
-Bytes are base64. Unknown fields are ignored: records may say more than is needed here.
+Bytes are in base64. Unknown fields are ignored.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ class LayerRecord(msgspec.Struct, omit_defaults=True):
     """A layer of a chain.
 
     Attributes:
-        id: Of the cache record.
-        description: As the image writer read it: for a lazily pulled layer that is after the pull.
+        id: The cache record's ID.
+        description: As the image writer saw it: for a lazily pulled layer, that is after the pull.
         created_at: RFC 3339; None if the daemon has none.
-        blob: The descriptor, as OCI writes it.
-        diff_id: Goes without saying if the blob's annotations have it.
-        layer: Instead of a blob: a tar below ``save/``, whose digest is the diff ID.
+        blob: The OCI descriptor.
+        diff_id: The diff ID. Optional if it is in the blob's annotations.
+        layer: Instead of a blob: a tar below ``save/`` whose digest is the diff ID.
     """
 
     id: str
@@ -68,14 +68,14 @@ class LayerRecord(msgspec.Struct, omit_defaults=True):
 
 
 class RefRecord(msgspec.Struct, omit_defaults=True):
-    """A ref, or a place in the result that has none.
+    """A ref, or a place in the result that has no ref.
 
     Attributes:
-        slot: Where it is: the single ref, one of the refs by platform ID, or an attestation's.
+        slot: The place: the single ref, one of the refs by platform ID, or an attestation's ref.
         key: The platform ID.
         ref: The ID; None if there is no ref here, that is, no layers.
-        chain: Base first.
-        descriptors: All layers' descriptors, if the chain cannot have them since both are not equally many.
+        chain: The layers, base first.
+        descriptors: The layers' descriptors, if their number differs from the length of the chain.
         files: Instead of blobs: all files of the ref by path.
     """
 
@@ -92,7 +92,7 @@ class ChainsFile(msgspec.Struct, omit_defaults=True):
 
     Attributes:
         refs: All refs of the result.
-        keyed: Whether the result is keyed by platform. Goes without saying if it has refs with keys.
+        keyed: Whether the result is keyed by platform. Implied if there are refs with keys.
     """
 
     refs: list[RefRecord]
@@ -100,7 +100,7 @@ class ChainsFile(msgspec.Struct, omit_defaults=True):
 
 
 class Base64(msgspec.Struct):
-    """Bytes where one would expect a text, since they are none."""
+    """Bytes in place of text, because they are not UTF-8."""
 
     base64: bytes
 
@@ -117,14 +117,14 @@ class AttestationRecord(msgspec.Struct, omit_defaults=True):
     """An attestation.
 
     Attributes:
-        platform: ID of the platform that it is about.
-        kind: Statement, or directory of statements.
-        path: The file in `ref`; for a bundle the directory.
-        predicate_type: Of the predicate.
-        metadata: BuildKit's, mostly text.
-        subjects: Those that the frontend named.
-        ref: ID of one of the refs in ``chains.json``.
-        content: The predicate (the first element) if it is in no file.
+        platform: The ID of the platform that it describes.
+        kind: A statement, or a directory of statements.
+        path: The file in `ref`; for a bundle, the directory.
+        predicate_type: The predicate's type.
+        metadata: BuildKit's metadata, mostly text.
+        subjects: The subjects that the frontend named.
+        ref: The ID of one of the refs in ``chains.json``.
+        content: The predicate (the first element) if it is not in a file.
     """
 
     platform: str
@@ -144,7 +144,7 @@ class AttestationsFile(msgspec.Struct):
 
 
 class BuildFile(msgspec.Struct, omit_defaults=True):
-    """``build.json``, see `BuildInfo`; the session is not in it, since it is over."""
+    """``build.json``; see `BuildInfo`. It omits the session, which no longer exists."""
 
     ref: str = ""
     compatibility_version: int = 0
@@ -156,30 +156,30 @@ class RecordedBuilder(msgspec.Struct):
     """The daemon that was recorded.
 
     Attributes:
-        version: For people; says the daemon's version, or ``… the version string VERSION``.
+        version: Free text with the daemon's version, or with ``… the version string VERSION``.
     """
 
     version: str = ""
 
 
 class ScenarioFile(msgspec.Struct):
-    """``scenario.json``, which says how a build was made; stands in for a missing ``build.json``."""
+    """``scenario.json``, a description of the build; used if there is no ``build.json``."""
 
     compatibility_version: int | None = None
     buildkit: RecordedBuilder | None = None
 
     @property
     def builder(self) -> str:
-        """How the daemon names itself in the documents that it signs; ``""`` if its version is not told."""
+        """The daemon's name in the documents that it creates; ``""`` if its version is unknown."""
         found = _BUILDKIT_VERSION.search(self.buildkit.version) if self.buildkit is not None else None
         return f"buildkit-{found[1]}" if found else ""
 
 
 def read_document(path: Path, kind: type[T]) -> T | None:
-    """Read one of the files; None if there is none. Blocks.
+    """Read one of the files; None if it does not exist. Blocks.
 
     Raises:
-        InvalidArgumentError: it is not what it should be; says the file and the place in it.
+        InvalidArgumentError: it is malformed; the message says which file, and where in it.
     """
     try:
         data = read_file(path, _FILE_LIMIT)
@@ -196,7 +196,7 @@ def read_document(path: Path, kind: type[T]) -> T | None:
 
 
 def _explain(problem: str, data: bytes) -> str:
-    """Say where in a file the problem is by line and column, as editors count, and not by bytes."""
+    """Replace the byte offset in an error message with line and column, as editors count them."""
     if problem == "Input data was truncated":
         return f"{_place(data, len(data))}: the file ends too early"
     found = _AT_BYTE.fullmatch(problem)
@@ -217,7 +217,7 @@ def write_document(path: Path, document: msgspec.Struct) -> None:
 
 
 def to_text(data: bytes) -> str | Base64:
-    """Bytes that are mostly text, as they are written."""
+    """Bytes as text if they are UTF-8, else as base64."""
     try:
         return data.decode()
     except UnicodeDecodeError:
@@ -225,5 +225,5 @@ def to_text(data: bytes) -> str | Base64:
 
 
 def to_bytes(text: str | Base64) -> bytes:
-    """Inverse of `to_text`."""
+    """The inverse of `to_text`."""
     return text.base64 if isinstance(text, Base64) else text.encode()

@@ -1,4 +1,4 @@
-"""Saved sources: build results in directories, to be exported without a daemon or sent with a bug report."""
+"""Saved sources: build results in directories, for an export without a daemon or for a bug report."""
 
 from __future__ import annotations
 
@@ -56,18 +56,16 @@ T = TypeVar("T")
 class SavedSource:
     """A build result from a directory; `exporter.source.saved.format` describes the files.
 
-    Digests in it are believed by nobody: whoever reads a blob verifies it. A blob may be missing; that shows
-    when it is read.
+    Its digests are not trusted: blobs are verified when they are read. Reading a missing blob fails.
 
-    Inline cache data is in ``build.json`` or nowhere. It cannot be made from the refs, since it tells of the
-    build's steps. A record of a daemon's build does not have it apart from the resulting image config: who
-    wants to compare configs takes it from there (``moby.buildkit.cache.v0``) and puts it into `BuildInfo`
-    himself.
+    Inline cache data comes only from ``build.json``. It describes the build's steps, so it cannot be computed
+    from the refs. A recorded build only has it in the resulting image config (``moby.buildkit.cache.v0``). To
+    compare configs, copy it from there into `BuildInfo`.
 
     Attributes:
         path: The directory.
         source: The result.
-        build: What is known of the build.
+        build: What is known about the build.
     """
 
     path: Path
@@ -79,8 +77,8 @@ class SavedSource:
         """Load a saved source.
 
         Raises:
-            InvalidArgumentError: a file is not what it should be; says the file and the place in it.
-            NotFoundError: the directory has no saved source.
+            InvalidArgumentError: a file is malformed; the message says which one, and where in it.
+            NotFoundError: the directory is not a saved source.
         """
         return await run_in_thread(_Loader(Path(path)).load)
 
@@ -111,9 +109,7 @@ class _Loader:
         try:
             document = read_document(self._path / name, kind)
         except NotADirectoryError:
-            raise NotFoundError(
-                f"{self._path} is a file and not a saved source, which is a directory"
-            ) from None
+            raise NotFoundError(f"{self._path} is a file, but a saved source is a directory") from None
         if document is None:
             if not self._path.exists():
                 raise NotFoundError(f"there is no saved source {self._path}: the directory does not exist")
@@ -130,15 +126,15 @@ class _Loader:
                 single.append(ref)
             elif record.slot == "refs":
                 if record.key in keyed:
-                    self._fail(where, f"there is another ref of the key {record.key!r}")
+                    self._fail(where, f"there is another ref with the key {record.key!r}")
                 keyed[record.key] = ref
         is_keyed = chains.keyed or bool(keyed)
         if len(single) + is_keyed > 1:
-            self._fail("chains.json", "a result has either one ref or refs by key")
+            self._fail("chains.json", "a result has either a single ref or refs by key")
         return (single[0] if single else None), (keyed if is_keyed else None)
 
     def _find_ref(self, record: RefRecord, where: str) -> InlineRef | None:
-        """The ref of a record. Several records may be about one ref."""
+        """The ref of a record. Several records may have the same ref."""
         if record.ref is None:
             if record.chain:
                 self._fail(where, "there is a chain but no ref")
@@ -147,7 +143,7 @@ class _Loader:
             self._refs[record.ref] = self._make_ref(record.ref, record, where)
             self._chains[record.ref] = record.chain
         if self._chains[record.ref] != record.chain:
-            self._fail(where, f"ref {record.ref} has another chain in an earlier record")
+            self._fail(where, f"ref {record.ref} has a different chain in an earlier record")
         return self._refs[record.ref]
 
     def _make_ref(self, ref_id: str, record: RefRecord, where: str) -> InlineRef:
@@ -186,7 +182,7 @@ class _Loader:
         self._check_digest(record.diff_id, f"{where}.diff_id")
         annotations = {DIFF_ID: record.diff_id, **descriptor.annotations}
         if annotations[DIFF_ID] != record.diff_id:
-            self._fail(f"{where}.diff_id", f"the annotation {DIFF_ID} of the blob says something else")
+            self._fail(f"{where}.diff_id", f"the blob's annotation {DIFF_ID} has a different diff ID")
         return replace(descriptor, annotations=annotations)
 
     def _tar_layer(self, record: LayerRecord, name: str, where: str) -> Descriptor | None:
@@ -265,7 +261,7 @@ class _Loader:
 
 
 class _ChainOnlyRef(InlineRef):
-    """A ref of which only the chain is known."""
+    """A ref that was saved without layers."""
 
     async def remote(self, compression: CompressionConfig | None = None) -> Remote:
         raise NotFoundError(f"ref {self.id} was saved without its layers")
@@ -277,7 +273,7 @@ def _tar_descriptor(diff_id: str, size: int, created_at: str | None = None) -> D
 
 
 def _tar_of(files: Mapping[str, bytes]) -> bytes:
-    """A layer with some files, whose owners, times and permissions nobody knows."""
+    """A layer with the given files. Their owners, times and permissions are unknown."""
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for path, data in files.items():

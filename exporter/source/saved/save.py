@@ -1,4 +1,4 @@
-"""Saving sources; `exporter.source.saved.load` loads them again."""
+"""Saving sources; the counterpart of `exporter.source.saved.load`."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ _SUBJECT_NAMES = {kind: name for name, kind in SUBJECT_KINDS.items()}
 
 
 async def save_source(source: Source, build: BuildInfo, path: Path | str) -> None:
-    """Save a build result with all its blobs, which are verified on the way.
+    """Save a build result with all its blobs, and verify them. Atomic.
 
     Args:
         source: The result.
-        build: What is known of the build; its session is not saved.
-        path: The directory, which must not exist, or be empty. It is complete, or not there at all.
+        build: What is known about the build; its session is not saved.
+        path: The directory, which must be empty or not exist.
 
     Raises:
-        DataLossError: a blob is not what its descriptor says.
-        FailedPreconditionError: there is something at `path` already.
-        NotFoundError: a ref or a blob is gone.
+        DataLossError: a blob does not match its descriptor.
+        FailedPreconditionError: `path` exists and is not an empty directory.
+        NotFoundError: a ref or a blob no longer exists.
     """
     path = Path(path)
     partial = path.parent / f".{path.name}.{secrets.token_hex(8)}.partial"
@@ -63,7 +63,7 @@ async def save_source(source: Source, build: BuildInfo, path: Path | str) -> Non
 
 def _begin(path: Path, partial: Path) -> None:
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise FailedPreconditionError(f"{path} exists already; a source is saved to a directory of its own")
+        raise FailedPreconditionError(f"{path} already exists; save the source to a new directory")
     partial.mkdir(parents=True)
 
 
@@ -72,7 +72,7 @@ def _end(partial: Path, path: Path) -> None:
         partial.rename(path)
     except OSError as error:
         if error.errno in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
-            raise FailedPreconditionError(f"{path} has come into being in the meantime") from error
+            raise FailedPreconditionError(f"{path} was created by someone else in the meantime") from error
         raise
     sync_directory(path.parent)
 
@@ -119,7 +119,7 @@ async def _save_ref(ref: Ref, layout: OCILayout) -> RefRecord:
     await copy_blobs(layout, remote.provider, remote.descriptors)
     blobs = [descriptor.to_dict() for descriptor in remote.descriptors]
     if len(layers) != len(blobs):
-        # Wrong, and thus worth a report: it is kept as it is.
+        # This is an error of the daemon, which a bug report should show. Save it unchanged.
         return RefRecord(ref=ref.id, chain=layers, descriptors=blobs)
     for layer, blob in zip(layers, blobs, strict=True):
         layer.blob = blob
@@ -152,5 +152,5 @@ def _source_file(source: Source) -> SourceFile:
     try:
         platforms = msgspec.json.decode(source.metadata.get(PLATFORMS, b"null"))
     except (msgspec.DecodeError, UnicodeDecodeError):
-        platforms = None  # only for people to read; the metadata has the bytes
+        platforms = None  # only for people to read; the bytes are in the metadata
     return SourceFile(dict(source.metadata), [ref.id for ref in refs if ref is not None], platforms)

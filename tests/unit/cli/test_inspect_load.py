@@ -175,9 +175,9 @@ async def test_blobs_are_verified(tmp_path: Path) -> None:
     data[0] ^= 1
     blob.unlink()
     blob.write_bytes(data)
-    with pytest.raises(DataLossError, match="it was changed"):
+    with pytest.raises(DataLossError, match="is corrupt: its digest is"):
         await load_contents(layout)
-    with pytest.raises(DataLossError, match="it was changed"):
+    with pytest.raises(DataLossError, match="is corrupt: its digest is"):
         await load_contents(pack(layout, tmp_path / "image.tar"))
     blob.unlink()
     with pytest.raises(NotFoundError, match="not found"):

@@ -47,7 +47,7 @@ async def test_a_blob_that_was_changed_is_not_read() -> None:
 
 async def test_a_large_blob_is_not_read_at_all() -> None:
     recorder = Recorder(MemoryStore(b"blob"))
-    with pytest.raises(ResourceExhaustedError, match="4 bytes; no more than 3"):
+    with pytest.raises(ResourceExhaustedError, match="4 bytes; the limit for blobs in memory is 3"):
         await read_blob(recorder, describe(b"blob"), limit=3)
     assert recorder.reads == []
 

@@ -54,5 +54,5 @@ async def test_never_waits_for_the_writer_of_a_pipe(tmp_path: Path) -> None:
 def test_small_files_have_a_limit(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"abc")
     assert read_file(tmp_path / "file", 3) == b"abc"
-    with pytest.raises(FailedPreconditionError, match="more than the 2 bytes"):
+    with pytest.raises(FailedPreconditionError, match="the limit for such a file is 2 bytes"):
         read_file(tmp_path / "file", 2)

@@ -162,7 +162,7 @@ async def test_names_and_tags_are_resolved(tmp_path: Path) -> None:
     await layout.publish(root, [IMAGE_NAME, "example.com/app:v2"], tags=["latest"])
     for name in (IMAGE_NAME, "example.com/app:v2", "v1", "v2", "latest"):
         assert (await layout.resolve(name)).digest == root.digest
-    with pytest.raises(NotFoundError, match="no image of the name v3"):
+    with pytest.raises(NotFoundError, match="no image named v3"):
         await layout.resolve("v3")
     assert [entry.annotations for entry in await layout.index()] == [
         {"io.containerd.image.name": IMAGE_NAME, "org.opencontainers.image.ref.name": "v1"},
@@ -186,7 +186,7 @@ async def test_a_name_stays_where_it_is_while_something_is_missing(tmp_path: Pat
         path = tmp_path / "blobs" / "sha256" / digest.removeprefix("sha256:")
         path.unlink()
         path.write_bytes(b"short")
-    with pytest.raises(FailedPreconditionError, match=f"missing or of the wrong length: {digest}"):
+    with pytest.raises(FailedPreconditionError, match=f"missing or have the wrong size \\({digest}\\)"):
         await layout.publish(describe(data, OCI_MANIFEST), [IMAGE_NAME])
     assert (tmp_path / "index.json").read_bytes() == before
     assert (await layout.resolve(IMAGE_NAME)).digest == old.digest
@@ -276,7 +276,7 @@ async def test_blobs_that_nobody_needs_are_pruned(tmp_path: Path) -> None:
     layout, root = await _with_image(tmp_path)
     assert len(await layout.prune()) == 4
     assert await layout.blobs() == []
-    with pytest.raises(FailedPreconditionError, match="not all that it points to is there"):
+    with pytest.raises(FailedPreconditionError, match="blobs that it references are missing"):
         await layout.publish(root)
 
 

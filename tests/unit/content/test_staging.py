@@ -62,7 +62,7 @@ def test_a_failed_replacement_leaves_the_old_contents(tmp_path: Path) -> None:
 
 def test_a_link_that_leads_nowhere_is_no_directory(tmp_path: Path) -> None:
     (tmp_path / "staging").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(FailedPreconditionError, match="is no directory in which files could be made"):
+    with pytest.raises(FailedPreconditionError, match="cannot create files in"):
         Staging(tmp_path / "staging").create()
 
 

@@ -182,7 +182,7 @@ async def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "directory" / "file").write_bytes(b"mine")
     (tmp_path / "file").write_bytes(b"mine")
     for name in ("directory", "file"):
-        with pytest.raises(FailedPreconditionError, match=f"{name} exists already"):
+        with pytest.raises(FailedPreconditionError, match=f"{name} already exists"):
             await save_source(Source(), BuildInfo(), tmp_path / name)
     assert names_in(tmp_path) == ["directory", "file"]
 
@@ -197,7 +197,7 @@ async def test_what_appears_in_the_meantime_is_not_overwritten(tmp_path: Path) -
             return await super().remote(compression)
 
     ref = Slow("two", CHAIN, DESCRIPTORS, MemoryStore(*BLOBS))
-    with pytest.raises(FailedPreconditionError, match="come into being"):
+    with pytest.raises(FailedPreconditionError, match="in the meantime"):
         await save_source(Source(ref=ref), BuildInfo(), path)
     assert names_in(tmp_path) == ["saved"]
     assert names_in(path) == ["file"]
