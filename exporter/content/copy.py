@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TypeVar
 
+from exporter.content.concurrency import map_each
 from exporter.content.manifest import children, gc_labels, is_parent, must_not_be_distributed
 from exporter.content.protocol import BlobInfo, ContentStore, LabelledStore, Provider
 from exporter.content.threads import run_in_thread
@@ -15,7 +14,6 @@ from exporter.content.verify import Verifier
 from exporter.errors import NotFoundError, ResourceExhaustedError
 from exporter.image import Descriptor
 
-T = TypeVar("T")
 _Key = tuple[str, bool]
 
 PARSE_LIMIT = 32 << 20
@@ -171,7 +169,7 @@ async def copy_blobs(
         await copy_blob(store, provider, descriptor, on_bytes, (labels or {}).get(descriptor.digest))
 
     unique = {descriptor.digest: descriptor for descriptor in descriptors}
-    await for_each(unique.values(), copy, concurrency)
+    await map_each(unique.values(), copy, concurrency)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +217,7 @@ async def load_graph(
     level = _without(roots, skip)
     while level:
         fresh = {_key(item): item for item in level if _key(item) not in nodes}
-        await for_each(fresh.values(), load, concurrency)
+        await map_each(fresh.values(), load, concurrency)
         level = tuple(child for key in fresh for child in nodes[key].children)
     return _children_first(_without(roots, skip), nodes)
 
@@ -274,24 +272,6 @@ async def missing_blobs(provider: Provider, root: Descriptor) -> list[str]:
     """
     needed = await load_graph(provider, [root], skip=must_not_be_distributed, missing_ok=True)
     return [node.descriptor.digest for node in needed if not await has_blob(provider, node.descriptor)]
-
-
-async def for_each(
-    items: Iterable[T], action: Callable[[T], Awaitable[None]], concurrency: int = CONCURRENCY
-) -> None:
-    """Run `action` for each item, some concurrently. The first failure is raised, and cancels the others."""
-    queue = iter(items)
-
-    async def work() -> None:
-        for item in queue:
-            await action(item)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(concurrency):
-                group.create_task(work())
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
 
 
 async def _only(data: bytes) -> AsyncIterator[bytes]:

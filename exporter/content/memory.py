@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Self
 
 from exporter.content.files import CHUNK_SIZE
 from exporter.content.protocol import BlobInfo, BlobWriter
@@ -22,6 +23,13 @@ class MemoryStore:
 
     def __init__(self, *blobs: bytes) -> None:
         self._blobs = {digest_bytes(blob): blob for blob in blobs}
+
+    @classmethod
+    def of(cls, blobs: Mapping[str, bytes]) -> Self:
+        """A store of blobs under digests that nobody has verified, such as those in a message."""
+        store = cls()
+        store._blobs.update(blobs)
+        return store
 
     async def info(self, digest: str) -> BlobInfo:
         """See `Provider.info`."""

@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 from google.protobuf import empty_pb2
 
-from exporter.exporters.concurrency import gather
+from exporter.content.concurrency import gather
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
 from exporter.pb.containerd.services.version.v1 import version_pb2_grpc
 from exporter.pb.moby.buildkit.v1 import control_pb2, control_pb2_grpc

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from exporter.content.concurrency import gather
 from exporter.content.memory import MemoryStore
-from exporter.exporters.concurrency import gather
 from exporter.image import CommitOptions, ImageError, ResultPlatform, export_epoch, media_types, parse_key
 from exporter.image.config.go_types import BASE_IMAGE
 from exporter.image.go import json as gojson

@@ -13,16 +13,17 @@ import asyncio
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
-from exporter.content.copy import for_each
+from exporter.content.concurrency import map_each
+from exporter.content.copy import CONCURRENCY
 from exporter.content.files import BlobDirectory
 from exporter.content.layout import OCILayout
 from exporter.content.overlay import MultiProvider
@@ -44,9 +45,6 @@ from exporter.layer.pipe import run_piped
 from exporter.layer.recode import Recipe, recode
 from exporter.progress.producer import Status, VertexProgress
 from exporter.source.types import Remote
-
-T = TypeVar("T")
-
 
 # Two layers keep the threads of the pool busy while one of them is at the parts that have only one thread.
 _CONCURRENCY = 2
@@ -117,7 +115,7 @@ class LayerConverter:
                 converted = await self._make(remote.provider, layer, recipe, status)
             return _described(layer, converted)
 
-        return self._with_layers(remote, await _map(convert, remote.descriptors))
+        return self._with_layers(remote, await map_each(remote.descriptors, convert, CONCURRENCY))
 
     async def rewrite_timestamps(
         self, remote: Remote, config: CompressionConfig, epoch: int, *, base_diff_ids: Sequence[str] = ()
@@ -168,7 +166,7 @@ class LayerConverter:
             return _described(layer, rewritten)
 
         with self._status(f"rewriting layers with source-date-epoch {epoch} ({_go_time(epoch)})", 0):
-            return self._with_layers(remote, await _map(rewrite, positions))
+            return self._with_layers(remote, await map_each(positions, rewrite, CONCURRENCY))
 
     async def _needs_conversion(self, provider: Provider, layer: Descriptor, type_: CompressionType) -> bool:
         if not is_layer_type(layer.media_type):
@@ -274,18 +272,6 @@ def _described(layer: Descriptor, converted: ConvertedLayer) -> Descriptor:
     kept = {key: text for key, text in layer.annotations.items() if key == LAYER_CREATED_AT}
     descriptor = converted.descriptor
     return replace(descriptor, annotations={**kept, **descriptor.annotations})
-
-
-async def _map(action: Callable[[T], Awaitable[Descriptor]], items: Iterable[T]) -> list[Descriptor]:
-    """Do something with each item, all at once; the first failure ends the others."""
-    results: dict[int, Descriptor] = {}
-
-    async def act(numbered: tuple[int, T]) -> None:
-        position, item = numbered
-        results[position] = await action(item)
-
-    await for_each(enumerate(items), act)
-    return [results[position] for position in sorted(results)]
 
 
 class _Counter:

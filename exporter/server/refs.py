@@ -9,6 +9,8 @@ from typing import Protocol
 
 import grpc.aio
 
+from exporter.content.memory import MemoryStore
+from exporter.content.overlay import CountingProvider, FirstProvider
 from exporter.content.protocol import Provider
 from exporter.errors import FailedPreconditionError, PermissionDeniedError
 from exporter.image import CompressionConfig, Descriptor
@@ -18,7 +20,6 @@ from exporter.remotes.session.refs import GET_REMOTE_METHOD, SessionRef
 from exporter.rpc.address import AddressPattern, parse_address
 from exporter.rpc.limits import PEER_OPTIONS
 from exporter.rpc.session.manager import Session, SessionManager
-from exporter.server.providers import CountingProvider, EmbeddedProvider, FirstProvider
 from exporter.server.request import inline_ref_of
 from exporter.source.inline import check_chain
 from exporter.source.types import LayerChain, Ref, Remote
@@ -194,7 +195,7 @@ class RefResolver:
         ]
         if not message.HasField("inline"):
             return OwnedRef(message.id, path, (*owners, *self._daemons), self._on_read)
-        embedded = EmbeddedProvider({d.digest: d.data for d in message.inline.descriptors if d.data})
+        embedded = MemoryStore.of({d.digest: d.data for d in message.inline.descriptors if d.data})
 
         async def in_request() -> Provider:
             return embedded
@@ -205,7 +206,8 @@ class RefResolver:
         async def shared() -> Provider | None:
             return self._shared
 
-        provider = FirstProvider(in_request, in_store, *(owner.content for owner in owners), shared)
+        places = (in_request, in_store, *(owner.content for owner in owners), shared)
+        provider = FirstProvider(*places, where="the request, the store or any peer")
         return inline_ref_of(message, path, CountingProvider(provider, self._on_read))
 
     def _endpoint(self, text: str, path: str) -> EndpointOwner | None:

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from exporter.content.concurrency import gather
 from exporter.content.protocol import Provider
 from exporter.errors import FailedPreconditionError, failure_of
-from exporter.exporters.concurrency import gather
 from exporter.image import CommitOptions, Descriptor
 from exporter.image.keys import IMAGE_NAME, RESPONSE_PREFIX
 from exporter.pb.moby.buildkit.v1 import control_pb2

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 
-from exporter.content.copy import for_each
+from exporter.content.concurrency import map_each
 from exporter.progress.producer import VertexProgress
 from exporter.verify.blobs import BlobFacts, examine
 from exporter.verify.report import Finding, Report, Result, Subject
@@ -80,7 +80,7 @@ class Checklist:
                     on_bytes = status.advance if status is not None else None
                     facts[blob.key] = await examine(blob.open(), blob.digest, executor, on_bytes)
 
-            await for_each(blobs.values(), read, self._concurrency)
+            await map_each(blobs.values(), read, self._concurrency)
         report = Report()
         for entry in self._entries:
             if isinstance(entry, Result):

@@ -4,13 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import grpc.aio
 
-from exporter.content.copy import closing_stream
-from exporter.content.protocol import BlobInfo, Provider
+from exporter.content.overlay import MultiProvider
+from exporter.content.protocol import Provider
 from exporter.errors import NotFoundError
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
 from exporter.remotes.messages.layers import compression_of, descriptor_message, layer_message
@@ -28,7 +28,7 @@ class RefServicer(exporter_pb2_grpc.RefServiceServicer):
 
     def __init__(self, refs: Mapping[str, Ref]) -> None:
         self._refs = refs
-        self._providers: dict[str, Provider] = {}
+        self._blobs = MultiProvider()
 
     def register(self, server: grpc.aio.Server) -> None:
         """Add the service to a server."""
@@ -37,7 +37,7 @@ class RefServicer(exporter_pb2_grpc.RefServiceServicer):
     @property
     def provider(self) -> Provider:
         """The blobs that `GetRemote` has named so far, to be served beside this as ``Content``."""
-        return _Union(self._providers)
+        return self._blobs
 
     async def GetLayerChain(
         self, request: exporter_pb2.GetLayerChainRequest, context: Context
@@ -54,7 +54,8 @@ class RefServicer(exporter_pb2_grpc.RefServiceServicer):
         if request.HasField("compression"):
             wanted = compression_of(request.compression, "compression")
         remote = await self._find(request.ref_id).remote(wanted)
-        self._providers.update((descriptor.digest, remote.provider) for descriptor in remote.descriptors)
+        for descriptor in remote.descriptors:
+            self._blobs.add(descriptor.digest, remote.provider)
         return exporter_pb2.GetRemoteResponse(descriptors=[descriptor_message(d) for d in remote.descriptors])
 
     def _find(self, ref_id: str) -> Ref:
@@ -62,22 +63,3 @@ class RefServicer(exporter_pb2_grpc.RefServiceServicer):
             return self._refs[ref_id]
         except KeyError:
             raise NotFoundError(f"ref {ref_id!r} not found", field="ref_id") from None
-
-
-class _Union:
-    def __init__(self, providers: Mapping[str, Provider]) -> None:
-        self._providers = providers
-
-    async def info(self, digest: str) -> BlobInfo:
-        return await self._find(digest).info(digest)
-
-    async def read(self, digest: str, *, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
-        async with closing_stream(self._find(digest).read(digest, offset=offset, length=length)) as pieces:
-            async for data in pieces:
-                yield data
-
-    def _find(self, digest: str) -> Provider:
-        try:
-            return self._providers[digest]
-        except KeyError:
-            raise NotFoundError(f"blob {digest} not found") from None

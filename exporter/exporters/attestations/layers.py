@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from exporter.content.concurrency import gather
 from exporter.errors import InvalidArgumentError
 from exporter.exporters.attestations.bundle import read_bundle
 from exporter.exporters.attestations.predicate import read_predicate
 from exporter.exporters.attestations.sbom import SBOMSupplement
 from exporter.exporters.attestations.statements import Statement, StatementSubject, make_statement
-from exporter.exporters.concurrency import gather
 from exporter.image.keys import ATTESTATION_SBOM_CORE
 from exporter.source.types import Attestation, AttestationKind
 

@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from exporter.content.concurrency import gather
 from exporter.errors import FailedPreconditionError, InvalidArgumentError
 from exporter.exporters.base import ExportContext, Output
-from exporter.exporters.concurrency import gather
 from exporter.exporters.files.entry import FileEntry, shown
 from exporter.exporters.files.merge import merged
 from exporter.exporters.files.ref import epoch_nanoseconds, ref_entries

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
-from exporter.content.copy import for_each, load_graph, read_blob
+from exporter.content.concurrency import map_each
+from exporter.content.copy import load_graph, read_blob
 from exporter.content.manifest import is_parent, must_not_be_distributed
 from exporter.content.protocol import Provider
 from exporter.errors import InvalidArgumentError
@@ -83,7 +84,7 @@ async def push(
                 candidates = mount_candidates(reference, {**blob.annotations, **known.get(blob.digest, {})})
                 await upload_blob(repository, blob, provider, sources=candidates, on_bytes=status.advance)
 
-            await for_each(blobs, push_blob, options.concurrency)
+            await map_each(blobs, push_blob, options.concurrency)
         with progress.status(f"pushing manifest for {target}"):
             for node in nodes:
                 if is_parent(node.descriptor):

@@ -16,7 +16,8 @@ from exporter.content import (
     read_blob,
     write_blob,
 )
-from exporter.content.copy import for_each, reading
+from exporter.content.concurrency import map_each
+from exporter.content.copy import reading
 from exporter.content.files import CHUNK_SIZE
 from exporter.errors import DataLossError, InvalidArgumentError, NotFoundError, ResourceExhaustedError
 from exporter.image import Descriptor
@@ -133,7 +134,7 @@ async def test_the_first_failure_is_raised_and_cancels_the_others() -> None:
 
     long = describe(b"x" * (1 << 20))
     with pytest.raises(NotFoundError, match="gone"):
-        await for_each([long, describe(b"blob")], copy)
+        await map_each([long, describe(b"blob")], copy, 4)
     assert (hanging.closed, store.blobs()) == (1, [])
 
 
