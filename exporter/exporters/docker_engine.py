@@ -1,4 +1,4 @@
-"""A Docker engine as the place where the archive of ``type=docker`` goes, instead of a file."""
+"""A Docker engine as the place where the archive of ``type=docker`` goes; pushing what it has."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from exporter.progress.producer import Status, VertexProgress, vertex
 from exporter.remotes.docker_engine import EngineAddress, LayerProgress
 from exporter.remotes.docker_engine.engine import DockerEngine, ImageLoad, LoadedImage
 
-__all__ = ["DockerEngineOutput"]
+__all__ = ["DockerEngineOutput", "push_from_engine"]
 
 
 class DockerEngineOutput:
@@ -44,14 +44,13 @@ class DockerEngineOutput:
             UnavailableError: there is no engine, or it has gone. The archive cannot be sent again.
             FailedPreconditionError: the engine refuses it.
         """
-        digest = f"sha256:{hashlib.sha256(uuid.uuid4().bytes).hexdigest()}"
         async with DockerEngine(self._engine) as engine:
             with (
                 suppress(_NotCommittedError),
-                vertex(self._sink, digest, "importing to docker") as progress,
+                vertex(self._sink, _new_digest(), "importing to docker") as progress,
                 ExitStack() as bars,
             ):
-                async with engine.load(_Layers(progress, bars).report) as load:
+                async with engine.load(_Layers("loading", progress, bars).report) as load:
                     sink = _Sink(self, load, progress)
                     yield sink
                 if not sink.is_committed:
@@ -82,6 +81,32 @@ class DockerEngineOutput:
         raise InvalidArgumentError("a Docker engine loads an archive of an image, not files")
 
 
+async def push_from_engine(
+    engine: DockerEngine, name: str, credentials: Mapping[str, str], sink: StatusSink
+) -> str:
+    """Have an engine push an image. The vertex that is reported is called as buildx calls it.
+
+    Args:
+        engine: The engine.
+        name: The image's name.
+        credentials: See `DockerEngine.push`.
+        sink: Takes the progress.
+
+    Returns:
+        The digest of the manifest in the registry; empty if the engine does not tell.
+
+    Raises:
+        ExporterError, ImageError: see `DockerEngine.push`.
+    """
+    with vertex(sink, _new_digest(), f"pushing {name} with docker") as progress, ExitStack() as bars:
+        return await engine.push(name, credentials, _Layers("pushing", progress, bars).report)
+
+
+def _new_digest() -> str:
+    """For a vertex that the daemon knows nothing of."""
+    return f"sha256:{hashlib.sha256(uuid.uuid4().bytes).hexdigest()}"
+
+
 class _NotCommittedError(Exception):
     """For the vertex only: whoever leaves the file without `commit` knows why."""
 
@@ -106,15 +131,16 @@ class _Sink:
 
 
 class _Layers:
-    """A bar for each layer that the engine tells of; they end with the load."""
+    """A bar for each layer that the engine tells of; they end with `bars`."""
 
-    def __init__(self, progress: VertexProgress, bars: ExitStack) -> None:
+    def __init__(self, verb: str, progress: VertexProgress, bars: ExitStack) -> None:
+        self._verb = verb
         self._progress = progress
         self._bars = bars
         self._statuses: dict[str, Status] = {}
 
     def report(self, layer: LayerProgress) -> None:
         if layer.layer not in self._statuses:
-            status = self._progress.status(f"loading layer {layer.layer}", total=layer.total)
+            status = self._progress.status(f"{self._verb} layer {layer.layer}", total=layer.total)
             self._statuses[layer.layer] = self._bars.enter_context(status)
         self._statuses[layer.layer].update(layer.current, layer.total)

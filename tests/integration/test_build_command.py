@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 
 from exporter.content.layout import OCILayout
-from tests.buildkit import own_buildkitd
+from tests.buildkit import own_buildkitd, require_buildkit
 from tests.builds import scenario
-from tests.integration.cli_process import PATIENCE, run, start
+from tests.integration.cli_process import PATIENCE, Result, command, environment, run, start
 from tests.integration.docker_peer import Dockerd, dockerd
 from tests.integration.dockerfiles import CASES, Case, write_context
+from tests.integration.mistake_peers import HTPASSWD
 from tests.integration.registry.tokens import token_server
 from tests.integration.registry_peer import docker_registry
 
@@ -208,6 +209,71 @@ def test_with_a_docker_engine(engine: Dockerd, tmp_path: Path) -> None:
     assert result.status == 0, result.err
     image_id = engine.docker("image", "inspect", "--format", "{{.Id}}", "local/built:v1")
     assert (tmp_path / "id").read_text() == image_id
+
+
+def test_load_into_the_engine_that_builds(engine: Dockerd, tmp_path: Path) -> None:
+    context = write_context(tmp_path / "context", CASES["scratch-copy"])
+    address = f"unix://{engine.socket}"
+    result = run(tmp_path, "build", "--addr", address, "--load", "-t", "local/loaded:v1", str(context))
+    assert result.status == 0, result.err
+    assert any(line.startswith("local/loaded:v1 ") for line in engine.images())
+
+
+async def test_push_with_a_docker_engine(engine: Dockerd, tmp_path: Path) -> None:
+    """As with buildx: the engine pushes what it has built, with the user's credentials."""
+    (tmp_path / "registry").mkdir()
+    (tmp_path / "registry" / "htpasswd").write_text(HTPASSWD)
+    auth = {"htpasswd": {"realm": "tests", "path": str(tmp_path / "registry" / "htpasswd")}}
+    context = write_context(tmp_path / "context", CASES["scratch-copy"])
+    async with docker_registry(tmp_path / "registry", auth=auth) as host:
+
+        async def build(*words: str) -> Result:
+            flags = ("--addr", f"unix://{engine.socket}", "-t", f"{host}/app:v1", "-t", f"{host}/app:v2")
+            return await asyncio.to_thread(run, tmp_path, "build", *flags, *words, str(context))
+
+        refused = await build("--push")
+        assert refused.status == 1
+        said = refused.err.splitlines()[-1]
+        assert (
+            f"did not push the image: no basic auth credentials; there are no credentials for {host}" in said
+        )
+        (tmp_path / ".docker").mkdir()
+        login = {"auth": base64.b64encode(b"jo:s3cret").decode()}
+        (tmp_path / ".docker" / "config.json").write_text(json.dumps({"auths": {host: login}}))
+        metadata = tmp_path / "metadata.json"
+        pushed = await build("--push", "--metadata-file", str(metadata), "--iidfile", str(tmp_path / "id"))
+        assert pushed.status == 0, pushed.err
+        assert f"pushing {host}/app:v2 with docker" in pushed.err
+        response = json.loads(metadata.read_text())
+        verified = await asyncio.to_thread(run, tmp_path, "verify", "--json", f"{host}/app:v2")
+        assert response["containerimage.digest"] in verified.out.decode()
+        assert verified.status == 0, verified.err
+    image_id = engine.docker("image", "inspect", "--format", "{{.Id}}", f"{host}/app:v1")
+    assert response["containerimage.config.digest"] == image_id == (tmp_path / "id").read_text()
+
+
+async def test_push_as_buildx_does(engine: Dockerd, tmp_path: Path) -> None:
+    (tmp_path / "registry").mkdir()
+    context = write_context(tmp_path / "context", CASES["scratch-copy"])
+    keys = ("containerimage.digest", "containerimage.config.digest", "image.name")
+    responses = []
+    async with docker_registry(tmp_path / "registry") as host:
+        program = require_buildkit("docker-buildx")
+        ours = (*command("build"), "--addr", "docker")
+        for line in ((program, "build"), ours):
+            metadata = tmp_path / "metadata.json"
+            words = ["--push", "-t", f"{host}/app:v1", "--metadata-file", str(metadata), str(context)]
+            process = await asyncio.create_subprocess_exec(
+                *line,
+                *words,
+                env={**environment(tmp_path), "DOCKER_HOST": f"unix://{engine.socket}"},
+                stderr=asyncio.subprocess.PIPE,
+            )
+            _, said = await process.communicate()
+            assert process.returncode == 0, said.decode()
+            found = json.loads(metadata.read_text())
+            responses.append({key: found.get(key) for key in keys})
+    assert responses[0] == responses[1]
 
 
 async def test_a_private_base_with_a_docker_engine(engine: Dockerd, tmp_path: Path) -> None:

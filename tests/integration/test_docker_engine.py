@@ -266,7 +266,7 @@ async def test_engines_are_spoken_to_in_their_version(engine: Engine, version: s
 @pytest.mark.parametrize("version", ["", "1", "x.y", "1.41.5"])
 async def test_what_is_no_engine(engine: Engine, version: str) -> None:
     engine.version = version
-    with pytest.raises(UnavailableError, match="is no Docker engine"):
+    with pytest.raises(UnavailableError, match="is not a Docker engine"):
         await load(EngineAddress.parse(engine.url), b"a")
 
 
@@ -275,8 +275,8 @@ async def test_what_is_no_engine(engine: Engine, version: str) -> None:
     [
         (b'{"errorDetail":{"message":"write /x: no space left on device"}}', ExporterError, "no space left"),
         (b"", FailedPreconditionError, "found no image"),
-        (b"<html>", UnavailableError, "no JSON object"),
-        (b"[1]", UnavailableError, "no JSON object"),
+        (b"<html>", UnavailableError, "not a JSON object"),
+        (b"[1]", UnavailableError, "not a JSON object"),
         (b"x" * (2 << 20), UnavailableError, "has no end"),
     ],
 )

@@ -59,6 +59,10 @@ _HOW_TO_REACH = (
     "Name another one with --addr or $BUILDKIT_HOST; --addr docker means the BuildKit of a Docker engine."
 )
 _HOSTS = "add-hosts"
+_RESOLVE_MODE = "image-resolve-mode"
+_SNAPSHOTTER_LABEL = "org.mobyproject.buildkit.worker.snapshotter"
+"""What an engine has that keeps images in containerd."""
+
 _GATEWAY_LABEL = "org.mobyproject.buildkit.worker.moby.host-gateway-ip"
 
 
@@ -68,6 +72,12 @@ class Daemon:
 
     client: BuildkitClient
     engine: EngineAddress | None = None
+
+    async def exporter_pushes(self) -> bool:
+        """Whether its exporter can push: not that of an engine which keeps images in its own way."""
+        if self.engine is None:
+            return True
+        return any(_SNAPSHOTTER_LABEL in worker.labels for worker in await self.client.workers())
 
 
 def run_build(options: BuildArgs) -> int:
@@ -136,7 +146,10 @@ async def _find_gateway(daemon: Daemon, inputs: Inputs) -> None:
 async def _build(options: BuildArgs, inputs: Inputs, renderer: Renderer) -> int:
     async with AsyncExitStack() as stack:
         daemon = await stack.enter_async_context(_reach(options))
-        outputs = await run_in_thread(_plan, options, for_engine=daemon.engine is not None)
+        is_engine, exporter_pushes = daemon.engine is not None, await daemon.exporter_pushes()
+        outputs = await run_in_thread(_plan, options, for_engine=is_engine, exporter_pushes=exporter_pushes)
+        if is_engine:  # images of its own store come first, as with docker
+            inputs.attrs.setdefault(_RESOLVE_MODE, "local")
         await _find_gateway(daemon, inputs)
         await check_engines([item.output for item in outputs])
         backend, workplace = None, None
@@ -151,6 +164,11 @@ async def _build(options: BuildArgs, inputs: Inputs, renderer: Renderer) -> int:
         exports = [deliveries.export_of(item, backend) for item in outputs]
         wanted = _solve_options(options, inputs, exports)
         response = await _solve(daemon, wanted, sink, strict=options.strict) | deliveries.response()
+        pushes = [name for item in outputs for name in item.pushes]
+        if daemon.engine is not None and pushes:
+            from exporter.cli.build.engine_push import push_images
+
+            response |= await push_images(daemon.engine, pushes, wanted.registries, response, sink)
     if options.metadata_file is not None:
         await run_in_thread(write_metadata_file, options.metadata_file, response)
     if options.iidfile is not None:
@@ -200,7 +218,7 @@ async def _connect(options: BuildArgs) -> AsyncIterator[Daemon]:
         yield Daemon(client, engine)
 
 
-def _plan(options: BuildArgs, *, for_engine: bool) -> list[BuildOutput]:
+def _plan(options: BuildArgs, *, for_engine: bool, exporter_pushes: bool) -> list[BuildOutput]:
     registry = default_registry()
     try:
         wishes = Wishes(
@@ -213,7 +231,7 @@ def _plan(options: BuildArgs, *, for_engine: bool) -> list[BuildOutput]:
         if for_engine:
             if options.take:
                 raise UsageError("--take: nothing runs here in builds of a Docker engine")
-            return plan_engine_outputs(wishes, registry)
+            return plan_engine_outputs(wishes, registry, exporter_pushes=exporter_pushes)
         taken = frozenset(word for text in options.take for word in text.split(",") if word)
         outputs = plan_outputs(wishes, registry, taken)
     except (InvalidArgumentError, NotFoundError) as error:

@@ -35,6 +35,7 @@ _NAME = "name"
 _PUSH = "push"
 _UNPACK = "unpack"
 _LOAD = "load"
+_CONTEXT = "context"
 _ANNOTATIONS = "annotation*"
 
 _IMAGE = "image"
@@ -42,12 +43,9 @@ _DOCKER = "docker"
 _REGISTRY = "registry"
 _CACHE_ONLY = "cacheonly"
 
-_NO_ENGINE_PUSH = (
-    "--push: images of a Docker engine are not pushed from here: build, and then run docker push; with a "
-    "buildkitd, --push works"
-)
+_PUSH_BY_DIGEST = "push-by-digest"
 
-_ENGINE_IMAGE_TYPES = frozenset({"docker", "image", MOBY_EXPORTER})
+_ENGINE_IMAGE_TYPES = frozenset({_DOCKER, _IMAGE, _REGISTRY, MOBY_EXPORTER})
 _ENGINE_FILE_TYPES = frozenset({"local", "tar"})
 
 
@@ -59,11 +57,13 @@ class BuildOutput:
         output: What is wanted.
         is_ours: Whether it runs here.
         is_tree: Whether a directory that it goes to takes files, not an OCI layout.
+        pushes: Names under which a Docker engine is asked to push the image after the build.
     """
 
     output: Output
     is_ours: bool = False
     is_tree: bool = False
+    pushes: tuple[str, ...] = ()
 
     @property
     def makes_image(self) -> bool:
@@ -212,8 +212,16 @@ def _check_names(output: Output, *, is_pushed: bool) -> None:
         check_reference(name, f"--output type={output.type}: failed to parse name {name!r}")
 
 
-def plan_engine_outputs(wishes: Wishes, registry: Registry) -> list[BuildOutput]:
+def plan_engine_outputs(
+    wishes: Wishes, registry: Registry, *, exporter_pushes: bool = False
+) -> list[BuildOutput]:
     """Find out what a Docker engine is to make; without any output that is an image in its own store.
+
+    Args:
+        wishes: What is wanted.
+        registry: Describes the types.
+        exporter_pushes: Whether the engine's exporter can push. Otherwise the engine is asked to, after
+            the build.
 
     Raises:
         UsageError: an output cannot be made.
@@ -225,25 +233,32 @@ def plan_engine_outputs(wishes: Wishes, registry: Registry) -> list[BuildOutput]
         options += [] if is_image else [OutputOption(MOBY_EXPORTER, {})]
     for option in options:
         if _is_engine_image(option):
-            attrs = {key: value for key, value in option.attrs.items() if key != _LOAD}
-            if wishes.tags:
-                attrs.setdefault(_NAME, ",".join(wishes.tags))
-            is_pushed = wishes.push or _is_true(attrs.get(_PUSH, ""))
-            output = Output(MOBY_EXPORTER, {**attrs, **wishes.annotations}, None)
-            _check_names(output, is_pushed=is_pushed)
-            if is_pushed:
-                raise UsageError(_NO_ENGINE_PUSH)
-            outputs.append(output)
+            outputs.append(_engine_image(option, wishes, exporter_pushes=exporter_pushes))
         elif option.type in _ENGINE_FILE_TYPES:
-            outputs.append(_place_output(option, _describe(registry, option.type), wishes))
+            outputs.append(BuildOutput(_place_output(option, _describe(registry, option.type), wishes)))
         else:
             raise UsageError(
                 f"type={option.type} cannot be made with a Docker engine, only {MOBY_EXPORTER}, local and "
                 "tar; with a buildkitd, all types can"
             )
     if len(outputs) > 1:
-        raise UsageError("Docker engines make one output of a build")
-    return [BuildOutput(output) for output in outputs]
+        raise UsageError("a Docker engine makes only one output per build: run a build for each of them")
+    return outputs
+
+
+def _engine_image(option: OutputOption, wishes: Wishes, *, exporter_pushes: bool) -> BuildOutput:
+    attrs = {key: value for key, value in option.attrs.items() if key not in {_LOAD, _CONTEXT}}
+    if wishes.tags:
+        attrs.setdefault(_NAME, ",".join(wishes.tags))
+    is_pushed = wishes.push or option.type == _REGISTRY or _is_true(attrs.get(_PUSH, ""))
+    attrs.pop(_PUSH, None)
+    _check_names(Output(option.type, attrs, None), is_pushed=is_pushed)
+    if is_pushed and _is_true(attrs.get(_PUSH_BY_DIGEST, "")):
+        raise UsageError(f"{_PUSH_BY_DIGEST}: a Docker engine pushes names only; a buildkitd can do that")
+    if is_pushed and exporter_pushes:
+        attrs[_PUSH] = "true"
+    pushes = tuple(attrs[_NAME].split(",")) if is_pushed and not exporter_pushes else ()
+    return BuildOutput(Output(MOBY_EXPORTER, {**attrs, **wishes.annotations}, None), pushes=pushes)
 
 
 def _is_engine_image(option: OutputOption) -> bool:

@@ -1,4 +1,4 @@
-"""Loading images into a Docker engine through its API (``POST /images/load``).
+"""A Docker engine's images, through its API: loading, naming, pushing and saving them.
 
 aiohttp carries the requests. docker-py, the library for this API, is synchronous and takes an archive as
 bytes or as a file: it cannot be handed one that is still being written.
@@ -6,8 +6,10 @@ bytes or as a file: it cannot be handed one that is still being written.
 
 from __future__ import annotations
 
+import base64
+import json
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Self
@@ -27,7 +29,7 @@ from exporter.errors import (
 )
 from exporter.image import Reference
 from exporter.remotes.docker_engine.address import EngineAddress, find_engine
-from exporter.remotes.docker_engine.messages import LayerProgress, Loaded, LoadMessages
+from exporter.remotes.docker_engine.messages import LayerProgress, Loaded, LoadMessages, Pushed, PushMessages
 from exporter.remotes.http.answers import json_object, read_body
 from exporter.remotes.http.sending import Sending, sending
 
@@ -37,6 +39,7 @@ OnLayer = Callable[[LayerProgress], None]
 _NEWEST_API = (1, 51)
 """The newest version of the API whose answers we know; older engines are spoken to in their own."""
 
+_AUTH = "X-Registry-Auth"
 _CONNECT_SECONDS = 30.0
 _ANSWER_LIMIT = 8 << 20
 _READ_SIZE = 64 << 10
@@ -123,6 +126,34 @@ class DockerEngine:
         query = {"repo": reference.familiar_name, "tag": reference.tag}
         await self._call("POST", f"images/{quote(image, safe='')}/tag", f"naming {image} {name}", query)
 
+    async def push(self, name: str, credentials: Mapping[str, str], on_layer: OnLayer | None = None) -> str:
+        """Have the engine push an image to the registry in its name.
+
+        Args:
+            name: The image's name; without a tag, ``latest`` is meant.
+            credentials: For the registry, by the words of the engine's API (``username``, ``password``, …).
+            on_layer: See `OnLayer`.
+
+        Returns:
+            The digest of the manifest in the registry; empty if the engine does not tell.
+
+        Raises:
+            ImageError: the name is not a reference.
+            NotFoundError: there is no such image.
+            PermissionDeniedError: the registry does not accept the credentials.
+            UnavailableError: the engine cannot push it.
+        """
+        reference = Reference.parse(name).tag_name_only()
+        path = f"images/{quote(reference.familiar_name, safe='/')}/push"
+        url = URL(f"{self._base}/{path}", encoded=True).with_query(tag=reference.tag or "")
+        secret = base64.urlsafe_b64encode(json.dumps(dict(credentials)).encode()).decode("ascii")
+        messages = PushMessages(self._name)
+        digest = ""
+        async with self._request("POST", url, f"pushing {name}", headers={_AUTH: secret}) as response:
+            async for data in response.content.iter_any():
+                digest = _report(messages.feed(data), on_layer) or digest
+        return _report(messages.finish(), on_layer) or digest
+
     async def image_id(self, image: str) -> str:
         """The ID of an image, which is the digest of its config.
 
@@ -166,7 +197,7 @@ class DockerEngine:
             version = response.headers.get("Api-Version", "")
         numbers = version.split(".")
         if not all(part.isascii() and part.isdigit() for part in numbers) or len(numbers) != 2:
-            raise UnavailableError(f"what answers at {self._name} is no Docker engine")
+            raise UnavailableError(f"what answers at {self._name} is not a Docker engine")
         major, minor = min((int(numbers[0]), int(numbers[1])), _NEWEST_API)
         return url / f"v{major}.{minor}"
 
@@ -245,6 +276,17 @@ class ImageLoad:
         if reference.startswith("sha256:"):
             return LoadedImage(reference, "")
         return LoadedImage(await self._engine.image_id(reference), reference)
+
+
+def _report(messages: Iterable[LayerProgress | Pushed], on_layer: OnLayer | None) -> str:
+    """Pass progress on; gives the digest if there is one."""
+    digest = ""
+    for message in messages:
+        if isinstance(message, Pushed):
+            digest = message.digest
+        elif on_layer is not None:
+            on_layer(message)
+    return digest
 
 
 async def _connector(address: EngineAddress) -> aiohttp.BaseConnector:

@@ -89,7 +89,7 @@ def test_a_docker_engine_s_outputs(tmp_path: Path) -> None:
     assert tar == Export("tar", {}, file=f"{tmp_path}/t")
     with pytest.raises(UsageError, match="type=oci cannot be made with a Docker engine"):
         plan_engine("type=oci,dest=x")
-    with pytest.raises(UsageError, match="one output"):
+    with pytest.raises(UsageError, match="only one output"):
         plan_engine("type=moby", f"type=tar,dest={tmp_path}/t")
 
 
@@ -124,6 +124,31 @@ def test_load(monkeypatch: pytest.MonkeyPatch) -> None:
     [same] = plan_outputs(Wishes(texts=["type=docker,name=b"], load=True), default_registry(), NOTHING)
     assert isinstance(same.output.destination, EngineDestination)
     assert exports(*plan_engine_outputs(wishes, default_registry())) == [Export("moby", {"name": "a"})]
+
+
+@pytest.mark.parametrize(
+    "wishes",
+    [
+        Wishes(tags=["a", "b"], push=True),
+        Wishes(texts=["type=registry"], tags=["a", "b"]),
+        Wishes(texts=['type=image,push=true,"name=a,b"']),
+        Wishes(texts=["type=docker"], tags=["a", "b"], load=True, push=True),
+    ],
+)
+def test_push_with_a_docker_engine(wishes: Wishes) -> None:
+    [item] = plan_engine_outputs(wishes, default_registry())
+    assert (exports(item), item.pushes) == ([Export("moby", {"name": "a,b"})], ("a", "b"))
+    [item] = plan_engine_outputs(wishes, default_registry(), exporter_pushes=True)
+    assert (exports(item), item.pushes) == ([Export("moby", {"name": "a,b", "push": "true"})], ())
+
+
+def test_what_docker_engines_do_not_push() -> None:
+    [item] = plan_engine_outputs(Wishes(texts=["type=image,name=a,push=false"]), default_registry())
+    assert (item.output.attrs, item.pushes) == ({"name": "a"}, ())
+    with pytest.raises(UsageError, match="push-by-digest"):
+        plan_engine("type=image,name=a,push=true,push-by-digest=true")
+    with pytest.raises(UsageError, match="tag is needed when pushing"):
+        plan_engine("type=registry")
 
 
 def test_shorthands(tmp_path: Path) -> None:

@@ -9,8 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.errors import FailedPreconditionError, ResourceExhaustedError, UnavailableError
-from exporter.remotes.docker_engine.messages import LayerProgress, Loaded, LoadMessages
+from exporter.errors import (
+    FailedPreconditionError,
+    PermissionDeniedError,
+    ResourceExhaustedError,
+    UnavailableError,
+)
+from exporter.remotes.docker_engine.messages import LayerProgress, Loaded, LoadMessages, Pushed, PushMessages
 
 STREAM = (
     b'{"status":"Loading layer","progressDetail":{"current":1024,"total":3009},"id":"fd30f3d3c692"}\r\n'
@@ -80,3 +85,35 @@ JSON = st.recursive(
 @given(JSON)
 def test_any_json_can_be_read(value: object) -> None:
     test_any_bytes_can_be_read.hypothesis.inner_test(json.dumps(value).encode())  # type: ignore[attr-defined]
+
+
+PUSHED = (
+    b'{"status":"The push refers to repository [127.0.0.1:5000/app]"}\r\n'
+    b'{"status":"Preparing","progressDetail":{},"id":"fd30f3d3c692"}\r\n'
+    b'{"status":"Pushing","progressDetail":{"current":512,"total":3009},"id":"fd30f3d3c692"}\r\n'
+    b'{"status":"v1: digest: sha256:00ea size: 528"}\r\n'
+    b'{"progressDetail":{},"aux":{"Tag":"v1","Digest":"sha256:00ea","Size":528}}\r\n'
+)
+
+
+def test_a_push() -> None:
+    messages = PushMessages("e")
+    assert messages.feed(PUSHED) + messages.finish() == [
+        LayerProgress("fd30f3d3c692", 0, 0),
+        LayerProgress("fd30f3d3c692", 512, 3009),
+        Pushed("sha256:00ea"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("unauthorized: authentication required", PermissionDeniedError),
+        ("denied: requested access to the resource is denied", PermissionDeniedError),
+        ("no basic auth credentials", PermissionDeniedError),
+        ("dial tcp 127.0.0.1:1: connect: connection refused", UnavailableError),
+    ],
+)
+def test_a_push_that_fails(text: str, kind: type[Exception]) -> None:
+    with pytest.raises(kind, match=f"Docker engine e did not push the image: {text}"):
+        PushMessages("e").feed(b'{"errorDetail":{"message":"%s"},"error":"x"}\n' % text.encode())
