@@ -34,8 +34,8 @@ async def push_images(
         sink: Takes the progress.
 
     Returns:
-        What changes in the response, as with buildx: the digest is that of the manifest that was pushed by the
-        first name, and the image's ID becomes the digest of the config.
+        What changes in the response, as with buildx: the digest is that of the first manifest that was
+        pushed, and the image's ID becomes the digest of the config.
 
     Raises:
         ExporterError: a name cannot be pushed.
