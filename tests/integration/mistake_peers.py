@@ -151,7 +151,7 @@ def _proxy(directory: Path) -> Iterator[Mapping[str, str]]:
 @contextmanager
 def _registry(directory: Path) -> Iterator[Mapping[str, str]]:
     """A registry at ``$REGISTRY``, without TLS and passwords."""
-    with _in_sync(docker_registry(directory)) as host:
+    with in_sync(docker_registry(directory)) as host:
         yield {"REGISTRY": host}
 
 
@@ -160,7 +160,7 @@ def _guarded_registry(directory: Path) -> Iterator[Mapping[str, str]]:
     """A registry at ``$GUARDED``: user jo, password s3cret."""
     (directory / "htpasswd").write_text(HTPASSWD)
     auth = {"htpasswd": {"realm": "tests", "path": str(directory / "htpasswd")}}
-    with _in_sync(docker_registry(directory, auth=auth)) as host:
+    with in_sync(docker_registry(directory, auth=auth)) as host:
         yield {"GUARDED": host}
 
 
@@ -172,7 +172,7 @@ def _tls_registry(directory: Path) -> Iterator[Mapping[str, str]]:
     tls = {"certificate": str(certificate), "key": str(directory / "server.key")}
     certificate.chmod(0o644)
     directory.chmod(0o755)
-    with _in_sync(docker_registry(directory, tls=tls)) as host:
+    with in_sync(docker_registry(directory, tls=tls)) as host:
         yield {"TLS_REGISTRY": host, "REGISTRY_CERT": str(certificate)}
 
 
@@ -224,7 +224,8 @@ def _containerd(directory: Path) -> Iterator[Mapping[str, str]]:
 
 
 @contextmanager
-def _in_sync(manager: AbstractAsyncContextManager[T]) -> Iterator[T]:
+def in_sync(manager: AbstractAsyncContextManager[T]) -> Iterator[T]:
+    """Enter an asynchronous context without a loop around it."""
     with asyncio.Runner() as runner:
         value = runner.run(manager.__aenter__())
         try:

@@ -7,17 +7,15 @@ import gzip
 import io
 import json
 import lzma
-import os
 import re
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.buildkit import own_buildkitd, require_buildkit
+from tests.integration.builder import Builder, own_builder
 from tests.integration.cli_process import Result, run
 from tests.integration.dockerfiles import Case, write_context
 
@@ -28,32 +26,10 @@ DOCKERFILE = (
 LINTED = "from scratch as base\nCOPY busybox /bin/sh\nFROM base AS Top\nCMD sh\n"
 
 
-@dataclass(frozen=True)
-class Builder:
-    """The same daemon by two ways: its address for us, and the name of a builder for buildx."""
-
-    address: str
-    home: Path
-
-    def buildx(self, *words: str, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
-        program = require_buildkit("docker-buildx")
-        environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(self.home),
-            "BUILDX_NO_DEFAULT_ATTESTATIONS": "1",
-        }
-        return subprocess.run(
-            [program, *words], env=environment, input=stdin, capture_output=True, check=False
-        )
-
-
 @pytest.fixture(scope="module")
 def builder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Builder]:
-    with own_buildkitd() as address:
-        builder = Builder(address, tmp_path_factory.mktemp("home"))
-        done = builder.buildx("create", "--name", "ours", "--driver", "remote", "--use", address)
-        assert done.returncode == 0, done.stderr
-        yield builder
+    with own_builder(tmp_path_factory.mktemp("home")) as found:
+        yield found
 
 
 def blobs(path: Path) -> set[str]:
