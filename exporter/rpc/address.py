@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import posixpath
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -108,43 +107,3 @@ def _tcp(netloc: str, text: str, field: str) -> TCPAddress:
     if not plain or not host or port is None or not netloc.isascii():
         raise InvalidArgumentError(f"{text!r}: write host:port, with an IPv6 host in brackets", field=field)
     return TCPAddress(host, port)
-
-
-@dataclass(frozen=True, slots=True)
-class AddressPattern:
-    """Matches addresses part by part.
-
-    ``*``, ``?`` and ``[abc]`` never reach over a ``/``, or from the host into the port: a pattern must not
-    allow more than its author thought.
-    """
-
-    scheme: str
-    parts: tuple[str, ...]
-
-    @classmethod
-    def parse(cls, text: str, *, field: str) -> AddressPattern:
-        """Read a pattern.
-
-        Raises:
-            InvalidArgumentError: it has no form that an address can have; names `field`.
-        """
-        if text.startswith("unix:///"):
-            return cls("unix", tuple(text.removeprefix("unix://").split("/")))
-        if text.startswith("tcp://"):
-            host, colon, port = text.removeprefix("tcp://").rpartition(":")
-            if colon and host and port:
-                return cls("tcp", (host.strip("[]").lower() if ":" in host else host.lower(), port))
-        raise InvalidArgumentError(
-            f"{text!r} is no address pattern; write unix:///run/x.sock or tcp://host:port, * and ? allowed",
-            field=field,
-        )
-
-    def matches(self, address: Address) -> bool:
-        """Whether `address` is one of those meant."""
-        if isinstance(address, UnixAddress):
-            parts = tuple(address.path.split("/"))
-        else:
-            parts = (address.host, str(address.port))
-        if (self.scheme == "unix") != isinstance(address, UnixAddress) or len(parts) != len(self.parts):
-            return False
-        return all(map(fnmatch.fnmatchcase, parts, self.parts))

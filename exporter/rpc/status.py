@@ -176,8 +176,47 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
             if handler is not None and behaviour is not None:
                 make: Callable[..., grpc.RpcMethodHandler[Any, Any]]
                 make = getattr(grpc, f"{name}_rpc_method_handler")
-                return make(_guarded(behaviour), handler.request_deserializer, handler.response_serializer)
+                deserialize = _deserializer(handler.request_deserializer)
+                if name.startswith("unary_") and deserialize is not None:
+                    # gRPC would log what a deserializer raises as a bug of ours, and answer UNKNOWN.
+                    behaviour, deserialize = _reading(behaviour, deserialize), None
+                return make(_guarded(behaviour), deserialize, handler.response_serializer)
         return handler
+
+
+def _deserializer(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
+    """Have it raise an error that becomes the caller's."""
+    if deserialize is None:
+        return None
+
+    def checked(data: bytes) -> Any:
+        try:
+            return deserialize(data)
+        except message.DecodeError as error:
+            raise InvalidArgumentError(
+                f"the request is not the message that it should be: {error}"
+            ) from error
+
+    return checked
+
+
+def _reading(behaviour: Any, deserialize: Callable[[bytes], Any]) -> Any:
+    """Let a handler of single requests take bytes."""
+    if iscoroutinefunction(behaviour):
+
+        async def call(request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            return await behaviour(deserialize(request), context)
+
+        return call
+    if isasyncgenfunction(behaviour):
+
+        async def generate(request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            async with aclosing(behaviour(deserialize(request), context)) as responses:
+                async for response in responses:
+                    yield response
+
+        return generate
+    return lambda request, context: behaviour(deserialize(request), context)
 
 
 def _guarded(behaviour: Any) -> Any:

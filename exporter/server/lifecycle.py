@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -17,11 +17,13 @@ from exporter.engine.finalize import FinalizeStore
 from exporter.engine.jobs import Jobs
 from exporter.engine.limits import Admission
 from exporter.engine.workplace import open_workplace, problem_of_store
+from exporter.errors import ExporterError
 from exporter.exporters.registry import Registry, default_registry
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
 from exporter.pb.moby.buildkit.v1 import control_pb2
 from exporter.rpc.activation import listen_addresses
-from exporter.rpc.address import Address, AddressPattern
+from exporter.rpc.address import Address
+from exporter.rpc.allowed import AddressPattern
 from exporter.rpc.limits import (
     MAX_SEND_BYTES,
     METADATA_HARD_BYTES,
@@ -29,7 +31,7 @@ from exporter.rpc.limits import (
     raise_file_limit,
 )
 from exporter.rpc.listen import listening
-from exporter.rpc.server import open_server
+from exporter.rpc.server import open_server, until_failed
 from exporter.rpc.session.manager import SessionManager, SessionService
 from exporter.server.config import ServerConfig
 from exporter.server.metrics import Metrics
@@ -78,6 +80,8 @@ async def serve(
         InvalidArgumentError: a choice cannot be used; `field` names it.
         FailedPreconditionError: it cannot listen there, or `WorkplaceConfig.root` holds something else.
         OSError: the root or a socket cannot be made.
+        FailedPreconditionError: gRPC has stopped taking calls (see `until_failed`). A supervisor should start
+            the server again.
     """
     supervisor = Supervisor(config.ready_fd)
     with queued_signals() as signals:
@@ -86,13 +90,26 @@ async def serve(
             supervisor.ready(server.addresses)
             if on_ready is not None:
                 on_ready(server.addresses)
-            await signals.get()
+            await _first(signals.get(), server.failed())
             supervisor.stopping(f"waiting for {server.requests} running requests")
             hurry = asyncio.create_task(signals.get())
             try:
                 await server.drain(config.shutdown_grace, hurry)
             finally:
                 hurry.cancel()
+
+
+async def _first(*waits: Coroutine[object, object, object]) -> None:
+    """Wait for the first of several things; raises what it raises."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 class _State:
@@ -121,6 +138,7 @@ class PluginServer:
         jobs: Jobs,
         tokens: FinalizeStore,
         state: _State,
+        grpc_server: grpc.aio.Server,
     ) -> None:
         self.addresses: tuple[Address, ...] = ()
         self.sessions = sessions
@@ -129,6 +147,7 @@ class PluginServer:
         self._jobs = jobs
         self._tokens = tokens
         self._state = state
+        self._grpc_server = grpc_server
 
     @classmethod
     @asynccontextmanager
@@ -176,8 +195,8 @@ class PluginServer:
                 jobs=jobs,
                 metrics=metrics,
             )
-            server = cls(service, health.aio.HealthServicer(), sessions, jobs, tokens, state)
             grpc_server = await stack.enter_async_context(open_server(_options(config)))
+            server = cls(service, health.aio.HealthServicer(), sessions, jobs, tokens, state, grpc_server)
             _register(grpc_server, service, server._health, sessions)
             server.addresses = tuple(
                 [
@@ -200,6 +219,14 @@ class PluginServer:
     def requests(self) -> int:
         """The number of requests under way."""
         return len(self._jobs)
+
+    async def failed(self) -> None:
+        """Wait until the server can take no calls any more; see `until_failed`."""
+        try:
+            await until_failed(self._grpc_server)
+        except ExporterError:
+            self._state.text = "the server takes no calls any more"
+            raise
 
     async def drain(self, grace: float, hurry: asyncio.Task[object]) -> None:
         """Refuse new exports and wait for the running ones: `grace` seconds at most, or until `hurry`."""

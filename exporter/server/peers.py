@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from exporter.content.protocol import Provider
 from exporter.daemon.sending.output import SessionOutput
-from exporter.rpc.address import AddressPattern
+from exporter.rpc.allowed import AddressPattern
 from exporter.rpc.session.manager import SessionManager
 from exporter.server.metrics import Metrics
 from exporter.server.refs import RefOwner, RefResolver, SessionOwner

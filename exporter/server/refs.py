@@ -17,7 +17,8 @@ from exporter.image import CompressionConfig, Descriptor
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2
 from exporter.remotes.session.content import ContentClient
 from exporter.remotes.session.refs import GET_REMOTE_METHOD, SessionRef
-from exporter.rpc.address import AddressPattern, parse_address
+from exporter.rpc.address import Address, parse_address
+from exporter.rpc.allowed import AddressPattern, allowed_target
 from exporter.rpc.limits import PEER_OPTIONS
 from exporter.rpc.session.manager import Session, SessionManager
 from exporter.server.request import inline_ref_of
@@ -71,20 +72,49 @@ class SessionOwner:
 class EndpointOwner:
     """A server of ``RefService`` and ``Content`` at an address that the operator allows.
 
+    It is dialled when it is needed. A name is looked up once, see `allowed_target`.
+
     Args:
-        channel: Reaches it. Not closed here.
+        address: Where it is.
+        allowed: The operator's patterns, one of which matches.
+        field: The field that the address came in.
+        resources: Closes the connection at the end of the export.
     """
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._channel = channel
+    def __init__(
+        self, address: Address, allowed: Sequence[AddressPattern], field: str, resources: AsyncExitStack
+    ) -> None:
+        self._address = address
+        self._allowed = allowed
+        self._field = field
+        self._resources = resources
+        self._dialling = asyncio.Lock()
+        self._channel: grpc.aio.Channel | None = None
 
     async def ref(self, ref_id: str) -> Ref | None:
         """See `RefOwner.ref`."""
-        return SessionRef(ref_id, self._channel)
+        return SessionRef(ref_id, await self._dial())
 
     async def content(self) -> Provider | None:
         """Its blobs."""
-        return ContentClient(self._channel)
+        return ContentClient(await self._dial())
+
+    async def _dial(self) -> grpc.aio.Channel:
+        """Open the channel.
+
+        Raises:
+            PermissionDeniedError: the name leads to where the operator does not allow.
+            InvalidArgumentError: the name leads nowhere.
+        """
+        async with self._dialling:
+            if self._channel is None:
+                target = await allowed_target(self._address, self._allowed, field=self._field)
+                # gRPC takes the authority from the target, which has addresses in place of the name.
+                authority = ("grpc.default_authority", self._address.target)
+                options = (*PEER_OPTIONS, authority) if target != self._address.target else PEER_OPTIONS
+                self._channel = grpc.aio.insecure_channel(target, options)
+                self._resources.push_async_callback(self._channel.close)
+            return self._channel
 
 
 class OwnedRef:
@@ -220,7 +250,7 @@ class RefResolver:
                 field=f"{path}.endpoint",
             )
         if address.target not in self._endpoints:
-            channel = grpc.aio.insecure_channel(address.target, PEER_OPTIONS)
-            self._resources.push_async_callback(channel.close)
-            self._endpoints[address.target] = EndpointOwner(channel)
+            self._endpoints[address.target] = EndpointOwner(
+                address, self._allowed, f"{path}.endpoint", self._resources
+            )
         return self._endpoints[address.target]

@@ -53,8 +53,9 @@ SERVE = Command(
             "--allow-endpoint",
             metavar="PATTERN",
             multiple=True,
-            help="addresses that requests may have the server dial for refs, e.g. tcp://10.0.0.*:*; "
-            "repeatable (default: none)",
+            help="addresses that requests may have the server dial for refs: unix:///run/*.sock, "
+            "tcp://10.0.0.0/24:*, tcp://10.0.0.*:1234 (addresses only), tcp://*.example.com:1234 (names "
+            "only, label by label); repeatable (default: none)",
             section=_LIMITS,
         ),
         count_flag(

@@ -14,7 +14,7 @@ from exporter.errors import (
 from exporter.image import CompressionConfig, Descriptor, digest_bytes
 from exporter.image.keys import DIFF_ID
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2 as pb
-from exporter.rpc.address import AddressPattern
+from exporter.rpc.allowed import AddressPattern
 from exporter.rpc.session.manager import SessionManager
 from exporter.server.refs import OwnedRef, RefResolver, SessionOwner
 from exporter.source.inline import InlineRef
