@@ -1,4 +1,4 @@
-"""Layers that were converted before, kept on disk."""
+"""An on-disk cache of converted layers."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from exporter.image import Descriptor, digest_bytes, parse_digest
 if TYPE_CHECKING:
     from exporter.layer.recode import Recipe
 
-# To be raised when the same recipe gives other bytes than before.
+# Increment when the same recipe starts to produce different bytes.
 _VERSION = 1
 _MAX_RECORD_SIZE = 1 << 20
-# A blob without a record may be one whose record is just being written.
+# Seconds. A newer blob without a record may be one whose record is about to be written.
 _STRAY_AGE = 3600.0
-# What `link` says on or between file systems that cannot do it.
+# Errors of `link` on or between file systems that do not support it.
 _NO_LINKS = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP})
 
 DEFAULT_LIMIT = 10 << 30
-"""Bytes of blobs that are kept, by default."""
+"""Default limit for the total size of blobs, in bytes."""
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +42,8 @@ class ConvertedLayer:
     """A converted layer.
 
     Attributes:
-        descriptor: Of the new blob.
-        source_diff_id: Digest of the tar that it was made of.
+        descriptor: The new blob's descriptor.
+        source_diff_id: The digest of the original tar.
     """
 
     descriptor: Descriptor
@@ -51,15 +51,15 @@ class ConvertedLayer:
 
 
 class LayerCache:
-    """A directory of converted layers by what they were made of, shared by processes.
+    """A directory of converted layers, keyed by source and recipe, which several processes may share.
 
-    Blobs are hard links (copies, on another file system) to those in the users' own directories, so that a
-    user keeps what he has got whatever happens here. A blob is checked before it is handed out; one that is
-    damaged is forgotten. Those unused for longest go when there are too many.
+    Blobs are hard-linked (or copied to another file system) to and from the users' own directories, so that a
+    user's blobs do not depend on the cache. A blob is verified before use, and dropped if damaged. When the
+    limit is exceeded, the least recently used blobs are removed.
 
     Args:
-        path: The directory; made if missing.
-        limit: Bytes of blobs to keep.
+        path: The directory; created if missing.
+        limit: Maximum total size of blobs, in bytes.
     """
 
     def __init__(self, path: Path, *, limit: int = DEFAULT_LIMIT) -> None:
@@ -70,15 +70,15 @@ class LayerCache:
         self._staging = Staging(path / "staging")
 
     async def get(self, source: str, recipe: Recipe, into: BlobDirectory) -> ConvertedLayer | None:
-        """Look for what was made of a layer, and put its blob into a directory.
+        """Look up a converted layer, and put its blob into a directory.
 
         Args:
-            source: Digest of the layer.
-            recipe: What was made.
-            into: Gets the blob.
+            source: The digest of the original layer.
+            recipe: How it was converted.
+            into: Receives the blob.
 
         Returns:
-            None if there is nothing, or only something damaged.
+            None if it is not cached, or damaged.
         """
         record = self._record_path(source, recipe)
         layer = await run_in_thread(_load_record, record)
@@ -92,37 +92,37 @@ class LayerCache:
         except FileNotFoundError:
             return None
         except OSError as error:
-            log.warning("a converted layer cannot be taken from the cache %s: %s", self._path, error)
+            log.warning("cannot read a converted layer from the cache %s: %s", self._path, error)
             return None
         except DataLossError as error:
-            log.warning("forgetting a cached layer: %s", error.message)
-            await run_in_thread(_forget, into.path_of(digest), self._blobs.path_of(digest), record)
+            log.warning("dropping a damaged layer from the cache: %s", error.message)
+            await run_in_thread(_remove, into.path_of(digest), self._blobs.path_of(digest), record)
             return None
         return layer
 
     async def put(self, source: str, recipe: Recipe, layer: ConvertedLayer, of: BlobDirectory) -> None:
-        """Keep what was made of a layer. If that fails, the log says so and nothing else happens.
+        """Cache a converted layer. Best effort: a failure is only logged.
 
         Args:
-            source: Digest of the layer.
-            recipe: What was made.
-            layer: What came of it.
-            of: Has the blob.
+            source: The digest of the original layer.
+            recipe: How it was converted.
+            layer: The converted layer.
+            of: Has its blob.
         """
         try:
             await self._put(self._record_path(source, recipe), layer, of)
         except (OSError, UnavailableError) as error:
-            log.warning("a converted layer cannot be cached in %s: %s", self._path, error)
+            log.warning("cannot cache a converted layer in %s: %s", self._path, error)
 
     async def prune(self) -> None:
-        """Remove what is over the limit, which may have been lowered. If that fails, the log says so."""
+        """Enforce the limit, which may have been lowered. Best effort: a failure is only logged."""
         if not await run_in_thread(self._records.is_dir):
             return
         try:
             async with file_lock(self._path / "lock"):
                 await run_in_thread(self._prune)
         except (OSError, UnavailableError) as error:
-            log.warning("the layer cache %s cannot be pruned: %s", self._path, error)
+            log.warning("cannot prune the layer cache %s: %s", self._path, error)
 
     async def _put(self, record: Path, layer: ConvertedLayer, of: BlobDirectory) -> None:
         digest = layer.descriptor.digest
@@ -145,7 +145,7 @@ class LayerCache:
         self._staging.remove_stale()
 
     def _prune(self) -> None:
-        """Remove what was unused for longest until the rest is within the limit; and stray blobs."""
+        """Remove the least recently used layers beyond the limit, and stray blobs."""
         sizes = {blob.digest: blob.size for blob in self._blobs.list()}
         kept: set[str] = set()
         dropped: set[str] = set()
@@ -188,7 +188,7 @@ def _last_use(path: Path) -> float:
 
 
 def _link(source: Path, destination: Path) -> None:
-    """Give a file a second name, or copy it to another file system. One that has the name already stays."""
+    """Hard-link a file, or copy it to another file system. An existing destination stays."""
     destination.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source, destination)
@@ -219,6 +219,6 @@ async def _verify(blobs: BlobDirectory, descriptor: Descriptor) -> None:
     verifier.finish()
 
 
-def _forget(*paths: Path) -> None:
+def _remove(*paths: Path) -> None:
     for path in paths:
         path.unlink(missing_ok=True)

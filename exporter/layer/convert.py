@@ -1,10 +1,9 @@
-"""Which layers are converted, and into what.
+"""Deciding which layers to convert, and converting them.
 
-Nothing is converted that need not be. The compression that a user asks for is for layers that the daemon
-has yet to compress, and it has done so by the time we get them; so only ``force-compression`` makes us
-convert, and only layers of another type. ``rewrite-timestamp`` makes new layers in any case, but of those
-that the build added alone (BuildKit: ``cache/remote.go``, ``util/converter``,
-``exporter/containerimage/writer.go``).
+The compression that a user requests applies to new layers, which the daemon has already compressed when we
+get them. So we only convert with ``force-compression``, and only layers that have a different type.
+``rewrite-timestamp`` always creates new layers, but only for those that the build added (BuildKit:
+``cache/remote.go``, ``util/converter``, ``exporter/containerimage/writer.go``).
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ from exporter.layer.recode import Recipe, recode
 from exporter.progress.producer import Status, VertexProgress
 from exporter.source.types import Remote
 
-# Two layers keep the threads of the pool busy while one of them is at the parts that have only one thread.
+# With two layers, the pool stays busy while one of them is in a single-threaded phase.
 _CONCURRENCY = 2
 _MAX_THREADS = 8
 _PROGRESS_STEP = 4 << 20
@@ -55,14 +54,14 @@ log = logging.getLogger(__name__)
 
 
 class LayerConverter:
-    """Converts the layers of one export. Use it as a context manager; it owns the threads that it works with.
+    """Converts the layers of one export. Use it as a context manager, because it owns threads.
 
-    What several calls have in common is done once.
+    A layer that several calls have in common is converted only once.
 
     Args:
-        scratch: A directory for the new blobs. They must stay while the remotes that were returned are used.
-        cache: Layers that were converted before, if they are kept.
-        progress: Shows which layers are being converted.
+        scratch: A directory for the new blobs. It must outlive the returned remotes.
+        cache: A cache of converted layers, if any.
+        progress: Reports which layers are being converted.
     """
 
     def __init__(
@@ -88,19 +87,19 @@ class LayerConverter:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # Nothing is under way: calls wait for their threads.
+        # The threads are idle, because every call waits for its own.
         self._workers.shutdown(wait=False)
         self._pool.executor.shutdown(wait=False)
 
     async def convert(self, remote: Remote, config: CompressionConfig) -> Remote:
-        """Give layers the compression that is forced upon them; without force, leave them as they are.
+        """Convert layers to a compression if `config` forces it; else leave them unchanged.
 
-        A layer that has been converted is an ordinary one: it loses its URLs, and its type is OCI's.
+        A converted layer loses its URLs and gets an ordinary OCI media type.
 
         Raises:
             DataLossError: a layer is damaged.
-            InvalidArgumentError: a layer is of an unknown type or malformed; or the level does not exist,
-                which is of no interest while nothing has to be compressed.
+            InvalidArgumentError: a layer has an unknown type or is malformed; or a layer has to be compressed
+                and the level does not exist.
             NotFoundError: a layer is not available.
         """
         remote = await _with_media_types(remote)
@@ -120,14 +119,14 @@ class LayerConverter:
     async def rewrite_timestamps(
         self, remote: Remote, config: CompressionConfig, epoch: int, *, base_diff_ids: Sequence[str] = ()
     ) -> Remote:
-        """Move all times in layers that lie after `epoch` to it; new layers are compressed as `config` says.
+        """Clamp all times in layers to `epoch`, and compress the new layers as `config` says.
 
-        The layers of the base image are left alone: those at the start whose diff IDs are the base image's.
-        A layer that cannot be rewritten stays as it is, with a warning (as in BuildKit).
+        The base image's layers are left alone: the leading layers with the base image's diff IDs. As in
+        BuildKit, a layer that cannot be rewritten is left alone as well, with a warning.
 
         Args:
             remote: The layers.
-            config: Their compression; whether it is forced does not matter.
+            config: The compression of new layers; `force` is ignored.
             epoch: Unix seconds.
             base_diff_ids: The diff IDs in the base image's config.
 
@@ -160,7 +159,7 @@ class LayerConverter:
                     f" {epoch} ({_go_time(epoch)}): {error.message}"
                 )
                 return layer
-            # The diff ID was not known before, and is that of the base image after all.
+            # Only now is the diff ID known, and it turns out to be a layer of the base image.
             if position == first_own and rewritten.source_diff_id in base_diff_ids[position : position + 1]:
                 return layer
             return _described(layer, rewritten)
@@ -175,7 +174,7 @@ class LayerConverter:
             return await self._find_toc(provider, layer) is None
         if compression_of(layer.media_type) is not type_:
             return True
-        # An eStargz layer is not an ordinary gzip layer: its tar has the table of contents in it.
+        # An eStargz layer is not a plain gzip layer, because its tar includes the table of contents.
         return type_ is CompressionType.GZIP and await self._find_toc(provider, layer) is not None
 
     async def _needs_rewriting(self, provider: Provider, layer: Descriptor, recipe: Recipe) -> bool:
@@ -187,12 +186,12 @@ class LayerConverter:
         try:
             return await find_toc(provider, layer, self._workers)
         except NotFoundError:
-            return None  # not pulled yet; whether it must be is decided without looking into it
+            return None  # a lazy layer; decide without its content whether it has to be pulled
 
     async def _make(
         self, provider: Provider, layer: Descriptor, recipe: Recipe, status: Status | None
     ) -> ConvertedLayer:
-        """Convert a layer, unless that was done before."""
+        """Convert a layer, unless the result is already available."""
         key = layer.digest, recipe
         async with self._locks[key]:
             if key not in self._done:
@@ -202,7 +201,7 @@ class LayerConverter:
             return self._done[key]
 
     async def _open_store(self) -> OCILayout:
-        """The store of the new blobs, which is made when the first is."""
+        """The store for new blobs, created on first use."""
         async with self._opening:
             if self._store is None:
                 self._store = await OCILayout.open(self._path)
@@ -257,7 +256,7 @@ class LayerConverter:
 
 
 async def _with_media_types(remote: Remote) -> Remote:
-    """Find out the types of layers that came without one, as those of very old daemons do."""
+    """Detect missing media types; layers of very old daemons have none."""
     layers = [
         layer
         if layer.media_type
@@ -268,14 +267,14 @@ async def _with_media_types(remote: Remote) -> Remote:
 
 
 def _described(layer: Descriptor, converted: ConvertedLayer) -> Descriptor:
-    """The descriptor of a converted layer, with what is still true of what it was made of."""
+    """The descriptor of a converted layer, with those of the original's annotations that still apply."""
     kept = {key: text for key, text in layer.annotations.items() if key == LAYER_CREATED_AT}
     descriptor = converted.descriptor
     return replace(descriptor, annotations={**kept, **descriptor.annotations})
 
 
 class _Counter:
-    """Reports what is read of a layer, now and then."""
+    """Reports how much of a layer has been read, at intervals."""
 
     def __init__(self, status: Status) -> None:
         self._status = status

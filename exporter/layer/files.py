@@ -1,8 +1,7 @@
-"""The files of a ref, out of its layers: a tree to look at, and contents to read in any order.
+"""The files of a ref, unpacked from its layers for random access.
 
-Layers are streams, and compressed ones cannot be read from the middle. So they are unpacked once, contents
-into one temporary file, attributes into a `FileTree`. Memory grows with the number of files, and not with
-what is in them.
+Layers are streams, and compressed ones have no random access. So they are unpacked once: contents into one
+temporary file, attributes into a `FileTree`. Memory grows with the number of files, but not with their size.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ from exporter.source.types import Remote
 
 
 class LayerFiles:
-    """The files of a ref; made by `unpack`. Use it as a context manager: it owns a temporary file.
+    """The files of a ref; created by `unpack`. Use it as a context manager, because it owns a temporary file.
 
     Attributes:
-        tree: What there is.
+        tree: The files' names and attributes.
     """
 
     def __init__(self, tree: FileTree, contents: BinaryIO) -> None:
@@ -46,14 +45,14 @@ class LayerFiles:
 
         Args:
             remote: The layers, base first.
-            scratch: A directory for the temporary file, which takes as much room as the files do.
-            max_size: Bytes of the files' contents, hidden ones included, that are too many.
+            scratch: A directory for the temporary file, which needs as much space as the files.
+            max_size: Maximum total size of the files, including those that later layers replace or delete.
 
         Raises:
-            DataLossError: a layer is not what its descriptor says.
-            InvalidArgumentError: a layer is of an unknown type, or its tar is malformed or makes no sense.
-            NotFoundError: a layer is gone.
-            ResourceExhaustedError: there is more than `max_size`.
+            DataLossError: a layer does not match its descriptor.
+            InvalidArgumentError: a layer has an unknown type, or its tar is malformed or inconsistent.
+            NotFoundError: a layer no longer exists.
+            ResourceExhaustedError: the files exceed `max_size`.
         """
         with ExitStack() as stack:
             file = stack.enter_context(await run_in_thread(_temporary_file, scratch))
@@ -75,7 +74,7 @@ class LayerFiles:
         self.close()
 
     def close(self) -> None:
-        """Give the temporary file up."""
+        """Delete the temporary file."""
         self._contents.close()
 
     async def read(self, inode: Inode, *, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
@@ -88,7 +87,7 @@ class LayerFiles:
             yield await run_in_thread(self._read_at, inode, start, size)
 
     def pieces(self, inode: Inode) -> Iterator[bytes]:
-        """`read` for threads: blocks.
+        """Like `read`, but blocking, for use in threads.
 
         Raises:
             InvalidArgumentError: it is not a regular file.
@@ -101,7 +100,7 @@ class LayerFiles:
 
 
 def _ranges(inode: Inode, offset: int, length: int | None) -> Iterator[tuple[int, int]]:
-    """Where to read a part of a file, and how much at once."""
+    """The offsets and sizes of the reads for a part of a file."""
     if inode.kind is not Kind.FILE:
         raise InvalidArgumentError(f"only files have content, not a {inode.kind.name.lower()}")
     end = inode.size if length is None else min(inode.size, offset + length)
@@ -147,5 +146,5 @@ class _Unpacking:
             else:
                 with naming(self._scratch):
                     self._contents.write(data)
-            # The holes of a sparse file come from nowhere: here is where cancellation can end their filling.
+            # Filling the holes of a sparse file consumes no input. This write lets cancellation interrupt it.
             sink.write(b"")

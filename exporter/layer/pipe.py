@@ -1,7 +1,7 @@
-"""Work on a stream of bytes in a thread, fed from and emptied by the event loop.
+"""Processing a stream of bytes in a thread, with input from and output to the event loop.
 
-Decoders, hashes and tar are plain blocking code that pulls its input; stores and providers are asynchronous.
-Between them are two channels of bounded size, so that neither side runs ahead and memory does not grow.
+Decoders, hashes and tar code are blocking and pull their input, while stores and providers are asynchronous.
+Two bounded channels connect them: backpressure keeps either side from running ahead and bounds memory.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from exporter.layer.streams import Readable, Writable
 T = TypeVar("T")
 
 CHANNEL_SIZE = 4 << 20
-"""Bytes in a channel beyond which its writer waits."""
+"""Bytes in a channel at which its writer blocks."""
 
 
 async def run_piped(
@@ -31,16 +31,16 @@ async def run_piped(
 ) -> T:
     """Run `work` in a thread, with `source` as its input and `sink` as its output.
 
-    Returns when the work is done and `sink` has taken all that it wrote; input that it did not want is not
-    fetched. If anything fails, or on cancellation, the work's next read or write ends it; its thread has
-    ended when this raises.
+    Returns when the work is done and `sink` has consumed all output. Input that the work does not read is not
+    fetched. On failure or cancellation, the work's next read or write raises; `run_piped` itself raises only
+    after the thread has ended.
 
     Args:
         work: Reads its input and writes its output, blocking.
         source: The input; closed at the end.
-        sink: Takes the output, in order.
-        executor: Where to run. It must not be one that `source` or `sink` wait for.
-        on_input: Told the bytes of each piece of the input.
+        sink: Receives the output, in order.
+        executor: Runs `work`. It must not be an executor that `source` or `sink` depend on.
+        on_input: Called with the size of each chunk of input.
 
     Raises:
         Exception: whatever the work, the source or the sink raised first.
@@ -66,7 +66,7 @@ async def run_piped(
 
 
 async def discard(data: bytes) -> None:
-    """A sink that forgets."""
+    """A sink that discards its input."""
 
 
 async def _feed(
@@ -79,7 +79,7 @@ async def _feed(
                 on_input(len(data))
         channel.close()
     except _AbandonedError:
-        return  # the work has seen enough
+        return  # the work needs no more input
     except Exception as error:
         channel.abort(error)
         raise
@@ -107,20 +107,20 @@ def _run(work: Callable[[Readable, Writable], T], inbound: _Channel, outbound: _
 
 
 async def _ended(job: asyncio.Future[T]) -> None:
-    """Wait until the thread is done, however often we are cancelled meanwhile."""
+    """Wait for the thread to end, even when cancelled."""
     while not job.done():
         with suppress(asyncio.CancelledError):
             await asyncio.wait([job])
     if not job.cancelled():
-        job.exception()  # seen; the first error is what the caller hears of
+        job.exception()  # mark it as retrieved; the caller gets the first error
 
 
 class _AbandonedError(Exception):
-    """The other side is gone. Never leaves this module."""
+    """The other side has stopped. Internal to this module."""
 
 
 class _Channel:
-    """Bytes on their way between the event loop and a thread, one writer and one reader.
+    """A channel of bytes between the event loop and a thread, with one writer and one reader.
 
     `send` and `receive` are the event loop's side, `write` and `take` the thread's.
     """
@@ -135,27 +135,27 @@ class _Channel:
         self._error: BaseException | None = None
 
     async def send(self, data: bytes) -> None:
-        """Put `data` in, waiting while the channel is full."""
+        """Add `data`, waiting while the channel is full."""
         while not self._try_put(data):
             self._wake_up.clear()
             await self._wake_up.wait()
 
     async def receive(self) -> bytes:
-        """Take out the next piece, waiting for it; empty at the end."""
+        """Wait for the next chunk and return it; empty at the end."""
         while (data := self._try_take()) is None:
             self._wake_up.clear()
             await self._wake_up.wait()
         return data
 
     def write(self, data: bytes) -> None:
-        """`send` for the thread."""
+        """Like `send`, for the thread."""
         with self._changed:
             while not self._try_put(data):
                 self._changed.wait()
         self._notify_loop()
 
     def take(self) -> bytes:
-        """`receive` for the thread."""
+        """Like `receive`, for the thread."""
         with self._changed:
             while (data := self._try_take()) is None:
                 self._changed.wait()
@@ -163,14 +163,14 @@ class _Channel:
         return data
 
     def close(self) -> None:
-        """Nothing more will be written."""
+        """Mark the end of the data."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         self._notify_loop()
 
     def abort(self, error: BaseException) -> None:
-        """Let both sides fail with `error`, unless they were told another one before."""
+        """Make both sides fail with `error`, unless the channel was aborted before."""
         with self._changed:
             self._error = self._error or error
             self._changed.notify_all()
@@ -200,7 +200,7 @@ class _Channel:
             return data
 
     def _notify_loop(self) -> None:
-        with suppress(RuntimeError):  # the loop was closed while the thread ended
+        with suppress(RuntimeError):  # the loop may be closed before the thread ends
             self._loop.call_soon_threadsafe(self._wake_up.set)
 
 

@@ -1,6 +1,6 @@
-"""Turning one layer blob into another: decompress, rewrite, compress, and take the digests on the way.
+"""Converting a layer blob: decompressing, rewriting, compressing and hashing in one pass.
 
-All of it is blocking and runs in a worker thread; see `exporter.layer.convert` for what surrounds it.
+This code is blocking and runs in a worker thread; its caller is `exporter.layer.convert`.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from exporter.layer.streams import (
 from exporter.layer.timestamps import rewrite_times
 from exporter.layer.verified import verified
 
-# A table of contents larger than this goes to a file.
+# A larger table of contents is written to a temporary file.
 _SPOOL_SIZE = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What is to be made of a layer.
+    """How to convert a layer.
 
     Attributes:
-        type: Its compression.
+        type: The new compression.
         level: See `exporter.layer.compression.levels.effective_level`.
-        epoch: Unix seconds that no time in it may be after; None to leave its tar as it is.
+        epoch: Unix seconds to clamp the times in the tar to; None to leave the tar unchanged.
     """
 
     type: CompressionType
@@ -51,12 +51,12 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Recoded:
-    """What came of it.
+    """The result of a conversion.
 
     Attributes:
-        source_diff_id: Digest of the tar that went in, without an eStargz table of contents.
-        diff_id: Digest of the tar that came out.
-        annotations: What a descriptor of the new blob must say, but for its diff ID.
+        source_diff_id: The digest of the original tar, without an eStargz table of contents.
+        diff_id: The digest of the new tar.
+        annotations: Annotations for the new blob's descriptor, in addition to its diff ID.
     """
 
     source_diff_id: str
@@ -74,21 +74,21 @@ def recode(
     pool: Pool,
     scratch: Path,
 ) -> Recoded:
-    """Make a new blob of a layer. Memory does not grow with its size.
+    """Convert a layer. Memory does not grow with its size.
 
     Args:
         source: The layer blob.
-        sink: Gets the new blob.
-        descriptor: Of the layer.
-        toc_offset: Where the table of contents begins if the layer is eStargz. The table is left out.
-        recipe: What to make.
-        pool: Threads to compress with.
+        sink: Receives the new blob.
+        descriptor: The layer's descriptor.
+        toc_offset: The offset of the table of contents, which is dropped, if the layer is eStargz.
+        recipe: How to convert it.
+        pool: The threads for compression.
         scratch: A directory for temporary files.
 
     Raises:
-        DataLossError: the blob is damaged, or its tar is not the one that the descriptor names.
-        InvalidArgumentError: the blob is not a layer; or its tar is malformed, or cannot be written as is
-        asked for.
+        DataLossError: the blob is damaged, or its tar does not match the diff ID in the descriptor.
+        InvalidArgumentError: the blob is not a layer, or its tar is malformed or cannot be written as
+            requested.
     """
     with verified(source, descriptor) as blob:
         payload = blob if toc_offset is None else LimitedReader(blob, toc_offset)

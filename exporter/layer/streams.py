@@ -1,4 +1,4 @@
-"""Byte streams within a worker thread: whoever needs bytes pulls them, piece by piece."""
+"""Pull-based byte streams for worker threads."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from collections.abc import Iterator
 from typing import Protocol
 
 PIECE_SIZE = 1 << 20
-"""Bytes asked for at once: large enough that the work on a piece outweighs the call for it."""
+"""Bytes per read, large enough that the overhead of a call does not matter."""
 
 _SMALL = 1 << 16
 
 
 class Readable(Protocol):
-    """Something bytes can be read from, in order."""
+    """Something that bytes can be read from, in order."""
 
     def read(self, size: int, /) -> bytes:
-        """Give up to `size` bytes, blocking until there are some; none only at the end."""
+        """Return up to `size` bytes, blocking until there are some; empty only at the end."""
         ...
 
 
 class Writable(Protocol):
-    """Something bytes can be written to."""
+    """Something that bytes can be written to."""
 
     def write(self, data: bytes, /) -> object:
-        """Append `data`, blocking while there is no room."""
+        """Append `data`, blocking while there is no space."""
         ...
 
 
 class Pieces:
-    """Collects what is written until somebody takes it."""
+    """Collects written data until it is taken."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
@@ -46,7 +46,7 @@ class Pieces:
 
 
 class IteratorReader:
-    """Reads what an iterator yields, small pieces gathered."""
+    """Reads what an iterator yields, joining small pieces."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
@@ -69,10 +69,10 @@ class IteratorReader:
 
 
 class PeekingReader:
-    """Reads another stream, whose first bytes can be looked at beforehand.
+    """Reads another stream, and allows a look at its first bytes in advance.
 
     Attributes:
-        head: Up to `size` first bytes; fewer only if there are no more.
+        head: The first `size` bytes; fewer only if the stream is shorter.
     """
 
     def __init__(self, source: Readable, size: int) -> None:
@@ -91,7 +91,7 @@ class PeekingReader:
 
 
 class LimitedReader:
-    """Reads the first `limit` bytes of another stream, which it leaves where it stopped."""
+    """Reads the first `limit` bytes of another stream, and leaves the rest unread."""
 
     def __init__(self, source: Readable, limit: int) -> None:
         self._source = source
@@ -105,7 +105,7 @@ class LimitedReader:
 
 
 class HashingReader:
-    """Passes bytes on and takes their digest.
+    """Reads another stream and hashes it.
 
     Attributes:
         size: Bytes read so far.
@@ -125,12 +125,12 @@ class HashingReader:
 
     @property
     def digest(self) -> str:
-        """The digest of what was read so far."""
+        """The digest of the bytes read so far."""
         return f"sha256:{self._hash.hexdigest()}"
 
 
 class GatheringWriter:
-    """Passes bytes on in large pieces. What is left goes out with `flush`."""
+    """Buffers small writes and passes them on in large pieces. Call `flush` at the end."""
 
     def __init__(self, sink: Writable) -> None:
         self._sink = sink
@@ -145,7 +145,7 @@ class GatheringWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Pass on what was gathered."""
+        """Pass on buffered data."""
         if self._size:
             self._sink.write(self._pieces.take())
             self._size = 0

@@ -9,19 +9,19 @@ from exporter.layer.streams import PIECE_SIZE, Pieces, Readable, drain
 
 
 def rewrite_times(source: Readable, epoch: int) -> Iterator[bytes]:
-    """Copy a tar, moving modification, access and change times that lie after `epoch` to it.
+    """Copy a tar, clamping modification, access and change times to `epoch`.
 
-    Every header is written anew by Go's rules, so that even a tar whose times are all early enough may change
-    (BuildKit: ``tarconverter``). What follows the end of the archive is read, so that its digest is complete,
-    and left out. A sparse file is filled up; one in GNU's old format keeps its kind nevertheless and can then
-    no longer be read, which is a flaw of Go's writer that the diff ID depends on.
+    Every header is rewritten by Go's rules, so that a tar may change even if all its times are early enough
+    (BuildKit: ``tarconverter``). Data after the end of the archive is read, to complete the source's digest,
+    but not copied. The holes of sparse files are filled with NULs. A file in GNU's old sparse format keeps
+    its type nevertheless and so becomes unreadable: this is a bug of Go's writer that affects the diff ID.
 
     Args:
         source: The tar, uncompressed.
         epoch: Unix seconds.
 
     Yields:
-        The new tar, piece by piece.
+        The new tar, in pieces.
 
     Raises:
         TarError: the tar is malformed, or a header cannot be written by Go's rules.

@@ -1,9 +1,8 @@
-"""The tree of files that layers make, one on top of the other. Pure: entries of tars go in, a tree comes out.
+"""The file tree that results from applying layers on top of each other. Pure: it only handles tar headers.
 
 Sources: OCI image specification, "Image Layer Filesystem Changeset"; where that is silent, containerd's
-``archive.Apply``, which is what unpacks layers under BuildKit. Like it, and unlike a plain unpacker, this
-cannot be led out of the tree: names are taken from the root, ``..`` ends there, and links in the way of a
-name are followed within the tree.
+``archive.Apply``, with which BuildKit unpacks layers. As there, entries cannot escape from the tree: names
+are relative to the root, ``..`` stops there, and symbolic links are resolved within the tree.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _MODE_MASK = 0o7777
 
 
 class Kind(enum.Enum):
-    """What an inode is."""
+    """The kind of an inode."""
 
     FILE = enum.auto()
     DIRECTORY = enum.auto()
@@ -49,16 +48,16 @@ _KINDS: Mapping[bytes, Kind] = {
 
 @dataclass(slots=True, eq=False)
 class Inode:
-    """A file, directory, link or device. Hard links are several names of the same object.
+    """A file, directory, symbolic link or device. Hard links are several names of the same inode.
 
     Attributes:
         mode: Permissions, set-ID and sticky bits.
-        size: Bytes of a file's content.
-        content: Where the content is; a number that whoever filled the tree gave.
-        target: Of a symbolic link.
-        devmajor: Of a device; likewise `devminor`.
-        names: How many names it has.
-        children: Of a directory, by name, in no order.
+        size: The size of a file in bytes.
+        content: The caller's position of the content, as passed to `FileTree.apply`.
+        target: The target of a symbolic link.
+        devmajor: The major number of a device; likewise `devminor`.
+        names: The number of its names.
+        children: The entries of a directory by name, unsorted.
     """
 
     kind: Kind
@@ -77,21 +76,21 @@ class Inode:
 
 
 class Name(NamedTuple):
-    """A name in a directory: what it stands for, and the layer that gave it."""
+    """A name in a directory: its inode, and the layer that it comes from."""
 
     inode: Inode
     layer: int
 
 
 class FileTree:
-    """A tree of files. Paths are bytes; a slash at the start makes no difference."""
+    """A tree of files. Paths are bytes; a leading slash makes no difference."""
 
     def __init__(self) -> None:
         self.root = Inode(Kind.DIRECTORY, names=1)
         self._layer = 0
 
     def begin_layer(self) -> None:
-        """What is applied from now on belongs to a new layer, on top of the others."""
+        """Begin a new layer on top of the others. Subsequent entries belong to it."""
         self._layer += 1
 
     def apply(self, header: Header, content: int = 0) -> None:
@@ -99,18 +98,17 @@ class FileTree:
 
         Args:
             header: The entry.
-            content: Where its content is, for `Inode.content`.
+            content: The value for `Inode.content`.
 
         Raises:
-            InvalidArgumentError: it cannot be applied: it is of an unknown kind, or a hard link to nothing
-            or to a
-                directory, or lies below something that is not a directory.
+            InvalidArgumentError: it cannot be applied: its kind is unknown, it is a hard link to a directory
+                or to nothing, or its parent is not a directory.
         """
         if header.typeflag == TypeFlag.X_GLOBAL_HEADER:
             return
         *folder, base = _parts(header.name) or [b""]
         if not base:
-            return  # the root, whose attributes are not a layer's affair
+            return  # layers do not change the attributes of the root
         parent = self._make_directories(self._resolve(folder))
         if base == _OPAQUE:
             self._hide_lower(parent)
@@ -123,15 +121,15 @@ class FileTree:
             self._put(parent, base, _new_inode(header, content))
 
     def find(self, path: bytes, *, follow: bool = True) -> Inode:
-        """Look up a path; links in it are followed within the tree.
+        """Look up a path, resolving symbolic links within the tree.
 
         Args:
-            path: From the root.
-            follow: Whether a link at the very end is followed, too.
+            path: The path from the root.
+            follow: Whether to also follow a link that is the last component.
 
         Raises:
-            InvalidArgumentError: the links go in circles.
-            NotFoundError: there is nothing.
+            InvalidArgumentError: there are too many links, probably in a cycle.
+            NotFoundError: the path does not exist.
         """
         parts = _parts(path)
         if follow:
@@ -147,9 +145,9 @@ class FileTree:
         return inode
 
     def walk(self) -> Iterator[tuple[bytes, Inode]]:
-        """All paths but the root's, without a slash at the start.
+        """All paths except the root, without a leading slash.
 
-        Directories come before what is in them; names are sorted by their bytes.
+        Directories come before their contents; names are sorted by their bytes.
         """
         pending = [(name, child.inode) for name, child in sorted(self.root.children.items(), reverse=True)]
         while pending:
@@ -184,7 +182,7 @@ class FileTree:
             raise InvalidArgumentError(
                 f"{_show(header.name)} is a hard link to the directory {_show(header.linkname)}"
             )
-        # Its own header is as good as that of the first name.
+        # The header of a hard link overrides the attributes of the inode.
         inode.mode = header.mode & _MODE_MASK
         inode.uid, inode.gid, inode.mod_time = header.uid, header.gid, header.mod_time
         inode.xattrs = {**inode.xattrs, **_xattrs(header)}
@@ -202,7 +200,7 @@ class FileTree:
             self._hide_lower(name.inode)
 
     def _hide_lower(self, directory: Inode) -> None:
-        """Take away what lower layers put into a directory; what this layer put there stays."""
+        """Remove what lower layers put into a directory. What this layer put there stays."""
         for base, name in list(directory.children.items()):
             if name.layer < self._layer:
                 self._hide(directory, base)
@@ -210,7 +208,7 @@ class FileTree:
                 self._hide_lower(name.inode)
 
     def _hide(self, parent: Inode, base: bytes) -> None:
-        """Take away a name of a lower layer; a directory in which this layer has something stays for that."""
+        """Remove a name of a lower layer. A directory stays if this layer put something into it."""
         inode = parent.children[base].inode
         self._hide_lower(inode)
         if inode.children:
@@ -229,7 +227,7 @@ class FileTree:
         return inode
 
     def _resolve(self, parts: list[bytes]) -> list[bytes]:
-        """Follow the links in a path, which need not exist; ``..`` in a link takes away names, as in Go."""
+        """Resolve the links in a path, which need not exist. ``..`` is resolved lexically, as in Go."""
         links = 0
         position = 0
         inode: Inode | None = self.root
@@ -249,7 +247,7 @@ class FileTree:
 
 
 def _parts(path: bytes) -> list[bytes]:
-    """The parts of a path from the root, above which there is nothing."""
+    """The components of a path from the root. ``..`` does not lead above it."""
     cleaned = posixpath.normpath(b"/" + path.lstrip(b"/"))
     return [part for part in cleaned.split(b"/") if part]
 
@@ -280,7 +278,7 @@ def _xattrs(header: Header) -> dict[bytes, bytes]:
 
 
 def _unlink(parent: Inode, base: bytes) -> None:
-    """Remove a name, and what is below it."""
+    """Remove a name and everything below it."""
     pending = [parent.children.pop(base)] if base in parent.children else []
     while pending:
         inode = pending.pop().inode

@@ -1,4 +1,4 @@
-"""Checking a layer blob while it is read."""
+"""Verifying a layer blob while it is read."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from exporter.layer.streams import Readable, drain
 
 @contextmanager
 def verified(source: Readable, descriptor: Descriptor) -> Iterator[Readable]:
-    """Give a blob to read, and check it against its descriptor when the block ends.
+    """Read a blob, and verify it against its descriptor when the block ends.
 
-    Errors that the block raises get the layer's digest into their text. That a blob is not the right one
-    explains whatever else was wrong with it, so this is what is raised then.
+    The layer's digest is added to the text of errors that the block raises. If the blob does not match its
+    descriptor, that explains any other error, so it is raised instead.
 
     Raises:
-        DataLossError: the blob is not what the descriptor says.
+        DataLossError: the blob does not match the descriptor.
     """
     blob = _VerifyingReader(source, descriptor)
     try:
@@ -41,6 +41,6 @@ class _VerifyingReader:
         return data
 
     def finish(self) -> None:
-        """Read what is left, and check the whole."""
+        """Read the rest, and verify the whole blob."""
         drain(self)
         self._verifier.finish()

@@ -1,4 +1,4 @@
-"""The checks of blobs that have been read."""
+"""Check results for blobs that have been read."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from exporter.verify import checks
 from exporter.verify.blobs import BlobFacts
 from exporter.verify.report import Result, Subject
 
-_ELSEWHERE = "it may not be distributed: it is fetched from its own URLs"
+_ELSEWHERE = "it must not be distributed and is fetched from its own URLs"
 
 
 def layer_results(
     subject: Subject, layer: Descriptor, diff_id: str | None, facts: BlobFacts
 ) -> Iterator[Result]:
-    """Of a layer of a manifest.
+    """The results for a layer of a manifest.
 
     Args:
         subject: The layer.
         layer: Its descriptor.
-        diff_id: The config's: empty if it has none for this layer, None if the config cannot be read.
-        facts: What the layer is.
+        diff_id: The diff ID in the config: empty if it has none for this layer, None if it cannot be read.
+        facts: What was found out about the blob.
     """
     yield from blob_results(subject, layer, facts)
     if not facts.is_missing and facts.digest == layer.digest:
@@ -31,7 +31,7 @@ def layer_results(
 
 
 def unpacked_results(subject: Subject, diff_id: str | None, facts: BlobFacts) -> Iterator[Result]:
-    """Of a layer of which nothing is known but its diff ID, and perhaps its digest."""
+    """The results for a layer of which only the diff ID, and perhaps the digest, is known."""
     expected = Descriptor("", subject.digest or facts.digest, facts.size)
     findings = checks.digest_findings(expected, facts)
     yield Result(subject, "digest" if subject.digest else "file", tuple(findings))
@@ -46,7 +46,7 @@ def _diff_id_result(subject: Subject, diff_id: str | None, facts: BlobFacts) -> 
 
 
 def blob_results(subject: Subject, descriptor: Descriptor, facts: BlobFacts) -> Iterator[Result]:
-    """Of a blob that is not looked into."""
+    """The results for a blob whose content is not examined."""
     if facts.is_missing and must_not_be_distributed(descriptor):
         yield Result(subject, "digest", skipped=_ELSEWHERE)
         return

@@ -1,4 +1,4 @@
-"""What blobs are, found out by reading them."""
+"""Reading blobs to find out their digest, size, compression and diff ID."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ OnBytes = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class BlobFacts:
-    """What a blob is.
+    """What was found out about a blob.
 
     Attributes:
-        digest: By the algorithm of the digest that it is known by.
-        size: In bytes.
-        compression: As its bytes tell; None if it is not a layer.
-        diff_id: The digest of what it is without compression.
+        digest: Its digest, with the algorithm of the expected digest.
+        size: Its size in bytes.
+        compression: The compression detected from its bytes; None if it is not a layer.
+        diff_id: The digest of the uncompressed data.
         damage: Why it cannot be unpacked; empty if it can.
-        is_missing: There is no such blob; nothing else is known.
+        is_missing: There is no such blob; the other attributes are empty.
     """
 
     digest: str = ""
@@ -42,7 +42,7 @@ class BlobFacts:
 
 
 def facts_of(data: bytes, digest: str) -> BlobFacts:
-    """What a blob in memory is, without a look into it. Blocks for large ones."""
+    """Digest and size of a blob in memory. Blocks while hashing."""
     algorithm, _ = split_digest(digest)
     return BlobFacts(f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}", len(data))
 
@@ -50,13 +50,13 @@ def facts_of(data: bytes, digest: str) -> BlobFacts:
 async def examine(
     source: AsyncIterator[bytes], digest: str, executor: Executor, on_bytes: OnBytes | None = None
 ) -> BlobFacts:
-    """Read a blob to its end, in a thread and in bounded memory, and as a layer if it looks like one.
+    """Read a blob in a thread and in bounded memory, and unpack it if it looks like a layer.
 
     Args:
         source: The blob's bytes; closed at the end.
-        digest: What it is known by.
-        executor: Where to work; see `run_piped`.
-        on_bytes: Told the bytes of each piece that was read.
+        digest: The expected digest.
+        executor: Runs the work; see `run_piped`.
+        on_bytes: Called with the size of each chunk that was read.
     """
     try:
         return await run_piped(
@@ -77,7 +77,7 @@ def _examine(source: Readable, _: Writable, *, algorithm: str) -> BlobFacts:
             _read_tar(tar)
         drain(tar)
     except TarError as error:
-        damage = _stream_damage(tar) or f"it is no tar archive, or a damaged one: {error}"
+        damage = _stream_damage(tar) or f"it is not a tar archive, or a damaged one: {error}"
     except DataLossError as error:
         damage = error.message
     drain(blob)
@@ -85,7 +85,7 @@ def _examine(source: Readable, _: Writable, *, algorithm: str) -> BlobFacts:
 
 
 def _stream_damage(tar: HashingReader) -> str:
-    """Read what is left of a damaged archive: a damaged stream explains it."""
+    """Read the rest of a damaged archive, to find out whether its compressed stream is damaged."""
     try:
         drain(tar)
     except DataLossError as error:
@@ -100,7 +100,7 @@ def _read_tar(source: Readable) -> None:
 
 
 class _Digesting:
-    """Passes bytes on, counts them and takes their digest by any algorithm."""
+    """Reads another stream, and computes its size and its digest with any algorithm."""
 
     def __init__(self, source: Readable, algorithm: str) -> None:
         self._source = source

@@ -1,4 +1,4 @@
-"""Collecting checks: those of documents are made at once, those of large blobs later, several at a time."""
+"""Collecting check results: immediately for documents, and later and concurrently for large blobs."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Blob:
     """A blob that can be read.
 
     Attributes:
-        key: Tells it from others; a digest, or the name of a file.
-        digest: What it is known by.
-        size: What it should have, for the progress.
-        open: Begins to read it.
+        key: A unique key: a digest, or the name of a file.
+        digest: The expected digest.
+        size: The expected size in bytes, for the progress.
+        open: Starts reading it.
     """
 
     key: str
@@ -40,11 +40,11 @@ class _Later:
 
 
 class Checklist:
-    """Checks in the order of what they are about, though not made in that order.
+    """Check results, ordered by subject although blobs are checked later.
 
     Args:
-        concurrency: Blobs that are read at once; None for as many as this machine has processors for.
-        progress: Shows which blobs are being read.
+        concurrency: The number of blobs to read concurrently; None to choose it by the number of processors.
+        progress: Reports which blobs are being read.
     """
 
     def __init__(self, *, concurrency: int | None = None, progress: VertexProgress | None = None) -> None:
@@ -55,20 +55,20 @@ class Checklist:
     def add(
         self, subject: Subject, check: str, findings: Iterable[Finding] = (), *, skipped: str = ""
     ) -> bool:
-        """Note down a check; tells whether no problem was found."""
+        """Record a check; return whether it found no problem."""
         result = Result(subject, check, tuple(findings), skipped)
         self._entries.append(result)
         return not any(finding.is_problem for finding in result.findings)
 
     def later(self, blob: Blob, results: Callable[[BlobFacts], Iterable[Result]]) -> None:
-        """Have a blob read, and `results` make its checks of what it is. Each blob is read once."""
+        """Schedule a blob to be read, and `results` to be called with the facts. Each blob is read once."""
         self._entries.append(_Later(blob, results))
 
     async def finish(self) -> Report:
-        """Read the blobs, and give all checks."""
+        """Read the blobs, and return all results."""
         blobs = {entry.blob.key: entry.blob for entry in self._entries if isinstance(entry, _Later)}
         facts: dict[str, BlobFacts] = {}
-        # `examine` waits for its thread, so nothing is left to run in them.
+        # Leaving the block does not wait, because `examine` waits for its own thread.
         with ThreadPoolExecutor(self._concurrency, "verify") as executor:
 
             async def read(blob: Blob) -> None:

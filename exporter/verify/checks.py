@@ -1,4 +1,4 @@
-"""What the parts of an image say about each other. Pure."""
+"""Checks whether the parts of an image are consistent. Pure."""
 
 from __future__ import annotations
 
@@ -13,76 +13,76 @@ from exporter.verify.blobs import BlobFacts
 from exporter.verify.report import Finding
 
 _AGAIN = "export, pull or copy the image again"
-_ANEW = "write the document that names it anew"
+_REWRITE = "recreate the document that references it"
 _REBUILD = "export the image again: its config belongs to other layers"
 
 
 def digest_findings(descriptor: Descriptor, facts: BlobFacts) -> list[Finding]:
-    """Whether a blob is there, and has the digest that it should have."""
+    """Whether a blob exists and has the right digest."""
     if facts.is_missing:
         return [Finding("it is missing", _AGAIN)]
     if facts.digest != descriptor.digest:
-        return [Finding(f"its bytes have the digest {facts.digest}: it was changed or damaged", _AGAIN)]
+        return [Finding(f"its digest is actually {facts.digest}: it was changed or damaged", _AGAIN)]
     return []
 
 
 def size_findings(descriptor: Descriptor, facts: BlobFacts) -> list[Finding]:
-    """Whether a blob has the size that its descriptor says."""
+    """Whether a blob has the size in its descriptor."""
     if facts.size == descriptor.size:
         return []
-    advice = _ANEW if facts.digest == descriptor.digest else _AGAIN
-    return [Finding(f"it has {facts.size} bytes, and {descriptor.size} in its descriptor", advice)]
+    advice = _REWRITE if facts.digest == descriptor.digest else _AGAIN
+    return [Finding(f"it has {facts.size} bytes, but its descriptor says {descriptor.size}", advice)]
 
 
 def embedded_findings(descriptor: Descriptor, facts: BlobFacts) -> list[Finding]:
-    """Whether what a descriptor embeds is the blob that it describes."""
+    """Whether the data embedded in a descriptor is the blob that it describes."""
     if (facts.digest, facts.size) == (descriptor.digest, descriptor.size):
         return []
-    text = f"its descriptor embeds {facts.size} bytes of the digest {facts.digest}"
-    return [Finding(text, _ANEW, "data")]
+    text = f"its descriptor embeds {facts.size} bytes with the digest {facts.digest}"
+    return [Finding(text, _REWRITE, "data")]
 
 
 def unknown_type_findings(descriptor: Descriptor, own: str) -> list[Finding]:
-    """Whether what has an unknown type says of itself that it is something else.
+    """Whether a blob with an unknown media type declares a different type itself.
 
     Args:
-        descriptor: Of the blob.
-        own: The type in it; empty if it tells none.
+        descriptor: The blob's descriptor.
+        own: The ``mediaType`` in the blob; empty if it has none.
     """
     if own and own != descriptor.media_type:
         return [_other_type(descriptor, own)]
-    text = f"{descriptor.media_type} is no type of an image: it is not looked into"
+    text = f"{descriptor.media_type} is not a media type of images: its content is not checked"
     return [Finding(text, is_problem=False)]
 
 
 def document_type_findings(descriptor: Descriptor, document: Mapping[str, Any]) -> list[Finding]:
-    """Whether a manifest or index is what its descriptor says."""
+    """Whether a manifest or index matches the media type in its descriptor."""
     own = document.get("mediaType")
     if isinstance(own, str) and own != descriptor.media_type:
         return [_other_type(descriptor, own)]
     is_index = "manifests" in document and "layers" not in document
     if is_index and descriptor.media_type in media_types.MANIFEST_TYPES:
-        return [Finding(f"it is an index, and its descriptor says {descriptor.media_type}", _ANEW)]
+        return [Finding(f"it is an index, but its descriptor says {descriptor.media_type}", _REWRITE)]
     if (
         "layers" in document
         and "manifests" not in document
         and descriptor.media_type in media_types.INDEX_TYPES
     ):
-        return [Finding(f"it is a manifest, and its descriptor says {descriptor.media_type}", _ANEW)]
+        return [Finding(f"it is a manifest, but its descriptor says {descriptor.media_type}", _REWRITE)]
     if own is None and descriptor.media_type in {
         media_types.DOCKER_MANIFEST,
         media_types.DOCKER_MANIFEST_LIST,
     }:
-        return [Finding("it lacks mediaType, which Docker's types must have", _ANEW)]
+        return [Finding("it has no mediaType, which Docker's types require", _REWRITE)]
     return []
 
 
 def _other_type(descriptor: Descriptor, own: str) -> Finding:
-    return Finding(f"it says of itself that it is {own}, and its descriptor {descriptor.media_type}", _ANEW)
+    return Finding(f"its mediaType is {own}, but its descriptor says {descriptor.media_type}", _REWRITE)
 
 
 def config_type_findings(manifest: Descriptor, config: Descriptor) -> list[Finding]:
-    """Whether the config is of the family of its manifest."""
+    """Whether config and manifest have media types of the same family."""
     families = {
         media_types.OCI_MANIFEST: media_types.DOCKER_CONFIG,
         media_types.DOCKER_MANIFEST: media_types.OCI_CONFIG,
@@ -91,7 +91,7 @@ def config_type_findings(manifest: Descriptor, config: Descriptor) -> list[Findi
         return [
             Finding(
                 f"{config.media_type} in a manifest of type {manifest.media_type}",
-                "some tools refuse a mixture of Docker's types and OCI's",
+                "some tools reject a mixture of Docker and OCI media types",
                 is_problem=False,
             )
         ]
@@ -99,38 +99,41 @@ def config_type_findings(manifest: Descriptor, config: Descriptor) -> list[Findi
 
 
 def layer_type_findings(layer: Descriptor, facts: BlobFacts) -> list[Finding]:
-    """Whether a layer is compressed as its media type says."""
+    """Whether a layer has the compression of its media type."""
     if not is_layer_type(layer.media_type):
         return [
-            Finding(f"{layer.media_type} is no type of a layer", "nothing can unpack this image; " + _ANEW)
+            Finding(
+                f"{layer.media_type} is not a media type of layers",
+                f"no tool can unpack this image; {_REWRITE}",
+            )
         ]
     try:
         expected = compression_of(layer.media_type)
     except InvalidArgumentError:
-        return [Finding(f"{layer.media_type} is a type that cannot be looked into here", is_problem=False)]
+        return [Finding(f"layers of type {layer.media_type} cannot be checked", is_problem=False)]
     actual = facts.compression
     if actual is None:
-        return [Finding(f"it is {layer.media_type}, and its bytes are neither gzip, zstd nor tar", _AGAIN)]
+        return [
+            Finding(f"its type is {layer.media_type}, but its bytes are neither gzip, zstd nor tar", _AGAIN)
+        ]
     if actual is not expected:
-        return [Finding(f"it is {layer.media_type}, and its bytes are {actual}", _ANEW)]
+        return [Finding(f"its type is {layer.media_type}, but its bytes are {actual}", _REWRITE)]
     return []
 
 
 def diff_id_findings(expected: str, facts: BlobFacts) -> list[Finding]:
-    """Whether a layer can be unpacked, and is the one that the config means.
+    """Whether a layer can be unpacked and has the diff ID in the config.
 
     Args:
-        expected: The config's diff ID; empty if it has none for this layer.
-        facts: Of the layer.
+        expected: The diff ID in the config; empty if it has none for this layer.
+        facts: What was found out about the blob.
     """
     if facts.damage:
         return [Finding(facts.damage, _AGAIN)]
     if not expected:
         return [Finding("the config has no diff ID for it", _REBUILD)]
     if facts.diff_id != expected:
-        return [
-            Finding(f"unpacked it has the digest {facts.diff_id}, and {expected} in the config", _REBUILD)
-        ]
+        return [Finding(f"its diff ID is {facts.diff_id}, but the config says {expected}", _REBUILD)]
     return []
 
 
@@ -142,7 +145,7 @@ def layers_findings(diff_ids: Sequence[str], layers: int) -> list[Finding]:
 
 
 def history_findings(config: Mapping[str, Any], layers: int) -> list[Finding]:
-    """Whether the history accounts for each layer. There need not be one."""
+    """Whether the history, if there is one, accounts for every layer."""
     history = config.get("history") or []
     filled = sum(not entry.get("empty_layer", False) for entry in history)
     if not history or filled == layers:
@@ -150,34 +153,34 @@ def history_findings(config: Mapping[str, Any], layers: int) -> list[Finding]:
     return [
         Finding(
             f"{filled} entries with a layer for {layers} layers",
-            "the history tells of other layers: export the image again",
+            "the history belongs to other layers: export the image again",
             "history",
         )
     ]
 
 
 def platform_findings(platform: Platform | None, config: Mapping[str, Any]) -> list[Finding]:
-    """Whether an image is for the platform that the index has it for."""
+    """Whether an image is for the platform that the index lists it for."""
     if platform is None:
         return []
     actual, expected = Platform.from_dict(config).normalized(), platform.normalized()
     same = actual.os == expected.os and actual.architecture == expected.architecture
-    # A variant or version that only one of them tells is not a contradiction.
+    # If only one of them has a variant or version, that is not a contradiction.
     for mine, other in ((actual.variant, expected.variant), (actual.os_version, expected.os_version)):
         same = same and (mine == other or not mine or not other)
     if same:
         return []
     return [
         Finding(
-            f"the index has it for {expected.format_all()}, and it is for {actual.format_all()}",
-            "the specification lets it be, but machines choose by the index",
+            f"the index lists it for {expected.format_all()}, but it is for {actual.format_all()}",
+            "the specification allows it, but tools select images by the index",
             is_problem=False,
         )
     ]
 
 
 def duplicate_findings(images: Sequence[Descriptor]) -> list[Finding]:
-    """Whether an index has several images for one platform: only one of them will ever be used."""
+    """Whether an index has several images for one platform, of which only one would ever be used."""
     seen: set[Platform] = set()
     findings = []
     for image in images:
@@ -200,47 +203,49 @@ def is_attestation(descriptor: Descriptor) -> bool:
 
 
 def reference_findings(descriptor: Descriptor, siblings: Collection[str]) -> list[Finding]:
-    """Whether attestations are about an image of the same index.
+    """Whether attestations refer to an image in the same index.
 
     Args:
-        descriptor: Of their manifest.
-        siblings: Digests of all manifests in the index.
+        descriptor: The descriptor of their manifest.
+        siblings: The digests of all manifests in the index.
     """
     where, subject = f"annotations[{REFERENCE_DIGEST}]", descriptor.annotations.get(REFERENCE_DIGEST)
     if subject is None:
-        return [Finding("it does not say which image it is about", _ANEW, where)]
+        return [Finding("it does not say which image it refers to", _REWRITE, where)]
     if subject not in siblings or subject == descriptor.digest:
-        return [Finding(f"it is about {subject}, which is no image of this index", _ANEW, where)]
+        return [Finding(f"it refers to {subject}, which is not an image in this index", _REWRITE, where)]
     return []
 
 
 def subject_findings(
     descriptor: Descriptor, subject: Descriptor | None, image: Descriptor | None
 ) -> list[Finding]:
-    """Whether the subject of attestations is the image that the index has them for.
+    """Whether the subject of attestations is the image that they refer to in the index.
 
     Args:
-        descriptor: Of the attestations' manifest.
-        subject: As in the manifest; the older form has none.
-        image: The index's descriptor of the image.
+        descriptor: The descriptor of the attestations' manifest.
+        subject: The subject in the manifest; the older form has none.
+        image: The image's descriptor in the index.
     """
     if subject is None or image is None:
         return []
     expected = descriptor.annotations.get(REFERENCE_DIGEST)
     if subject.digest != expected:
         return [
-            Finding(f"its subject is {subject.digest}, and {expected} in the index", _ANEW, "subject.digest")
+            Finding(
+                f"its subject is {subject.digest}, but the index says {expected}", _REWRITE, "subject.digest"
+            )
         ]
     if (subject.size, subject.media_type) != (image.size, image.media_type):
         actual = f"{subject.media_type} of {subject.size} bytes"
         expected = f"{image.media_type} of {image.size} bytes"
-        return [Finding(f"its subject is {actual}, and {expected} in the index", _ANEW, "subject")]
+        return [Finding(f"its subject is {actual}, but the index says {expected}", _REWRITE, "subject")]
     return []
 
 
 def statement_findings(layer: Descriptor, statement: Mapping[str, Any]) -> list[Finding]:
-    """Whether an in-toto statement is of the type that its descriptor says."""
+    """Whether an in-toto statement has the predicate type in its descriptor."""
     expected, actual = layer.annotations.get(PREDICATE_TYPE), statement.get("predicateType")
     if expected is None or expected == actual:
         return []
-    return [Finding(f"it is {actual}, and {expected} in its descriptor", _ANEW, "predicateType")]
+    return [Finding(f"it is {actual}, but the descriptor says {expected}", _REWRITE, "predicateType")]

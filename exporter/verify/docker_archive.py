@@ -1,4 +1,4 @@
-"""Verifying what ``docker save`` writes: a ``manifest.json`` that names files as configs and layers."""
+"""Verifying archives of ``docker save``, in which ``manifest.json`` lists the files of configs and layers."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from exporter.verify.images import ImageVerifier, IsWanted
 from exporter.verify.report import Finding, Subject
 
 _SHA256 = "sha256:" + "0" * 64
-# By the image ID in older archives, else as in an OCI layout. The directories of layers in older archives
-# have names that are not digests of anything in them.
+# Named by image ID in older archives, else as in an OCI layout. In older archives, layers are in directories
+# whose names are not the digest of anything in them.
 _DIGEST_IN_NAME = re.compile(r"(?:blobs/sha256/([0-9a-f]{64})|([0-9a-f]{64})\.json)")
 
 
@@ -26,22 +26,22 @@ class ArchiveFiles(Protocol):
     """The files of an archive."""
 
     def read_file(self, name: str) -> bytes:
-        """Read a small file; blocks.
+        """Read a small file. Blocks.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: there is no such file.
         """
         ...
 
     def size(self, name: str) -> int | None:
-        """Bytes of a file; None if there is none."""
+        """The size of a file in bytes; None if there is no such file."""
         ...
 
     def stream(self, name: str) -> AsyncIterator[bytes]:
         """Read a file.
 
         Raises:
-            NotFoundError: there is none (raised at the first step of the iteration).
+            NotFoundError: there is no such file (raised by the first step of the iteration).
         """
         ...
 
@@ -57,10 +57,10 @@ async def verify_docker_images(
 
     Args:
         verifier: Verifies configs and layers.
-        checklist: Takes the checks.
+        checklist: Receives the results.
         files: The archive.
-        entries: Of its ``manifest.json``.
-        is_wanted: Which of them; None for all.
+        entries: The entries of its ``manifest.json``.
+        is_wanted: Selects the images to verify; None for all.
     """
     for position, entry in enumerate(entries):
         names = entry["RepoTags"] or []
@@ -92,7 +92,7 @@ def _layer(files: ArchiveFiles, label: str, name: str) -> tuple[Subject, Blob]:
 
 
 def _digest_in(name: str) -> str:
-    """The digest that a file must have by its name; empty if the name tells none."""
+    """The digest in the name of a file; empty if there is none."""
     match = _DIGEST_IN_NAME.fullmatch(name)
     return f"sha256:{match[1] or match[2]}" if match else ""
 
@@ -103,5 +103,5 @@ def _name_findings(names: Sequence[str]) -> list[Finding]:
         try:
             Reference.parse(name)
         except ImageError as error:
-            findings.append(Finding(f"{name!r}: {error}", "docker load refuses it", "RepoTags"))
+            findings.append(Finding(f"{name!r}: {error}", "docker load rejects it", "RepoTags"))
     return findings

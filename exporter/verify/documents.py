@@ -1,7 +1,7 @@
-"""Reading JSON documents, and holding them against schemas.
+"""Reading JSON documents, and validating them against schemas.
 
-The schemas say what the specifications demand (MUST, REQUIRED); what those recommend is not asked for.
-jsonschema checks, since it finds all that is wrong with a document, and says where.
+The schemas contain what the specifications require (MUST, REQUIRED), but not what they recommend. We use
+jsonschema because it reports all errors in a document, and where they are.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from exporter.verify.report import Finding
 
 _MOST_FINDINGS = 20
 _LONGEST_VALUE = 80
-_ADVICE = "whatever wrote this document does not follow the specification: write it anew"
+_ADVICE = "the tool that wrote this document does not follow the specification: recreate it"
 # Go writes null for a list without elements.
 _LISTS = frozenset({"layers", "diff_ids", "manifests", "subject"})
 
@@ -37,10 +37,10 @@ def _is_time(value: object) -> bool:
 def parse_document(data: bytes) -> tuple[dict[str, Any] | None, list[Finding]]:
     """Read the JSON text of an object.
 
-    Members that are null are left out, as readers in Go do.
+    Members that are null are dropped, as Go does.
 
     Returns:
-        The object, None if it is none; and what is wrong or odd about the text.
+        The object, or None if the text is not an object; and what is wrong or unusual about the text.
     """
     repeated: list[str] = []
 
@@ -57,35 +57,35 @@ def parse_document(data: bytes) -> tuple[dict[str, Any] | None, list[Finding]]:
         if isinstance(document, dict):
             document = _without_nulls(document, "", nulls)
     except ValueError as error:
-        return None, [Finding(f"it is no JSON: {error}", _ADVICE)]
+        return None, [Finding(f"it is not JSON: {error}", _ADVICE)]
     except RecursionError:
         return None, [Finding("it is nested too deeply", _ADVICE)]
     if not isinstance(document, dict):
         return None, [Finding(f"it is {_kind(document)}, not an object", _ADVICE)]
     findings = [
         Finding(
-            f"the key {_show(key)} is there more than once in an object",
-            "readers disagree about which one counts: leave one",
+            f"duplicate key {_show(key)} in an object",
+            "tools disagree about which value counts: keep only one",
             is_problem=False,
         )
         for key in repeated
     ]
     if nulls:
         places = ", ".join(nulls[:_MOST_FINDINGS])
-        advice = "Go writes and reads it so, others may refuse it"
-        findings.append(Finding(f"null in place of a value: {places}", advice, is_problem=False))
+        advice = "Go reads and writes it like this, but other tools may reject it"
+        findings.append(Finding(f"null instead of a value: {places}", advice, is_problem=False))
     return document, findings[:_MOST_FINDINGS]
 
 
 def schema_findings(document: dict[str, Any], schema: str) -> list[Finding]:
-    """Hold a document against a schema.
+    """Validate a document against a schema.
 
     Args:
-        document: As `parse_document` gives it.
+        document: The result of `parse_document`.
         schema: ``index``, ``manifest``, ``config``, ``layout`` or ``statement``.
     """
     errors = sorted(_validator(schema).iter_errors(document), key=lambda error: list(map(str, error.path)))
-    # There is one error for each member that is missing, and one finding for all of an object's.
+    # jsonschema reports each missing member separately; we report all those of an object in one finding.
     return list(dict.fromkeys(map(_finding, errors)))[:_MOST_FINDINGS]
 
 
@@ -99,13 +99,13 @@ def _finding(error: ValidationError) -> Finding:
             missing = [name for name in rule if name not in instance]
             what = f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
         case "type":
-            what = f"{_kind(instance)} in place of {title or rule}"
+            what = f"{_kind(instance)} instead of {title or rule}"
         case "pattern" | "format":
-            what = f"{value} is no {title}"
+            what = f"{value} is not a valid {title}"
         case "const":
-            what = f"{value} in place of {_show(rule)}"
+            what = f"{value} instead of {_show(rule)}"
         case "enum":
-            what = f"{value} is none of {', '.join(map(_show, rule))}"
+            what = f"{value} is not one of {', '.join(map(_show, rule))}"
         case "minimum" | "maximum":
             what = f"{value} is out of range"
         case "minLength" | "minProperties":
@@ -161,7 +161,7 @@ def _item_without_nulls(item: Any, place: str, nulls: list[str]) -> Any:
 
 
 def _refuse_constant(text: str) -> Iterator[None]:
-    raise ValueError(f"{text} is no JSON value")
+    raise ValueError(f"{text} is not a JSON value")
 
 
 def _show(value: object) -> str:

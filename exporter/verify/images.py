@@ -1,4 +1,4 @@
-"""Verifying images: manifests, configs and layers, and whether they belong together."""
+"""Verifying images: their manifests, configs and layers, and whether these are consistent."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from exporter.verify.checklist import Blob, Checklist
 from exporter.verify.reader import DocumentReader, descriptor_in, descriptors_in
 from exporter.verify.report import Finding, Subject
 
-_MAX_DEPTH = 8  # of indexes within indexes
+_MAX_DEPTH = 8  # of nested indexes
 
 _Key = tuple[str, int, str, Platform | None]
 
 IsWanted = Callable[[Sequence[str], str], bool]
-"""Whether an image of these names and this digest is to be verified."""
+"""Tells whether to verify an image with these names and this digest."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where something was found.
+    """The place of something in an image.
 
     Attributes:
         image: See `Subject.image`.
         path: See `Subject.path`.
-        siblings: What else is in the same index, by digest.
-        depth: How many indexes it is in.
+        siblings: All entries of the same index, by digest.
+        depth: The number of indexes around it.
     """
 
     image: str
@@ -52,12 +52,12 @@ class _Place:
 
 
 class ImageVerifier:
-    """Verifies what a provider has.
+    """Verifies images of a provider.
 
     Args:
-        provider: Where the blobs are.
-        checklist: Takes the checks.
-        platform: Images of an index that are for no such platform are left out; None for none.
+        provider: Has the blobs.
+        checklist: Receives the results.
+        platform: In indexes, skip images that do not match this; None to skip none.
     """
 
     def __init__(
@@ -80,10 +80,10 @@ class ImageVerifier:
         """Verify an OCI layout.
 
         Args:
-            layout: Its file ``oci-layout``; None if there is none.
-            index: Its file ``index.json``; None if there is none.
-            blobs: All of its blobs.
-            is_wanted: Which of the images; None for all, and for blobs that belong to none.
+            layout: The content of ``oci-layout``; None if it is missing.
+            index: The content of ``index.json``; None if it is missing.
+            blobs: All blobs of the layout.
+            is_wanted: Selects the images to verify; None for all images, and for blobs that belong to none.
         """
         self._file("oci-layout", layout, "layout")
         document = self._file("index.json", index, "index")
@@ -97,21 +97,21 @@ class ImageVerifier:
                     self._blob(subject, Descriptor("", blob.digest, blob.size))
 
     async def image(self, root: Descriptor, label: str) -> None:
-        """Verify an image or index with all that it is made of.
+        """Verify an image or index with everything that it references.
 
         Args:
-            root: What was said of it.
-            label: What it is called.
+            root: The descriptor.
+            label: Its name in the report.
         """
         await self._any(root, _Place(label))
 
     async def stored_image(self, config: Descriptor, layers: Sequence[Descriptor], label: str) -> None:
-        """Verify an image of which there is no manifest, but descriptors of its parts.
+        """Verify an image that has no manifest, but descriptors of its parts.
 
         Args:
-            config: Of the config.
-            layers: Base first.
-            label: What the image is called.
+            config: The config's descriptor.
+            layers: The layers' descriptors, base first.
+            label: The image's name in the report.
         """
         place = _Place(label)
         subject = place.child("config").subject("config", config.digest)
@@ -124,12 +124,12 @@ class ImageVerifier:
     def config_and_layers(
         self, config_subject: Subject, config: bytes, layers: Sequence[tuple[Subject, Blob]]
     ) -> None:
-        """Verify an image of which there is no manifest.
+        """Verify an image that has no manifest.
 
         Args:
             config_subject: The config.
             config: Its bytes.
-            layers: Base first.
+            layers: The layers, base first.
         """
         document, is_valid = self._reader.parse(config_subject, config, "config")
         diff_ids = self._config(config_subject, document, len(layers)) if is_valid else None
@@ -139,7 +139,7 @@ class ImageVerifier:
     def _file(self, name: str, data: bytes | None, schema: str) -> dict[str, Any]:
         subject = Subject("layout", "(the layout)", name)
         if data is None:
-            missing = Finding("it is missing", "this is no complete OCI layout: copy it again")
+            missing = Finding("it is missing", "the OCI layout is incomplete: copy it again")
             self._checks.add(subject, "schema", [missing])
             return {}
         document, _ = self._reader.parse(subject, data, schema)
@@ -166,7 +166,7 @@ class ImageVerifier:
         if not document:
             return
         if place.depth >= _MAX_DEPTH:
-            self._checks.add(subject, "depth", [Finding(f"more than {_MAX_DEPTH} indexes in each other")])
+            self._checks.add(subject, "depth", [Finding(f"more than {_MAX_DEPTH} nested indexes")])
             return
         children = list(descriptors_in(document, "manifests"))
         siblings = {child.digest: child for _, child in children}
@@ -226,7 +226,7 @@ class ImageVerifier:
     async def _manifest_config(
         self, manifest: Descriptor, config: Descriptor, place: _Place, layers: int
     ) -> Sequence[str] | None:
-        """Verify a manifest's config; gives the diff IDs, or None if they cannot be known."""
+        """Verify a manifest's config; return the diff IDs, or None if they are unknown."""
         self._seen.add(config.digest)
         if config.media_type not in CONFIG_TYPES:
             self._blob(place.subject("blob", config.digest), config)
@@ -241,7 +241,7 @@ class ImageVerifier:
         return self._config(subject, document, layers)
 
     def _config(self, subject: Subject, document: Mapping[str, Any], layers: int) -> Sequence[str]:
-        """Check a config that follows its schema; gives the diff IDs."""
+        """Check a config that is valid by its schema; return the diff IDs."""
         diff_ids: Sequence[str] = document["rootfs"]["diff_ids"]
         self._checks.add(subject, "layers", checks.layers_findings(diff_ids, layers))
         self._checks.add(subject, "history", checks.history_findings(document, layers))
@@ -252,7 +252,7 @@ class ImageVerifier:
         document, is_valid = await self._reader.read(subject, layer, "statement")
         if is_valid:
             self._checks.add(subject, "predicate type", checks.statement_findings(layer, document))
-        if diff_id:  # of the older form: the config lists statements as if they were layers
+        if diff_id:  # in the older form, the config lists statements like layers
             facts = BlobFacts(diff_id=layer.digest)
             self._checks.add(subject, "diff ID", checks.diff_id_findings(diff_id, facts))
 
@@ -265,7 +265,7 @@ class ImageVerifier:
         self._checks.later(self.blob(descriptor), partial(blob_results, subject, descriptor))
 
     def blob(self, descriptor: Descriptor) -> Blob:
-        """A blob of the provider, or of its descriptor."""
+        """A blob of the provider, or one that is embedded in its descriptor."""
         digest = descriptor.digest
         return Blob(digest, digest, descriptor.size, partial(_open, self._provider, descriptor))
 
@@ -277,7 +277,7 @@ async def _open(provider: Provider, descriptor: Descriptor) -> AsyncIterator[byt
 
 
 def _at(diff_ids: Sequence[str] | None, position: int) -> str | None:
-    """A layer's diff ID: empty if the config has none for it, None if the config cannot be read."""
+    """A layer's diff ID; empty if the config has none for it, None if the config cannot be read."""
     if diff_ids is None:
         return None
     return diff_ids[position] if position < len(diff_ids) else ""
@@ -288,7 +288,7 @@ def _key(descriptor: Descriptor) -> _Key:
 
 
 def _roots(index: Mapping[str, Any]) -> Iterator[tuple[Descriptor, Sequence[str], str]]:
-    """The images of an ``index.json``, each with its names and what to call it."""
+    """The images of an ``index.json``, each with its names and its label."""
     roots: dict[_Key, tuple[Descriptor, list[str], str]] = {}
     for position, entry in descriptors_in(index, "manifests"):
         place = f"index.json manifests[{position}]"

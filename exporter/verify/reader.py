@@ -1,4 +1,4 @@
-"""Reading the documents of an image: small blobs of JSON."""
+"""Reading the JSON documents of an image."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _REQUIRED = frozenset({"mediaType", "digest", "size"})
 
 
 class DocumentReader:
-    """Reads documents, and checks them as far as that needs no others.
+    """Reads documents, and performs the checks that do not depend on other documents.
 
     Args:
-        provider: Where they are.
-        checklist: Takes the checks.
+        provider: Has the documents.
+        checklist: Receives the results.
     """
 
     def __init__(self, provider: Provider, checklist: Checklist) -> None:
@@ -37,10 +37,10 @@ class DocumentReader:
     async def read(
         self, subject: Subject, descriptor: Descriptor, schema: str
     ) -> tuple[dict[str, Any], bool]:
-        """Check a small blob and read it.
+        """Verify and read a document.
 
         Returns:
-            The document, empty if it cannot be looked into; and whether it follows the schema.
+            The document, empty if it cannot be read; and whether it is valid by the schema.
         """
         descriptor = self.check_embedded(subject, descriptor)
         try:
@@ -50,7 +50,7 @@ class DocumentReader:
             self._checks.add(subject, "digest", checks.digest_findings(descriptor, missing))
             return {}, False
         if data is None:
-            text = f"it has more than {PARSE_LIMIT} bytes, which nothing reads of such a document"
+            text = f"it is too large: the limit for such a document is {PARSE_LIMIT} bytes"
             self._checks.add(subject, "size", [Finding(text)])
             return {}, False
         facts = await run_in_thread(facts_of, data, descriptor.digest)
@@ -59,7 +59,7 @@ class DocumentReader:
         return self.parse(subject, data, schema, descriptor) if is_right else ({}, False)
 
     def check_embedded(self, subject: Subject, descriptor: Descriptor) -> Descriptor:
-        """Check a blob that is embedded in its descriptor; returns that without it, if it is another one."""
+        """Check data that is embedded in a descriptor; if it is wrong, return the descriptor without it."""
         if not descriptor.data:
             return descriptor
         facts = facts_of(descriptor.data, descriptor.digest)
@@ -68,7 +68,7 @@ class DocumentReader:
         return replace(descriptor, data=b"")
 
     async def own_media_type(self, descriptor: Descriptor) -> str:
-        """What a small blob of an unknown type says of itself; empty if it says nothing."""
+        """The ``mediaType`` in a small blob of an unknown type; empty if it has none."""
         if descriptor.size > PARSE_LIMIT:
             return ""
         try:
@@ -88,10 +88,10 @@ class DocumentReader:
             subject: The document.
             data: Its text.
             schema: See `schema_findings`.
-            descriptor: Of a manifest or index: that it is one is checked, too.
+            descriptor: The descriptor of a manifest or index, to also check its media type.
 
         Returns:
-            What `read` does.
+            See `read`.
         """
         document, findings = parse_document(data)
         if document is not None:
@@ -104,7 +104,7 @@ class DocumentReader:
         return document or {}, is_valid
 
     async def _read(self, descriptor: Descriptor) -> bytes | None:
-        """Read a small blob; None if it is none."""
+        """Read a small blob; None if it is too large."""
         pieces: list[bytes] = []
         size = 0
         async with reading(self._provider, descriptor) as source:
@@ -126,7 +126,7 @@ def descriptors_in(document: Mapping[str, Any], key: str) -> Iterator[tuple[int,
 
 
 def descriptor_in(value: object) -> Descriptor | None:
-    """A descriptor; None if it is malformed, which the schema has told."""
+    """A descriptor; None if it is malformed, which schema validation reports."""
     if not isinstance(value, dict) or not value.keys() >= _REQUIRED:
         return None
     try:

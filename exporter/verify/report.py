@@ -1,4 +1,4 @@
-"""What was checked, and what came out."""
+"""The results of a verification."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from dataclasses import dataclass, field
 
 
 class Outcome(enum.StrEnum):
-    """What a check came to."""
+    """The outcome of a check."""
 
     OK = "ok"
     NOTE = "note"
-    """Allowed, but somebody may stumble over it."""
+    """Allowed, but may cause problems with some tools."""
     PROBLEM = "problem"
     SKIPPED = "skipped"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that a check has found.
+    """Something that a check found.
 
     Attributes:
         what: What is wrong.
         advice: What to do about it.
-        where: Which part of the object, such as ``layers[1].size``; empty: the whole.
-        is_problem: False if it is but worth a note.
+        where: The part of the object, such as ``layers[1].size``; empty for the whole object.
+        is_problem: False if it is only a note.
     """
 
     what: str
@@ -36,13 +36,13 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is checked.
+    """The object of a check.
 
     Attributes:
         kind: ``layout``, ``index``, ``manifest``, ``config``, ``layer``, ``statement``, ``blob``, ``image``.
-        image: The image that it is part of: its names, or how it is listed.
-        path: Where in the image, such as ``manifests[0].layers[2]``; empty: the image itself.
-        digest: As it should be; empty if it has none.
+        image: The image that it belongs to: its names, or its place in an index.
+        path: Its place in the image, such as ``manifests[0].layers[2]``; empty for the image itself.
+        digest: The expected digest; empty if it has none.
     """
 
     kind: str
@@ -58,7 +58,7 @@ class Result:
     Attributes:
         subject: The object.
         check: ``digest``, ``size``, ``media type``, ``diff ID``, …
-        findings: Nothing if all is well.
+        findings: What the check found; empty if everything is in order.
         skipped: Why it was not checked.
     """
 
@@ -69,7 +69,7 @@ class Result:
 
     @property
     def outcome(self) -> Outcome:
-        """The worst that was found."""
+        """The most severe of the findings."""
         if any(finding.is_problem for finding in self.findings):
             return Outcome.PROBLEM
         if self.findings:
@@ -79,20 +79,20 @@ class Result:
 
 @dataclass(slots=True)
 class Report:
-    """All checks, in the order of what they are about."""
+    """All results, ordered by subject."""
 
     results: list[Result] = field(default_factory=list)
 
     def add(
         self, subject: Subject, check: str, findings: Iterable[Finding] = (), *, skipped: str = ""
     ) -> Outcome:
-        """Note down a check."""
+        """Record a check."""
         result = Result(subject, check, tuple(findings), skipped)
         self.results.append(result)
         return result.outcome
 
     def count(self, outcome: Outcome) -> int:
-        """How many checks came to this."""
+        """The number of checks with this outcome."""
         return sum(result.outcome is outcome for result in self.results)
 
     @property

@@ -1,4 +1,4 @@
-"""Compressing a layer's tar: none, gzip and zstd; `exporter.layer.estargz.writer` has the fourth kind."""
+"""Compressing a layer's tar: gzip, zstd or uncompressed; for eStargz see `exporter.layer.estargz.writer`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from exporter.layer.compression.gzip_writer import GzipWriter, Pool
 from exporter.layer.compression.libzstd import zstd
 from exporter.layer.streams import Writable
 
-# Bytes that one thread compresses at once. libzstd would take four times the window, and half as much memory
-# again; this costs less than 1 % of the size.
+# Bytes per compression job. libzstd's default is four times the window size and needs half as much memory
+# again; this value makes the output less than 1 % larger.
 _ZSTD_JOB_SIZE = 4 << 20
 _ZSTD_THREADS = 2
-# A thread of the highest levels needs some 40 MB.
+# At the highest levels, each thread needs some 40 MB.
 _ZSTD_HIGH_LEVEL = 10
 _ZSTD_HIGH_LEVEL_THREADS = 2
 
@@ -31,13 +31,13 @@ class Compressor(Protocol):
 
 
 def new_compressor(type_: CompressionType, level: int, sink: Writable, pool: Pool) -> Compressor:
-    """Make a compressor.
+    """Create a compressor.
 
     Args:
-        type_: Anything but `CompressionType.ESTARGZ`.
+        type_: Any type except `CompressionType.ESTARGZ`.
         level: See `exporter.layer.compression.levels.effective_level`.
-        sink: Gets the compressed bytes.
-        pool: Threads to use; the bytes do not depend on their number.
+        sink: Receives the compressed bytes.
+        pool: The threads to use. The output does not depend on their number.
     """
     match type_:
         case CompressionType.UNCOMPRESSED:
@@ -47,7 +47,7 @@ def new_compressor(type_: CompressionType, level: int, sink: Writable, pool: Poo
         case CompressionType.ZSTD:
             return _ZstdWriter(sink, level, pool.size)
         case CompressionType.ESTARGZ:
-            raise ValueError("eStargz is more than a compression")
+            raise ValueError("eStargz layers are written by exporter.layer.estargz.writer")
 
 
 class _Copier:
@@ -72,7 +72,7 @@ class _ZstdWriter:
             options={
                 parameter.compression_level: level,
                 parameter.checksum_flag: 1,
-                # Never 0, which works differently and gives other bytes.
+                # Never 0, which selects a different mode with different output.
                 parameter.nb_workers: max(1, min(threads, limit)),
                 parameter.job_size: _ZSTD_JOB_SIZE,
             }

@@ -1,8 +1,7 @@
-"""Undoing a layer's compression: gzip and zstd, in as many members or frames as there are, in bounded memory.
+"""Decompressing layers: gzip and zstd, with any number of members or frames, in bounded memory.
 
-Gzip is inflated by ISA-L, the fastest decoder that has a package (3 times zlib's speed), zstd by libzstd
-(see `exporter.layer.compression.libzstd`). Both give out only what they are asked for, so a small input that
-stands for a huge output does no harm.
+Gzip is decoded by ISA-L, the fastest packaged decoder (3 times zlib's speed), zstd by libzstd (see
+`exporter.layer.compression.libzstd`). Both limit the output of each call, so decompression bombs do no harm.
 """
 
 from __future__ import annotations
@@ -17,13 +16,12 @@ from exporter.image import CompressionType
 from exporter.layer.compression.libzstd import zstd
 from exporter.layer.streams import PIECE_SIZE, Readable
 
-# Bytes given to a decoder at once. What it does not need of them is copied, once per member: an eStargz
-# blob may have one for each small file.
+# Bytes per call of a decoder. At the end of each member, the unused rest is copied, and an eStargz blob may
+# have a member for each small file.
 _FEED_SIZE = 16 << 10
-# The largest window of frames that are decoded, in bits: 128 MiB, the most that the zstd program takes
-# unasked.
+# Maximum window size as a power of 2: 128 MiB, the default limit of the zstd program.
 _ZSTD_WINDOW_LOG = 27
-# The package's stubs call the exception's class an instance.
+# The package's stubs wrongly declare the exception class as an instance.
 _GZIP_ERRORS = (cast("type[Exception]", igzip_lib.IsalError), EOFError)
 
 
@@ -40,14 +38,14 @@ class _Decoder(Protocol):
 
 
 def decompressed(source: Readable, type_: CompressionType) -> Readable:
-    """Read `source` decompressed. It is read to its end by the time the result is.
+    """Decompress `source`. Reading the result to its end also reads `source` to its end.
 
     Args:
         source: The compressed bytes.
-        type_: What they are. The table of contents of an eStargz blob is one more member here.
+        type_: Their compression. The table of contents of an eStargz blob counts as a further member.
 
     Raises:
-        DataLossError: while reading: they are something else, or cut short.
+        DataLossError: (while reading) they have a different format, or are truncated.
     """
     match type_:
         case CompressionType.UNCOMPRESSED:
@@ -59,7 +57,7 @@ def decompressed(source: Readable, type_: CompressionType) -> Readable:
 
 
 class _Frames:
-    """Reads members or frames, one after the other."""
+    """Reads a sequence of members or frames."""
 
     def __init__(
         self,
@@ -89,13 +87,13 @@ class _Frames:
         piece = b""
         if decoder.needs_input:
             if not self._has_input():
-                raise DataLossError(f"the {self._name} stream is cut short")
+                raise DataLossError(f"the {self._name} stream is truncated")
             piece = self._input[self._position : self._position + _FEED_SIZE]
             self._position += len(piece)
         try:
             data = decoder.decompress(piece, size)
         except self._errors as error:
-            raise DataLossError(f"this is no {self._name} stream, or a damaged one: {error}") from error
+            raise DataLossError(f"not a {self._name} stream, or a damaged one: {error}") from error
         if decoder.eof:
             self._position -= len(decoder.unused_data)
             self._decoder = None

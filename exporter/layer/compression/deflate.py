@@ -1,8 +1,9 @@
-"""Deflate (RFC 1951) block by block, and the frame that gzip (RFC 1952) puts around it.
+"""Deflate (RFC 1951) block by block, and gzip's header and trailer (RFC 1952).
 
-Of the libraries that deflate outside the interpreter lock, zlib-ng was chosen: it has all levels and takes,
-at the default one, about 60 % of zlib's time for 2 % more bytes, which is near what Go does. ISA-L is faster
-still but has no levels above 3 and loses 10 %; we inflate with it (`exporter.layer.compression.decompress`).
+Of the libraries that compress without holding the interpreter lock, we use zlib-ng: it has all levels and, at
+the default level, takes about 60 % of zlib's time for 2 % more bytes, similar to Go. ISA-L is even faster,
+but has no levels above 3, and its output is 10 % larger. It is used for
+`exporter.layer.compression.decompress`.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from zlib_ng import zlib_ng
 from exporter.layer.compression.levels import HUFFMAN_ONLY
 
 WINDOW_SIZE = 32 << 10
-"""Bytes that a block can refer back to."""
+"""How many bytes back a block can refer."""
 STORED_SIZE = 65535
-"""Bytes in a stored block, at most."""
+"""Maximum bytes in a stored block."""
 
 _NO_COMPRESSION = 0
 _BEST_SPEED = 1
@@ -29,14 +30,14 @@ _EMPTY_FINAL_BLOCK = b"\x03\x00"
 
 
 class Ending(enum.Enum):
-    """How the bytes of a block end."""
+    """How a block ends."""
 
     OPEN = enum.auto()
-    """On a byte boundary, more blocks follow."""
+    """On a byte boundary; more blocks follow."""
     FINAL = enum.auto()
-    """The stream ends."""
+    """It ends the stream."""
     FLUSHED_FINAL = enum.auto()
-    """The stream ends, after a flush marker."""
+    """It ends the stream after a flush marker."""
 
 
 def gzip_header(level: int) -> bytes:
@@ -46,23 +47,23 @@ def gzip_header(level: int) -> bytes:
 
 
 def gzip_trailer(checksum: int, length: int) -> bytes:
-    """The CRC-32 and the length of what was compressed."""
+    """The CRC-32 and the length of the uncompressed data."""
     return struct.pack("<II", checksum, length & 0xFFFFFFFF)
 
 
 def deflate(dictionary: bytes, block: bytes, level: int, ending: Ending) -> bytes:
-    """Compress a part of a stream. Level 0 gives the bytes that Go gives.
+    """Compress a block of a stream. At level 0, the output is the same as Go's.
 
     Args:
-        dictionary: What came before, up to `WINDOW_SIZE` bytes.
-        block: The part.
+        dictionary: The preceding data, up to `WINDOW_SIZE` bytes.
+        block: The block.
         level: Go's level, -2 to 9.
-        ending: What comes after it.
+        ending: How the block ends.
     """
     if level == _NO_COMPRESSION:
         return _store(block, ending)
     strategy = zlib_ng.Z_HUFFMAN_ONLY if level == HUFFMAN_ONLY else zlib_ng.Z_DEFAULT_STRATEGY
-    # zlib-ng's own level 1 gives up a fifth of the size; its level 2 is as fast as Go's 1, and smaller.
+    # zlib-ng's level 1 makes the output a fifth larger. Its level 2 is as fast as Go's 1, and smaller.
     own_level = {HUFFMAN_ONLY: 1, _BEST_SPEED: 2}.get(level, level)
     arguments = (own_level, zlib_ng.DEFLATED, _RAW, _MEMORY_LEVEL, strategy)
     deflater = (

@@ -1,4 +1,4 @@
-"""What a layer blob is: what its media type says, and what its bytes say."""
+"""Detecting the compression of a layer, by its media type and by its first bytes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from exporter.layer.pipe import discard, run_piped
 from exporter.layer.streams import PeekingReader, Readable, Writable, drain
 
 HEAD_SIZE = BLOCK_SIZE
-"""Bytes at the start of a blob that tell what it is."""
+"""Bytes at the start of a blob that are needed to detect its format."""
 
 _COMPRESSIONS = {
     media_types.OCI_LAYER: CompressionType.UNCOMPRESSED,
@@ -34,20 +34,20 @@ _DOCKER_TYPES = {
 _OCI_LAYER_PREFIX = "application/vnd.oci.image.layer."
 _GZIP_MAGIC = b"\x1f\x8b\x08"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-# 16 magic numbers of frames that hold no data (RFC 8878, section 3.1.2).
+# The first of 16 magic numbers of frames without data (RFC 8878, section 3.1.2).
 _ZSTD_SKIPPABLE_MAGIC = 0x184D2A50
 
 
 def is_layer_type(media_type: str) -> bool:
-    """Whether a blob of this type is a layer, perhaps of a kind that we do not know."""
+    """Whether a blob of this type is a layer, possibly of an unknown kind."""
     return media_type.startswith(_OCI_LAYER_PREFIX) or media_type.partition("+")[0] in media_types.LAYER_TYPES
 
 
 def compression_of(media_type: str) -> CompressionType:
-    """The compression that a layer's media type tells of; eStargz is gzip here.
+    """The compression according to a layer's media type. eStargz counts as gzip.
 
     Raises:
-        InvalidArgumentError: there is no such layer, with BuildKit's words.
+        InvalidArgumentError: it is not the media type of a layer; with BuildKit's text.
     """
     try:
         return _COMPRESSIONS[media_types.convert_layer_type(media_type, oci=True)]
@@ -56,14 +56,14 @@ def compression_of(media_type: str) -> CompressionType:
 
 
 def media_type_of(compression: CompressionType) -> str:
-    """The OCI media type of a layer of this compression."""
+    """The OCI media type of a layer with this compression."""
     if compression is CompressionType.ESTARGZ:
         return media_types.OCI_LAYER_GZIP
     return next(name for name, value in _COMPRESSIONS.items() if value is compression)
 
 
 def sniff(head: bytes) -> CompressionType | None:
-    """Find out how a layer is compressed by its first `HEAD_SIZE` bytes; None if it does not look like one.
+    """Detect a layer's compression by its first `HEAD_SIZE` bytes; None if it does not look like a layer.
 
     An empty blob counts as an empty, uncompressed tar, as in containerd.
     """
@@ -80,16 +80,16 @@ def sniff(head: bytes) -> CompressionType | None:
 def open_layer(blob: Readable, media_type: str) -> Readable:
     """Read a layer's tar.
 
-    As in BuildKit, a type of uncompressed layers is taken at its word, while of the others the bytes
-    decide: a layer that is called gzip may be zstd, or not compressed at all.
+    As in BuildKit, the media type is trusted only if it says that the layer is uncompressed. Otherwise, the
+    bytes decide: a layer of type gzip may actually be zstd, or uncompressed.
 
     Args:
-        blob: The layer. It is read to its end by the time the tar is.
-        media_type: As its descriptor says.
+        blob: The layer. Reading the tar to its end also reads the blob to its end.
+        media_type: The media type in its descriptor.
 
     Raises:
-        InvalidArgumentError: the type is none of a layer; or the blob is nothing that it can be.
-        DataLossError: while reading: the blob is damaged.
+        InvalidArgumentError: it is not the media type of a layer, or the blob has an unknown format.
+        DataLossError: (while reading) the blob is damaged.
     """
     compression = compression_of(media_type)
     if compression is CompressionType.UNCOMPRESSED:
@@ -104,7 +104,7 @@ def open_layer(blob: Readable, media_type: str) -> Readable:
 
 
 async def detect_media_type(provider: Provider, digest: str) -> str:
-    """The Docker media type of a layer, found out by its bytes.
+    """The Docker media type of a layer, detected by its first bytes.
 
     Raises:
         InvalidArgumentError: it does not look like a layer.
@@ -117,10 +117,10 @@ async def detect_media_type(provider: Provider, digest: str) -> str:
 
 
 async def find_toc(provider: Provider, descriptor: Descriptor, executor: Executor) -> int | None:
-    """Find where an eStargz blob's table of contents begins, in bytes; None if it is something else.
+    """The byte offset of an eStargz blob's table of contents; None if the blob is not eStargz.
 
-    It is eStargz if it has the footer and if what that points to is the table and nothing more (BuildKit:
-    ``estargzType.Is``).
+    A blob is eStargz if it has the footer, and the footer points to the table of contents and nothing else
+    (BuildKit: ``estargzType.Is``).
 
     Raises:
         NotFoundError: the provider does not have the blob.

@@ -1,8 +1,8 @@
-"""Writing gzip with several threads; the bytes do not depend on how many there are.
+"""Writing gzip with several threads. The output does not depend on their number.
 
-A stream is cut into blocks of a fixed size. Each is deflated by itself, with the 32 KiB before it as
-dictionary, and ends on a byte boundary, as pigz does it. So a layer gets the same digest wherever it is
-compressed. `zlib_ng.gzip_ng_threaded` works likewise, but has no members and promises no block size.
+As in pigz, a stream is split into blocks of a fixed size. Each is compressed independently, with the 32 KiB
+before it as dictionary, and ends on a byte boundary. So a layer gets the same digest on every machine.
+`zlib_ng.gzip_ng_threaded` works similarly, but has no members and guarantees no block size.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from exporter.layer.compression.deflate import (
 from exporter.layer.streams import Writable
 
 BLOCK_SIZE = 8 * STORED_SIZE
-"""Bytes deflated at once; a multiple of what a stored block holds, so that level 0 gives Go's bytes."""
+"""Bytes per block; a multiple of the size of stored blocks, so that level 0 gives the same bytes as Go."""
 
-# Below this, handing a block to another thread takes longer than deflating it.
+# Compressing a smaller block is faster than passing it to another thread.
 _SMALL_BLOCK = 16 << 10
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """Threads to compress with, and how many there are."""
+    """Threads for compression, and their number."""
 
     executor: Executor
     size: int
@@ -44,30 +44,30 @@ class MemberWriter(Protocol):
     """Writes a stream of gzip members."""
 
     def write(self, data: bytes) -> None:
-        """Append to the current member; there is one from the first byte on."""
+        """Append to the current member, or begin one."""
         ...
 
     def end_member(self, *, flush_first: bool = False) -> None:
-        """End the current member, if there is one; what is written next begins another.
+        """End the current member, if there is one. The next write begins another.
 
         Args:
-            flush_first: Put a flush marker before the end.
+            flush_first: Write a flush marker before the end.
         """
         ...
 
     def when_positioned(self, callback: Callable[[int], None]) -> None:
-        """Have `callback` told how many compressed bytes come before the next member. None must be open.
+        """Call `callback` with the number of compressed bytes before the next member. No member may be open.
 
-        It is called as soon as that is known, in the order of the calls of this method.
+        The callback runs as soon as the number is known, in the order of the calls of this method.
         """
         ...
 
     def settle(self) -> None:
-        """Pass on all that is done, and call who waits for a position."""
+        """Wait for all pending blocks, write them, and run the callbacks."""
         ...
 
     def finish(self) -> None:
-        """End the current member and pass on all that is left. An empty stream gets an empty member."""
+        """End the current member and write everything. An empty stream gets an empty member."""
         ...
 
 
@@ -75,18 +75,18 @@ class GzipWriter:
     """A `MemberWriter` that compresses.
 
     Args:
-        sink: Gets the compressed bytes.
+        sink: Receives the compressed bytes.
         level: Go's level, -2 to 9.
-        pool: Threads to use.
+        pool: The threads to use.
     """
 
     def __init__(self, sink: Writable, level: int, pool: Pool) -> None:
         self._sink = sink
         self._level = level
         self._pool = pool
-        # What is to be passed on, in order, and who wants to know when it comes to a place.
+        # Blocks to be written in order, and callbacks for the positions between them.
         self._pending: deque[Future[bytes] | Callable[[int], None]] = deque()
-        self._under_way = 0
+        self._in_flight = 0
         self._position = 0
         self._reset()
 
@@ -121,11 +121,11 @@ class GzipWriter:
         """See `MemberWriter.when_positioned`."""
         assert not self._is_open, "a position within a member"
         self._pending.append(callback)
-        self._pass_on(keep=self._pool.size)
+        self._write_done(keep=self._pool.size)
 
     def settle(self) -> None:
         """See `MemberWriter.settle`."""
-        self._pass_on(keep=0)
+        self._write_done(keep=0)
 
     def finish(self) -> None:
         """See `MemberWriter.finish`."""
@@ -144,29 +144,29 @@ class GzipWriter:
         if len(block) < _SMALL_BLOCK:
             self._enqueue(deflate(self._dictionary, block, self._level, ending))
         else:
-            self._under_way += 1
+            self._in_flight += 1
             self._pending.append(
                 self._pool.executor.submit(deflate, self._dictionary, block, self._level, ending)
             )
         self._dictionary = block[-WINDOW_SIZE:]
         self._block.clear()
-        self._pass_on(keep=self._pool.size)
+        self._write_done(keep=self._pool.size)
 
     def _enqueue(self, data: bytes) -> None:
         done: Future[bytes] = Future()
         done.set_result(data)
-        self._under_way += 1
+        self._in_flight += 1
         self._pending.append(done)
 
-    def _pass_on(self, *, keep: int) -> None:
-        """Pass on what is done; wait for it while there is more than `keep` under way."""
+    def _write_done(self, *, keep: int) -> None:
+        """Write blocks that are done, and wait while more than `keep` are in flight."""
         while self._pending:
             item = self._pending[0]
             if not isinstance(item, Future):
                 item(self._position)
-            elif item.done() or self._under_way > keep:
+            elif item.done() or self._in_flight > keep:
                 data = item.result()
-                self._under_way -= 1
+                self._in_flight -= 1
                 self._sink.write(data)
                 self._position += len(data)
             else:

@@ -1,8 +1,7 @@
 """What ``compression-level`` means to each compressor.
 
-BuildKit hands gzip's level to Go (-2 to 9) and sorts zstd's into the four classes that its encoder has. The
-numbers here are chosen so that a level takes about the time and gives about the size that it does there, or
-better.
+BuildKit passes gzip's level to Go (-2 to 9) and maps zstd's to the four levels of its encoder. The levels
+here are chosen to match time and size there, or to be better.
 """
 
 from __future__ import annotations
@@ -11,22 +10,21 @@ from exporter.errors import InvalidArgumentError
 from exporter.image import CompressionConfig, CompressionType
 
 HUFFMAN_ONLY = -2
-"""Go's gzip level for entropy coding alone."""
+"""Go's gzip level for entropy coding only."""
 
 _GZIP_DEFAULT = 6
-# Upper bounds of BuildKit's classes "fastest", "default", "better", and the libzstd level that comes close.
+# Upper bounds of BuildKit's levels "fastest", "default" and "better", each with a similar level of libzstd.
 _ZSTD_CLASSES = ((2, 1), (5, 3), (9, 7))
 _ZSTD_BEST = 11
 _ZSTD_DEFAULT = 3
 
 
 def effective_level(config: CompressionConfig) -> int:
-    """The level that layers are compressed at; those that have the same effect are one.
+    """The compressor's level for a configuration. Levels with the same effect are mapped to one.
 
     Raises:
-        InvalidArgumentError: gzip and estargz do not have the level, with the words of Go's ``gzip``. Zstd
-        takes
-            every number.
+        InvalidArgumentError: gzip (or estargz) does not have the level; with the text of Go's ``gzip``. Zstd
+            accepts any number.
     """
     level = config.level
     match config.type:

@@ -1,7 +1,7 @@
-"""Zstandard: the interpreter's own module, or its backport before Python 3.14.
+"""Zstandard: the standard library's module, or its backport before Python 3.14.
 
-It is libzstd, works outside the interpreter lock and has all the parameters that are wanted here. Unlike
-`zstandard`, its decompressor limits what a call gives out, and tells a whole frame from one that was cut.
+It wraps libzstd, releases the interpreter lock and supports all the parameters that we need. Unlike
+`zstandard`, its decompressor can limit the output of a call, and distinguishes complete and truncated frames.
 """
 
 from __future__ import annotations

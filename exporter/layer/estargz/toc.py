@@ -1,7 +1,7 @@
-"""The table of contents of an eStargz blob: a JSON entry for each file, and for each chunk of a large one.
+"""The table of contents (TOC) of an eStargz blob, with a JSON entry for each file or chunk of a large file.
 
-Format: stargz-snapshotter, ``docs/estargz.md``. It is written to the byte as the upstream library does,
-since it is a part of the layer and so of its diff ID.
+Format: stargz-snapshotter, ``docs/estargz.md``. The TOC is part of the layer and so affects its diff ID.
+Therefore, the bytes are the same as those of the upstream library.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ _DEVICES = frozenset({TypeFlag.CHAR, TypeFlag.BLOCK})
 
 @dataclass(slots=True)
 class TocEntry:
-    """An entry; fields that are empty are left out of the table.
+    """An entry. Empty fields are omitted from the TOC.
 
     Attributes:
         modtime: RFC 3339, in whole seconds.
-        offset: Where in the blob the gzip member of its content begins; None while that is not known.
-        digest: Of a file's content; None while that is not known.
-        chunk_offset: Where in the file the chunk begins.
-        chunk_size: Bytes in the chunk, unless it is the last one.
+        offset: The offset in the blob of the gzip member with its content; None if not yet known.
+        digest: The digest of a file's content; None if not yet known.
+        chunk_offset: The offset of the chunk in the file.
+        chunk_size: The size of the chunk in bytes; 0 for the last one.
     """
 
     name: bytes
@@ -67,11 +67,11 @@ class TocEntry:
     chunk_digest: str = ""
 
     def set_offset(self, offset: int) -> None:
-        """Tell where its gzip member begins."""
+        """Set the offset of its gzip member."""
         self.offset = offset
 
     def marshal(self) -> bytes:
-        """The entry as it is indented in the table."""
+        """The entry's JSON, indented for the TOC."""
         fields: list[tuple[str, object]] = [
             ("name", gotext.decode(self.name)),
             ("type", self.type),
@@ -101,10 +101,10 @@ class TocEntry:
 
 
 class TocWriter:
-    """Writes the table while the entries come, so that memory does not grow with their number.
+    """Writes the TOC incrementally, so that memory does not grow with the number of entries.
 
     Args:
-        spool: An empty file to write it to.
+        spool: An empty file to write to.
     """
 
     def __init__(self, spool: BinaryIO) -> None:
@@ -120,16 +120,16 @@ class TocWriter:
 
     @property
     def digest(self) -> str:
-        """The digest of what was written so far."""
+        """The digest of the bytes written so far."""
         return f"sha256:{self._hash.hexdigest()}"
 
     def describe(self, header: Header) -> TocEntry:
-        """Make the entry of a file, but for its content.
+        """Create the entry of a file, without content fields.
 
-        A user's or group's name is only in the first of several entries that have it.
+        The name of a user or group is omitted if the previous entry of this user or group had the same name.
 
         Raises:
-            TarError: there can be no such file in an eStargz blob.
+            TarError: eStargz does not support such a file.
         """
         type_name = _TYPES.get(header.typeflag)
         if type_name is None:
@@ -154,12 +154,12 @@ class TocWriter:
         )
 
     def add(self, entry: TocEntry) -> None:
-        """Append an entry. It is written as soon as it and those before it are known completely."""
+        """Append an entry. It is written as soon as it and all previous entries are complete."""
         self._waiting.append(entry)
         self._write_complete()
 
     def finish(self) -> None:
-        """End the table. All entries must be known."""
+        """Finish the TOC. All entries must be complete."""
         self._write_complete()
         assert not self._waiting, "an entry without offset or digest"
         self._put(b"\n\t]\n}" if self._count else b"null\n}")
@@ -179,7 +179,7 @@ class TocWriter:
 def _marshal_value(value: object) -> bytes:
     if not isinstance(value, Mapping):
         return gojson.marshal(value)
-    # Keys that are not UTF-8 may become the same text; Go keeps their order and writes both.
+    # Different keys that are not UTF-8 may have the same text. Go writes both, in this order.
     lines = [
         b"\t\t\t\t%s: %s"
         % (gojson.marshal(gotext.decode(key)), gojson.marshal(base64.b64encode(text).decode()))

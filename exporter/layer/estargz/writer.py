@@ -1,9 +1,9 @@
-"""Writing eStargz: gzip whose members begin at files, and a table of contents that says where.
+"""Writing eStargz: gzip with a member for each file, and a table of contents (TOC) with their offsets.
 
-A reader that knows it fetches single files; for all others it is a gzip layer with one more file in it, the
-table. Files above `CHUNK_SIZE` are cut into several members. The tar itself stays as it is (upstream:
-`AppendTarLossLess`), and so do its order and the absence of landmark files: BuildKit neither sorts nor
-prefetches.
+A reader that supports it can fetch individual files. For others, it is a gzip layer that contains one more
+file, the TOC. Files larger than `CHUNK_SIZE` are split into several members. The tar itself is unchanged
+(upstream: `AppendTarLossLess`): like BuildKit, we neither reorder files nor add landmark files for
+prefetching.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from exporter.layer.gotar import Header, TarError, TarReader, TarWriter, TypeFla
 from exporter.layer.streams import PIECE_SIZE, Readable, Writable
 
 CHUNK_SIZE = 4 << 20
-"""Bytes of a file in one member, at most."""
+"""Maximum bytes of a file per member."""
 FOOTER_SIZE = 51
 LEGACY_FOOTER_SIZE = 47
 
@@ -39,12 +39,12 @@ _EMPTY_DIGEST = digest_bytes(b"")
 
 @dataclass(frozen=True, slots=True)
 class EstargzInfo:
-    """What a descriptor tells of an eStargz blob.
+    """What a descriptor says about an eStargz blob.
 
     Attributes:
-        toc_digest: Of the table of contents.
-        diff_id: Of the uncompressed tar, the table included.
-        uncompressed_size: Of the same, in bytes.
+        toc_digest: The digest of the TOC.
+        diff_id: The digest of the uncompressed tar, including the TOC.
+        uncompressed_size: The size of that tar, in bytes.
     """
 
     toc_digest: str
@@ -52,7 +52,7 @@ class EstargzInfo:
     uncompressed_size: int
 
     def annotations(self) -> dict[str, str]:
-        """The annotations by which eStargz is known in a manifest."""
+        """The annotations that mark a layer as eStargz in a manifest."""
         return {
             STARGZ_TOC_DIGEST: self.toc_digest,
             STARGZ_UNCOMPRESSED_SIZE: str(self.uncompressed_size),
@@ -60,18 +60,17 @@ class EstargzInfo:
 
 
 def write_estargz(source: Readable, sink: Writable, members: MemberWriter, spool: BinaryIO) -> EstargzInfo:
-    """Turn a tar into eStargz.
+    """Convert a tar to eStargz.
 
     Args:
         source: The tar.
-        sink: Gets the blob.
-        members: Compresses, into `sink`.
-        spool: An empty file for the table of contents while it is written.
+        sink: Receives the blob.
+        members: The compressor, which writes to `sink`.
+        spool: An empty temporary file for the TOC.
 
     Raises:
-        TarError: the tar is malformed; or it has a table already, an entry of an unknown kind or a sparse
-        file,
-            none of which eStargz can hold.
+        TarError: the tar is malformed, or contains something that eStargz does not support: a file with the
+            TOC's name, an entry of an unknown kind, or a sparse file.
     """
     writer = _Writer(members, TocWriter(spool))
     writer.append_tar(source)
@@ -81,7 +80,7 @@ def write_estargz(source: Readable, sink: Writable, members: MemberWriter, spool
 
 
 def footer(toc_offset: int) -> bytes:
-    """The 51 bytes at the end: an empty gzip member whose extra field tells where the table is."""
+    """The 51 bytes at the end: an empty gzip member whose extra field has the offset of the TOC."""
     extra = b"SG\x16\x00%016xSTARGZ" % toc_offset
     header = bytearray(gzip_header(0))
     header[3] = _FLAG_EXTRA
@@ -90,9 +89,9 @@ def footer(toc_offset: int) -> bytes:
 
 
 def parse_footer(tail: bytes) -> int | None:
-    """Find the offset of the table of contents in the last 51 bytes of a blob; None if they are not a footer.
+    """Read the offset of the TOC from the last 51 bytes of a blob; None if they are not a footer.
 
-    The footer of the older stargz format, 4 bytes shorter, is known, too.
+    The footer of the older stargz format, 4 bytes shorter, is also recognised.
     """
     for size, pattern in _FOOTERS:
         if len(tail) >= size and (match := pattern.fullmatch(_extra_field(tail[-size:]))):
@@ -101,7 +100,7 @@ def parse_footer(tail: bytes) -> int | None:
 
 
 def is_toc(name: bytes) -> bool:
-    """Whether a tar entry of this name is taken for the table of contents."""
+    """Whether a tar entry with this name is the TOC."""
     return posixpath.normpath(b"/" + name).lstrip(b"/") == TOC_NAME
 
 
@@ -144,7 +143,7 @@ class _Writer:
         self._members.end_member()
 
     def append_toc(self, spool: BinaryIO) -> int:
-        """Append the table of contents; returns where its member begins."""
+        """Append the TOC; return the offset of its member."""
         offsets: list[int] = []
         self._members.when_positioned(offsets.append)
         self._members.settle()

@@ -1,7 +1,7 @@
-"""The 512-byte header block: where its fields are, and how numbers and strings are spelled in them.
+"""The 512-byte header block: its fields, and the encoding of numbers and strings.
 
-Layouts: POSIX.1-1988 (ustar), the GNU tar manual ("Standard"), and star. The rules for odd spellings are
-those of Go's ``archive/tar``.
+Layouts: POSIX.1-1988 (ustar), the GNU tar manual ("Standard"), and star. Unusual encodings are handled as in
+Go's ``archive/tar``.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _DECIMAL = re.compile(rb"[+-]?[0-9]+\Z")
 
 
 def padding(size: int) -> int:
-    """How many bytes are missing to the next block boundary."""
+    """The number of bytes up to the next block boundary."""
     return -size % BLOCK_SIZE
 
 
@@ -59,7 +59,7 @@ def is_ascii(text: bytes) -> bool:
 
 
 def to_ascii(text: bytes) -> bytes:
-    """Drop what a ustar field cannot hold."""
+    """Drop the characters that a ustar field cannot hold."""
     return text if is_ascii(text) else bytes(c for c in text if 0 < c < 0x80)
 
 
@@ -82,7 +82,7 @@ def parse_string(field: bytes) -> bytes:
 
 
 def parse_octal(field: bytes) -> int:
-    """Read an octal field; blanks and NULs around it do not count, an empty one is 0.
+    """Read an octal field, ignoring surrounding spaces and NULs; an empty one is 0.
 
     Raises:
         TarError: it is not an octal number of at most 64 bits.
@@ -124,9 +124,10 @@ def fits_binary(width: int, number: int) -> bool:
 
 
 def format_string(width: int, text: bytes) -> bytes:
-    """Spell `text` as a field, cut to its width if need be.
+    """Encode `text` as a field, truncated to its width if necessary.
 
-    A cut that would leave a final slash ends before the slashes: readers would take the file for a directory.
+    If truncation would leave trailing slashes, they are cut off as well: readers would take the file for a
+    directory.
     """
     if len(text) > width and text[width - 1 : width] == b"/":
         end = len(text[: width - 1].rstrip(b"/"))
@@ -135,12 +136,12 @@ def format_string(width: int, text: bytes) -> bytes:
 
 
 def format_octal(width: int, number: int) -> bytes:
-    """Spell `number` in octal with leading zeros and a final NUL; 0 if it does not fit."""
+    """Encode `number` in octal with leading zeros and a final NUL; 0 if it does not fit."""
     return b"%0*o\x00" % (width - 1, number if fits_octal(width, number) else 0)
 
 
 def format_numeric(width: int, number: int) -> bytes:
-    """Spell `number` in octal if that fits, else in base 256; 0 if neither does."""
+    """Encode `number` in octal if it fits, else in base 256; 0 if it fits neither."""
     if fits_octal(width, number) or not fits_binary(width, number):
         return format_octal(width, number)
     field = bytearray((number & ((1 << width * 8) - 1)).to_bytes(width, "big"))
@@ -149,7 +150,7 @@ def format_numeric(width: int, number: int) -> bytes:
 
 
 def checksums(block: bytes) -> tuple[int, int]:
-    """The sums of the bytes taken as unsigned and as signed; the checksum field counts as blanks."""
+    """The sums of the unsigned and of the signed bytes; the checksum field counts as spaces."""
     others = block[: CHECKSUM.start] + block[CHECKSUM.stop :]
     unsigned = sum(others) + 8 * 0x20
     high = len(others) - len(others.translate(None, _HIGH_BYTES))

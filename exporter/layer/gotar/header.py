@@ -12,11 +12,11 @@ _UNIX_TO_GO = 62135596800
 
 
 class TarError(InvalidArgumentError):
-    """A tar archive is malformed, or a header cannot be spelled in any tar format."""
+    """A tar archive is malformed, or no tar format can represent a header."""
 
 
 class Format:
-    """Bit set of tar formats. `UNKNOWN` means: reader unsure, writer free to choose."""
+    """A bit set of tar formats. `UNKNOWN` means that the reader is not sure, or the writer may choose."""
 
     UNKNOWN = 0
     V7 = 1
@@ -92,8 +92,8 @@ class Header:
     Attributes:
         size: Bytes of (logical) content.
         access_time: `ZERO_TIME` if none; likewise `change_time`.
-        xattrs: What the PAX records ``SCHILY.xattr.*`` with a non-empty value said.
-        pax_records: All PAX records of the entry, those that also set another field included.
+        xattrs: The PAX records ``SCHILY.xattr.*`` with a non-empty value.
+        pax_records: All PAX records of the entry, including those that also set another field.
         format: A `Format`.
     """
 

@@ -30,16 +30,16 @@ _MIN_RECORD = 5
 
 
 def is_valid_record(key: bytes, value: bytes) -> bool:
-    """Whether Go reads and writes such a record."""
+    """Whether Go accepts such a record, in reading and writing."""
     if not key or b"=" in key:
         return False
     return b"\x00" not in (value if key in _TEXT_KEYS else key)
 
 
 def parse_records(data: bytes) -> dict[bytes, bytes]:
-    """Read an extended header; of equal keys the last one wins.
+    """Read an extended header. Of duplicate keys, the last one wins.
 
-    The repeated keys of GNU's sparse format 0.0 are gathered into the one record of format 0.1.
+    The repeated keys of GNU's sparse format 0.0 are combined into the single record of format 0.1.
 
     Raises:
         TarError: a record is malformed.
@@ -61,7 +61,7 @@ def parse_records(data: bytes) -> dict[bytes, bytes]:
 
 
 def format_record(key: bytes, value: bytes) -> bytes:
-    """Spell a record; its length counts itself."""
+    """Encode a record. Its length includes the length field."""
     length = len(key) + len(value) + len(b" =\n")
     total = length + len(str(length))
     total = length + len(str(total))
@@ -69,7 +69,7 @@ def format_record(key: bytes, value: bytes) -> bytes:
 
 
 def parse_time(text: bytes) -> TarTime:
-    """Read seconds with an optional fraction; what goes beyond nanoseconds is cut.
+    """Read seconds with an optional fraction, truncated to nanoseconds.
 
     Raises:
         TarError: it is not such a number.
@@ -87,7 +87,7 @@ def parse_time(text: bytes) -> TarTime:
 
 
 def format_time(time: TarTime) -> bytes:
-    """Spell a time with as many decimals as it needs."""
+    """Encode a time with as many decimals as necessary."""
     seconds, nanoseconds = time
     if not nanoseconds:
         return b"%d" % seconds
@@ -100,7 +100,7 @@ def format_time(time: TarTime) -> bytes:
 
 
 def merge_pax(header: Header, records: Mapping[bytes, bytes]) -> None:
-    """Let the records override the header's fields. Empty values override nothing.
+    """Override the header's fields with the records. Empty values are ignored.
 
     Raises:
         TarError: a number or time cannot be read.
@@ -135,7 +135,7 @@ def merge_pax(header: Header, records: Mapping[bytes, bytes]) -> None:
 
 
 def _parse_record(data: bytes, start: int) -> tuple[bytes, bytes, int]:
-    """Read the record at `start`; returns key, value and where the next one starts."""
+    """Read the record at `start`; return key, value and the start of the next one."""
     space = data.find(b" ", start)
     digits = data[start:space]
     if space < 0 or not _LENGTH.match(digits):

@@ -1,4 +1,4 @@
-"""Reading tar archives as Go's ``tar.Reader`` does: same headers, same formats, same refusals."""
+"""Reading tar archives as Go's ``tar.Reader`` does: same headers, same formats, same rejections."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _SKIP_SIZE = 1 << 20
 
 
 class TarReader:
-    """Steps through an archive: `next` gives a header, `read` the content that belongs to it.
+    """Iterates over an archive: `next` returns a header, and `read` the content that belongs to it.
 
     Args:
         source: The archive.
-        keep_raw: Keep the bytes that are not content, for `take_raw`.
+        keep_raw: Keep all bytes that are not content, for `take_raw`.
     """
 
     def __init__(self, source: Readable, *, keep_raw: bool = False) -> None:
@@ -52,11 +52,11 @@ class TarReader:
     def next(self) -> Header | None:
         """Go to the next entry and return its header; None at the end of the archive.
 
-        What was not read of the previous entry is skipped. The archive ends with two zero blocks, or where
-        its bytes end at a block boundary.
+        Unread content of the previous entry is skipped. The archive ends with two zero blocks, or with the
+        end of its bytes at a block boundary.
 
         Raises:
-            TarError: the archive is malformed. The message tells the offset.
+            TarError: the archive is malformed. The message includes the offset.
         """
         start = self.offset + self._data_left + self._padding
         try:
@@ -67,7 +67,7 @@ class TarReader:
             raise TarError(f"tar entry at byte {start}: {error.message}") from error
 
     def read(self, size: int) -> bytes:
-        """Read up to `size` bytes of the current entry's content; none at its end. Holes read as NULs.
+        """Read up to `size` bytes of the current entry's content; empty at its end. Holes read as NULs.
 
         Raises:
             TarError: the archive ends too early, or a sparse file's data does not fit its map.
@@ -96,7 +96,7 @@ class TarReader:
         return self._holes is not None
 
     def take_raw(self) -> bytes:
-        """All bytes since the last call that were not given out as content: headers and paddings."""
+        """All bytes since the last call that were not returned as content: headers and padding."""
         if self._raw is None:
             return b""
         raw = bytes(self._raw)
@@ -123,7 +123,7 @@ class TarReader:
                     try:
                         merge_pax(header, records)
                     except TarError:
-                        # Go looks at no error here; which of the records it then keeps is left to chance.
+                        # Go ignores this error. Which of the records it keeps then is random.
                         header.xattrs.clear()
                     return Header(
                         name=header.name,
@@ -235,7 +235,7 @@ class TarReader:
         return data
 
     def _take(self, size: int) -> bytes:
-        """Read `size` bytes, fewer only at the end; none of them is content."""
+        """Read `size` bytes that are not content; fewer only at the end."""
         taken = b""
         while len(taken) < size and (data := self._source.read(size - len(taken))):
             taken += data
@@ -288,7 +288,7 @@ def _unpack(block: bytes) -> Header:
 
 
 def _unpack_gnu_times(header: Header, block: bytes) -> bytes:
-    """Read atime and ctime of a GNU header; returns the name prefix that Go < 1.8 put there."""
+    """Read atime and ctime of a GNU header; return the name prefix that Go < 1.8 wrote in their place."""
     try:
         atime, ctime = (
             TarTime(blk.parse_numeric(field)) if field[0] else ZERO_TIME

@@ -1,7 +1,7 @@
 """Sparse files: GNU's old format, and its PAX formats 0.0, 0.1 and 1.0.
 
-All of them list the fragments that hold data; what lies between reads as NULs. Limits and refusals are
-those of Go.
+All of them list the fragments that contain data; the gaps read as NULs. Limits and rejections are those of
+Go.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from exporter.layer.gotar.block import (
 from exporter.layer.gotar.header import Header, TarError
 
 MAX_SPECIAL_SIZE = 1 << 20
-"""Bytes of a PAX header, a GNU long name or a sparse map beyond which an archive is refused."""
+"""Maximum bytes of a PAX header, a GNU long name or a sparse map; archives with larger ones are rejected."""
 
 NUMBLOCKS = b"GNU.sparse.numblocks"
 OFFSET = b"GNU.sparse.offset"
@@ -37,25 +37,25 @@ _MAX_INT64 = (1 << 63) - 1
 
 
 class Fragment(NamedTuple):
-    """A stretch of data within a sparse file, in bytes."""
+    """A range of data within a sparse file, in bytes."""
 
     offset: int
     length: int
 
     @property
     def end(self) -> int:
-        """The offset just behind it."""
+        """The offset after its last byte."""
         return self.offset + self.length
 
 
 def pax_fragments(header: Header, read_block: Callable[[], bytes]) -> list[Fragment] | None:
-    """Read the sparse map of an entry whose PAX records say that it is sparse; None if they do not.
+    """Read the sparse map of an entry; None if its PAX records do not mark it as sparse.
 
     Sets the header's real name and size.
 
     Args:
-        header: The entry, its PAX records merged.
-        read_block: Gives the next 512 bytes of the entry's data; format 1.0 keeps its map there.
+        header: The entry, with its PAX records merged.
+        read_block: Reads the next 512 bytes of the entry's data, where format 1.0 has its map.
     """
     records = header.pax_records
     version = records.get(_MAJOR, b""), records.get(_MINOR, b"")
@@ -72,7 +72,7 @@ def pax_fragments(header: Header, read_block: Callable[[], bytes]) -> list[Fragm
 
 
 def old_gnu_fragments(header: Header, block: bytes, read_block: Callable[[], bytes]) -> list[Fragment]:
-    """Read the sparse map of GNU's old format out of the header block and the blocks that follow it.
+    """Read the sparse map of GNU's old format from the header block and the following blocks.
 
     Sets the header's real size.
     """
@@ -95,7 +95,7 @@ def old_gnu_fragments(header: Header, block: bytes, read_block: Callable[[], byt
 
 
 def check_fragments(fragments: Iterable[Fragment], size: int) -> None:
-    """Check that the fragments lie in order, apart and within `size` bytes.
+    """Check that the fragments are sorted, disjoint and within `size` bytes.
 
     Raises:
         TarError: they do not.
@@ -110,7 +110,7 @@ def check_fragments(fragments: Iterable[Fragment], size: int) -> None:
 
 
 def holes_of(fragments: Iterable[Fragment], size: int) -> Iterator[Fragment]:
-    """The holes between the fragments, the last one (possibly empty) ending at `size`."""
+    """The holes between the fragments. The last one, which may be empty, ends at `size`."""
     position = 0
     for fragment in fragments:
         if not fragment.length:
@@ -130,7 +130,7 @@ def _fragments_in_data(read_block: Callable[[], bytes]) -> list[Fragment]:
 
 
 def _lines(read_block: Callable[[], bytes]) -> Iterator[bytes]:
-    """Split blocks into lines, reading no block before it is needed."""
+    """Split blocks into lines, reading each block only when it is needed."""
     pending = b""
     for _ in range(MAX_SPECIAL_SIZE // BLOCK_SIZE):
         pending += read_block()

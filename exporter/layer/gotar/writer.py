@@ -1,7 +1,7 @@
 """Writing tar archives as Go's ``tar.Writer`` does.
 
-A header is written in the first format, of USTAR, PAX and GNU, that can hold it and that it does not rule
-out; PAX records are sorted by their bytes.
+A header is written in the first of the formats USTAR, PAX and GNU that can represent it and that its
+`Header.format` allows. PAX records are sorted by their bytes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _META_TYPES = frozenset({TypeFlag.X_HEADER, TypeFlag.GNU_LONG_NAME, TypeFlag.GNU
 
 
 class TarWriter:
-    """Writes an archive: `write_header`, then the entry's content with `write`, and `close` at the end."""
+    """Writes an archive. Call `write_header` and `write` for each entry, and `close` at the end."""
 
     def __init__(self, sink: Writable) -> None:
         self._sink = sink
@@ -65,7 +65,7 @@ class TarWriter:
         """Append to the entry's content.
 
         Raises:
-            TarError: it is more than the header announced.
+            TarError: the content is longer than the header says.
         """
         if len(data) > self._data_left:
             raise TarError(f"{len(data)} bytes for a tar entry that has room for {self._data_left}")
@@ -116,7 +116,7 @@ class TarWriter:
         self._write_block(block, Format.GNU, header)
 
     def _write_meta(self, name: bytes, data: bytes, typeflag: bytes, format_: int) -> None:
-        """Write a pseudo file that says something about the entry that follows."""
+        """Write a pseudo file with metadata for the following entry."""
         block = bytearray(BLOCK_SIZE)
         block[blk.TYPEFLAG] = typeflag
         block[blk.NAME] = blk.format_string(NAME_SIZE, blk.to_ascii(name)[:NAME_SIZE].rstrip(b"/"))
@@ -134,7 +134,7 @@ class TarWriter:
 
 
 class _Choice:
-    """Finds out in which formats a header can be written, and which PAX records it would then need."""
+    """Determines the formats that can represent a header, and the PAX records that it needs."""
 
     def __init__(self, header: Header) -> None:
         self._header = header
@@ -160,7 +160,7 @@ class _Choice:
         self._check_time("access time", header.access_time, pax.ATIME)
         self._check_time("change time", header.change_time, pax.CTIME)
         self._add_records()
-        self._heed_wanted_format()
+        self._respect_requested_format()
         if not self._formats:
             reasons = "; ".join(self._obstacles) or "its format excludes all others"
             raise TarError(f"no tar format can hold the header of {header.name!r}: {reasons}")
@@ -245,7 +245,7 @@ class _Choice:
             if not pax.is_valid_record(key, value):
                 raise TarError(f"{header.name!r} has the invalid PAX record {key + b'=' + value[:80]!r}")
 
-    def _heed_wanted_format(self) -> None:
+    def _respect_requested_format(self) -> None:
         wanted = self._header.format
         if wanted == Format.UNKNOWN:
             return
@@ -299,12 +299,12 @@ def _split_path(name: bytes) -> tuple[bytes, bytes] | None:
 
 
 def _split(name: bytes) -> tuple[bytes, bytes]:
-    """Split behind the last slash."""
+    """Split after the last slash."""
     slash = name.rfind(b"/") + 1
     return name[:slash], name[slash:]
 
 
 def _join(*parts: bytes) -> bytes:
-    """Join and clean a path as Go's ``path.Join`` does: unlike here, ``//`` at its start is ``/`` there."""
+    """Join and clean a path as Go's ``path.Join`` does, which reduces ``//`` at its start to ``/``."""
     joined = posixpath.normpath(b"/".join(part for part in parts if part))
     return joined[1:] if joined.startswith(b"//") else joined

@@ -35,7 +35,7 @@ def test_a_problem_is_explained(capsys: Output, tampered: Callable[[str], Tamper
     out = capsys.readouterr().out.splitlines()
     [line] = [line for line in out if "problem:" in line]
     assert line.split()[:5] == ["layer", "layers[1]", digest[7:19], "digest", "problem:"]
-    assert "its bytes have the digest sha256:" in line
+    assert "its digest is actually sha256:" in line
     assert line.endswith("(export, pull or copy the image again)")
     assert out[-1] == "23 checks: 1 problem"
 
@@ -75,8 +75,8 @@ def test_json_says_the_same(capsys: Output, tampered: Callable[[str], Tampered])
         "findings": [
             {
                 "where": None,
-                "what": "it has 288 bytes, and 5 in its descriptor",
-                "advice": "write the document that names it anew",
+                "what": "it has 288 bytes, but its descriptor says 5",
+                "advice": "recreate the document that references it",
                 "problem": True,
             }
         ],
@@ -93,7 +93,7 @@ def test_what_is_wrong_with_a_layout_itself(capsys: Output, tampered: Callable[[
         for check in json.loads(capsys.readouterr().out)["checks"]
         if check["result"] == "problem"
     ]
-    assert problems == [("oci-layout", "it is missing"), ("index.json", "an object in place of array")]
+    assert problems == [("oci-layout", "it is missing"), ("index.json", "an object instead of array")]
 
 
 def test_a_blob_that_no_image_needs_is_verified_too(

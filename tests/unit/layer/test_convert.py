@@ -224,7 +224,7 @@ async def test_a_blob_that_never_was_right(converter: LayerConverter) -> None:
     blobs = tars.Blobs()
     data = gzip.compress(TAR)[:-20]
     layer = Descriptor(media_types.OCI_LAYER_GZIP, blobs.put(data), len(data))
-    with pytest.raises(DataLossError, match=f"layer {layer.digest}: the gzip stream is cut short"):
+    with pytest.raises(DataLossError, match=f"layer {layer.digest}: the gzip stream is truncated"):
         await converter.convert(tars.remote(blobs, layer), force(ZSTD))
 
 

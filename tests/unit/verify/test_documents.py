@@ -34,11 +34,11 @@ def test_all_that_is_wrong_is_told() -> None:
     assert [(finding.where, finding.what) for finding in schema_findings(document, "manifest")] == [
         ("", "config is missing"),
         ("layers[0]", "size is missing"),
-        ("layers[0].digest", "a number in place of digest"),
-        ("layers[0].mediaType", '"x" is no media type'),
+        ("layers[0].digest", "a number instead of digest"),
+        ("layers[0].mediaType", '"x" is not a valid media type'),
         ("layers[1]", "mediaType, size are missing"),
-        ("layers[1].digest", "null in place of digest"),
-        ("schemaVersion", '"2" in place of 2'),
+        ("layers[1].digest", "null instead of digest"),
+        ("schemaVersion", '"2" instead of 2'),
     ]
 
 
@@ -71,7 +71,7 @@ def test_nulls_are_left_out() -> None:
     document, findings = parse_document(b'{"layers":null,"a":{"b":null,"c":[null]},"config":null}')
     assert document == {"layers": [], "a": {"c": [None]}}
     [finding] = findings
-    assert finding.what == "null in place of a value: layers, a.b, config"
+    assert finding.what == "null instead of a value: layers, a.b, config"
     assert not finding.is_problem
 
 

@@ -219,9 +219,9 @@ def test_nothing_is_nothing(type_: CompressionType) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda blob: blob[:-3], "cut short"),
-        (lambda blob: blob[: len(blob) // 2], "cut short"),
-        (lambda blob: blob[:5], "cut short"),
+        (lambda blob: blob[:-3], "truncated"),
+        (lambda blob: blob[: len(blob) // 2], "truncated"),
+        (lambda blob: blob[:5], "truncated"),
         (lambda blob: blob + b"no other member", "damaged"),
         (lambda blob: blob[:-5] + bytes((blob[-5] ^ 1,)) + blob[-4:], "damaged"),
         (lambda blob: b"neither of the two", "damaged"),
