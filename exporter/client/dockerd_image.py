@@ -20,7 +20,7 @@ from exporter.client.gateway import refs_of
 from exporter.content.threads import run_in_thread
 from exporter.daemon.chain import rebuild_chain
 from exporter.errors import FailedPreconditionError, ImageError
-from exporter.image import History, digest_bytes, moby_config, parse_history
+from exporter.image import History, LayerMetadata, digest_bytes, moby_config, parse_history
 from exporter.image.keys import IMAGE_CONFIG, IMAGE_DIGEST, INLINE_CACHE
 from exporter.pb.moby.buildkit.v1.frontend import gateway_pb2
 from exporter.progress.model import StatusSink
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 MOBY_EXPORTER = "moby"
 """The engine's exporter, which puts the image into the engine's store."""
 
+
+_API_OF_23 = (1, 42)
 
 _SOURCES = ("local source for ", "git source ", "http source ")
 _EXEC, _FILE = "mount / from exec ", "fileop target"
@@ -95,6 +97,7 @@ async def build_and_compute(
 
     async def frontend(gateway: Gateway) -> gateway_pb2.Result:
         result = await gateway.solve(
+            definition=options.definition,
             frontend=options.frontend,
             frontend_attrs=options.frontend_attrs,
             frontend_inputs=options.frontend_inputs,
@@ -106,7 +109,7 @@ async def build_and_compute(
         seen.records = await client.disk_usage()
         return result
 
-    solved = await client.build(replace(options, frontend=""), frontend, sink)
+    solved = await client.build(replace(options, frontend="", definition=None), frontend, sink)
     image_id = solved.response.get(IMAGE_DIGEST)
     if not image_id:
         raise FailedPreconditionError(
@@ -115,10 +118,13 @@ async def build_and_compute(
     diff_ids = await engine.diff_ids(image_id)
     config = seen.metadata.get(IMAGE_CONFIG, b"")
     chain, is_certain = find_chain(seen.records, config, len(diff_ids)) if seen.has_ref else (None, True)
+    metadata = None if chain is None else [layer.metadata() for layer in chain]
+    if metadata and engine.api_version < _API_OF_23:
+        metadata = _with_shared_time(metadata, config)
     computed = moby_config(
         config,
         diff_ids,
-        None if chain is None else [layer.metadata() for layer in chain],
+        metadata,
         await _inline_cache(engine, image_id, options),
     )
     return EngineImage(image_id, computed, chain, is_certain, solved.response)
@@ -133,7 +139,7 @@ def find_chain(records: Mapping[str, CacheRecord], config: bytes, layers: int) -
 
     Args:
         records: By ID, as they are while the result is held.
-        config: The result's config.
+        config: The result's config; empty if it has none.
         layers: How many layers the image has.
 
     Returns:
@@ -145,7 +151,7 @@ def find_chain(records: Mapping[str, CacheRecord], config: bytes, layers: int) -
     """
     held = {key: record for key, record in records.items() if record.is_in_use and not record.is_mutable}
     parents = {parent for record in held.values() for parent in record.parents}
-    steps = [entry for entry in parse_history(config) or () if not entry.empty_layer]
+    steps = _steps(config)
     candidates = []
     for record in held.values():
         if record.id in parents or record.description.startswith(_SOURCES):
@@ -163,6 +169,24 @@ def find_chain(records: Mapping[str, CacheRecord], config: bytes, layers: int) -
     candidates.sort(key=lambda candidate: candidate[:3])
     best = candidates[0]
     return best[3].layers, best[3].is_certain and all(other[0] > best[0] for other in candidates[1:])
+
+
+def _with_shared_time(chain: Sequence[LayerMetadata], config: bytes) -> list[LayerMetadata]:
+    """Give the layers that the config's history lacks the time of the last one, as old engines do.
+
+    Until 20.10, moby's exporter takes the address of a loop variable for the time of each entry that it adds.
+    """
+    known = len(_steps(config))
+    return [
+        *chain[:known],
+        *(replace(layer, created_at=chain[-1].created_at) for layer in chain[known:]),
+    ]
+
+
+def _steps(config: bytes) -> list[History]:
+    """The entries of a config's history that made layers; there is no config in a result of bare LLB."""
+    history = parse_history(config) if config else None
+    return [entry for entry in history or () if not entry.empty_layer]
 
 
 def _mismatches(chain: LayerChain, steps: Sequence[History]) -> int:

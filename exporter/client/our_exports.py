@@ -70,7 +70,9 @@ class OurExports:
             attrs = dict(export.attrs)
             if epoch is not None:
                 attrs.setdefault(SOURCE_DATE_EPOCH, epoch)
-            plan = PlannedExport(index, export.type, export.type, attrs, export.backend, export.place)
+            plan = PlannedExport(
+                index, export.type, export.type, export.attrs, attrs, export.backend, export.place
+            )
             plans.append((plan, await export.backend.resolve(index, export.type, attrs)))
         progress = BuildProgress()
         if not plans:

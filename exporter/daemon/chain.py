@@ -54,15 +54,20 @@ class UsageRecord:
 
 @dataclass(frozen=True, slots=True)
 class RebuiltChain:
-    """A chain, and whether it is the only one that the records allow.
+    """A chain, and the others that the records allow.
 
     Attributes:
         layers: Base first.
-        is_certain: Whether no other reading is as good as this one.
+        rivals: Chains of other readings that are as good as this one.
     """
 
     layers: LayerChain
-    is_certain: bool
+    rivals: tuple[LayerChain, ...] = ()
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether no other reading is as good as this one."""
+        return not self.rivals
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +116,26 @@ def rebuild_chain(
             f"the daemon's cache records make {counts} layers of ref {ref_id}, but the image has {layers}"
         )
     ranked = sorted((_mismatches(r.ids, records, created), r.cost, r.ids) for r in found)
-    is_certain = len(ranked) == 1 or ranked[0][:2] < ranked[1][:2]
-    return RebuiltChain(tuple(records[layer_id].layer() for layer_id in ranked[0][2]), is_certain)
+    best, *rivals = (
+        tuple(records[layer_id].layer() for layer_id in ids)
+        for *cost, ids in ranked
+        if cost == [*ranked[0][:2]]
+    )
+    return RebuiltChain(best, tuple(rivals))
+
+
+def lacks_records(ref_ids: Iterable[str], records: Mapping[str, UsageRecord]) -> bool:
+    """Whether records of these refs, or of their ancestors, are missing."""
+    pending, seen = list(ref_ids), set[str]()
+    while pending:
+        record_id = pending.pop()
+        if record_id in seen:
+            continue
+        if record_id not in records:
+            return True
+        seen.add(record_id)
+        pending.extend(records[record_id].parents)
+    return False
 
 
 def mismatched_times(chain: LayerChain, created: Sequence[Time | None]) -> int:

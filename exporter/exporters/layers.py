@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -16,6 +17,8 @@ from exporter.progress.producer import VertexProgress
 from exporter.source.types import Ref, Remote, Source
 
 __all__ = ["LayerExport"]
+
+logger = logging.getLogger(__name__)
 
 
 class LayerExport:
@@ -56,7 +59,8 @@ class LayerExport:
             return remote
         epoch = export_epoch(self._options.epoch, source.metadata, platform.id)
         if epoch is None:
-            self._progress.warn("rewrite-timestamp is specified, but no source-date-epoch was found")
+            # The client is not told either by BuildKit.
+            logger.warning("rewrite-timestamp is specified, but no source-date-epoch was found")
             return remote
         return await self._converter.rewrite_timestamps(
             remote, self._options.compression, epoch, base_diff_ids=_base_diff_ids(source, platform)

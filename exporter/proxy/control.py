@@ -1,4 +1,4 @@
-"""The two calls of ``moby.buildkit.v1.Control`` that are changed on their way: Solve and Status."""
+"""The calls of ``moby.buildkit.v1.Control`` that are changed on their way: builds, progress, history."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from exporter.errors import Code, ExporterError, failure_of
 from exporter.pb.moby.buildkit.v1 import control_pb2, control_pb2_grpc
 from exporter.progress.queue import CoalescingQueue
 from exporter.proxy.builds import Builds
@@ -17,18 +18,21 @@ from exporter.remotes.messages.progress import status_response
 from exporter.rpc.calls import send_end, send_message
 from exporter.rpc.forward import Call, end_like, forward, forwarded_metadata, timeout_of
 from exporter.rpc.session.handling import HandlerStream
+from exporter.takeover.backend import Resolved
 from exporter.takeover.build import BuildOptions, ProxiedBuild
-from exporter.takeover.plan import Routes, plan_exports
+from exporter.takeover.history import restore_record
+from exporter.takeover.plan import PlannedExport, Routes, plan_exports
 
 SOLVE_METHOD = "/moby.buildkit.v1.Control/Solve"
 STATUS_METHOD = "/moby.buildkit.v1.Control/Status"
+HISTORY_METHOD = "/moby.buildkit.v1.Control/ListenBuildHistory"
 
 PROGRESS_INTERVAL = 0.1
 """Seconds between two messages of ours about one build: BuildKit's own pace."""
 
 
 class ControlProxy:
-    """Handles Solve and Status. Messages come in and go out as bytes.
+    """Handles Solve, Status and ListenBuildHistory. Messages come in and go out as bytes.
 
     Args:
         daemon: Reaches the daemon.
@@ -63,7 +67,7 @@ class ControlProxy:
             progress = stack.enter_context(self._builds.progress(request.Ref))
             try:
                 self._builds.admit()
-                plans = [(p, await p.backend.resolve(p.index, p.type, p.attrs)) for p in planned]
+                plans = [(plan, await _resolve(plan)) for plan in planned]
                 build = ProxiedBuild(request, plans, self._options, progress)
                 stack.enter_context(self._builds.running(build))
                 stack.push_async_callback(build.discard)
@@ -84,14 +88,19 @@ class ControlProxy:
         try:
             response = await call
         except grpc.aio.AioRpcError:
-            failure = build.failure()
-            if failure is not None:
-                raise failure from None
+            export = build.failed()
+            if export is not None and export.failure is not None:
+                raise _told_like_daemon(export.failure, export.plan) from None
             await end_like(call, context)
             return
         finally:
             call.cancel()
-        merged = await build.finish(response.ExporterResponse)
+        try:
+            merged = await build.finish(response.ExporterResponse)
+        except ExporterError as error:
+            if (export := build.failed()) is not None:
+                raise _told_like_daemon(error, export.plan) from error.__cause__
+            raise
         response.ExporterResponse.clear()
         response.ExporterResponse.update(merged)
         await context.send_initial_metadata(forwarded_metadata(await call.initial_metadata()))
@@ -122,6 +131,37 @@ class ControlProxy:
                     refused.cancel()
                     call.cancel()
                     await asyncio.wait((watching, refused))
+
+    async def history(self, context: Call) -> None:
+        """Forward records of builds, with the exporters that the clients asked for."""
+        await forward(self._daemon, HISTORY_METHOD, context, change=_restored)
+
+
+class DaemonTextError(ExporterError):
+    """A failure that a daemon has no code for. Go's clients put any other code before the text."""
+
+
+def _told_like_daemon(error: Exception, plan: PlannedExport) -> Exception:
+    """A failure as the daemon would tell it, if the client asked for an exporter of the daemon's."""
+    failure = failure_of(error)
+    if plan.is_taken and failure.code in {Code.INVALID_ARGUMENT, Code.FAILED_PRECONDITION}:
+        return DaemonTextError(failure.message, field=failure.field)
+    return error
+
+
+async def _resolve(plan: PlannedExport) -> Resolved:
+    try:
+        return await plan.backend.resolve(plan.index, plan.type, plan.attrs)
+    except ExporterError as error:
+        raise _told_like_daemon(error, plan) from error.__cause__
+
+
+def _restored(data: bytes) -> bytes:
+    event = control_pb2.BuildHistoryEvent.FromString(data)
+    if not event.HasField("record"):
+        return data
+    restore_record(event.record)
+    return event.SerializeToString()
 
 
 class _Watcher:

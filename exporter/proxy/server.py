@@ -41,6 +41,7 @@ async def running_switch(
             daemon,
             Scheduler(),
             router=router,
+            history=control.history,
             answering=answering,
             services=SessionServices(daemon.channel),
             builds=builds,

@@ -9,13 +9,13 @@ from contextlib import suppress
 
 from exporter.errors import Code, UnavailableError
 from exporter.proxy.builds import Builds
-from exporter.proxy.control import SOLVE_METHOD, STATUS_METHOD
+from exporter.proxy.control import HISTORY_METHOD, SOLVE_METHOD, STATUS_METHOD
 from exporter.proxy.daemon import Daemon
 from exporter.proxy.decision import BuildRouter
 from exporter.proxy.metrics import ProxyMetrics
 from exporter.proxy.session import SessionSplice
 from exporter.proxy.session_services import SessionServices
-from exporter.rpc.answering import Answering
+from exporter.rpc.answering import Answer, Answering
 from exporter.rpc.http2.connection import Connection
 from exporter.rpc.http2.frames import ErrorCode, ProtocolError
 from exporter.rpc.http2.grpc import end_with_status, path_of
@@ -45,6 +45,7 @@ class Switch:
         daemon: The daemon.
         scheduler: Flushes connections.
         router: Passes builds and their watchers on.
+        history: Answers those who read the build history.
         answering: Runs the answers of the proxy.
         services: Answer what daemons ask sessions about exports of ours.
         builds: Where builds are found.
@@ -57,12 +58,14 @@ class Switch:
         scheduler: Scheduler,
         *,
         router: BuildRouter,
+        history: Answer,
         answering: Answering,
         services: SessionServices,
         builds: Builds,
         metrics: ProxyMetrics,
     ) -> None:
         self.scheduler = scheduler
+        self._history = history
         self._answering = answering
         self._services = services
         self.builds = builds
@@ -149,6 +152,8 @@ class Switch:
             Peek(stream, headers, end, lambda call, data: self._router.solve(call, data, daemon))
         elif path == STATUS_METHOD:
             Peek(stream, headers, end, lambda call, data: self._router.status(call, data, daemon))
+        elif path == HISTORY_METHOD:
+            self._answering.answer(stream, headers, self._history, end=end)
         elif path == SESSION_METHOD_NAME:
             self._splice(daemon, stream, headers)
         else:

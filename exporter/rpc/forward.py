@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import grpc
@@ -57,7 +57,12 @@ def timeout_of(context: Call) -> float | None:
 
 
 async def forward(
-    channel: grpc.aio.Channel, method: str, context: Call, *, first: bytes | None = None
+    channel: grpc.aio.Channel,
+    method: str,
+    context: Call,
+    *,
+    first: bytes | None = None,
+    change: Callable[[bytes], bytes] = lambda message: message,
 ) -> None:
     """Forward a call: its metadata, deadline and messages, and the answer's metadata, messages and status.
 
@@ -68,6 +73,7 @@ async def forward(
         method: ``/package.Service/Method``.
         context: Of the call that came in, whose messages are bytes.
         first: A message that has been read from it already.
+        change: Changes a message of the answer.
     """
     call: Any = channel.stream_stream(method)(
         metadata=forwarded_metadata(context.invocation_metadata()), timeout=timeout_of(context)
@@ -76,7 +82,7 @@ async def forward(
     try:
         await context.send_initial_metadata(forwarded_metadata(await call.initial_metadata()))
         while (message := await call.read()) is not grpc.aio.EOF:
-            await context.write(message)
+            await context.write(change(message))
         await end_like(call, context)
     except grpc.aio.AioRpcError as error:
         await _end(context, error.code(), error.details(), error.trailing_metadata())

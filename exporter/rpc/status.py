@@ -118,7 +118,8 @@ async def abort(context: Abortable, failure: Failure | BaseException) -> NoRetur
         failure = Failure(Code.UNIMPLEMENTED, str(failure))
     if isinstance(failure, BaseException):
         error, failure = failure, failure_of(failure)
-        if failure.code in {Code.INTERNAL, Code.UNKNOWN}:
+        is_explained = failure.code is Code.UNKNOWN and isinstance(error, ExporterError)
+        if failure.code in {Code.INTERNAL, Code.UNKNOWN} and not is_explained:
             _LOG.error("unexpected failure of a call", exc_info=error)
     status = to_status(failure)
     await context.abort(status.code, status.details, tuple(status.trailing_metadata or ()))

@@ -22,7 +22,7 @@ from exporter.progress.producer import CANCELED
 from exporter.source.saved.save import save_source
 from exporter.source.types import BuildInfo
 from exporter.takeover.backend import Exported, Resolved
-from exporter.takeover.comparison import compare_configs
+from exporter.takeover.comparison import compare_configs, doubts_that_matter
 from exporter.takeover.daemon_image import read_image
 from exporter.takeover.destination import check_destination, delivering
 from exporter.takeover.live_source import BuildResult, LiveSource, live_source
@@ -88,7 +88,9 @@ class ProxiedExport:
 
     def __init__(self, plan: PlannedExport, resolved: Resolved, build: ProxiedBuild) -> None:
         self.plan = plan
-        self.substitute = plan.substitute(resolved.compression)
+        self.substitute = plan.substitute(
+            resolved.compression, build.request, is_saved=build.options.source_dir is not None
+        )
         self.exported: Exported | None = None
         self.failure: Exception | None = None
         self.vertex = ExportVertex(
@@ -168,8 +170,9 @@ class ProxiedExport:
             inline_only_provenance=wants_inline_only_provenance(request),
         )
         epoch = CommitOptions.load(dict(self.substitute.Attrs))[0].epoch
+        doubts = map(str, await doubts_that_matter(live, image, epoch))
         differences = [f"image config of {d}" for d in await compare_configs(live, image, epoch)]
-        for text in (*live.doubts, *differences):
+        for text in (*doubts, *differences):
             if self._build.options.strict:
                 raise FailedPreconditionError(text)
             self.vertex.warn(text)
@@ -265,9 +268,14 @@ class ProxiedBuild:
         for export in self.exports.values():
             export.vertex.rewrite(message)
 
+    def failed(self) -> ProxiedExport | None:
+        """The first of our exports that failed; None if none did."""
+        return next((export for export in self.exports.values() if export.failure is not None), None)
+
     def failure(self) -> Exception | None:
         """Why the first of our exports that failed did so."""
-        return next((export.failure for export in self.exports.values() if export.failure is not None), None)
+        export = self.failed()
+        return None if export is None else export.failure
 
     async def finish(self, daemon_response: Mapping[str, str]) -> dict[str, str]:
         """Publish what was exported, the daemon's own exports having succeeded, and make the response.

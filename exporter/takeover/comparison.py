@@ -14,8 +14,9 @@ from exporter.image import (
     parse_platforms,
 )
 from exporter.image.keys import IMAGE_BASE_CONFIG, IMAGE_CONFIG
+from exporter.source.types import LayerChain
 from exporter.takeover.daemon_image import DaemonImage, PlatformImage
-from exporter.takeover.live_source import LiveSource
+from exporter.takeover.live_source import Doubt, LiveSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,24 +51,59 @@ async def compare_configs(
         ImageError: a config cannot be computed.
     """
     differences = []
-    for platform, part in zip(parse_platforms(live.source.metadata), image.platforms, strict=True):
-        config = await _config(live, platform, part, epoch)
+    for platform, part, chain in await _platforms(live, image):
+        config = _config(live, platform, part, chain, epoch)
         if config != part.config:
             ours, daemon = digest_bytes(config), digest_bytes(part.config)
             differences.append(ConfigDifference(platform.id, ours, daemon))
     return differences
 
 
-async def _config(
-    live: LiveSource, platform: ResultPlatform, part: PlatformImage, epoch: Epoch | None
+async def doubts_that_matter(live: LiveSource, image: DaemonImage, epoch: Epoch | None) -> list[Doubt]:
+    """The doubts about a build result that are about its bytes: another chain would give another config.
+
+    The rest is about which of several records a daemon has pulled the same base image into, or the like.
+
+    Args:
+        live: The build result.
+        image: What the daemon has made of it.
+        epoch: What the daemon's exporter was told by attribute.
+
+    Raises:
+        ImageError: a config cannot be computed.
+    """
+    found = []
+    parts = {platform.id: (platform, part, chain) for platform, part, chain in await _platforms(live, image)}
+    for doubt in live.doubts:
+        platform, part, chain = parts[doubt.platform_id]
+        config = _config(live, platform, part, chain, epoch)
+        if any(_config(live, platform, part, rival, epoch) != config for rival in doubt.rivals):
+            found.append(doubt)
+    return found
+
+
+async def _platforms(
+    live: LiveSource, image: DaemonImage
+) -> list[tuple[ResultPlatform, PlatformImage, LayerChain | None]]:
+    parts = []
+    for platform, part in zip(parse_platforms(live.source.metadata), image.platforms, strict=True):
+        ref, _ = live.source.find_ref(platform.id)
+        parts.append((platform, part, None if ref is None else await ref.layer_chain()))
+    return parts
+
+
+def _config(
+    live: LiveSource,
+    platform: ResultPlatform,
+    part: PlatformImage,
+    chain: LayerChain | None,
+    epoch: Epoch | None,
 ) -> bytes:
     metadata = live.source.metadata
-    ref, _ = live.source.find_ref(platform.id)
-    chain = None if ref is None else [layer.metadata() for layer in await ref.layer_chain()]
     image = buildkit_image(
         parse_key(metadata, IMAGE_CONFIG, platform.id) or b"",
         [layer.to_dict() for layer in part.layers],
-        chain,
+        None if chain is None else [layer.metadata() for layer in chain],
         epoch=export_epoch(epoch, metadata, platform.id),
         base_config=parse_key(metadata, IMAGE_BASE_CONFIG, platform.id),
         inline_cache=part.inline_cache,

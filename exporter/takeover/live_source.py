@@ -13,9 +13,9 @@ from exporter.content.protocol import Provider
 from exporter.daemon.chain import RebuiltChain, UsageRecord, mismatched_times, rebuild_chain
 from exporter.errors import FailedPreconditionError, NotFoundError
 from exporter.image import ResultPlatform, parse_platforms
-from exporter.image.keys import ATTESTATION_INLINE_ONLY, ATTESTATION_REASON, IMAGE_CONFIG
+from exporter.image.keys import ATTESTATION_INLINE_ONLY, ATTESTATION_REASON, IMAGE_CONFIG, PLATFORMS
 from exporter.source.inline import InlineRef
-from exporter.source.types import Attestation, BuildInfo, Source
+from exporter.source.types import Attestation, BuildInfo, LayerChain, Source
 from exporter.takeover.daemon_image import PROVENANCE_TYPE, DaemonImage, PlatformImage
 
 
@@ -42,19 +42,37 @@ class BuildResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Doubt:
+    """Something that what the daemon tells does not decide: which layer chain a platform has.
+
+    Attributes:
+        platform_id: The platform.
+        text: What is doubtful; for people.
+        rivals: The other chains that are possible.
+    """
+
+    platform_id: str
+    text: str
+    rivals: tuple[LayerChain, ...]
+
+    def __str__(self) -> str:
+        return f"{self.platform_id}: {self.text}"
+
+
+@dataclass(frozen=True, slots=True)
 class LiveSource:
     """A build result that can be exported.
 
     Attributes:
         source: The result.
         inline_cache: Cache data by platform ID, as in `BuildInfo`.
-        doubts: What could not be found out for certain; for people.
+        doubts: What could not be found out for certain.
         builder: As in `BuildInfo`.
     """
 
     source: Source
     inline_cache: Mapping[str, bytes]
-    doubts: tuple[str, ...]
+    doubts: tuple[Doubt, ...]
     builder: str
 
     def build_info(self, build_ref: str, compatibility_version: int) -> BuildInfo:
@@ -89,7 +107,7 @@ def live_source(
             f"the build has {len(platforms)} platforms, but the daemon made {len(image.platforms)} images"
         )
     assignment = _assign(result, platforms, image.platforms)
-    doubts = [doubt for _, doubt in assignment if doubt]
+    doubts = [doubt for _, doubt in assignment if doubt is not None]
     refs = {
         platform.id: None if ref is None else InlineRef(ref.id, ref.chain.layers, part.layers, provider)
         for platform, part, (ref, _) in zip(platforms, image.platforms, assignment, strict=True)
@@ -115,7 +133,12 @@ def live_source(
 
 
 def _is_keyed(metadata: Mapping[str, bytes], platforms: Sequence[ResultPlatform], image: DaemonImage) -> bool:
-    """Whether the result has refs by platform. The daemon does not say; it makes an index of one that has."""
+    """Whether the result has refs by platform. The daemon does not say; it makes an index of one that has.
+
+    It refuses such a result without ``refs.platforms``; attestations alone make an index as well.
+    """
+    if PLATFORMS not in metadata:
+        return False
     if len(platforms) > 1:
         return True
     is_attested = any(part.attestations for part in image.platforms)
@@ -142,7 +165,7 @@ class _Candidate:
 
 def _assign(
     result: BuildResult, platforms: Sequence[ResultPlatform], images: Sequence[PlatformImage]
-) -> list[tuple[_Candidate | None, str]]:
+) -> list[tuple[_Candidate | None, Doubt | None]]:
     """Find the ref of each platform, and say what is doubtful about it.
 
     The best pairs come first; a ref that is listed n times can be that of n platforms.
@@ -156,10 +179,10 @@ def _assign(
         if index not in found and position not in used:
             found[index] = candidate
             used.add(position)
-    assignment: list[tuple[_Candidate | None, str]] = []
+    assignment: list[tuple[_Candidate | None, Doubt | None]] = []
     for index, (platform, image) in enumerate(zip(platforms, images, strict=True)):
         if not image.layers:
-            assignment.append((None, ""))
+            assignment.append((None, None))
         elif index not in found:
             raise FailedPreconditionError(_nothing_fits(result, platform, image))
         else:
@@ -195,9 +218,15 @@ def _nothing_fits(result: BuildResult, platform: ResultPlatform, image: Platform
     return text
 
 
-def _doubt(platform: ResultPlatform, found: _Candidate, rivals: Sequence[_Candidate]) -> str:
-    if any(rival.rank <= found.rank for rival in rivals):
-        return f"{platform.id}: other refs fit its layers as well as {found.id}"
-    if not found.chain.is_certain:
-        return f"{platform.id}: the cache records of ref {found.id} allow several layer chains"
-    return ""
+def _doubt(platform: ResultPlatform, found: _Candidate, rivals: Sequence[_Candidate]) -> Doubt | None:
+    others = [rival.chain for rival in rivals if rival.rank <= found.rank]
+    if others:
+        text = f"other refs fit its layers as well as {found.id}"
+    elif found.chain.rivals:
+        text = f"the cache records of ref {found.id} allow several layer chains"
+    else:
+        return None
+    chains = [*found.chain.rivals]
+    for other in others:
+        chains += [other.layers, *other.rivals]
+    return Doubt(platform.id, text, tuple(chains))

@@ -10,9 +10,20 @@ from exporter.daemon.services.receive_directory import ReceivedDirectory
 from exporter.errors import NotFoundError
 from exporter.image import CompressionConfig, ImageError, epoch_from_build_args
 from exporter.image.go import text as gotext
-from exporter.image.options.attributes import REWRITE_TIMESTAMP, SOURCE_DATE_EPOCH
+from exporter.image.options.attributes import (
+    ATTESTATION_INLINE,
+    COMPRESSION,
+    COMPRESSION_LEVEL,
+    FORCE_COMPRESSION,
+    OCI_ARTIFACT,
+    OCI_MEDIATYPES,
+    PREFER_NONDIST_LAYERS,
+    REWRITE_TIMESTAMP,
+    SOURCE_DATE_EPOCH,
+)
 from exporter.pb.moby.buildkit.v1 import control_pb2
 from exporter.takeover.backend import Backend
+from exporter.takeover.history import Origin
 
 DAEMON_TYPES = frozenset({"docker", "image", "local", "oci", "tar"})
 """Types that every buildkitd has."""
@@ -25,6 +36,9 @@ SUBSTITUTE = "oci"
 
 _IMAGE_TYPES = frozenset({"docker", "image", "oci", "registry"})
 _LAYOUT_TYPES = frozenset({"docker", "oci"})
+_PLAIN_FILE_TYPES = frozenset({"local", "tar"})
+_PASSED_ON_FOR_IMAGES = (SOURCE_DATE_EPOCH, REWRITE_TIMESTAMP, PREFER_NONDIST_LAYERS)
+_COMPRESSION_ATTRIBUTES = (COMPRESSION, FORCE_COMPRESSION, COMPRESSION_LEVEL)
 _PROVENANCE = "attest:provenance"
 
 
@@ -36,6 +50,7 @@ class PlannedExport:
         index: Its index among all exporters of the build.
         type: The exporter's type, without prefix.
         client_type: The type as the client wrote it; decides what the client is ready to take.
+        client_attrs: Its attributes as the client wrote them.
         attrs: Its attributes, with those that a daemon adds.
         backend: Who runs it.
         place: Where its files go on this machine: the path of a file or layout, or a directory for a tree of
@@ -45,32 +60,75 @@ class PlannedExport:
     index: int
     type: str
     client_type: str
+    client_attrs: Mapping[str, str]
     attrs: Mapping[str, str]
     backend: Backend
     place: str | ReceivedDirectory | None = None
 
-    def substitute(self, compression: CompressionConfig) -> control_pb2.Exporter:
+    @property
+    def is_taken(self) -> bool:
+        """Whether the client asked for the daemon's own exporter of that type."""
+        return self.client_type in DAEMON_TYPES
+
+    def substitute(
+        self, compression: CompressionConfig, request: control_pb2.SolveRequest, *, is_saved: bool = False
+    ) -> control_pb2.Exporter:
         """The exporter that the daemon runs in the place of this one.
 
         It makes the layers as ours wants them, so that their bytes are the daemon's own: compressed, and with
-        the times in them rewritten, which they then say of themselves. Its image has all attestations: those
-        that are for images only, too, since the exporter here decides about them.
+        the times in them rewritten, which they then say of themselves. If the client asked for an image of
+        the daemon's, that image goes into the daemon's history. Otherwise the image has all attestations,
+        even those that are for images only, since the exporter here decides about them.
 
         Args:
             compression: What ours wants.
+            request: The build.
+            is_saved: Whether the build result is saved for later exports, whatever they may be.
         """
-        attrs = {
-            "attestation-inline": "true",
-            "compression": compression.type.value,
-            "force-compression": "true" if compression.force else "false",
-        }
-        if compression.level is not None:
-            attrs["compression-level"] = str(compression.level)
-        passed_on = (
-            [SOURCE_DATE_EPOCH, REWRITE_TIMESTAMP] if self.type in _IMAGE_TYPES else [SOURCE_DATE_EPOCH]
-        )
+        attrs = _compression_attributes(self, compression, request)
+        passed_on = _PASSED_ON_FOR_IMAGES if self.type in _IMAGE_TYPES else (SOURCE_DATE_EPOCH,)
         attrs.update({key: self.attrs[key] for key in passed_on if key in self.attrs})
-        return control_pb2.Exporter(Type=SUBSTITUTE, Attrs=attrs)
+        attrs[ATTESTATION_INLINE] = "true"
+        if self.is_taken and self.client_type in _IMAGE_TYPES and not is_saved:
+            attrs.update(self._image_attributes())
+        return control_pb2.Exporter(Type=SUBSTITUTE, Attrs={**attrs, **self.origin.attributes()})
+
+    @property
+    def origin(self) -> Origin:
+        """What the daemon's history is told that the substitute stands for."""
+        return Origin(self.index, self.client_type, self.client_attrs)
+
+    def _image_attributes(self) -> dict[str, str]:
+        """The attributes that make the substitute's image the one that the client asked for."""
+        attrs = {key: value for key, value in self.attrs.items() if key.startswith("annotation")}
+        if self.type in _LAYOUT_TYPES:
+            attrs[ATTESTATION_INLINE] = "false"
+        if self.type == "docker":
+            attrs[OCI_MEDIATYPES] = "false"
+        for key in (ATTESTATION_INLINE, OCI_ARTIFACT, OCI_MEDIATYPES):
+            if key in self.attrs:
+                attrs[key] = self.attrs[key]
+        return attrs
+
+
+def _compression_attributes(
+    export: PlannedExport, compression: CompressionConfig, request: control_pb2.SolveRequest
+) -> dict[str, str]:
+    """How the substitute compresses layers: as the exporter wants, or else as the cache is exported.
+
+    Files need no layers, and the daemon would not have made any for them. It exports those that there are.
+    """
+    if export.type in _PLAIN_FILE_TYPES:
+        for cache in request.Cache.Exports:
+            if wanted := {key: cache.Attrs[key] for key in _COMPRESSION_ATTRIBUTES if key in cache.Attrs}:
+                return wanted
+    attrs = {
+        COMPRESSION: compression.type.value,
+        FORCE_COMPRESSION: "true" if compression.force else "false",
+    }
+    if compression.level is not None:
+        attrs[COMPRESSION_LEVEL] = str(compression.level)
+    return attrs
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +186,11 @@ def plan_exports(request: control_pb2.SolveRequest, routes: Routes) -> list[Plan
         if found is None:
             continue
         attrs = dict(exporter.Attrs)
+        client_attrs = dict(exporter.Attrs)
         if epoch is not None:
             attrs.setdefault(SOURCE_DATE_EPOCH, epoch)
         exporter_type, backend = found
-        planned.append(PlannedExport(index, exporter_type, exporter.Type, attrs, backend))
+        planned.append(PlannedExport(index, exporter_type, exporter.Type, client_attrs, attrs, backend))
     return planned
 
 

@@ -9,7 +9,7 @@ import grpc
 
 from exporter.content.manifest import decode_descriptor
 from exporter.content.protocol import Provider
-from exporter.daemon.chain import usage_records
+from exporter.daemon.chain import lacks_records, usage_records
 from exporter.errors import Code, ExporterError, InvalidArgumentError, failure_of
 from exporter.image import Descriptor
 from exporter.image.keys import IMAGE_DESCRIPTOR
@@ -45,11 +45,15 @@ async def keep_result(build: ProxiedBuild, data: bytes, control: control_pb2_grp
     try:
         with rpc_errors("cache records of buildkitd"):
             usage = await control.DiskUsage(control_pb2.DiskUsageRequest(filter=["inuse"]))
+            records = usage_records(usage)
+            if lacks_records(request.refs, records):
+                # After a crash, a daemon can hold a record in use for one that is not, for minutes.
+                records = usage_records(await control.DiskUsage(control_pb2.DiskUsageRequest()))
         with rpc_errors("version of buildkitd"):
             info = await control.Info(control_pb2.InfoRequest())
     except ExporterError as error:
         raise SwallowedError(error.message) from error
-    records, version = usage_records(usage), info.buildkitVersion.version
+    version = info.buildkitVersion.version
     build.set_result(BuildResult(dict(request.metadata), tuple(request.refs), records, version))
 
 

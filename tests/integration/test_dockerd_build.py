@@ -67,6 +67,22 @@ async def test_our_image_id_is_the_engine_s(engine: Dockerd, tmp_path: Path, nam
     assert engine.docker("image", "inspect", "--format", "{{.Id}}", f"local/{name}:v1") == image.id
 
 
+async def test_history_that_the_engine_adds(engine: Dockerd) -> None:
+    """A build without a frontend has no history: the engine writes all of it, as old engines do."""
+    state = llb.scratch()
+    for name in ("one", "two", "three"):
+        state = state.make_file(f"/{name}", name.encode())
+    wanted = SolveOptions(
+        definition=state.marshal(), exports=[Export("moby", {"name": "docker.io/local/llb:v1"})]
+    )
+    async with connected(engine) as (client, api):
+        image = await build_and_compute(client, api, wanted)
+        config = await read_config(api, image.id)
+    assert config == image.config
+    assert image.agrees
+    assert len(json.loads(config)["history"]) == 3
+
+
 async def test_again_from_the_cache(engine: Dockerd, tmp_path: Path) -> None:
     case = CASES["run-chain"]
     first = await build(engine, tmp_path / "c", case, "docker.io/local/cached:v1")

@@ -192,6 +192,12 @@ class DockerEngine:
         answer = await self._call("GET", f"images/{quote(image, safe='')}/json", f"looking for image {image}")
         return json_object(answer) or {}
 
+    @property
+    def api_version(self) -> tuple[int, int]:
+        """The version of the API that is spoken: the engine's, or the newest one known here."""
+        major, minor = self._base.name.removeprefix("v").split(".")
+        return int(major), int(minor)
+
     async def _negotiate(self, url: URL) -> URL:
         async with self._request("GET", url / "_ping", "connecting") as response:
             version = response.headers.get("Api-Version", "")

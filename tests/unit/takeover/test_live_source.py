@@ -14,9 +14,9 @@ from exporter.errors import FailedPreconditionError
 from exporter.image import CommitOptions, Descriptor
 from exporter.source.saved.load import SavedSource
 from exporter.source.types import Ref
-from exporter.takeover.comparison import compare_configs
+from exporter.takeover.comparison import compare_configs, doubts_that_matter
 from exporter.takeover.daemon_image import DaemonImage, read_image
-from exporter.takeover.live_source import BuildResult, live_source
+from exporter.takeover.live_source import BuildResult, Doubt, live_source
 from tests.builds import read_json, scenario, scenario_names
 from tests.recordings import cache_records, exporter_of
 
@@ -119,4 +119,24 @@ async def test_refs_that_cannot_be_told_apart() -> None:
         inline_only_provenance=False,
     )
     assert len(live.doubts) == 2
-    assert "other refs fit its layers as well" in live.doubts[0]
+    assert "other refs fit its layers as well" in live.doubts[0].text
+    image = await image_of("multi-platform")
+    assert await doubts_that_matter(live, image, None) == [], "either ref gives the same bytes"
+
+
+async def test_a_doubt_counts_if_another_chain_would_give_another_config() -> None:
+    image = await image_of("run-chain")
+    live = live_source(result_of("run-chain"), image, provider_of("run-chain"), inline_only_provenance=False)
+    chain = await live.source.ref.layer_chain() if live.source.ref is not None else ()
+    for text, matters in (("RUN something else", True), (chain[-1].description, False)):
+        rival = (
+            *chain[:-1],
+            replace(
+                chain[-1],
+                description=text,
+                created_at=chain[0].created_at if matters else chain[-1].created_at,
+            ),
+        )
+        doubt = Doubt("linux/amd64", "doubtful", (rival,))
+        doubtful = replace(live, doubts=(doubt,))
+        assert await doubts_that_matter(doubtful, image, None) == ([doubt] if matters else [])

@@ -8,6 +8,7 @@ from exporter.errors import NotFoundError
 from exporter.image import CompressionConfig, CompressionType
 from exporter.pb.moby.buildkit.v1 import control_pb2
 from exporter.takeover.backend import Backend
+from exporter.takeover.history import ORIGIN_ATTRIBUTE, Origin
 from exporter.takeover.plan import (
     Routes,
     daemon_order,
@@ -69,7 +70,7 @@ def test_ours_come_first_for_the_daemon() -> None:
     planned = plan_exports(request, ROUTES)
     order = daemon_order(4, [plan.index for plan in planned])
     assert order == (1, 3, 0, 2)
-    substitutes = {plan.index: plan.substitute(CompressionConfig()) for plan in planned}
+    substitutes = {plan.index: plan.substitute(CompressionConfig(), request) for plan in planned}
     substitute_exports(request, order, substitutes)
     assert [exporter.Type for exporter in request.Exporters] == ["oci", "oci", "image", "local"]
     assert request.EnableSessionExporter
@@ -100,7 +101,7 @@ def test_the_old_field_is_understood_and_cleared() -> None:
     request = control_pb2.SolveRequest(ExporterDeprecated="mine", ExporterAttrsDeprecated={"a": "b"})
     [plan] = plan_exports(request, ROUTES)
     assert plan.attrs == {"a": "b"}
-    substitute_exports(request, (0,), {0: plan.substitute(CompressionConfig())})
+    substitute_exports(request, (0,), {0: plan.substitute(CompressionConfig(), request)})
     assert request.ExporterDeprecated == ""
     assert not request.ExporterAttrsDeprecated
     assert [exporter.Type for exporter in request.Exporters] == ["oci"]
@@ -120,13 +121,16 @@ def test_the_epoch_of_the_build(argument: str, attrs: dict[str, str], expected: 
     request.FrontendAttrs["build-arg:SOURCE_DATE_EPOCH"] = argument
     [plan] = plan_exports(request, ROUTES)
     assert plan.attrs == expected
-    substitute = plan.substitute(CompressionConfig())
+    substitute = plan.substitute(CompressionConfig(), request)
     assert substitute.Attrs.get("source-date-epoch") == expected.get("source-date-epoch")
 
 
 def test_the_substitute_compresses_as_it_is_wanted() -> None:
-    [plan] = plan_exports(solve("mine", compression="ignored"), ROUTES)
-    substitute = plan.substitute(CompressionConfig(CompressionType.ZSTD, True, 19))
+    request = solve("mine", compression="ignored")
+    [plan] = plan_exports(request, ROUTES)
+    substitute = plan.substitute(CompressionConfig(CompressionType.ZSTD, True, 19), request)
+    assert Origin.of(substitute) == Origin(0, "mine", {"compression": "ignored"})
+    del substitute.Attrs[ORIGIN_ATTRIBUTE]
     assert dict(substitute.Attrs) == {
         "attestation-inline": "true",
         "compression": "zstd",
@@ -137,8 +141,53 @@ def test_the_substitute_compresses_as_it_is_wanted() -> None:
 
 def test_the_substitute_rewrites_the_times_in_the_layers_of_images() -> None:
     for wanted, expected in {"plugin.oci": "true", "plugin.image": "true", "mine": None}.items():
-        [plan] = plan_exports(solve(wanted, **{"rewrite-timestamp": "true"}), ROUTES)
-        assert plan.substitute(CompressionConfig()).Attrs.get("rewrite-timestamp") == expected
+        request = solve(wanted, **{"rewrite-timestamp": "true"})
+        [plan] = plan_exports(request, ROUTES)
+        assert plan.substitute(CompressionConfig(), request).Attrs.get("rewrite-timestamp") == expected
+
+
+INLINE_ARTIFACT = {"oci-artifact": "true", "attestation-inline": "true"}
+TAKEN = Routes(LOCAL, frozenset(), {}, frozenset({"docker", "image", "local", "oci", "tar"}))
+
+
+@pytest.mark.parametrize(
+    ("kind", "attrs", "expected"),
+    [
+        ("image", {"oci-mediatypes": "false"}, {"attestation-inline": "true", "oci-mediatypes": "false"}),
+        ("image", {"name": "a/b", "push": "true", "tar": "false"}, {"attestation-inline": "true"}),
+        ("image", {"prefer-nondist-layers": "true"}, {"prefer-nondist-layers": "true"}),
+        ("oci", {"annotation.a": "b"}, {"annotation.a": "b", "attestation-inline": "false"}),
+        ("oci", INLINE_ARTIFACT, INLINE_ARTIFACT),
+        ("docker", {}, {"oci-mediatypes": "false", "attestation-inline": "false"}),
+        ("local", {"oci-mediatypes": "false"}, {"attestation-inline": "true"}),
+    ],
+)  # fmt: skip
+def test_the_substitute_of_a_taken_image_makes_that_image(
+    kind: str, attrs: dict[str, str], expected: dict[str, str]
+) -> None:
+    """The daemon's history has the substitute's image."""
+    request = solve(kind, **attrs)
+    [plan] = plan_exports(request, TAKEN)
+    found = dict(plan.substitute(CompressionConfig(), request).Attrs)
+    assert Origin.of(control_pb2.Exporter(Attrs=found)) == Origin(0, kind, attrs)
+    for key in (ORIGIN_ATTRIBUTE, "compression", "force-compression"):
+        del found[key]
+    assert found == {"attestation-inline": "true", **expected}
+    saved = dict(plan.substitute(CompressionConfig(), request, is_saved=True).Attrs)
+    assert saved["attestation-inline"] == "true" and "oci-mediatypes" not in saved
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("tar", "zstd"), ("local", "zstd"), ("oci", "gzip")])
+def test_without_an_image_layers_are_as_the_cache_export_wants_them(kind: str, expected: str) -> None:
+    request = solve(kind)
+    request.Cache.Exports.add(Type="inline")
+    request.Cache.Exports.add(
+        Type="local", Attrs={"dest": "x", "compression": "zstd", "compression-level": "3"}
+    )
+    [plan] = plan_exports(request, TAKEN)
+    attrs = plan.substitute(CompressionConfig(), request).Attrs
+    assert attrs["compression"] == expected
+    assert attrs.get("compression-level") == ("3" if expected == "zstd" else None)
 
 
 @pytest.mark.parametrize(
