@@ -15,7 +15,6 @@ from exporter.pb.moby.buildkit.v1 import control_pb2, control_pb2_grpc
 from exporter.progress.queue import CoalescingQueue
 from exporter.proxy.builds import Builds
 from exporter.remotes.messages.progress import status_response
-from exporter.rpc.calls import send_end, send_message
 from exporter.rpc.forward import Call, end_like, forward, forwarded_metadata, timeout_of
 from exporter.rpc.session.handling import HandlerStream
 from exporter.takeover.backend import Resolved
@@ -113,13 +112,13 @@ class ControlProxy:
         if data is grpc.aio.EOF:
             return
         ref = control_pb2.StatusRequest.FromString(data).Ref
-        call: Any = self._daemon.stream_stream(STATUS_METHOD)(
-            metadata=forwarded_metadata(context.invocation_metadata()), timeout=timeout_of(context)
-        )
+        method: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = self._daemon.unary_stream(STATUS_METHOD)
+        metadata = forwarded_metadata(context.invocation_metadata())
+        call = method(data, metadata=metadata, timeout=timeout_of(context))
         with self._builds.progress(ref) as progress, progress.watched() as queue:
             async with HandlerStream(context) as stream:
                 watcher = _Watcher(stream, call, lambda: self._builds.find(ref))
-                watching = asyncio.create_task(watcher.run(data, queue), name="progress of a build")
+                watching = asyncio.create_task(watcher.run(queue), name="progress of a build")
                 refused = asyncio.create_task(self._builds.wait_refused(ref), name="refusal of a build")
                 try:
                     await asyncio.wait((watching, refused), return_when=asyncio.FIRST_COMPLETED)
@@ -172,9 +171,7 @@ class _Watcher:
         self._call = call
         self._find = find
 
-    async def run(self, request: bytes, queue: CoalescingQueue) -> None:
-        if await send_message(self._call, request):
-            await send_end(self._call)
+    async def run(self, queue: CoalescingQueue) -> None:
         await self._stream.start(forwarded_metadata(await self._call.initial_metadata()))
         # Not before: a message would be sent with metadata of its own.
         ours = asyncio.create_task(self._send_ours(queue), name="progress of our exports")

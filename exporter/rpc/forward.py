@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import grpc
 import grpc.aio
 
-from exporter.rpc.calls import send_end, send_message
+from exporter.rpc.calls import StreamCall
 from exporter.rpc.http2.grpc import Metadata
 from exporter.rpc.session.handling import Context
 
@@ -75,15 +75,15 @@ async def forward(
         first: A message that has been read from it already.
         change: Changes a message of the answer.
     """
-    call: Any = channel.stream_stream(method)(
-        metadata=forwarded_metadata(context.invocation_metadata()), timeout=timeout_of(context)
-    )
+    method_of_bytes: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(method)
+    metadata, timeout = forwarded_metadata(context.invocation_metadata()), timeout_of(context)
+    call = StreamCall(method_of_bytes(metadata=metadata, timeout=timeout))
     requests = asyncio.create_task(_forward_requests(context, call, first), name=f"requests of {method}")
     try:
         await context.send_initial_metadata(forwarded_metadata(await call.initial_metadata()))
         while (message := await call.read()) is not grpc.aio.EOF:
             await context.write(change(message))
-        await end_like(call, context)
+        await _end(context, *await call.status())
     except grpc.aio.AioRpcError as error:
         await _end(context, error.code(), error.details(), error.trailing_metadata())
     finally:
@@ -103,11 +103,11 @@ async def _end(context: Call, code: grpc.StatusCode, details: str | None, traile
     context.set_details(details or "")
 
 
-async def _forward_requests(context: Call, call: Any, first: bytes | None) -> None:
+async def _forward_requests(context: Call, call: StreamCall, first: bytes | None) -> None:
     """Forward requests until there are no more, or nobody takes them: the call's status tells why."""
-    if first is not None and not await send_message(call, first):
+    if first is not None and not await call.send(first):
         return
     while (message := await context.read()) is not grpc.aio.EOF:
-        if not await send_message(call, message):
+        if not await call.send(message):
             return
-    await send_end(call)
+    await call.send_end()

@@ -6,16 +6,14 @@ import logging
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
 
 import grpc
-import grpc.aio
 
 from exporter.daemon.services.receive import EXPORTER_ID
 from exporter.errors import FailedPreconditionError, UnavailableError
 from exporter.exporters.base import FileSink
 from exporter.pb.moby.filesync.v1 import filesync_pb2, filesync_pb2_grpc
-from exporter.rpc.calls import ended_with, send_end, send_message
+from exporter.rpc.calls import StreamCall
 from exporter.rpc.session.peer import Peer
 from exporter.rpc.status import from_rpc_error
 
@@ -53,7 +51,8 @@ async def sending_file(
         raise FailedPreconditionError(
             f"method {METHOD} not supported by the client: it takes no files; name a destination there"
         )
-    call = filesync_pb2_grpc.FileSendStub(session.channel).DiffCopy(metadata=_headers(exporter_id, response))
+    stub = filesync_pb2_grpc.FileSendStub(session.channel)
+    call = StreamCall(stub.DiffCopy(metadata=_headers(exporter_id, response)))
     try:
         yield _SessionFile(call, on_sent)
     finally:
@@ -63,7 +62,7 @@ async def sending_file(
 class _SessionFile:
     """A file on its way."""
 
-    def __init__(self, call: grpc.aio.StreamStreamCall[Any, Any], on_sent: Callable[[int], None]) -> None:
+    def __init__(self, call: StreamCall, on_sent: Callable[[int], None]) -> None:
         self._call = call
         self._on_sent = on_sent
         self._buffer = bytearray()
@@ -80,7 +79,7 @@ class _SessionFile:
         if self._buffer:
             await self._send(len(self._buffer))
         if not self._unwanted:
-            await send_end(self._call)
+            await self._call.send_end()
             await self._check_status()
 
     async def _send(self, length: int) -> None:
@@ -88,8 +87,7 @@ class _SessionFile:
         del self._buffer[:length]
         if self._unwanted:
             return
-        message = filesync_pb2.BytesMessage(data=data).SerializeToString()
-        if await send_message(self._call, message):
+        if await self._call.send(filesync_pb2.BytesMessage(data=data)):
             self._on_sent(length)
             return
         await self._check_status()
@@ -98,7 +96,7 @@ class _SessionFile:
 
     async def _check_status(self) -> None:
         """Wait for the end of the call."""
-        error = await ended_with(self._call)
+        error = await self._call.ended_with()
         if error is not None and error.code() is grpc.StatusCode.ALREADY_EXISTS:
             self._unwanted = True
         elif error is not None:

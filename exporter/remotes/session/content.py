@@ -17,7 +17,7 @@ from exporter.content.verify import Verifier
 from exporter.errors import DataLossError, UnavailableError
 from exporter.image import Descriptor
 from exporter.pb.containerd.services.content.v1 import content_pb2, content_pb2_grpc
-from exporter.rpc.calls import send_message
+from exporter.rpc.calls import StreamCall
 from exporter.rpc.status import from_rpc_error, rpc_errors
 
 STORE_ID = "buildkit-attachable-store-id"
@@ -124,7 +124,7 @@ class _Writer:
         self._what = f"blob {expected.digest}" if expected is not None else "new blob"
         self._verifier = Verifier() if expected is None else None
         self._ref = ""
-        self._call: grpc.aio.StreamStreamCall[Any, Any] | None = None
+        self._call: StreamCall | None = None
         self._stored = 0  # bytes that the store has
         self._skip = 0  # bytes that it had before, of those to come
         self._pending = bytearray()
@@ -187,7 +187,7 @@ class _Writer:
     async def _begin(self, ref: str, **fields: Any) -> None:
         self._ref = ref
         with rpc_errors(self._what):
-            self._call = self._stub.Write(metadata=self._metadata)
+            self._call = StreamCall(self._stub.Write(metadata=self._metadata))
         await self._send(content_pb2.STAT, ref=ref, **fields)
         self._skip = self._stored
 
@@ -213,7 +213,7 @@ class _Writer:
 
     async def _step(self, request: content_pb2.WriteContentRequest) -> content_pb2.WriteContentResponse:
         assert self._call is not None
-        await send_message(self._call, request.SerializeToString())  # should it have ended, reading tells why
+        await self._call.send(request)  # should it have ended, reading tells why
         response = await self._call.read()
         if not isinstance(response, content_pb2.WriteContentResponse):
             raise UnavailableError(f"{self._what}: the store ended the write")

@@ -15,7 +15,7 @@ from grpc_health.v1 import health, health_pb2_grpc
 
 from exporter.errors import UnavailableError
 from exporter.pb.moby.buildkit.v1 import control_pb2, control_pb2_grpc
-from exporter.rpc.calls import ended_with, send_message
+from exporter.rpc.calls import StreamCall
 from exporter.rpc.server import open_server
 from exporter.rpc.session.end import SessionEnd
 from exporter.rpc.session.handling import StreamMethods
@@ -131,7 +131,7 @@ async def serving(
 def _control_dialer(channel: grpc.aio.Channel) -> SessionDialer:
     @asynccontextmanager
     async def dial(metadata: Sequence[tuple[str, str]]) -> AsyncIterator[MessageStream]:
-        call = control_pb2_grpc.ControlStub(channel).Session(metadata=metadata)
+        call = StreamCall(control_pb2_grpc.ControlStub(channel).Session(metadata=metadata))
         try:
             yield _SessionCall(call)
         finally:
@@ -143,7 +143,7 @@ def _control_dialer(channel: grpc.aio.Channel) -> SessionDialer:
 class _SessionCall:
     """A call of ``Control/Session``, as a `MessageStream`."""
 
-    def __init__(self, call: grpc.aio.StreamStreamCall[Any, Any]) -> None:
+    def __init__(self, call: StreamCall) -> None:
         self._call = call
 
     async def read(self) -> object:
@@ -152,8 +152,8 @@ class _SessionCall:
 
     async def write(self, message: control_pb2.BytesMessage, /) -> None:
         """See `MessageStream.write`."""
-        if not await send_message(self._call, message.SerializeToString()):
-            raise await ended_with(self._call) or EOFError
+        if not await self._call.send(message):
+            raise await self._call.ended_with() or EOFError
 
 
 async def _first_bytes(stream: MessageStream, session_id: str) -> bytes:

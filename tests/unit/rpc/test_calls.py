@@ -9,12 +9,12 @@ import grpc
 import grpc.aio
 import pytest
 
-from exporter.errors import ResourceExhaustedError, UnavailableError
-from exporter.rpc.calls import CallStream, ended_with, error_of, send_end, send_message
+from exporter.errors import ExporterError, ResourceExhaustedError, UnavailableError
+from exporter.rpc.calls import CallStream, StreamCall
+from exporter.rpc.status import from_rpc_error
 from tests.sessions import PATIENCE, serving
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Call = grpc.aio.StreamStreamCall[bytes, bytes]
 
 TIMES = 50
 LARGE = bytes(1 << 20)
@@ -48,17 +48,22 @@ async def peer(handler: Any) -> AsyncIterator[grpc.aio.StreamStreamMultiCallable
         yield channel.stream_stream("/Service/Method")
 
 
-async def send_until_the_end(call: Call) -> None:
-    while await send_message(call, bytes(1000)):
+async def send_until_the_end(call: StreamCall) -> None:
+    while await call.send(bytes(1000)):
         pass
+
+
+async def error_of(call: StreamCall, doing: str) -> ExporterError | None:
+    error = await call.ended_with()
+    return None if error is None else from_rpc_error(error, doing)
 
 
 async def test_a_writer_learns_why_the_other_side_has_ended_the_call() -> None:
     async with peer(refuse) as method:
         for _ in range(TIMES):
-            call = method()
+            call = StreamCall(method())
             await send_until_the_end(call)
-            error = await ended_with(call)
+            error = await call.ended_with()
             assert error is not None
             assert (error.code(), error.details()) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "disk full")
             assert ("why", "big") in tuple(error.trailing_metadata())
@@ -70,16 +75,17 @@ async def test_a_writer_learns_why_the_other_side_has_ended_the_call() -> None:
 async def test_a_call_that_was_ended_early_and_well() -> None:
     async with peer(leave) as method:
         for _ in range(TIMES):
-            call = method()
+            call = StreamCall(method())
             await send_until_the_end(call)
-            assert await ended_with(call) is None
+            assert await call.ended_with() is None
             assert await error_of(call, "sending it") is None
 
 
 async def test_a_peer_that_cannot_be_reached() -> None:
     async with grpc.aio.insecure_channel("unix:/nowhere/at-all") as channel:
-        call: Call = channel.stream_stream("/Service/Method")()
-        assert not await send_message(call, b"")
+        method: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream("/Service/Method")
+        call = StreamCall(method())
+        assert not await call.send(b"")
         assert isinstance(await error_of(call, "sending it"), UnavailableError)
 
 
@@ -87,9 +93,9 @@ async def test_the_end_of_a_call_that_is_ending() -> None:
     for handler, kind in ((refuse, ResourceExhaustedError), (leave, type(None))):
         async with peer(handler) as method:
             for _ in range(TIMES):
-                call = method()
-                await send_message(call, b"")
-                await send_end(call)
+                call = StreamCall(method())
+                await call.send(b"")
+                await call.send_end()
                 assert isinstance(await error_of(call, ""), kind)
 
 
@@ -99,12 +105,13 @@ async def test_a_writer_that_is_cancelled_takes_the_call_with_it() -> None:
 
     async with peer(stall) as method:
         call = method()
-        writer = asyncio.create_task(send_until_the_end(call))
+        sending = StreamCall(call)
+        writer = asyncio.create_task(send_until_the_end(sending))
         await call.wait_for_connection()
         writer.cancel()
         with pytest.raises(asyncio.CancelledError):
             await writer
-        error = await ended_with(call)
+        error = await sending.ended_with()
         assert error is not None
         assert error.code() is grpc.StatusCode.CANCELLED
 
