@@ -11,6 +11,7 @@ import grpc.aio
 from exporter.pb.moby.buildkit.v1 import control_pb2_grpc
 from exporter.rpc.server import open_server
 from exporter.rpc.session.attach import Attachable, attach
+from exporter.rpc.session.end import SessionEnd
 from exporter.rpc.session.manager import (
     SESSION_ID,
     SESSION_METHOD,
@@ -19,7 +20,7 @@ from exporter.rpc.session.manager import (
     SessionManager,
     SessionService,
 )
-from exporter.rpc.session.tunnel import CHUNK_SIZE, pump_bytes, started
+from exporter.rpc.session.tunnel import started
 
 PATIENCE = 30.0
 """Seconds until a test that waits for something gives up."""
@@ -68,11 +69,10 @@ async def raw_session(
     channel: grpc.aio.Channel, server: grpc.aio.Server, methods: Iterable[str]
 ) -> AsyncIterator[str]:
     """A client that announces what it likes, for as long as the block runs."""
-    async with started(server) as path:
-        reader, writer = await asyncio.open_unix_connection(path, limit=CHUNK_SIZE)
+    async with started(server) as path, SessionEnd.open({}, path) as end:
         metadata = [(SESSION_ID, "raw"), *((SESSION_METHOD, method) for method in methods)]
         call = control_pb2_grpc.ControlStub(channel).Session(metadata=metadata)
-        pump = asyncio.create_task(pump_bytes(call, reader, writer))
+        pump = asyncio.create_task(end.run(call, b""))
         try:
             yield "raw"
         finally:

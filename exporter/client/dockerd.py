@@ -18,7 +18,8 @@ from exporter.content.threads import run_in_thread
 from exporter.errors import PermissionDeniedError, UnavailableError
 from exporter.pb.moby.buildkit.v1 import control_pb2
 from exporter.remotes.docker_engine import EngineAddress
-from exporter.rpc.session.tunnel import CHUNK_SIZE, MessageStream, open_channel
+from exporter.rpc.session.carrier import calling
+from exporter.rpc.session.tunnel import CHUNK_SIZE, MessageStream
 
 CONNECT_SECONDS = 10.0
 """How long an engine may take to upgrade a connection."""
@@ -44,7 +45,7 @@ async def connect_dockerd(address: EngineAddress) -> AsyncIterator[BuildkitClien
         async with upgraded(address, "session", metadata) as stream:
             yield stream
 
-    async with upgraded(address, "grpc") as stream, open_channel(stream) as (channel, _):
+    async with upgraded(address, "grpc") as stream, calling(stream) as (channel, _):
         client = BuildkitClient(channel, dial)
         await client.check(str(address), CONNECT_SECONDS)
         yield client

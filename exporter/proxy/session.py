@@ -5,16 +5,17 @@ from __future__ import annotations
 from functools import partial
 
 from exporter.daemon.services.receive import EXPORTER_ID
-from exporter.errors import Code
+from exporter.errors import Code, UnavailableError
 from exporter.proxy.builds import Builds
 from exporter.proxy.session_services import SessionServices
 from exporter.rpc.answering import Answering
+from exporter.rpc.http2.calling import Caller
 from exporter.rpc.http2.connection import Connection
 from exporter.rpc.http2.frames import ErrorCode
 from exporter.rpc.http2.grpc import end_with_status, header_values, path_of
 from exporter.rpc.http2.headers import Headers
 from exporter.rpc.http2.relay import relay
-from exporter.rpc.http2.sockets import Scheduler, serving
+from exporter.rpc.http2.sockets import Scheduler
 from exporter.rpc.http2.stream import Stream
 from exporter.rpc.http2.tunnel import Tunnel
 from exporter.rpc.limits import MAX_MESSAGE_BYTES
@@ -61,7 +62,8 @@ class SessionSplice:
         self._is_over = False
         ids = header_values(headers, SESSION_ID)
         methods = frozenset(method.lower() for method in header_values(headers, SESSION_METHOD))
-        self._client = SessionClient(ids[0] if ids else "", methods, serving(scheduler, self._accept))
+        self._client = SessionClient(ids[0] if ids else "", methods, self._find_caller)
+        self._caller: Caller | None = None
         self._client_stream = stream
         self._daemon_stream = daemon.open_stream(_announcing(headers, methods), end=False)
         self._client_end = Tunnel(stream, scheduler, self._ignore_headers, self._on_client_end)
@@ -77,6 +79,7 @@ class SessionSplice:
             daemon = Connection(self._daemon_end, self._scheduler, is_client=False)
             client.on_closed = daemon.on_closed = self._on_connection_closed
             daemon.on_stream = self._route
+            self._caller = Caller(client)
             self._client_end.connect(client)
             self._daemon_end.connect(daemon)
         else:
@@ -112,9 +115,10 @@ class SessionSplice:
             if end.connection is not None:
                 end.connection.close()
 
-    def _accept(self, connection: Connection) -> None:
-        """Pass calls of the proxy on to the client."""
-        connection.on_stream = self._to_client
+    def _find_caller(self) -> Caller:
+        if self._caller is None:
+            raise UnavailableError("the client's session is not connected yet")
+        return self._caller
 
     def _to_client(self, stream: Stream, headers: Headers, end: bool) -> None:
         assert self._client_end.connection is not None

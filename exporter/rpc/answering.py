@@ -11,7 +11,8 @@ import grpc.aio
 
 from exporter.rpc.http2.grpc import path_of
 from exporter.rpc.http2.headers import Headers
-from exporter.rpc.http2.served import MAX_MESSAGE_BYTES, ServedCall
+from exporter.rpc.http2.messages import MAX_MESSAGE_BYTES
+from exporter.rpc.http2.served import ServedCall
 from exporter.rpc.http2.stream import Stream
 from exporter.rpc.status import abort
 

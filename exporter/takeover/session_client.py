@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import grpc.aio
 
-from exporter.rpc.session.tunnel import TUNNEL_OPTIONS, private_path
-from exporter.rpc.target import unix_target
+from exporter.rpc.channel import FrameChannel
+from exporter.rpc.http2.calling import Caller
 
 FILE_SEND_SERVICE = "moby.filesync.v1.FileSend"
 FILE_SEND_METHOD = f"/{FILE_SEND_SERVICE}/DiffCopy"
@@ -25,12 +24,12 @@ class SessionClient:
     Attributes:
         session_id: Its session.
         methods: What it announced, in lower case.
-        accept: Makes protocols for sockets whose streams are passed on to the client.
+        caller: Makes calls over the client's connection; raises `UnavailableError` if it has none (yet).
     """
 
     session_id: str
     methods: frozenset[str]
-    accept: Callable[[], asyncio.Protocol]
+    caller: Callable[[], Caller]
 
     def supports(self, method: str) -> bool:
         """Whether it announced ``/package.Service/Method``."""
@@ -39,10 +38,5 @@ class SessionClient:
     @asynccontextmanager
     async def channel(self) -> AsyncIterator[grpc.aio.Channel]:
         """A channel to its services, for as long as the block runs."""
-        with private_path() as path:
-            server = await asyncio.get_running_loop().create_unix_server(self.accept, path)
-            try:
-                async with grpc.aio.insecure_channel(unix_target(path), TUNNEL_OPTIONS) as channel:
-                    yield channel
-            finally:
-                server.close()
+        async with FrameChannel(self.caller()) as channel:
+            yield channel

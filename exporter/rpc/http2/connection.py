@@ -19,6 +19,7 @@ from exporter.rpc.http2.frames import (
     Setting,
     frame_header,
     goaway,
+    parse_goaway,
     parse_header,
     parse_settings,
     parse_word,
@@ -54,7 +55,10 @@ class Connection(Sender):
         on_closed: Told the end of the connection, with the reason unless it ended well.
         on_goaway: Told that the peer takes no new streams.
         on_settings: Told that the peer has sent settings: it speaks HTTP/2.
+        on_room: Told that a stream has ended, that the peer's limit of streams has changed, or that no more
+            streams can be opened.
         has_settings: Whether it has.
+        max_streams: How many streams of ours the peer allows at once; None for no limit.
     """
 
     def __init__(
@@ -69,7 +73,9 @@ class Connection(Sender):
         self.on_closed: Callable[[Exception | None], None] | None = None
         self.on_goaway: Callable[[], None] | None = None
         self.on_settings: Callable[[], None] | None = None
+        self.on_room: Callable[[], None] | None = None
         self.has_settings = False
+        self.max_streams: int | None = None
         self._is_client = is_client
         self._streams: dict[int, Stream] = {}
         self._next_id = 1
@@ -95,6 +101,11 @@ class Connection(Sender):
         self.write(window_update(0, CONNECTION_WINDOW - DEFAULT_WINDOW))
 
     # What goes out.
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the peer's limit allows one more stream of ours. `open_stream` leaves it to its caller."""
+        return self.max_streams is None or len(self._streams) < self.max_streams
 
     def open_stream(self, headers: Headers, *, end: bool) -> Stream:
         """Open a stream.
@@ -124,6 +135,11 @@ class Connection(Sender):
         self._waiting.pop(stream.id, None)
         if self._is_draining and not self._streams:
             self.close()
+        self._tell_room()
+
+    def _tell_room(self) -> None:
+        if self.on_room is not None:
+            self.on_room()
 
     def go_away(self) -> None:
         """Ask the peer to open new streams elsewhere."""
@@ -146,6 +162,7 @@ class Connection(Sender):
             stream.close()
             if handler is not None:
                 handler.on_reset(ErrorCode.CANCEL)
+        self._tell_room()
 
     # What comes in.
 
@@ -257,12 +274,23 @@ class Connection(Sender):
                 self._is_draining = True
                 if self.on_goaway is not None:
                     self.on_goaway()
+                self._refuse_after(parse_goaway(payload))
                 if not self._streams:
                     self.close()
+                self._tell_room()
             case FrameType.PUSH_PROMISE:
                 raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "pushes are not taken")
             case _:
                 pass  # PRIORITY, acknowledgements, and what is unknown
+
+    def _refuse_after(self, last_id: int) -> None:
+        """End streams of ours that the peer has not taken up and never will."""
+        for stream in list(self._streams.values()) if self._is_client else ():
+            if stream.id > last_id:
+                handler = stream.handler
+                stream.close()
+                if handler is not None:
+                    handler.on_reset(ErrorCode.REFUSED_STREAM)
 
     def _receive_block(self, block: HeaderBlock | None) -> None:
         if block is None:
@@ -318,6 +346,8 @@ class Connection(Sender):
                     change, self._stream_window = value - self._stream_window, value
                     for stream in self._streams.values():
                         stream.window += change
+                case Setting.MAX_CONCURRENT_STREAMS:
+                    self.max_streams = value
                 case Setting.MAX_FRAME_SIZE:
                     self.frame_size = min(value, MAX_FRAME_SIZE)
                 case _:
@@ -327,3 +357,4 @@ class Connection(Sender):
         self.has_settings = True
         if self.on_settings is not None:
             self.on_settings()
+        self._tell_room()

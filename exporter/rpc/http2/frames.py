@@ -122,6 +122,18 @@ def goaway(last_stream_id: int, code: int, text: bytes = b"") -> bytes:
     return frame_header(len(payload), FrameType.GOAWAY, 0, 0) + payload
 
 
+def parse_goaway(payload: memoryview) -> int:
+    """Read the last stream that a peer has taken up.
+
+    Raises:
+        ProtocolError: the length is wrong.
+    """
+    if len(payload) < 2 * _WORD.size:
+        raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, f"GOAWAY of {len(payload)} bytes")
+    (value,) = _WORD.unpack_from(payload)
+    return int(value) & MAX_WINDOW
+
+
 def parse_word(payload: memoryview, frame_type: FrameType) -> int:
     """Read a payload of just one number.
 

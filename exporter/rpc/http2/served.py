@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-import struct
 import time
-from collections import deque
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -26,22 +24,19 @@ from exporter.rpc.http2.grpc import (
     status_headers,
 )
 from exporter.rpc.http2.headers import Headers
+from exporter.rpc.http2.messages import (
+    HIGH_WATER,
+    MAX_MESSAGE_BYTES,
+    MessageError,
+    MessageReader,
+    message_pieces,
+)
 from exporter.rpc.http2.stream import Stream
-
-MAX_MESSAGE_BYTES = 16 << 20
-"""Largest message that is taken, as in BuildKit's own sessions."""
-
-_HIGH_WATER = 1 << 20
-"""Bytes that wait to be read, or to be sent, at which the other side, or the writer, has to wait."""
 
 LINGER_SECONDS = 1.0
 """How long a caller gets to end its side of a call that has been answered."""
 
 _ENDED = "the caller has ended the call"
-
-_PREFIX = struct.Struct(">BL")
-_SMALL = 16 << 10
-"""Up to here, copying a message behind its prefix is cheaper than a frame of its own for that."""
 
 
 class ServedCall:
@@ -66,11 +61,7 @@ class ServedCall:
         self._stream = stream
         self._metadata = metadata_of(headers)
         self._deadline = _deadline_of(self._metadata)
-        self._max_message_bytes = max_message_bytes
-        self._partial = bytearray()
-        self._messages: deque[bytes] = deque()
-        self._queued = 0
-        self._credit = 0
+        self._reader = MessageReader(stream, max_message_bytes)
         self._has_ended = end
         self._is_over = False
         self._has_begun = False
@@ -111,17 +102,14 @@ class ServedCall:
             InvalidArgumentError: it cannot be read.
             UnavailableError: the call was ended early.
         """
-        while not self._messages:
+        while not self._reader:
             if self._failure is not None:
                 raise self._failure
             if self._has_ended:
                 return grpc.aio.EOF
             self._readable.clear()
             await self._readable.wait()
-        message = self._messages.popleft()
-        self._queued -= _PREFIX.size + len(message)
-        self._give_credit()
-        return message
+        return self._reader.pop()
 
     async def write(self, message: bytes) -> None:
         """Send a message; wait while the caller is slow.
@@ -130,9 +118,8 @@ class ServedCall:
             UnavailableError: the call was ended early.
         """
         await self.send_initial_metadata(())
-        prefix = _PREFIX.pack(0, len(message))
-        self._stream.send_pieces((prefix + message,) if len(message) <= _SMALL else (prefix, message))
-        while self._stream.queued > _HIGH_WATER and not self._is_over:
+        self._stream.send_pieces(message_pieces(message))
+        while self._stream.queued > HIGH_WATER and not self._is_over:
             self._writable.clear()
             await self._writable.wait()
         if self._is_over:
@@ -178,11 +165,14 @@ class ServedCall:
 
     def on_data(self, pieces: Sequence[bytes | memoryview], credit: int, *, end: bool) -> None:
         """See `StreamHandler.on_data`."""
-        self._credit += credit
-        if not self._is_over:  # else an answer is on its way that needs nothing more
-            self._partial += b"".join(pieces)
-            self._cut()
-        self._give_credit()
+        if self._is_over:  # an answer is on its way that needs nothing more
+            self._reader.discard(credit)
+        else:
+            try:
+                self._reader.feed(pieces, credit)
+            except MessageError as error:
+                self._fail(InvalidArgumentError(str(error)))
+            self._readable.set()
         if end:
             self._end()
 
@@ -197,38 +187,14 @@ class ServedCall:
         """See `StreamHandler.on_progress`."""
         self._writable.set()
 
-    def _cut(self) -> None:
-        """Take complete messages out of what has come."""
-        position, end = 0, len(self._partial)
-        while self._failure is None and end - position >= _PREFIX.size:
-            is_compressed, length = _PREFIX.unpack_from(self._partial, position)
-            if is_compressed or length > self._max_message_bytes:
-                text = f"a message of {length} bytes, or one that is compressed, is not taken"
-                self._fail(InvalidArgumentError(text))
-                break
-            stop = position + _PREFIX.size + length
-            if stop > end:
-                break
-            self._messages.append(bytes(self._partial[position + _PREFIX.size : stop]))
-            self._queued += stop - position
-            position = stop
-            self._readable.set()
-        del self._partial[:position]
-
-    def _give_credit(self) -> None:
-        """Let the caller send more, unless messages wait. One that is not complete does not count."""
-        if self._is_over or self._queued <= _HIGH_WATER:
-            credit, self._credit = self._credit, 0
-            self._stream.give_credit(credit)
-
     def _stop(self) -> None:
         """Hold nothing back any more: credit is the connection's, too, which other calls share."""
         self._is_over = True
-        self._give_credit()
+        self._reader.release()
 
     def _end(self) -> None:
         self._has_ended = True
-        if self._partial:
+        if self._reader.is_within_message:
             self._fail(InvalidArgumentError("a message is cut off"))
         self._readable.set()
 

@@ -255,7 +255,12 @@ class Stream:
         """End the stream at once, in both directions; but if its last word still waits, after that."""
         if self._queue and self._ends_after_queue:
             self._reset_code = code
-        elif not self.is_closed:
+        else:
+            self.abort(code)
+
+    def abort(self, code: int = ErrorCode.CANCEL) -> None:
+        """End the stream at once, and drop what waits to be sent on it."""
+        if not self.is_closed:
             self.connection.write(rst_stream(self.id, code))
             self.close()
 

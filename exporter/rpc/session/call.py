@@ -7,16 +7,14 @@ that of its frames.
 from __future__ import annotations
 
 import asyncio
-import base64
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from urllib.parse import unquote
 
 import grpc
-import grpc.aio
 
 from exporter.errors import UnavailableError
 from exporter.pb.moby.buildkit.v1 import control_pb2
+from exporter.rpc.http2.ending import end_of_trailers
 from exporter.rpc.http2.frames import ProtocolError
 from exporter.rpc.http2.headers import Headers
 from exporter.rpc.http2.sockets import Dial, Scheduler, dialling
@@ -29,8 +27,6 @@ SESSION_PATH = "/moby.buildkit.v1.Control/Session"
 
 _HIGH_WATER = 1 << 20
 """Bytes that wait for the other side's credit at which a writer has to wait, too."""
-
-_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 def session_dialer(dial: Dial, name: str) -> SessionDialer:
@@ -114,7 +110,8 @@ class _SessionCall:
     def on_headers(self, headers: Headers, *, end: bool) -> None:
         """See `StreamHandler.on_headers`."""
         if end:
-            self._end(_status(headers))
+            found = end_of_trailers(headers)
+            self._end(None if found.code is grpc.StatusCode.OK else found.error())
 
     def on_data(self, pieces: Sequence[bytes | memoryview], credit: int, *, end: bool) -> None:
         """See `StreamHandler.on_data`."""
@@ -141,21 +138,3 @@ class _SessionCall:
             self._has_ended, self._failure = True, failure
             self._readable.set()
             self._writable.set()
-
-
-def _status(headers: Headers) -> Exception | None:
-    """The failure that trailers tell of; None if all is well."""
-    values = {bytes(name).decode(): bytes(value).decode("utf-8", "replace") for name, value in headers}
-    number = values.get("grpc-status", "")
-    if number == "0":
-        return None
-    code = _CODES.get(int(number), grpc.StatusCode.UNKNOWN) if number.isdecimal() else grpc.StatusCode.UNKNOWN
-    trailers = grpc.aio.Metadata()
-    details = values.get(_DETAILS)
-    if details is not None:
-        trailers.add(_DETAILS, base64.b64decode(details + "=" * (-len(details) % 4)))
-    text = unquote(values.get("grpc-message", f"HTTP status {values.get(':status', 'unknown')}"))
-    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailers, text)
-
-
-_DETAILS = "grpc-status-details-bin"

@@ -20,7 +20,8 @@ from exporter.errors import (
     UnavailableError,
 )
 from exporter.pb.moby.buildkit.v1 import control_pb2
-from exporter.rpc.session.tunnel import MessageStream, open_channel
+from exporter.rpc.session.carrier import calling
+from exporter.rpc.session.tunnel import MessageStream
 from exporter.rpc.status import abort
 
 SESSION_ID = "x-docker-expose-session-uuid"
@@ -156,18 +157,18 @@ class SessionManager:
             InvalidArgumentError: the metadata holds no ID.
             SessionExistsError: a session with this ID is attached already.
             ResourceExhaustedError: the limit is reached.
-            UnavailableError: no connection could be made through the stream, or the manager is closed.
+            UnavailableError: the manager is closed.
         """
         entry = _Entry.announced(metadata)
         self._admit(entry)
         self._serving += 1
         self._idle.clear()
         try:
-            async with open_channel(stream) as (channel, pump):
+            async with calling(stream) as (channel, carrying):
                 session = entry.attach(channel)
                 try:
                     self._announce(session)
-                    await self._until_gone(session, pump)
+                    await self._until_gone(session, carrying)
                 finally:
                     # At once: the client may come again while calls still notice that it has gone.
                     self._forget(entry)
@@ -201,16 +202,16 @@ class SessionManager:
         if self._entries.get(entry.id) is entry:
             del self._entries[entry.id]
 
-    async def _until_gone(self, session: Session, pump: asyncio.Task[None]) -> None:
+    async def _until_gone(self, session: Session, carrying: asyncio.Task[None]) -> None:
         closing = asyncio.create_task(self._closing.wait(), name=f"session {session.id}: closing")
         watch = asyncio.create_task(self._watch(session), name=f"session {session.id}: health")
         try:
-            await asyncio.wait((pump, closing, watch), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((carrying, closing, watch), return_when=asyncio.FIRST_COMPLETED)
         finally:
             closing.cancel()
             watch.cancel()
             await asyncio.wait((closing, watch))
-        if pump.done() and not pump.cancelled() and (error := pump.exception()) is not None:
+        if carrying.done() and not carrying.cancelled() and (error := carrying.exception()) is not None:
             _LOG.debug("session %s ended: %r", session.id, error)
 
     async def _watch(self, session: Session) -> None:

@@ -16,7 +16,8 @@ from exporter.errors import FailedPreconditionError, InvalidArgumentError, Unava
 from exporter.rpc.http2.connection import CONNECTION_WINDOW
 from exporter.rpc.http2.frames import ErrorCode
 from exporter.rpc.http2.headers import Headers
-from exporter.rpc.http2.served import MAX_MESSAGE_BYTES, ServedCall
+from exporter.rpc.http2.messages import MAX_MESSAGE_BYTES
+from exporter.rpc.http2.served import ServedCall
 from exporter.rpc.http2.stream import STREAM_WINDOW, Stream
 from exporter.rpc.status import abort
 from tests.unit.rpc.http2.wire import REQUEST, Received, Wire

@@ -1,0 +1,336 @@
+"""Calling a gRPC method frame by frame. Messages are bytes; `exporter.rpc.channel` has the rest of gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import grpc
+import grpc.aio
+
+from exporter.rpc.http2.connection import Connection
+from exporter.rpc.http2.ending import CallEnd, end_of_answer, end_of_reset, end_of_trailers
+from exporter.rpc.http2.frames import ErrorCode, ProtocolError
+from exporter.rpc.http2.grpc import Metadata, metadata_headers, metadata_of
+from exporter.rpc.http2.headers import Headers
+from exporter.rpc.http2.messages import (
+    HIGH_WATER,
+    MAX_MESSAGE_BYTES,
+    MessageError,
+    MessageReader,
+    message_pieces,
+)
+from exporter.rpc.http2.stream import Stream
+
+CLOSED = "the connection is closed"
+"""Details of calls that end because their connection has."""
+
+_TIMEOUT_LIMIT = 10**8  # a time-out has at most eight digits
+
+
+class OutgoingCall:
+    """A call of ours; handles its stream. Made by `Caller.call`.
+
+    All methods but the coroutines return at once. Several tasks may write and read.
+
+    Args:
+        headers: To open its stream with.
+        timeout: Seconds until it is given up; None for no limit.
+        max_message_bytes: Largest message that is taken.
+        on_end: Told the end.
+
+    Attributes:
+        end: How it has ended; None while it has not.
+        is_cancelled: Whether `cancel` has ended it.
+    """
+
+    def __init__(
+        self,
+        headers: Headers,
+        *,
+        timeout: float | None,
+        max_message_bytes: int,
+        on_end: Callable[[OutgoingCall], None],
+    ) -> None:
+        self.headers = headers
+        self.end: CallEnd | None = None
+        self.is_cancelled = False
+        self._on_end = on_end
+        self._max_message_bytes = max_message_bytes
+        self._stream: Stream | None = None
+        self._reader: MessageReader | None = None
+        self._early: list[bytes] = []  # messages that were written before there was a stream
+        self._early_bytes = 0
+        self._is_half_closed = False
+        self._initial: Metadata = ()
+        self._has_answer = False
+        self._answered, self._ended = asyncio.Event(), asyncio.Event()
+        self._readable, self._writable = asyncio.Event(), asyncio.Event()
+        self._deadline: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        if timeout is not None:
+            self._deadline = time.monotonic() + timeout
+            self._timer = asyncio.get_running_loop().call_later(max(timeout, 0.0), self._expire)
+
+    # What the caller does.
+
+    def start(self, stream: Stream) -> None:
+        """Go on with a stream that has been opened with `headers`."""
+        self._stream = stream
+        self._reader = MessageReader(stream, self._max_message_bytes)
+        stream.handler = self
+        early, self._early, self._early_bytes = self._early, [], 0
+        for message in early:
+            stream.send_pieces(message_pieces(message))
+        if self._is_half_closed:
+            stream.send_data(b"", end=True)
+        self._writable.set()
+
+    def send(self, message: bytes) -> None:
+        """Send a message, without waiting; nothing happens if the call has ended.
+
+        Raises:
+            asyncio.InvalidStateError: `send_end` came before.
+        """
+        if self.end is not None:
+            return
+        if self._is_half_closed:
+            raise asyncio.InvalidStateError("the last message of the call has been sent")
+        if self._stream is None:
+            self._early.append(message)
+            self._early_bytes += len(message)
+        else:
+            self._stream.send_pieces(message_pieces(message))
+
+    async def writable(self) -> bool:
+        """Wait while the other side is slow; returns whether the call goes on."""
+        while self.end is None and self._unsent() > HIGH_WATER:
+            self._writable.clear()
+            await self._writable.wait()
+        return self.end is None
+
+    def send_end(self) -> None:
+        """Say that no message follows."""
+        if not self._is_half_closed:
+            self._is_half_closed = True
+            if self._stream is not None:
+                self._stream.send_data(b"", end=True)
+
+    async def read(self) -> bytes | None:
+        """Return the next message; None if the call has ended and all have been read."""
+        while self._reader is None or not self._reader:
+            if self.end is not None:
+                return None
+            self._readable.clear()
+            await self._readable.wait()
+        return self._reader.pop()
+
+    async def initial_metadata(self) -> Metadata:
+        """Return the metadata that comes ahead of the first message; none if the call has ended without."""
+        await self._answered.wait()
+        return self._initial
+
+    @property
+    def initial(self) -> Metadata:
+        """That metadata as far as it has come."""
+        return self._initial
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended."""
+        return self.end is not None
+
+    async def ended(self) -> CallEnd:
+        """Wait for the end."""
+        await self._ended.wait()
+        assert self.end is not None
+        return self.end
+
+    def time_remaining(self) -> float | None:
+        """Return the seconds until the call is given up; None for no limit."""
+        return None if self._deadline is None else max(self._deadline - time.monotonic(), 0.0)
+
+    def cancel(self) -> bool:
+        """End the call; returns whether it went on until now. Messages that wait to be read are dropped."""
+        if self.end is not None:
+            return False
+        self.is_cancelled = True
+        self._give_up(CallEnd(grpc.StatusCode.CANCELLED, "the call was cancelled here"))
+        if self._reader is not None:
+            self._reader.discard()
+        return True
+
+    def fail(self, end: CallEnd) -> None:
+        """End a call that has no stream yet."""
+        self._finish(end)
+
+    # What the other side does.
+
+    def on_headers(self, headers: Headers, *, end: bool) -> None:
+        """See `StreamHandler.on_headers`."""
+        if self.end is not None:
+            return
+        if end:
+            found = end_of_trailers(headers)
+            assert self._reader is not None
+            if found.code is grpc.StatusCode.OK and self._reader.is_within_message:
+                found = CallEnd(grpc.StatusCode.INTERNAL, "a message is cut off")
+            self._give_up(found, ErrorCode.NO_ERROR)
+        elif not self._has_answer:
+            foreign = end_of_answer(headers)
+            if foreign is not None:
+                self._give_up(foreign)
+                return
+            self._has_answer = True
+            self._initial = tuple((k, v) for k, v in metadata_of(headers) if k != "content-type")
+            self._answered.set()
+
+    def on_data(self, pieces: Sequence[bytes | memoryview], credit: int, *, end: bool) -> None:
+        """See `StreamHandler.on_data`."""
+        assert self._reader is not None
+        if self.end is not None:
+            self._reader.discard(credit)
+            return
+        try:
+            self._reader.feed(pieces, credit)
+        except MessageError as error:
+            kind = grpc.StatusCode.RESOURCE_EXHAUSTED if error.is_too_large else grpc.StatusCode.INTERNAL
+            self._give_up(CallEnd(kind, str(error)))
+            return
+        self._readable.set()
+        if end:
+            self._give_up(CallEnd(grpc.StatusCode.INTERNAL, "the call has ended without a status"))
+
+    def on_reset(self, code: int) -> None:
+        """See `StreamHandler.on_reset`."""
+        assert self._stream is not None
+        is_lost = self._stream.connection.is_closed
+        self._finish(CallEnd(grpc.StatusCode.UNAVAILABLE, CLOSED) if is_lost else end_of_reset(code))
+
+    def on_progress(self) -> None:
+        """See `StreamHandler.on_progress`."""
+        self._writable.set()
+
+    def _unsent(self) -> int:
+        return self._early_bytes if self._stream is None else self._stream.queued
+
+    def _expire(self) -> None:
+        if self.end is None:
+            self._give_up(CallEnd(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"))
+
+    def _give_up(self, end: CallEnd, code: ErrorCode = ErrorCode.CANCEL) -> None:
+        """End the call, whatever is still to be sent on its stream."""
+        if self._stream is not None:
+            self._stream.abort(code)
+        self._finish(end)
+
+    def _finish(self, end: CallEnd) -> None:
+        if self.end is not None:
+            return
+        self.end = end
+        self._early.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._reader is not None:
+            self._reader.release()
+        for event in (self._answered, self._ended, self._readable, self._writable):
+            event.set()
+        self._on_end(self)
+
+
+class Caller:
+    """Makes calls over a connection, as many at once as the other side allows; others wait for their turn.
+
+    Args:
+        connection: Opened here. Not closed by this.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._waiting: deque[OutgoingCall] = deque()
+        self._is_opening = False
+        self._closed = asyncio.Event()
+        connection.on_room = self._open_waiting
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the connection is."""
+        return self._connection.is_closed
+
+    async def wait_closed(self) -> None:
+        """Wait until it is."""
+        await self._closed.wait()
+
+    def call(
+        self,
+        method: str,
+        *,
+        metadata: Metadata = (),
+        timeout: float | None = None,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        on_end: Callable[[OutgoingCall], None],
+    ) -> OutgoingCall:
+        """Begin a call.
+
+        Args:
+            method: ``/package.Service/Method``.
+            metadata: Goes ahead of the first message.
+            timeout: Seconds until the call is given up; None for no limit.
+            max_message_bytes: Largest message that is taken.
+            on_end: Told the end, whatever its reason; never before this returns.
+        """
+        call = OutgoingCall(
+            _headers(method, metadata, timeout),
+            timeout=timeout,
+            max_message_bytes=max_message_bytes,
+            on_end=on_end,
+        )
+        self._waiting.append(call)
+        self._open_waiting()
+        return call
+
+    def _open_waiting(self) -> None:
+        if self._is_opening:  # what opens a stream can end another
+            return
+        self._is_opening = True
+        try:
+            while self._waiting and (self._connection.has_room or self._connection.is_closed):
+                call = self._waiting.popleft()
+                if call.end is None:
+                    self._open(call)
+        finally:
+            self._is_opening = False
+        if self._connection.is_closed:
+            self._closed.set()
+
+    def _open(self, call: OutgoingCall) -> None:
+        try:
+            call.start(self._connection.open_stream(call.headers, end=False))
+        except ProtocolError as error:
+            text = CLOSED if self._connection.is_closed else str(error)
+            call.fail(CallEnd(grpc.StatusCode.UNAVAILABLE, text))
+
+
+def _headers(method: str, metadata: Metadata, timeout: float | None) -> Headers:
+    headers: Headers = [
+        (b":method", b"POST"),
+        (b":scheme", b"http"),
+        (b":path", method.encode()),
+        (b":authority", b"localhost"),
+        (b"te", b"trailers"),
+        (b"content-type", b"application/grpc"),
+    ]
+    if timeout is not None:
+        headers.append((b"grpc-timeout", _timeout(timeout)))
+    return headers + metadata_headers(metadata)
+
+
+def _timeout(seconds: float) -> bytes:
+    """A time-out in the finest unit that is needed, rounded up (gRPC over HTTP/2: ``grpc-timeout``)."""
+    for unit, parts in (("u", 1e6), ("m", 1e3), ("S", 1.0)):
+        value = max(int(-(-seconds * parts // 1)), 0)
+        if value < _TIMEOUT_LIMIT:
+            return f"{value}{unit}".encode()
+    return f"{min(int(seconds // 3600), _TIMEOUT_LIMIT - 1)}H".encode()

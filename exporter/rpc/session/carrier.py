@@ -1,0 +1,117 @@
+"""An HTTP/2 connection inside a session's stream (upstream: ``session/grpchijack``)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import grpc.aio
+
+from exporter.pb.moby.buildkit.v1 import control_pb2
+from exporter.rpc.channel import FrameChannel
+from exporter.rpc.http2.calling import Caller
+from exporter.rpc.http2.connection import Connection
+from exporter.rpc.http2.sending import Schedule
+from exporter.rpc.http2.sockets import Scheduler
+from exporter.rpc.session.tunnel import CHUNK_SIZE, MessageStream, both_ways
+
+_HIGH_WATER = 1 << 20
+_LOW_WATER = 256 << 10
+"""Bytes waiting to go out at which the connection is paused and resumed."""
+
+
+class Carrier:
+    """A connection, and the way of its bytes into a stream and out of it.
+
+    Args:
+        schedule: See `Connection`.
+        is_client: Whether calls are made here; if not, the other side makes them.
+
+    Attributes:
+        connection: The connection.
+    """
+
+    def __init__(self, schedule: Schedule, *, is_client: bool) -> None:
+        self._waiting: list[bytes | memoryview] = []
+        self._size = 0
+        self._is_paused = False
+        self._is_closed = False
+        self._news = asyncio.Event()
+        self.connection = Connection(self, schedule, is_client=is_client)
+
+    async def run(self, stream: MessageStream, first: bytes = b"") -> None:
+        """Carry the connection until either side ends it.
+
+        Args:
+            stream: Leads to the other side.
+            first: What has been read from it already.
+
+        Raises:
+            Exception: the stream has failed.
+        """
+        await both_ways(self._receive(stream, first), self._send(stream), self.connection.close)
+
+    def write(self, pieces: list[bytes | memoryview]) -> None:
+        """See `Transport.write`."""
+        self._waiting += pieces
+        self._size += sum(map(len, pieces))
+        self._news.set()
+        if self._size > _HIGH_WATER and not self._is_paused:
+            self._is_paused = True
+            self.connection.pause()
+
+    def close(self) -> None:
+        """See `Transport.close`."""
+        self._is_closed = True
+        self._news.set()
+
+    async def _receive(self, stream: MessageStream, first: bytes) -> None:
+        self.connection.receive(first)
+        while isinstance(message := await stream.read(), control_pb2.BytesMessage):
+            self.connection.receive(message.data)
+
+    async def _send(self, stream: MessageStream) -> None:
+        with suppress(EOFError):
+            while self._waiting or not self._is_closed:
+                self._news.clear()
+                if not self._waiting:
+                    await self._news.wait()
+                    continue
+                data = memoryview(b"".join(self._waiting))
+                self._waiting.clear()
+                for start in range(0, len(data), CHUNK_SIZE):
+                    piece = bytes(data[start : start + CHUNK_SIZE])
+                    await stream.write(control_pb2.BytesMessage(data=piece))
+                    self._note_sent(len(piece))
+
+    def _note_sent(self, size: int) -> None:
+        self._size -= size
+        if self._is_paused and self._size <= _LOW_WATER:
+            self._is_paused = False
+            self.connection.resume()
+
+
+@asynccontextmanager
+async def calling(stream: MessageStream) -> AsyncIterator[tuple[grpc.aio.Channel, asyncio.Task[None]]]:
+    """Reach the services at the other end of a stream.
+
+    Args:
+        stream: Carries the connection. It is not closed.
+
+    Yields:
+        A channel, and the task that carries its bytes. The task ends when the connection does; it raises what
+        ended the stream, if that was a failure. Calls then fail with ``UNAVAILABLE``.
+    """
+    carrier = Carrier(Scheduler(), is_client=True)
+    channel = FrameChannel(Caller(carrier.connection))
+    carrying = asyncio.create_task(carrier.run(stream), name="session")
+    try:
+        yield channel, carrying
+    finally:
+        # The connection before the channel: calls in flight must fail as UNAVAILABLE. The end of a channel
+        # cancels its calls, which would look like a cancellation of the export.
+        carrier.connection.close()
+        carrying.cancel()
+        await asyncio.wait((carrying,))
+        await channel.close()
