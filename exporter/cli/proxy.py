@@ -13,7 +13,7 @@ from exporter.cli.client import ServerAccess, connect
 from exporter.cli.commands.proxy import DEFAULT_PROXY_ADDRESS, PeerTLS, ProxyArgs
 from exporter.cli.failures import ExitCode, UsageError
 from exporter.cli.logs import configure_logging
-from exporter.cli.serve import listener_tls
+from exporter.cli.serve import listener_tls, make_socket_directory
 from exporter.cli.workplace import workplace_config
 from exporter.content.threads import run_in_thread
 from exporter.daemon.connection import open_channel
@@ -61,6 +61,8 @@ def run_proxy(options: ProxyArgs) -> int:
         ExporterError, OSError: the proxy cannot listen there, or cannot use its root.
     """
     configure_logging(options.log_format, debug=options.debug)
+    if not options.addr:
+        make_socket_directory(DEFAULT_PROXY_ADDRESS)
     # It would log every header, credentials included.
     logging.getLogger("hpack").setLevel(logging.WARNING)
     asyncio.run(_run(options))

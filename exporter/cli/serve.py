@@ -32,7 +32,7 @@ def run_serve(options: ServeArgs) -> int:
     configure_logging(options.log_format, debug=options.debug)
     config = _config(options)
     if not options.addr:
-        _make_socket_directory()
+        make_socket_directory(DEFAULT_ADDRESS)
     try:
         asyncio.run(serve(config))
     except InvalidArgumentError as error:
@@ -61,9 +61,13 @@ def _config(options: ServeArgs) -> ServerConfig:
     )
 
 
-def _make_socket_directory() -> None:
-    """Make the directory of the default address, for its owner alone. Others are for the operator to make."""
-    directory = Path(DEFAULT_ADDRESS.removeprefix("unix://")).parent
+def make_socket_directory(default: str) -> None:
+    """Make the directory of a default address, for its owner alone. Others are for the operator to make.
+
+    Raises:
+        UsageError: it cannot be made.
+    """
+    directory = Path(default.removeprefix("unix://")).parent
     try:
         directory.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:

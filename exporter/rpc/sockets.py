@@ -27,6 +27,8 @@ async def resolve(
 ) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:
     """Find the addresses that a name stands for.
 
+    ``localhost`` is loopback even where no resolver knows it, as RFC 6761 says: a chroot may lack /etc/hosts.
+
     Raises:
         InvalidArgumentError: there are none.
     """
@@ -36,6 +38,8 @@ async def resolve(
             address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
     except socket.gaierror as error:
+        if address.host.lower().rstrip(".") == "localhost":
+            return [(socket.AF_INET, ("127.0.0.1", address.port))]
         raise InvalidArgumentError(
             f"{address}: the host {address.host} is not known: {error.strerror}", field=field
         ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -18,9 +19,9 @@ pytestmark = pytest.mark.timeout(900)  # the first test builds, in an environmen
 
 
 def sources() -> list[str]:
-    """The files that the wheel is made of: those that git knows, or all that an unpacked sdist has."""
-    if (REPOSITORY / ".git").exists():
-        words = ["git", "ls-files", "exporter", "protos"]
+    """The files that the wheel is made of: those that git knows. Without git and in an sdist, all."""
+    if (REPOSITORY / ".git").exists() and (git := shutil.which("git")):
+        words = [git, "ls-files", "exporter", "protos"]
         done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, check=True)
         return done.stdout.split()
     found = [path for room in ("exporter", "protos") for path in (REPOSITORY / room).rglob("*")]

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.mistake_peers import NEEDS, PEERS, Place
+from tests.integration.mistake_peers import NEEDS, ORDINARY_ENVIRONMENT, PEERS, Place
 from tests.mistakes import Mistake, as_text, read_table, rewrite
 
 TABLE = read_table()
@@ -67,6 +67,7 @@ class Table:
                     names.update(self._peer(word))
             environment = {**_environment(place), **names}
             if place.user is not None:
+                environment.update(self._peer(ORDINARY_ENVIRONMENT))
                 _give_away(base, place.user)
             if mistake.setup:
                 _shell(f"set -e\n{mistake.setup}", place, environment).check_returncode()

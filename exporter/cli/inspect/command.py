@@ -12,7 +12,8 @@ from exporter.cli.inspect.load import load_contents
 from exporter.cli.inspect.select import select
 from exporter.cli.inspect.table import render_contents
 from exporter.cli.printing import output_width, print_tables
-from exporter.errors import NotFoundError
+from exporter.content.layout import default_root_path
+from exporter.errors import FailedPreconditionError, NotFoundError
 from exporter.image import ImageError, Reference
 
 
@@ -41,6 +42,15 @@ def _not_here(place: str) -> NotFoundError:
     except ImageError:
         return NotFoundError(text)
     return NotFoundError(
-        f"{text}; inspect does not look into registries and daemons. 'buildkit-exporter images' lists "
-        f"the images in the embedded store, 'buildkit-exporter verify {place}' checks one in a registry"
+        f"{text}; inspect does not look into registries and daemons. 'buildkit-exporter inspect "
+        f"{_store()} {place}' shows an image in the embedded store ('buildkit-exporter images' lists them), "
+        f"'buildkit-exporter verify {place}' checks one in a registry"
     )
+
+
+def _store() -> str:
+    """The embedded store's place, for a command to copy; without a home, a word in its stead."""
+    try:
+        return str(default_root_path())
+    except FailedPreconditionError:
+        return "ROOT"

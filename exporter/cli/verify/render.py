@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from exporter.cli.printing import show_digest
 from exporter.progress.sanitize import clean
 from exporter.verify import Finding, Outcome, Report, Result
 
+_DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
 _STYLES = {
     Outcome.OK: "green",
     Outcome.NOTE: "yellow",
@@ -67,10 +69,17 @@ def _table(*, truncate: bool) -> Table:
 def _cells(result: Result, *, truncate: bool) -> Iterator[Text]:
     subject = result.subject
     yield Text(subject.kind)
-    yield Text(clean(subject.path) or "-")
+    yield Text(clean(_place(subject.path, truncate=truncate)) or "-")
     yield Text(show_digest(subject.digest, truncate=truncate))
     yield Text(result.check)
     yield _result(result)
+
+
+def _place(path: str, *, truncate: bool) -> str:
+    """A path; one in an archive may have a digest, which would be most of the table's width."""
+    if not truncate:
+        return path
+    return _DIGEST.sub(lambda found: show_digest(f":{found[0]}", truncate=True), path)
 
 
 def _result(result: Result) -> Text:

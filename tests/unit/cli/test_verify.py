@@ -156,3 +156,21 @@ def test_places_that_are_none(capsys: Output, words: list[str], text: str) -> No
 def test_a_saved_source_is_no_image(capsys: Output) -> None:
     assert main(["verify", str(scenario("docker"))]) == 2
     assert "is a saved source" in capsys.readouterr().err
+
+
+def test_digests_in_paths_are_shortened(capsys: Output, tmp_path: Path) -> None:
+    archive = tmp_path / "image.tar"
+    source = str(scenario("docker"))
+    assert main(["export", "--source", source, "--output", f"type=docker,dest={archive}"]) == 0
+    assert main(["verify", str(archive)]) == 0
+    short = [line for line in capsys.readouterr().out.splitlines() if "  blobs/sha256/" in line]
+    assert short
+    for line in short:
+        _, path, digest, *_ = line.split()
+        assert path == f"blobs/sha256/{digest}"
+        assert len(digest) == 12
+    assert main(["verify", "--no-trunc", str(archive)]) == 0
+    for line in capsys.readouterr().out.splitlines():
+        if "  blobs/sha256/" in line:
+            _, path, digest, *_ = line.split()
+            assert digest == f"sha256:{path.removeprefix('blobs/sha256/')}"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import socket
 import stat
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from exporter.errors import FailedPreconditionError, InvalidArgumentError
 from exporter.rpc.address import TCPAddress, UnixAddress
 from exporter.rpc.listen import listening
+from exporter.rpc.sockets import bind_tcp
 from exporter.rpc.tls import TLSConfig
 from tests.certificates import make_certificates
 
@@ -115,3 +117,15 @@ async def test_unusable_certificates(tmp_path: Path, cert: str, key: str, ca: st
         async with listening(grpc.aio.server(), TCPAddress("127.0.0.1", 0), tls, insecure=False):
             pass
     assert caught.value.field == "tls"
+
+
+async def test_localhost_needs_no_resolver(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", unknown)
+    (listener,) = await bind_tcp(TCPAddress("localhost", 0))
+    with listener:
+        assert listener.getsockname()[0] == "127.0.0.1"
+    with pytest.raises(InvalidArgumentError, match="the host localhost.example is not known"):
+        await bind_tcp(TCPAddress("localhost.example", 0))
