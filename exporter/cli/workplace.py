@@ -12,6 +12,7 @@ from exporter.cli.failures import UsageError
 from exporter.cli.registries import registry_options
 from exporter.engine.config import WorkplaceConfig
 from exporter.layer.cache import DEFAULT_LIMIT
+from exporter.layer.limits import MAX_CONTENT_BYTES
 
 _OPTIONS = frozenset(field.name for field in fields(WorkplaceArgs)) - {field.name for field in fields(Args)}
 
@@ -31,6 +32,7 @@ def workplace_config(options: WorkplaceArgs) -> WorkplaceConfig:
         containerd=containerd,
         registries=registries,
         layer_cache_bytes=DEFAULT_LIMIT if limit is None else limit,
+        max_content_bytes=options.max_content_bytes or MAX_CONTENT_BYTES,
     )
 
 

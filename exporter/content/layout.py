@@ -18,7 +18,7 @@ from exporter.content.protocol import BlobInfo, BlobWriter
 from exporter.content.staging import Staging, replace_file, sync_directory
 from exporter.content.threads import run_in_thread
 from exporter.content.verify import Verifier
-from exporter.errors import FailedPreconditionError, NotFoundError, naming
+from exporter.errors import FailedPreconditionError, NotFoundError
 from exporter.image import Descriptor, ImageError
 from exporter.image.go import json as gojson
 
@@ -231,6 +231,8 @@ class OCILayout:
             raise FailedPreconditionError(
                 f"{path}: version {version!r} of the OCI image layout is not supported"
             )
+        if create:
+            self._complete()
 
     def _make(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
@@ -243,21 +245,23 @@ class OCILayout:
             )
         header = gojson.marshal({"imageLayoutVersion": _LAYOUT_VERSION})
         replace_file(self._staging, self.path / "oci-layout", header)
-        (self.path / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
-        self._make_index()
-        sync_directory(self.path)
+        self._complete()
         sync_directory(self.path.parent)
 
-    def _make_index(self) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    def _complete(self) -> None:
+        """Create what a layout has beside its first file; whoever created that may have been killed then."""
+        blobs = self.path / "blobs" / "sha256"
+        if blobs.is_dir() and self._index_path.exists():
+            return
+        blobs.mkdir(parents=True, exist_ok=True)
+        staged = self._staging.create()
         try:
-            fd = os.open(self._index_path, flags, 0o644)
-        except FileExistsError:
-            return  # another process created it, and may have published since
-        with naming(self._index_path), os.fdopen(fd, "wb") as file:
-            file.write(LayoutIndex().marshal())
-            file.flush()
-            os.fsync(fd)
+            staged.write(LayoutIndex().marshal())
+            # Another process may have created it meanwhile, and published since.
+            staged.publish_new(self._index_path)
+        finally:
+            staged.discard()
+        sync_directory(self.path)
 
     def _load_index(self) -> LayoutIndex:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -10,6 +11,9 @@ from pathlib import Path
 
 from exporter.content.lock import is_at, try_flock
 from exporter.errors import FailedPreconditionError, naming
+
+NO_LINKS = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP})
+"""What `os.link` fails with on or between file systems that cannot do it."""
 
 _ATTEMPTS = 1000
 _NAME = re.compile(r"staged-[0-9a-f]{32}")
@@ -110,6 +114,23 @@ class StagedFile:
             os.fsync(self._fd)
             self._path.rename(destination)
         self._close()
+        sync_directory(destination.parent)
+
+    def publish_new(self, destination: Path) -> None:
+        """As `publish`, but what is at `destination` already stays."""
+        assert self._fd is not None, "the file was published or discarded"
+        with naming(destination, instead=True):
+            os.fsync(self._fd)
+            try:
+                os.link(self._path, destination)
+            except FileExistsError:
+                pass
+            except OSError as error:
+                if error.errno not in NO_LINKS:
+                    raise
+                if not destination.exists():  # the best that such a file system can do
+                    self._path.rename(destination)
+        self.discard()
         sync_directory(destination.parent)
 
     def discard(self) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from exporter.content.layout import default_root_path
 from exporter.exporters.storing import stores_image
 from exporter.layer.cache import DEFAULT_LIMIT
+from exporter.layer.limits import MAX_CONTENT_BYTES
 
 if TYPE_CHECKING:
     # The command line has its defaults from here and loads neither unless it needs it.
@@ -29,12 +30,14 @@ class WorkplaceConfig:
         registries: How registries are reached; None for the ways of the Docker configuration of the user who
             runs us.
         layer_cache_bytes: Largest size of the cache of converted layers; 0 for no cache.
+        max_content_bytes: Largest sum of the sizes of a result's files, for types that unpack layers.
     """
 
     root: Path | None = None
     containerd: ContainerdConfig | None = None
     registries: RegistryOptions | None = None
     layer_cache_bytes: int = DEFAULT_LIMIT
+    max_content_bytes: int = MAX_CONTENT_BYTES
 
     def place_of(self, exporter_type: str, attrs: Mapping[str, str]) -> str:
         """Where an export puts an image, for people to read; empty if it puts none into a store of ours.

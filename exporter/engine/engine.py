@@ -25,6 +25,7 @@ from exporter.exporters.base import (
 )
 from exporter.exporters.plugins import blaming, origin_of
 from exporter.layer.cache import LayerCache
+from exporter.layer.limits import MAX_CONTENT_BYTES
 from exporter.progress.model import StatusSink
 from exporter.progress.producer import VertexProgress, vertex
 from exporter.source.types import BuildInfo, Source
@@ -80,6 +81,7 @@ class Engine:
         tokens: Takes what is left to publish.
         layer_cache: Layers that were converted before; None if none are kept.
         pusher: Sends images to registries; None for the built-in client as it is.
+        max_content_bytes: See `ExportContext`.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Engine:
         tokens: FinalizeStore,
         layer_cache: LayerCache | None = None,
         pusher: Pusher | None = None,
+        max_content_bytes: int = MAX_CONTENT_BYTES,
     ) -> None:
         self._open_store = open_store
         self._check_store = check_store
@@ -102,6 +105,7 @@ class Engine:
         self._tokens = tokens
         self._layer_cache = layer_cache
         self._pusher = pusher
+        self._max_content_bytes = max_content_bytes
 
     async def check(self, exporter: Exporter) -> None:
         """Find out whether an exporter has what it needs, before the build.
@@ -130,6 +134,7 @@ class Engine:
                     output=output,
                     layer_cache=self._layer_cache,
                     pusher=self._pusher,
+                    max_content_bytes=self._max_content_bytes,
                 )
                 with blaming(kind):
                     result = await job.exporter.export(job.source, context)

@@ -14,6 +14,7 @@ from pathlib import Path
 from exporter.content.lock import try_flock
 from exporter.content.threads import run_in_thread
 from exporter.errors import FailedPreconditionError, os_error_text
+from exporter.rpc.temporary import make_private_directory
 
 _LOCK_NAME = ".lock"
 
@@ -21,7 +22,7 @@ _LOCK_NAME = ".lock"
 class ScratchSpace:
     """A process's own directory under ``ROOT/scratch``, with one directory in it for each export.
 
-    Without a root it is below ``$TMPDIR``. The process holds a lock on it as long as it lives. Directories of
+    Without a root it is in ``$TMPDIR``. The process holds a lock on it as long as it lives. Directories of
     processes that died without cleaning up are known by their lock being free, and removed when the next
     server starts.
     """
@@ -78,13 +79,13 @@ class ScratchSpace:
     @classmethod
     def _open_temporary(cls) -> ScratchSpace:
         try:
-            path = Path(tempfile.mkdtemp(prefix="buildkit-exporter-"))
+            path, descriptor = make_private_directory()
         except OSError as error:
             raise FailedPreconditionError(
                 f"there is no room for scratch files: {os_error_text(error)}; "
                 "set TMPDIR to a directory that can be written, or choose a place with --root"
             ) from error
-        return cls(path, _open_directory(path))
+        return cls(path, descriptor)
 
     def _close(self) -> None:
         _remove_tree(self._path)

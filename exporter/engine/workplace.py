@@ -72,6 +72,7 @@ async def open_workplace(
             tokens=tokens,
             layer_cache=await _layer_cache(root, config.layer_cache_bytes),
             pusher=_pusher(config),
+            max_content_bytes=config.max_content_bytes,
         )
         yield Workplace(engine, store, stores.shared)
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 from exporter.content.protocol import ContentStore, Provider
 from exporter.image import CompressionConfig, Descriptor
+from exporter.layer.limits import MAX_CONTENT_BYTES
 from exporter.progress.producer import VertexProgress
 from exporter.source.types import BuildInfo, Source
 
@@ -204,6 +205,7 @@ class ExportContext:
         output: Where files for the client go; None if the client asked for none.
         pusher: Sends images to registries; None for the built-in client with the user's Docker credentials.
         layer_cache: Layers that were converted before; None if none are kept.
+        max_content_bytes: Largest sum of the sizes of a ref's files where an exporter unpacks layers.
     """
 
     build: BuildInfo
@@ -214,6 +216,7 @@ class ExportContext:
     output: Output | None = None
     pusher: Pusher | None = None
     layer_cache: LayerCache | None = None
+    max_content_bytes: int = MAX_CONTENT_BYTES
 
 
 Finalize = Callable[["FinalizeContext"], Awaitable[Mapping[str, str]]]

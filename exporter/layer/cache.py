@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 from exporter.content.copy import closing_stream
 from exporter.content.files import CHUNK_SIZE, BlobDirectory, open_regular, read_file
 from exporter.content.lock import file_lock
-from exporter.content.staging import Staging, replace_file
+from exporter.content.staging import NO_LINKS, Staging, replace_file
 from exporter.content.threads import run_in_thread
 from exporter.content.verify import Verifier
 from exporter.errors import DataLossError, ExporterError, UnavailableError
@@ -28,8 +27,7 @@ _VERSION = 1
 _MAX_RECORD_SIZE = 1 << 20
 # Seconds. A newer blob without a record may be one whose record is about to be written.
 _STRAY_AGE = 3600.0
-# Errors of `link` on or between file systems that do not support it.
-_NO_LINKS = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP})
+_COPIES = ".staging"
 
 DEFAULT_LIMIT = 10 << 30
 """Default limit for the total size of blobs, in bytes."""
@@ -115,7 +113,14 @@ class LayerCache:
             log.warning("cannot cache a converted layer in %s: %s", self._path, error)
 
     async def prune(self) -> None:
-        """Enforce the limit, which may have been lowered. Best effort: a failure is only logged."""
+        """Enforce the limit, which may have been lowered, and remove what killed processes left.
+
+        Best effort: a failure is only logged.
+        """
+        try:
+            await run_in_thread(self._remove_stale)
+        except OSError as error:
+            log.warning("cannot clean up the layer cache %s: %s", self._path, error)
         if not await run_in_thread(self._records.is_dir):
             return
         try:
@@ -143,6 +148,11 @@ class LayerCache:
     def _prepare(self) -> None:
         self._records.mkdir(parents=True, exist_ok=True)
         self._staging.remove_stale()
+
+    def _remove_stale(self) -> None:
+        self._staging.remove_stale()
+        for copies in self._path.glob(f"blobs/*/{_COPIES}"):
+            Staging(copies).remove_stale()
 
     def _prune(self) -> None:
         """Remove the least recently used layers beyond the limit, and stray blobs."""
@@ -195,13 +205,13 @@ def _link(source: Path, destination: Path) -> None:
     except FileExistsError:
         return
     except OSError as error:
-        if error.errno not in _NO_LINKS:
+        if error.errno not in NO_LINKS:
             raise
         _copy(source, destination)
 
 
 def _copy(source: Path, destination: Path) -> None:
-    staged = Staging(destination.parent / ".staging").create(mode=0o444)
+    staged = Staging(destination.parent / _COPIES).create(mode=0o444)
     try:
         with open_regular(source) as file:
             while data := file.read(CHUNK_SIZE):

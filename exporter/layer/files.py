@@ -20,7 +20,8 @@ from exporter.content.threads import run_in_thread
 from exporter.errors import InvalidArgumentError, ResourceExhaustedError, naming
 from exporter.image import Descriptor
 from exporter.layer.compression.detect import open_layer
-from exporter.layer.gotar import TarReader, TypeFlag
+from exporter.layer.gotar import Header, TarReader, TypeFlag
+from exporter.layer.limits import MAX_CONTENT_BYTES
 from exporter.layer.pipe import discard, run_piped
 from exporter.layer.streams import PIECE_SIZE, Readable, Writable, drain
 from exporter.layer.tree import FileTree, Inode, Kind
@@ -40,19 +41,20 @@ class LayerFiles:
         self._contents = contents
 
     @classmethod
-    async def unpack(cls, remote: Remote, *, scratch: Path, max_size: int | None = None) -> Self:
+    async def unpack(cls, remote: Remote, *, scratch: Path, max_size: int = MAX_CONTENT_BYTES) -> Self:
         """Unpack layers.
 
         Args:
             remote: The layers, base first.
             scratch: A directory for the temporary file, which needs as much space as the files.
-            max_size: Maximum total size of the files, including those that later layers replace or delete.
+            max_size: Maximum total size of the files in bytes, including holes and files that later layers
+                replace or delete. A layer of a few KiB can claim a sparse file of many TiB.
 
         Raises:
             DataLossError: a layer does not match its descriptor.
             InvalidArgumentError: a layer has an unknown type, or its tar is malformed or inconsistent.
             NotFoundError: a layer no longer exists.
-            ResourceExhaustedError: the files exceed `max_size`.
+            ResourceExhaustedError: the files exceed `max_size`; names the file.
         """
         with ExitStack() as stack:
             file = stack.enter_context(await run_in_thread(_temporary_file, scratch))
@@ -115,7 +117,7 @@ def _temporary_file(directory: Path) -> BinaryIO:
 class _Unpacking:
     """Unpacks layers, in a thread."""
 
-    def __init__(self, tree: FileTree, contents: BinaryIO, scratch: Path, max_size: int | None) -> None:
+    def __init__(self, tree: FileTree, contents: BinaryIO, scratch: Path, max_size: int) -> None:
         self._tree = tree
         self._contents = contents
         self._scratch = scratch
@@ -128,6 +130,8 @@ class _Unpacking:
             tar = open_layer(blob, layer.media_type)
             reader = TarReader(tar)
             while (header := reader.next()) is not None:
+                if header.typeflag == TypeFlag.REG:
+                    self._check(header)
                 self._tree.apply(header, self._position)
                 if header.typeflag == TypeFlag.REG:
                     self._copy(reader, sink)
@@ -136,11 +140,18 @@ class _Unpacking:
             self._contents.truncate()  # there may be a hole at the end
             self._contents.flush()
 
+    def _check(self, header: Header) -> None:
+        """Refuse what is too large before its first byte is read."""
+        if self._position + header.size > self._max_size:
+            name = header.name.decode("utf-8", "backslashreplace")
+            raise ResourceExhaustedError(
+                f"{name} has {header.size} bytes; with it, the files of the layers have more than the "
+                f"{self._max_size} bytes that are allowed (--max-content-bytes)"
+            )
+
     def _copy(self, reader: TarReader, sink: Writable) -> None:
         while data := reader.read(PIECE_SIZE):
             self._position += len(data)
-            if self._max_size is not None and self._position > self._max_size:
-                raise ResourceExhaustedError(f"the files of the layers have more than {self._max_size} bytes")
             if data.count(0) == len(data):
                 self._contents.seek(self._position)  # leaves a hole
             else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from exporter.client import CachePlace, Secret, SSHAgent
 from exporter.content.layout import OCILayout
 from exporter.daemon.services.upload import UploadServicer
 from exporter.rpc.session.attach import Attachable
+from exporter.rpc.temporary import private_directory
 
 _REMOTE = re.compile(r"(https?|git|ssh)://|git@|github\.com/")
 _PASSED_ON = re.compile(r"(docker-image|target|https?|git|ssh)://|target:|git@|github\.com/")
@@ -83,7 +83,7 @@ def open_inputs(options: BuildArgs, environ: Mapping[str, str]) -> Iterator[Inpu
     )
     if options.network == "host":  # who asks for it allows it
         inputs.privileges.append("network.host")
-    with tempfile.TemporaryDirectory(prefix="buildkit-exporter-") as scratch:
+    with private_directory() as scratch:
         _add_main_context(inputs, options, Path(scratch))
         for name, place in key_values(options.build_context, "--build-context").items():
             _add_context(inputs, name, place)

@@ -10,6 +10,7 @@ from exporter.cli.commands.values import complete_directory, complete_file, coun
 
 DEFAULT_BUILDKITD = "unix:///run/buildkit/buildkitd.sock"
 DEFAULT_LAYER_CACHE_BYTES = 10 << 30
+DEFAULT_MAX_CONTENT_BYTES = 128 << 30
 DEFAULT_SHUTDOWN_GRACE = 30.0
 PROGRESS_MODES = ("auto", "plain", "tty", "rawjson", "quiet")
 
@@ -55,10 +56,12 @@ class WorkplaceArgs(ContainerdArgs, RegistryArgs):
     Attributes:
         root: Directory of the embedded image store; None for the default.
         layer_cache_bytes: Size of the cache of converted layers; None for the default.
+        max_content_bytes: Largest sum of the sizes of a result's files; None for the default.
     """
 
     root: Path | None
     layer_cache_bytes: int | None
+    max_content_bytes: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,6 +260,14 @@ def workplace_flags() -> list[Flag]:
             type=count(0),
             help="how much of converted layers is kept below the root "
             f"(default: {DEFAULT_LAYER_CACHE_BYTES}; 0: nothing)",
+            section=_STORE,
+        ),
+        Flag(
+            "--max-content-bytes",
+            metavar="N",
+            type=count(1),
+            help="largest sum of the sizes of a result's files, holes included, for tar and local "
+            f"(default: {DEFAULT_MAX_CONTENT_BYTES})",
             section=_STORE,
         ),
         *registry_flags(),

@@ -18,6 +18,7 @@ from exporter.errors import DataLossError, FailedPreconditionError
 from exporter.exporters.files import place
 from exporter.exporters.files.entry import FileEntry, shown
 from exporter.exporters.files.order import EntryOrder
+from exporter.exporters.files.run import Run, is_ours
 from exporter.layer.tree import Kind
 
 __all__ = ["DirectoryWriter", "NewFile", "write_directory"]
@@ -75,6 +76,7 @@ class DirectoryWriter:
 
     def __init__(self, root: int, *, delete: bool = False) -> None:
         self._root = root
+        self._run = Run.begin(root)
         self._owner = (os.getuid(), os.getgid())
         self._order = EntryOrder()
         self._announced = place.DirectoryCursor(root)
@@ -141,7 +143,8 @@ class DirectoryWriter:
         """
         *folder, name = entry.path.split(b"/")
         with place.explained(f"failed to create {shown(entry.path)}"):
-            return NewFile(entry, self._owner, name, self._filled.move(folder))
+            parent = self._filled.move(folder)
+            return NewFile(entry, self._owner, name, parent, self._run.temporary_name())
 
     def finish(self) -> Generator[None, None, None]:
         """Do what has to wait until all contents are there; an iteration is a short piece of work.
@@ -163,11 +166,13 @@ class DirectoryWriter:
             with place.explained(f"error setting dir metadata for {shown(entry.path)}"):
                 place.set_attributes(entry, self._owner, self._announced.move(entry.path.split(b"/")))
             yield
+        self._run.end()  # before the other side is told that all is done
 
     def close(self) -> None:
         """Close the directory."""
         self._announced.close()
         self._filled.close()
+        self._run.end()
         os.close(self._root)
 
     def _note(self, entry: FileEntry, folder: list[bytes], name: bytes) -> None:
@@ -177,7 +182,7 @@ class DirectoryWriter:
                 self._names[entry.path] = set()
 
     def _make_special(self, entry: FileEntry, name: bytes, parent: int) -> None:
-        temporary = place.temporary_name()
+        temporary = self._run.temporary_name()
         place.make_special(entry, temporary, parent)
         try:
             place.set_special_attributes(entry, self._owner, temporary, parent)
@@ -210,7 +215,7 @@ class DirectoryWriter:
         for folder, names in wanted.items():
             parent = self._announced.move(folder.split(b"/") if folder else [])
             for name in place.names_in(parent):
-                if name not in names:
+                if name not in names and not is_ours(name):
                     with place.explained(f"failed to remove: {shown(folder + b'/' + name)}"):
                         place.remove(name, parent)
                     yield
@@ -222,7 +227,9 @@ class NewFile:
     A context manager, at whose end nothing is left of what was not committed.
     """
 
-    def __init__(self, entry: FileEntry, owner: tuple[int, int], name: bytes, parent: int) -> None:
+    def __init__(
+        self, entry: FileEntry, owner: tuple[int, int], name: bytes, parent: int, temporary: bytes
+    ) -> None:
         self._entry = entry
         self._owner = owner
         self._name = name
@@ -230,7 +237,6 @@ class NewFile:
         self._temporary: bytes | None = None
         self._written = 0
         try:
-            temporary = place.temporary_name()
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             self._file = os.open(temporary, flags, 0o600, dir_fd=self._parent)
         except BaseException:

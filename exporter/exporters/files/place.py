@@ -7,7 +7,6 @@ have been put there by anybody. All calls block.
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import stat
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,6 @@ from exporter.exporters.files.entry import FileEntry
 from exporter.layer.tree import Kind
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_TEMPORARY = b".tmp."
 _DEVICES = {
     Kind.CHARACTER_DEVICE: stat.S_IFCHR,
     Kind.BLOCK_DEVICE: stat.S_IFBLK,
@@ -117,11 +115,6 @@ def remove(name: bytes, parent: int) -> None:
         shutil.rmtree(os.fsdecode(name), dir_fd=parent)
     else:
         os.unlink(name, dir_fd=parent)
-
-
-def temporary_name() -> bytes:
-    """A name that nothing has."""
-    return _TEMPORARY + secrets.token_hex(8).encode()
 
 
 def set_attributes(entry: FileEntry, owner: tuple[int, int], target: int | str) -> None:

@@ -94,7 +94,8 @@ def _platforms(source: Source) -> Sequence[ResultPlatform]:
 async def _unpack(ref: Ref | None, context: ExportContext, stack: AsyncExitStack) -> LayerFiles | None:
     if ref is None:
         return None
-    return stack.enter_context(await LayerFiles.unpack(await ref.remote(), scratch=context.scratch))
+    remote, limit = await ref.remote(), context.max_content_bytes
+    return stack.enter_context(await LayerFiles.unpack(remote, scratch=context.scratch, max_size=limit))
 
 
 async def _platform_files(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -20,6 +19,7 @@ import grpc.aio
 
 from exporter.pb.moby.buildkit.v1 import control_pb2
 from exporter.rpc.target import unix_target
+from exporter.rpc.temporary import private_directory
 
 CHUNK_SIZE = 128 * 1024
 """Bytes of the largest message that is sent. The cost of a tunnel is per message."""
@@ -28,7 +28,7 @@ MAX_MESSAGE_BYTES = 16 << 20
 """Largest message that is taken, as in BuildKit's own sessions. A message is held in memory whole."""
 
 _MAX_METADATA_BYTES = 16 << 20
-_SOCKET_PATH_LIMIT = 100
+_PARENT_LIMIT = 64
 
 TUNNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -117,11 +117,7 @@ async def _stop(*tasks: asyncio.Task[None]) -> None:
 @contextmanager
 def private_path() -> Iterator[str]:
     """A path for a socket, in a directory that only we can enter; both are gone when the block ends."""
-    directory = tempfile.mkdtemp(prefix="buildkit-exporter-")
-    if len(os.fsencode(directory)) > _SOCKET_PATH_LIMIT:  # an address of a Unix socket has at most 107 bytes
-        Path(directory).rmdir()
-        directory = tempfile.mkdtemp(prefix="buildkit-exporter-", dir="/tmp")
-    try:
+    # An address of a Unix socket has at most 107 bytes.
+    is_long = len(os.fsencode(tempfile.gettempdir())) > _PARENT_LIMIT
+    with private_directory(Path("/tmp") if is_long else None) as directory:
         yield f"{directory}/s"
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)

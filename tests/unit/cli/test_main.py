@@ -14,7 +14,12 @@ import pytest
 import exporter.cli.inspect.command
 from exporter.cli.client import ServerAccess
 from exporter.cli.commands.base import Command, load_command
-from exporter.cli.commands.shared import DEFAULT_BUILDKITD, DEFAULT_LAYER_CACHE_BYTES, PROGRESS_MODES
+from exporter.cli.commands.shared import (
+    DEFAULT_BUILDKITD,
+    DEFAULT_LAYER_CACHE_BYTES,
+    DEFAULT_MAX_CONTENT_BYTES,
+    PROGRESS_MODES,
+)
 from exporter.cli.commands.summaries import SUMMARIES
 from exporter.cli.failures import UsageError
 from exporter.cli.main import main
@@ -206,6 +211,7 @@ def test_flags_mean_what_servers_have_as_defaults() -> None:
     assert names >= {"max_concurrent_exports", "max_message_bytes", "session_timeout", "shutdown_grace"}
     assert {name: getattr(args, name) for name in names} == {name: getattr(config, name) for name in names}
     assert config.workplace.layer_cache_bytes == DEFAULT_LAYER_CACHE_BYTES
+    assert config.workplace.max_content_bytes == DEFAULT_MAX_CONTENT_BYTES
     assert tuple(ProgressMode) == PROGRESS_MODES
     assert DEFAULT_BUILDKITD == DEFAULT_ADDRESS
 

@@ -28,6 +28,10 @@ def test_the_size_of_the_layer_cache(tmp_path: Path) -> None:
     assert parse("--root", str(tmp_path), "--layer-cache-bytes", "0").layer_cache_bytes == 0
 
 
+def test_the_largest_sum_of_the_sizes_of_files(tmp_path: Path) -> None:
+    assert parse("--root", str(tmp_path), "--max-content-bytes", "7").max_content_bytes == 7
+
+
 def test_the_way_to_registries(tmp_path: Path) -> None:
     config = tmp_path / "config.json"
     config.write_text("{}")
@@ -74,6 +78,7 @@ def test_files_must_be_what_they_should_be(option: str, message: str, exists: bo
         ("--containerd-namespace", "n"),
         ("--containerd-snapshotter", "s"),
         ("--layer-cache-bytes", "0"),
+        ("--max-content-bytes", "1"),
         ("--registry-config", "f"),
         ("--registry-ca", "f"),
         ("--registry-certs-dir", "d"),

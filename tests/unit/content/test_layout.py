@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import shutil
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -339,3 +341,23 @@ async def test_files_that_are_no_blobs_stay(tmp_path: Path) -> None:
     (tmp_path / "blobs" / "sha256" / "notes").write_bytes(b"x")
     assert await layout.prune() == []
     assert (tmp_path / "blobs" / "sha256" / "notes").exists()
+
+
+@pytest.mark.parametrize("kept", [["oci-layout"], ["oci-layout", "blobs"], ["oci-layout", "index.json"], []])
+async def test_a_layout_whose_maker_was_killed_is_completed(kept: list[str], tmp_path: Path) -> None:
+    whole = await OCILayout.open(tmp_path)
+    for path in list(whole.path.iterdir()):
+        if path.name not in kept:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    await OCILayout.open(tmp_path)
+    assert names_in(tmp_path) == ["blobs", "index.json", "oci-layout"]
+    assert (tmp_path / "blobs" / "sha256").is_dir()
+    assert json.loads((tmp_path / "index.json").read_bytes())["manifests"] == []
+
+
+async def test_completing_a_layout_keeps_its_index(tmp_path: Path) -> None:
+    await OCILayout.open(tmp_path)
+    (tmp_path / "index.json").write_text('{"schemaVersion":2,"manifests":[],"x":1}')
+    (tmp_path / "blobs" / "sha256").rmdir()
+    await OCILayout.open(tmp_path)
+    assert '"x":1' in (tmp_path / "index.json").read_text()

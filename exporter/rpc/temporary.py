@@ -1,0 +1,108 @@
+"""Private directories below that for temporary files, which do not outlive their process for long.
+
+Each is locked (``flock``) by its process as long as that lives, so that what a killed one left can be told
+from the work of another. The next process that makes such a directory removes it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_PREFIX = "buildkit-exporter-"
+_NAME = re.compile(_PREFIX + "[0-9a-f]{16}")
+_ATTEMPTS = 100
+
+_swept: set[Path] = set()
+
+
+@contextmanager
+def private_directory(parent: Path | None = None) -> Iterator[Path]:
+    """A directory that only we can enter, removed with all that is in it when the block ends. Blocks.
+
+    Args:
+        parent: Where to make it; that for temporary files if None.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    path, descriptor = make_private_directory(parent)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(descriptor)
+
+
+def make_private_directory(parent: Path | None = None) -> tuple[Path, int]:
+    """Make a directory that only we can enter, and lock it. Blocks.
+
+    Args:
+        parent: See `private_directory`.
+
+    Returns:
+        The directory, for the caller to remove, and the descriptor that holds its lock, to close after that.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    parent = Path(tempfile.gettempdir()) if parent is None else parent
+    if parent not in _swept:  # once: it may have many entries that are not ours
+        _swept.add(parent)
+        _remove_dead(parent)
+    for _ in range(_ATTEMPTS):
+        path = parent / f"{_PREFIX}{secrets.token_hex(8)}"
+        path.mkdir(0o700)
+        descriptor = _lock(path, or_nothing=False)
+        if descriptor is not None:
+            return path, descriptor
+    raise OSError(f"directories in {parent} vanish as soon as they have been made")
+
+
+def _lock(path: Path, *, or_nothing: bool = True) -> int | None:
+    """Lock a directory that is there; None if somebody else has done so, or has removed it.
+
+    Args:
+        path: The directory.
+        or_nothing: Also give None if the file system has no locks.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return None
+        except OSError:
+            if or_nothing:
+                return None
+        if os.path.samestat(os.fstat(descriptor), path.lstat()):
+            locked, descriptor = descriptor, -1
+            return locked
+    except OSError:
+        return None
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+    return None
+
+
+def _remove_dead(parent: Path) -> None:
+    """Remove what killed processes of this user left."""
+    with suppress(OSError):
+        for entry in parent.iterdir():
+            if not _NAME.fullmatch(entry.name) or entry.lstat().st_uid != os.getuid():
+                continue
+            descriptor = _lock(entry)
+            if descriptor is not None:
+                shutil.rmtree(entry, ignore_errors=True)
+                os.close(descriptor)
