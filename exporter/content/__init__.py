@@ -4,8 +4,10 @@ The stores that speak to a containerd, a registry or a session are in modules of
 gRPC or HTTP.
 """
 
+from exporter.content.concurrency import gather, map_each
 from exporter.content.copy import (
     PARSE_LIMIT,
+    OnBytes,
     copy_blob,
     copy_blobs,
     copy_chain,
@@ -21,6 +23,9 @@ from exporter.content.manifest import children, gc_labels, is_parent, must_not_b
 from exporter.content.memory import MemoryStore
 from exporter.content.overlay import MultiProvider
 from exporter.content.protocol import BlobInfo, BlobWriter, ContentStore, Provider
+from exporter.content.staging import StagedFile, Staging
+from exporter.content.threads import StepTimer, iterate_in_thread, run_in_thread
+from exporter.content.verify import Verifier, split_digest
 
 __all__ = [
     "PARSE_LIMIT",
@@ -33,18 +38,28 @@ __all__ = [
     "MemoryStore",
     "MultiProvider",
     "OCILayout",
+    "OnBytes",
     "Provider",
+    "StagedFile",
+    "Staging",
+    "StepTimer",
     "StoredImage",
+    "Verifier",
     "children",
     "copy_blob",
     "copy_blobs",
     "copy_chain",
     "default_root",
+    "gather",
     "gc_labels",
     "has_blob",
     "is_parent",
+    "iterate_in_thread",
     "load_graph",
+    "map_each",
     "must_not_be_distributed",
     "read_blob",
+    "run_in_thread",
+    "split_digest",
     "write_blob",
 ]

@@ -8,9 +8,15 @@ from dataclasses import replace
 
 from exporter.content.concurrency import gather
 from exporter.content.memory import MemoryStore
-from exporter.image import CommitOptions, ImageError, ResultPlatform, export_epoch, media_types, parse_key
-from exporter.image.config.go_types import BASE_IMAGE
-from exporter.image.go import json as gojson
+from exporter.image import (
+    CommitOptions,
+    ImageError,
+    ResultPlatform,
+    diff_ids_of,
+    export_epoch,
+    media_types,
+    parse_key,
+)
 from exporter.image.keys import IMAGE_BASE_CONFIG
 from exporter.layer.convert import LayerConverter
 from exporter.progress.producer import VertexProgress
@@ -86,12 +92,11 @@ def _distributable(remote: Remote, *, prefer_nondistributable: bool) -> Remote:
     return replace(remote, descriptors=tuple(descriptors))
 
 
-def _base_diff_ids(source: Source, platform: ResultPlatform) -> list[str]:
+def _base_diff_ids(source: Source, platform: ResultPlatform) -> tuple[str, ...]:
     config = parse_key(source.metadata, IMAGE_BASE_CONFIG, platform.id)
     if not config:
-        return []
+        return ()
     try:
-        diff_ids: list[str] | None = gojson.decode(config, BASE_IMAGE, "DockerOCIImage")["rootfs"]["diff_ids"]
+        return diff_ids_of(config)
     except ImageError as error:
         raise ImageError(f"failed to unmarshal base image config: {error}") from error
-    return diff_ids or []

@@ -8,15 +8,23 @@ from __future__ import annotations
 from exporter.errors import ImageError, LayerChainError
 from exporter.image.annotations import AnnotationGroups, AnnotationKey, Annotations, AnnotationType
 from exporter.image.config.patch import attestation_config
-from exporter.image.descriptor import Descriptor
+from exporter.image.descriptor import Descriptor, DescriptorObject
 from exporter.image.digest import digest_bytes, parse_digest
 from exporter.image.epoch import Epoch, epoch_from_build_args, epoch_source, export_epoch
 from exporter.image.go.time import Time
 from exporter.image.history import History, LayerMetadata
-from exporter.image.image import BuildkitImage, buildkit_image, fitted_history, moby_config, parse_history
+from exporter.image.image import (
+    BuildkitImage,
+    buildkit_image,
+    diff_ids_of,
+    fitted_history,
+    moby_config,
+    parse_history,
+)
 from exporter.image.keys import MetadataValueError, parse_key, platform_key
 from exporter.image.manifest import AttestationManifest, attestation_manifest, index_bytes
 from exporter.image.names import (
+    FROM_FRONTEND,
     ImageNames,
     normalized_names,
     parse_names,
@@ -35,6 +43,7 @@ from exporter.image.platforms.result import ResultPlatform, parse_platforms
 from exporter.image.reference import Reference
 
 __all__ = [
+    "FROM_FRONTEND",
     "AnnotationGroups",
     "AnnotationKey",
     "AnnotationType",
@@ -47,6 +56,7 @@ __all__ = [
     "CompressionConfig",
     "CompressionType",
     "Descriptor",
+    "DescriptorObject",
     "Epoch",
     "FSOptions",
     "History",
@@ -67,6 +77,7 @@ __all__ = [
     "attestation_manifest",
     "buildkit_image",
     "check_compatibility_version",
+    "diff_ids_of",
     "digest_bytes",
     "epoch_from_build_args",
     "epoch_source",

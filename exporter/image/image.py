@@ -11,6 +11,7 @@ import msgspec
 from exporter.errors import ImageError
 from exporter.image import media_types
 from exporter.image.config.exact import EXACT
+from exporter.image.config.go_types import BASE_IMAGE
 from exporter.image.config.ordinary import ORDINARY, NotOrdinaryError
 from exporter.image.config.patch import (
     ConfigDocument,
@@ -21,6 +22,7 @@ from exporter.image.config.patch import (
 )
 from exporter.image.descriptor import Descriptor, DescriptorObject, descriptor_dict, read_descriptors
 from exporter.image.digest import digest_bytes
+from exporter.image.go import json as gojson
 from exporter.image.go.time import Time
 from exporter.image.history import History, HistoryEntry, LayerMetadata, fit_history
 from exporter.image.keys import DIFF_ID
@@ -177,6 +179,18 @@ def parse_history(config_bytes: bytes) -> tuple[History, ...] | None:
         ImageError: the config is not JSON, or its history is malformed; with BuildKit's text.
     """
     return _typed(_read(EXACT, config_bytes).history)
+
+
+def diff_ids_of(config_bytes: bytes) -> tuple[str, ...]:
+    """The diff IDs in a base image's config, read as BuildKit reads it.
+
+    Raises:
+        ImageError: Go cannot decode the config.
+    """
+    diff_ids: list[str] | None = gojson.decode(config_bytes, BASE_IMAGE, "DockerOCIImage")["rootfs"][
+        "diff_ids"
+    ]
+    return tuple(diff_ids or ())
 
 
 def fitted_history(

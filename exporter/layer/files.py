@@ -25,7 +25,7 @@ from exporter.layer.limits import MAX_CONTENT_BYTES
 from exporter.layer.pipe import discard, run_piped
 from exporter.layer.streams import PIECE_SIZE, Readable, Writable, drain
 from exporter.layer.tree import FileTree, Inode, Kind
-from exporter.layer.verified import verified
+from exporter.layer.verifying import verified
 from exporter.source.types import Remote
 
 

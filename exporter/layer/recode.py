@@ -28,7 +28,7 @@ from exporter.layer.streams import (
     Writable,
 )
 from exporter.layer.timestamps import rewrite_times
-from exporter.layer.verified import verified
+from exporter.layer.verifying import verified
 
 # A larger table of contents is written to a temporary file.
 _SPOOL_SIZE = 4 << 20

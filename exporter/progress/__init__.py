@@ -13,7 +13,7 @@ from exporter.progress.model import (
     VertexStatus,
     VertexWarning,
 )
-from exporter.progress.producer import Status, VertexProgress, vertex
+from exporter.progress.producer import Status, VertexProgress, now, vertex
 from exporter.progress.queue import CoalescingQueue
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "VertexStatus",
     "VertexWarning",
     "display",
+    "now",
     "open_renderer",
     "vertex",
 ]

@@ -12,7 +12,7 @@ from exporter.layer.compression.detect import open_layer
 from exporter.layer.gotar import TarReader
 from exporter.layer.pipe import discard, run_piped
 from exporter.layer.streams import Readable, Writable, drain
-from exporter.layer.verified import verified
+from exporter.layer.verifying import verified
 
 __all__ = ["clean_path", "layer_paths"]
 

@@ -32,6 +32,15 @@ def sample_summary(name: str) -> str:
     return summary
 
 
+def sample_directory(name: str = DEFAULT) -> Path:
+    """Where a sample is installed: a saved source, to be read only.
+
+    Raises:
+        NotFoundError: there is no such sample.
+    """
+    return _find(name)
+
+
 def write_sample(directory: Path, name: str = DEFAULT) -> None:
     """Copy a sample into a directory, which is made if it does not exist. Blocks.
 

@@ -1,0 +1,148 @@
+"""The names of the package `exporter`, which loads them when they are asked for."""
+
+from __future__ import annotations
+
+from exporter.content.copy import copy_blobs, copy_chain, read_blob, write_blob
+from exporter.content.images import ImageStore, StoredImage
+from exporter.content.protocol import BlobInfo, BlobWriter, ContentStore, Provider
+from exporter.errors import (
+    Code,
+    DataLossError,
+    DeadlineError,
+    ExporterError,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+    PermissionDeniedError,
+    ResourceExhaustedError,
+    UnavailableError,
+)
+from exporter.exporters.base import (
+    ArtifactKind,
+    Attribute,
+    ExportContext,
+    Exporter,
+    ExportResult,
+    FileSink,
+    Finalize,
+    FinalizeContext,
+    LayoutSink,
+    NamedStore,
+    Output,
+    Pusher,
+    UnpackingStore,
+)
+from exporter.exporters.files.entry import BytesContent, FileEntry
+from exporter.exporters.files.entry import Content as FileContent
+from exporter.exporters.plugins import PluginError
+from exporter.exporters.registry import ENTRY_POINT_GROUP, Registry, default_registry
+from exporter.image import (
+    CompressionConfig,
+    Descriptor,
+    ImageError,
+    LayerChainError,
+    LayerMetadata,
+    Platform,
+    Time,
+)
+from exporter.layer.cache import LayerCache
+from exporter.layer.tree import Kind as FileKind
+from exporter.progress.model import (
+    ProgressGroup,
+    StatusSink,
+    StatusUpdate,
+    Vertex,
+    VertexLog,
+    VertexStatus,
+    VertexWarning,
+)
+from exporter.progress.producer import Status, VertexProgress
+from exporter.remotes.registry import DistributionSources
+from exporter.source.saved.load import SavedSource
+from exporter.source.saved.save import save_source
+from exporter.source.types import (
+    Attestation,
+    AttestationKind,
+    BuildInfo,
+    Layer,
+    LayerChain,
+    Ref,
+    Remote,
+    Source,
+    Subject,
+    SubjectKind,
+)
+
+__all__ = [
+    "ENTRY_POINT_GROUP",
+    "ArtifactKind",
+    "Attestation",
+    "AttestationKind",
+    "Attribute",
+    "BlobInfo",
+    "BlobWriter",
+    "BuildInfo",
+    "BytesContent",
+    "Code",
+    "CompressionConfig",
+    "ContentStore",
+    "DataLossError",
+    "DeadlineError",
+    "Descriptor",
+    "DistributionSources",
+    "ExportContext",
+    "ExportResult",
+    "Exporter",
+    "ExporterError",
+    "FailedPreconditionError",
+    "FileContent",
+    "FileEntry",
+    "FileKind",
+    "FileSink",
+    "Finalize",
+    "FinalizeContext",
+    "ImageError",
+    "ImageStore",
+    "InvalidArgumentError",
+    "Layer",
+    "LayerCache",
+    "LayerChain",
+    "LayerChainError",
+    "LayerMetadata",
+    "LayoutSink",
+    "NamedStore",
+    "NotFoundError",
+    "Output",
+    "PermissionDeniedError",
+    "Platform",
+    "PluginError",
+    "ProgressGroup",
+    "Provider",
+    "Pusher",
+    "Ref",
+    "Registry",
+    "Remote",
+    "ResourceExhaustedError",
+    "SavedSource",
+    "Source",
+    "Status",
+    "StatusSink",
+    "StatusUpdate",
+    "StoredImage",
+    "Subject",
+    "SubjectKind",
+    "Time",
+    "UnavailableError",
+    "UnpackingStore",
+    "Vertex",
+    "VertexLog",
+    "VertexProgress",
+    "VertexStatus",
+    "VertexWarning",
+    "copy_blobs",
+    "copy_chain",
+    "default_registry",
+    "read_blob",
+    "save_source",
+    "write_blob",
+]

@@ -1,0 +1,42 @@
+"""The names of the package `exporter.layer`, for exporters that change layers or look into them."""
+
+from __future__ import annotations
+
+from exporter.layer.cache import ConvertedLayer, LayerCache
+from exporter.layer.compression.detect import open_layer
+from exporter.layer.convert import LayerConverter
+from exporter.layer.files import LayerFiles
+from exporter.layer.gotar import Format, Header, TarError, TarReader, TarTime, TarWriter, TypeFlag
+from exporter.layer.gotar.pax import XATTR_PREFIX
+from exporter.layer.pipe import discard, run_piped
+from exporter.layer.recode import Recipe
+from exporter.layer.streams import PIECE_SIZE, Pieces, Readable, Writable, drain
+from exporter.layer.tree import Inode, Kind
+from exporter.layer.verifying import verified
+
+__all__ = [
+    "PIECE_SIZE",
+    "XATTR_PREFIX",
+    "ConvertedLayer",
+    "Format",
+    "Header",
+    "Inode",
+    "Kind",
+    "LayerCache",
+    "LayerConverter",
+    "LayerFiles",
+    "Pieces",
+    "Readable",
+    "Recipe",
+    "TarError",
+    "TarReader",
+    "TarTime",
+    "TarWriter",
+    "TypeFlag",
+    "Writable",
+    "discard",
+    "drain",
+    "open_layer",
+    "run_piped",
+    "verified",
+]

@@ -1,0 +1,32 @@
+"""For tests of exporters: build results to export, a place to run an export, and what it made to look into.
+
+May use everything but the command line, and nothing uses it. Needs no test framework, daemon or network.
+
+::
+
+    from exporter.testing import MemoryLayer, Workbench, source_of
+
+    async with Workbench.open() as bench:
+        run = await bench.export(MyExporter({}), source_of(MemoryLayer({"etc/motd": b"hello"})))
+        assert run.output.file_content == b"..."
+"""
+
+from exporter.testing.bench import Run, Workbench
+from exporter.testing.output import MemoryLayout, MemoryOutput, PublishedImage, WrittenFile
+from exporter.testing.progress import ProgressLog
+from exporter.testing.sources import MemoryLayer, load_sample, ref_of, sample_names, source_of
+
+__all__ = [
+    "MemoryLayer",
+    "MemoryLayout",
+    "MemoryOutput",
+    "ProgressLog",
+    "PublishedImage",
+    "Run",
+    "Workbench",
+    "WrittenFile",
+    "load_sample",
+    "ref_of",
+    "sample_names",
+    "source_of",
+]

@@ -1,0 +1,160 @@
+"""A place to run exports."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from exporter.content.images import ImageStore
+from exporter.content.layout import OCILayout
+from exporter.content.threads import run_in_thread
+from exporter.engine.engine import Engine, ExportJob
+from exporter.engine.finalize import FinalizeStore
+from exporter.engine.limits import Admission
+from exporter.engine.scratch import ScratchSpace
+from exporter.exporters.base import Exporter, Output, Pusher
+from exporter.image import Descriptor
+from exporter.source.saved.load import SavedSource
+from exporter.source.types import BuildInfo, Source
+from exporter.testing.output import MemoryOutput
+from exporter.testing.progress import ProgressLog
+
+_TOKEN_SECONDS = 24 * 3600.0
+_SESSION = "testing"
+
+
+@dataclass(slots=True)
+class Run:
+    """An export that has succeeded.
+
+    Attributes:
+        response: The response keys; after `Workbench.finalize`, those that it added are among them.
+        descriptor: The root of the artifact, if it is an image.
+        output: Took what went to the client.
+        progress: What was reported, by the finalizer as well.
+        token: Stands for what is left to publish; empty if there is nothing.
+    """
+
+    response: dict[str, str]
+    descriptor: Descriptor | None
+    output: MemoryOutput
+    progress: ProgressLog
+    token: str = ""
+
+
+class Workbench:
+    """Runs exporters as the command line and the server do, one at a time; made by `open`.
+
+    Attributes:
+        store: The image store of the exports (`ExportContext.store`).
+        images: Images by ID (`ExportContext.images`).
+    """
+
+    def __init__(self, store: OCILayout, images: ImageStore, engine: Engine, tokens: FinalizeStore) -> None:
+        self.store = store
+        self.images = images
+        self._engine = engine
+        self._tokens = tokens
+        self._exports = 0
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, root: Path | None = None, *, pusher: Pusher | None = None
+    ) -> AsyncIterator[Workbench]:
+        """Prepare stores and scratch space; at the end, what has not been published is dropped.
+
+        Args:
+            root: An empty directory for them; None for a temporary one.
+            pusher: Takes images that are to be pushed. None for the built-in client, which needs a network.
+        """
+        async with AsyncExitStack() as stack:
+            if root is None:
+                temporary = tempfile.TemporaryDirectory(prefix="buildkit-exporter-testing-")
+                stack.push_async_callback(run_in_thread, temporary.cleanup)
+                root = Path(temporary.name)
+            store = await OCILayout.open(root / "store")
+            images = ImageStore(root / "images", store)
+            tokens = FinalizeStore(_TOKEN_SECONDS)
+            stack.push_async_callback(tokens.close)
+
+            @asynccontextmanager
+            async def open_store() -> AsyncIterator[OCILayout]:
+                yield store
+
+            async def check_store() -> None:
+                """The store is there."""
+
+            engine = Engine(
+                open_store=open_store,
+                check_store=check_store,
+                images=images,
+                scratch=await stack.enter_async_context(ScratchSpace.open(root)),
+                admission=Admission(running=1, waiting=0),
+                tokens=tokens,
+                pusher=pusher,
+            )
+            yield cls(store, images, engine, tokens)
+
+    async def export(
+        self,
+        exporter: Exporter,
+        source: Source | SavedSource,
+        *,
+        build: BuildInfo | None = None,
+        takes_files: bool = True,
+        progress: ProgressLog | None = None,
+    ) -> Run:
+        """Run an export.
+
+        Args:
+            exporter: The exporter, with its attributes.
+            source: What to export.
+            build: Facts about the build. If None, a saved source tells its own.
+            takes_files: Whether the client takes files; if not, `ExportContext.output` is None.
+            progress: Takes the progress, to be looked at after a failure.
+
+        Raises:
+            ExporterError: the export failed.
+            FailedPreconditionError: the exporter has not made what its type promises.
+            PluginError: it has raised something that is not an error of `exporter`.
+        """
+        if isinstance(source, SavedSource):
+            build = build or source.build
+            source = source.source
+        progress = progress if progress is not None else ProgressLog()
+        output = MemoryOutput()
+        self._exports += 1
+        async with AsyncExitStack() as resources:
+            taken: Output | None = output if takes_files else None
+            job = ExportJob(
+                exporter=exporter,
+                index=self._exports,
+                source=source,
+                build=build or BuildInfo(session_id=_SESSION),
+                output=taken,
+                resources=resources,
+            )
+            outcome = await self._engine.export(job, progress)
+        result = outcome.result
+        return Run(dict(result.response), result.descriptor, output, progress, outcome.token)
+
+    async def finalize(self, run: Run) -> None:
+        """Publish what an export has made, as after a build whose exports have all succeeded.
+
+        Can be repeated after a failure. Without a finalizer there is nothing to do.
+
+        Raises:
+            ExporterError: publishing failed.
+            PluginError: the finalizer has raised something else.
+        """
+        if run.token:
+            run.response.update(await self._engine.finalize(run.token, run.progress))
+
+    async def discard(self, run: Run) -> None:
+        """Give up what an export has made, as after a build of which another export has failed."""
+        if run.token:
+            await self._tokens.discard(run.token)
