@@ -12,7 +12,9 @@ from exporter.image import CompressionConfig, CompressionType
 HUFFMAN_ONLY = -2
 """Go's gzip level for entropy coding only."""
 
-_GZIP_DEFAULT = 6
+GZIP_DEFAULT = -1
+"""Go's gzip level for those who name none."""
+
 # Upper bounds of BuildKit's levels "fastest", "default" and "better", each with a similar level of libzstd.
 _ZSTD_CLASSES = ((2, 1), (5, 3), (9, 7))
 _ZSTD_BEST = 11
@@ -35,8 +37,8 @@ def effective_level(config: CompressionConfig) -> int:
                 return _ZSTD_DEFAULT
             return next((own for bound, own in _ZSTD_CLASSES if level <= bound), _ZSTD_BEST)
         case _:
-            if level is None or level == -1:
-                return _GZIP_DEFAULT
+            if level is None:
+                return GZIP_DEFAULT
             if not HUFFMAN_ONLY <= level <= 9:
                 raise InvalidArgumentError(
                     f"gzip: invalid compression level: {level}", field="attrs[compression-level]"

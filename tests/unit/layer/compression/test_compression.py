@@ -148,12 +148,12 @@ def test_members_and_their_positions() -> None:
 @pytest.mark.parametrize(
     ("type_", "given", "level"),
     [
-        (GZIP, None, 6),
-        (GZIP, -1, 6),
+        (GZIP, None, -1),
+        (GZIP, -1, -1),
         (GZIP, -2, -2),
         (GZIP, 0, 0),
         (GZIP, 9, 9),
-        (CompressionType.ESTARGZ, None, 6),
+        (CompressionType.ESTARGZ, None, -1),
         (CompressionType.ESTARGZ, 2, 2),
         (ZSTD, None, 3),
         (ZSTD, -7, 1),
