@@ -2,7 +2,7 @@
 
 Of the libraries that compress without holding the interpreter lock, we use zlib-ng: it has all levels, and
 its output does not depend on the processor. ISA-L is faster, but its level 3 gives different bytes with
-AVX-512, with AVX2 and with neither, so a layer would get another digest on another machine. We use it only for
+AVX-512, with AVX2 and with neither, so a layer would get another digest on another machine. We use it for
 `exporter.layer.compression.decompress`. docs/performance.md has the figures.
 """
 
