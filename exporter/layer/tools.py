@@ -8,6 +8,7 @@ from exporter.layer.convert import LayerConverter
 from exporter.layer.files import LayerFiles
 from exporter.layer.gotar import Format, Header, TarError, TarReader, TarTime, TarWriter, TypeFlag
 from exporter.layer.gotar.pax import XATTR_PREFIX
+from exporter.layer.limits import MAX_CONTENT_BYTES
 from exporter.layer.pipe import discard, run_piped
 from exporter.layer.recode import Recipe
 from exporter.layer.streams import PIECE_SIZE, Pieces, Readable, Writable, drain
@@ -15,6 +16,7 @@ from exporter.layer.tree import Inode, Kind
 from exporter.layer.verifying import verified
 
 __all__ = [
+    "MAX_CONTENT_BYTES",
     "PIECE_SIZE",
     "XATTR_PREFIX",
     "ConvertedLayer",

@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import enum
 import importlib
+import importlib.util
 import inspect
 import re
 import subprocess
@@ -82,6 +83,15 @@ def _classes(annotation: object) -> Iterator[type]:
     for argument in typing.get_args(annotation):
         for one in argument if isinstance(argument, list) else [argument]:
             yield from _classes(one)
+
+
+def test_the_listing_of_the_public_api_is_fresh() -> None:
+    """A change of the API is a decision: see CONTRIBUTING.md."""
+    if importlib.util.find_spec("griffe") is None:
+        pytest.skip("griffe is not installed: it comes with the extra dev")
+    script = REPOSITORY / "scripts" / "api"
+    done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_all_that_an_export_is_given_can_be_imported() -> None:
