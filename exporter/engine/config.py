@@ -1,4 +1,4 @@
-"""What an operator chooses for exports to work with."""
+"""An operator's configuration of stores, registries and caches."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from exporter.layer.cache import DEFAULT_LIMIT
 from exporter.layer.limits import MAX_CONTENT_BYTES
 
 if TYPE_CHECKING:
-    # The command line has its defaults from here and loads neither unless it needs it.
+    # The command line reads defaults from this module and should not import these clients for that.
     from exporter.remotes.containerd import ContainerdConfig
     from exporter.remotes.registry import RegistryOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkplaceConfig:
-    """An operator's choices about what exports work with.
+    """An operator's configuration.
 
     Attributes:
-        root: Directory of the embedded image store, of scratch space and of the cache of converted layers.
-            None for that of the user (`exporter.content.layout.default_root_path`), if it can be used:
-            exports that store nothing do without it.
-        containerd: Where images go in place of the embedded store, if anywhere. Requests cannot choose.
-        registries: How registries are reached; None for the ways of the Docker configuration of the user who
-            runs us.
-        layer_cache_bytes: Largest size of the cache of converted layers; 0 for no cache.
-        max_content_bytes: Largest sum of the sizes of a result's files, for types that unpack layers.
+        root: The directory of the embedded image store, scratch space and the cache of converted layers.
+            None for the user's default (`exporter.content.layout.default_root_path`). If that cannot be used,
+            only exports that store images fail.
+        containerd: The containerd that stores images instead of the embedded store, if any. Requests cannot
+            choose.
+        registries: How to access registries; None for the current user's Docker configuration.
+        layer_cache_bytes: Maximum size of the cache of converted layers; 0 for no cache.
+        max_content_bytes: Maximum total size of a result's files, for types that unpack layers.
     """
 
     root: Path | None = None
@@ -40,13 +40,13 @@ class WorkplaceConfig:
     max_content_bytes: int = MAX_CONTENT_BYTES
 
     def place_of(self, exporter_type: str, attrs: Mapping[str, str]) -> str:
-        """Where an export puts an image, for people to read; empty if it puts none into a store of ours.
+        """A description of the store that an export puts its image into; empty if it stores no image.
 
         Raises:
-            AttributeValueError: an attribute cannot be used.
+            AttributeValueError: an attribute is invalid.
         """
         if not stores_image(exporter_type, attrs):
             return ""
-        if self.containerd is None or exporter_type == "moby":  # which knows but the embedded store
+        if self.containerd is None or exporter_type == "moby":  # moby always uses the embedded store
             return f"the image store {self.root or default_root_path()}"
         return f"the containerd at {self.containerd.socket}, namespace {self.containerd.namespace}"

@@ -1,4 +1,4 @@
-"""Running exports: from a checked request to a result, and from a finalize token to a published artifact."""
+"""Running exports, from a validated request to a result, and from a finalize token to publication."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ from exporter.progress.producer import VertexProgress, vertex
 from exporter.source.types import BuildInfo, Source
 
 OpenStore = Callable[[], AbstractAsyncContextManager[NamedStore]]
-"""Gives an export the store that its images go to, and takes it back when the export is over."""
+"""Opens the image store for an export, and releases it after the export."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportJob:
-    """An export as it was asked for.
+    """A requested export.
 
     Attributes:
         exporter: The exporter, resolved with its attributes.
         index: Its index among all exporters of the build.
         source: The build result.
-        build: Facts about the build.
-        output: Where files for the client go; None if there is no client to take any.
-        resources: What is released after the export, or with its finalize token if it issues one.
+        build: Information about the build.
+        output: The destination of files for the client; None if the client accepts none.
+        resources: Closed after the export or, if it issues a finalize token, with the token.
     """
 
     exporter: Exporter
@@ -56,14 +56,14 @@ class ExportJob:
 
     @property
     def vertex_digest(self) -> str:
-        """The digest of the export's vertex, the same that a daemon gives it."""
+        """The digest of the export's vertex, the same as in a daemon."""
         identity = f"{self.build.session_id}-export-{self.index}"
         return f"sha256:{hashlib.sha256(identity.encode()).hexdigest()}"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an export gave. `token` is empty if there is nothing to finalize."""
+    """The outcome of an export. `token` is empty if there is nothing to finalize."""
 
     result: ExportResult
     token: str = ""
@@ -73,14 +73,14 @@ class Engine:
     """Runs exports.
 
     Args:
-        open_store: Gives each export its image store.
-        check_store: Raises an error if there is none.
-        images: Images by ID, beside it.
-        scratch: Where exports get their scratch directories.
-        admission: How many run at once.
-        tokens: Takes what is left to publish.
-        layer_cache: Layers that were converted before; None if none are kept.
-        pusher: Sends images to registries; None for the built-in client as it is.
+        open_store: Opens the image store for an export.
+        check_store: Raises an error if the store cannot be used.
+        images: The store of images by ID.
+        scratch: Creates the exports' scratch directories.
+        admission: Limits the number of concurrent exports.
+        tokens: Keeps exports that wait to be published.
+        layer_cache: The cache of converted layers; None for no cache.
+        pusher: Pushes images; None for the built-in client with default options.
         max_content_bytes: See `ExportContext`.
     """
 
@@ -108,7 +108,7 @@ class Engine:
         self._max_content_bytes = max_content_bytes
 
     async def check(self, exporter: Exporter) -> None:
-        """Find out whether an exporter has what it needs, before the build.
+        """Check before the build that an exporter has what it needs.
 
         Raises:
             FailedPreconditionError, OSError: its images cannot be stored.
@@ -117,7 +117,7 @@ class Engine:
             await self._check_store()
 
     async def export(self, job: ExportJob, sink: StatusSink) -> Outcome:
-        """Run an export, reporting it to `sink` as a vertex."""
+        """Run an export, and report it to `sink` as a vertex."""
         with vertex(sink, job.vertex_digest, job.exporter.name) as progress:
             async with AsyncExitStack() as slot, job.resources as resources:
                 with ExitStack() as line:
@@ -139,9 +139,9 @@ class Engine:
                 with blaming(kind):
                     result = await job.exporter.export(job.source, context)
                     if not isinstance(result, ExportResult):
-                        raise TypeError(f"export gave {result!r}, not an ExportResult")
+                        raise TypeError(f"export returned {result!r}, not an ExportResult")
                     if not all(isinstance(text, str) for pair in result.response.items() for text in pair):
-                        raise TypeError(f"the response has something else than strings: {result.response!r}")
+                        raise TypeError(f"the response must contain only strings: {result.response!r}")
                 if output is not None:
                     output.check(job.exporter)
                 if result.finalize is None:
@@ -150,12 +150,12 @@ class Engine:
                 return Outcome(result, self._tokens.add(job.exporter.type, work, resources.pop_all()))
 
     async def finalize(self, token: str, sink: StatusSink) -> Mapping[str, str]:
-        """Publish what an export has made; see `FinalizeStore.run`."""
+        """Publish the artifact of an export; see `FinalizeStore.run`."""
         return await self._tokens.run(token, sink)
 
 
 def _in_line(progress: VertexProgress, line: ExitStack) -> Callable[[int], None]:
-    """Show that the export waits, until `line` is left."""
+    """Report that the export waits, until `line` is closed."""
 
     def on_wait(ahead: int) -> None:
         line.enter_context(progress.status(f"waiting for other exports ({ahead} ahead in line)"))
@@ -164,7 +164,7 @@ def _in_line(progress: VertexProgress, line: ExitStack) -> Callable[[int], None]
 
 
 def _warn(exporter: Exporter, progress: VertexProgress) -> None:
-    """Tell what may not be as the user thinks, under the export's vertex as BuildKit's own warnings are."""
+    """Report probable mistakes as warnings under the export's vertex, as BuildKit does with its own."""
     kind = type(exporter)
     for name, meant in misspelt(kind.attributes, exporter.attrs):
         progress.warn(f"type={kind.type} has no attribute {name}: did you mean {meant}?")
@@ -174,7 +174,7 @@ def _warn(exporter: Exporter, progress: VertexProgress) -> None:
 
 
 def _finalizing(kind: type[Exporter], finalize: Finalize, digest: str, name: str) -> Work:
-    """Have a finalizer report under its export's vertex, which starts anew, as in BuildKit."""
+    """Wrap a finalizer to report under the export's vertex, which starts again, as in BuildKit."""
 
     async def work(sink: StatusSink) -> Mapping[str, str]:
         with vertex(sink, digest, name) as progress, blaming(kind):

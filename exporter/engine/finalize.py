@@ -1,4 +1,4 @@
-"""Finalize tokens: what lies between ``Export`` and ``Finalize``."""
+"""Finalize tokens, which identify exports between ``Export`` and ``Finalize``."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from exporter.progress.model import StatusSink
 logger = logging.getLogger(__name__)
 
 Work = Callable[[StatusSink], Awaitable[Mapping[str, str]]]
-"""Publishes the artifact, reporting to the sink, and returns response keys. Repeatable."""
+"""Publishes the artifact, reports to the sink, and returns response keys. Idempotent."""
 
 
 @dataclass(slots=True)
 class _Pending:
-    """An artifact that waits to be published, or has been."""
+    """An artifact that is waiting to be published, or has been published."""
 
     type: str
     work: Work
@@ -33,12 +33,12 @@ class _Pending:
 
 
 class FinalizeStore:
-    """Tokens and the exports that they stand for.
+    """Finalize tokens, and the exports that they identify.
 
-    A token is unguessable, since it is all that a caller shows. It expires `ttl` seconds after its last use.
-    The resources of an export (scratch directory, whatever the finalizer needs) are released as soon as it
-    has been published, or else when its token expires; the answer is kept until then, for a caller who lost
-    it.
+    A token is unguessable, because a caller needs nothing else to finalize the export. It expires `ttl`
+    seconds after its last use. The resources of an export (its scratch directory and whatever the finalizer
+    needs) are released once it has been published, or when its token expires. The result is kept until the
+    token expires, for a caller that missed it.
 
     Args:
         ttl: Seconds.
@@ -50,7 +50,7 @@ class FinalizeStore:
         self._releasing: set[asyncio.Task[None]] = set()
 
     def add(self, exporter_type: str, work: Work, resources: AsyncExitStack) -> str:
-        """Take over an export's `resources` and issue a token for publishing it."""
+        """Take ownership of an export's `resources`, and issue a token to publish it."""
         token = secrets.token_urlsafe(32)
         pending = _Pending(exporter_type, work, resources, asyncio.get_running_loop().time())
         self._pending[token] = pending
@@ -68,10 +68,9 @@ class FinalizeStore:
         return sum(p.result is None and p.issued > oldest for p in self._pending.values())
 
     async def run(self, token: str, sink: StatusSink) -> Mapping[str, str]:
-        """Publish the artifact behind `token`, or repeat the answer if that has been done.
+        """Publish the artifact behind `token`, or return the result again if it has been published.
 
-        Calls with the same token wait for each other. One that follows a failed or cancelled one does the
-        work again.
+        Calls with the same token are serialized. A call after a failed or cancelled one retries the work.
 
         Raises:
             NotFoundError: there is no such token, or it has expired.
@@ -79,8 +78,8 @@ class FinalizeStore:
         pending = self._pending.get(token)
         if pending is None:
             raise NotFoundError(
-                "no such finalize token: it has expired, or comes from another server or an earlier run of "
-                "this one; export again",
+                "no such finalize token: it has expired, or was issued by another server or before a "
+                "restart; export again",
                 field="finalize_token",
             )
         pending.users += 1
@@ -97,14 +96,14 @@ class FinalizeStore:
                 self._start_timer(token, pending)
 
     async def drop(self, token: str) -> None:
-        """Forget a token that never reached its caller, and release what it holds."""
+        """Drop a token that never reached its caller, and release its resources."""
         pending = self._pending.pop(token, None)
         if pending is not None:
             self._stop_timer(pending)
             await _release(pending)
 
     async def discard(self, token: str) -> None:
-        """Forget a token that its caller has no use for, and release what it holds; publishing ends first."""
+        """Drop a token that its caller does not need. If it is being published, wait for that first."""
         pending = self._pending.pop(token, None)
         if pending is not None:
             self._stop_timer(pending)
@@ -112,7 +111,7 @@ class FinalizeStore:
                 await _release(pending)
 
     async def close(self) -> None:
-        """Forget all tokens and release what they hold."""
+        """Drop all tokens, and release their resources."""
         for token in list(self._pending):
             await self.drop(token)
         if self._releasing:
@@ -137,7 +136,7 @@ class FinalizeStore:
 
 
 async def _release(pending: _Pending) -> None:
-    """Let go of the resources; a failure to clean up is the operator's affair, not the caller's."""
+    """Release the resources. Failures are only logged: they concern the operator, not the caller."""
     try:
         await pending.resources.aclose()
     except Exception:

@@ -1,4 +1,4 @@
-"""Work that belongs to a request: running it, streaming its progress, and stopping it."""
+"""Running the work of requests, streaming its progress, and stopping it."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ from exporter.progress.queue import CoalescingQueue
 T = TypeVar("T")
 
 PROGRESS_INTERVAL = 0.1
-"""Seconds between two progress messages of one request (BuildKit's own pace): an exporter may report every
-chunk."""
+"""Seconds between two progress messages of a request, as in BuildKit. Exporters may report every chunk."""
 
 
 class ClientGoneError(Exception):
-    """Nobody is there any more to read an answer."""
+    """The client has disconnected and cannot receive a response."""
 
 
 class Jobs:
     """The tasks of all running requests.
 
-    A request's work runs in a task of its own and not in gRPC's, so that whoever stops it can wait until it
-    has cleaned up.
+    The work of a request runs in its own task instead of gRPC's, so that stopping it can wait for its
+    cleanup.
     """
 
     def __init__(self) -> None:
@@ -41,10 +40,10 @@ class Jobs:
         work: Callable[[StatusSink], Coroutine[Any, Any, T]],
         send: Callable[[StatusUpdate], Awaitable[None]],
     ) -> T:
-        """Run `work` and send its progress while it runs, all of it before this returns or raises.
+        """Run `work` and send its progress. All of it has been sent when this returns or raises.
 
-        A slow reader makes `send` wait; meanwhile progress is merged and not queued up. Cancelling this, or a
-        `send` that fails, cancels the work and waits for its end.
+        While a slow reader blocks `send`, progress is merged, not queued. Cancellation, or a failing `send`,
+        cancels the work and waits for it to end.
 
         Raises:
             ClientGoneError: `send` failed.
@@ -65,7 +64,7 @@ class Jobs:
         finally:
             await _stop(task)
         if task.cancelled() and self._stopped:
-            raise UnavailableError("the server was shut down before this had ended; try again")
+            raise UnavailableError("the server was shut down before the request finished; try again")
         return task.result()
 
     async def wait(self) -> None:
@@ -74,7 +73,7 @@ class Jobs:
             await asyncio.wait(self._tasks)
 
     def stop(self) -> None:
-        """Cancel all tasks, and those to come."""
+        """Cancel all current and future tasks."""
         self._stopped = True
         for task in self._tasks:
             task.cancel()
@@ -82,10 +81,10 @@ class Jobs:
 
 @contextmanager
 def delivering() -> Iterator[None]:
-    """Around a write to a caller.
+    """Wrap a write to a caller.
 
     Raises:
-        ClientGoneError: the write failed, in whichever of several ways gRPC has for that.
+        ClientGoneError: the write failed, with any of the exceptions that gRPC may raise.
     """
     try:
         yield
@@ -94,7 +93,7 @@ def delivering() -> Iterator[None]:
 
 
 async def _stop(task: asyncio.Task[Any]) -> None:
-    """Cancel `task` and wait for its end, even if we are cancelled ourselves meanwhile."""
+    """Cancel `task` and wait for it to end, even if cancelled meanwhile."""
     task.cancel()
     cancelled = False
     while not task.done():
@@ -103,6 +102,6 @@ async def _stop(task: asyncio.Task[Any]) -> None:
         except asyncio.CancelledError:
             cancelled = True
     if not task.cancelled():
-        task.exception()  # seen, even if nobody will ask for it
+        task.exception()  # mark it as retrieved
     if cancelled:
         raise asyncio.CancelledError

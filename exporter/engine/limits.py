@@ -1,4 +1,4 @@
-"""How many exports run at once."""
+"""Limiting the number of concurrent exports."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from exporter.errors import ResourceExhaustedError
 
 
 class Admission:
-    """Lets a bounded number of exports run; more wait in line, first come, first served.
+    """Limits the number of concurrent exports. Further exports wait in FIFO order.
 
-    Each running export holds file descriptors, a scratch directory and threads, so an unbounded number of
-    them would end in errors that hit the innocent; waiting in line costs a client nothing but time.
+    Each running export needs file descriptors, a scratch directory and threads. Without a limit, some exports
+    would fail because of others; waiting only costs time.
 
     Args:
-        running: How many run at once.
-        waiting: How many may wait.
+        running: Maximum number of running exports.
+        waiting: Maximum number of waiting exports.
     """
 
     def __init__(self, running: int, waiting: int) -> None:
@@ -31,10 +31,10 @@ class Admission:
         """Hold a slot.
 
         Args:
-            on_wait: Called with the number of those ahead in line, if the slot is not free at once.
+            on_wait: Called with the number of waiting exports ahead, if no slot is free.
 
         Raises:
-            ResourceExhaustedError: too many wait already.
+            ResourceExhaustedError: too many exports are already waiting.
         """
         if self._slots.locked():
             await self._wait_in_line(on_wait)
@@ -48,8 +48,8 @@ class Admission:
     async def _wait_in_line(self, on_wait: Callable[[int], None]) -> None:
         if self.waiting >= self._waiting_limit:
             raise ResourceExhaustedError(
-                f"{self._running_limit} exports are running and {self.waiting} are waiting, which is all "
-                "that this server takes; try again later, or raise its limits"
+                f"{self._running_limit} exports are running and {self.waiting} are waiting, which is this "
+                "server's limit; try again later, or raise its limits"
             )
         on_wait(self.waiting)
         self.waiting += 1

@@ -1,4 +1,4 @@
-"""Whether an exporter has kept the promise of its type: a file, or a directory of files."""
+"""Checking that an exporter has written the kind of artifact that it declares: a file or a directory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from exporter.image.go import text as gotext
 
 
 class WatchedOutput:
-    """An output that knows whether something has gone to it; see `Output`."""
+    """An output that records whether it has been used; see `Output`."""
 
     def __init__(self, output: Output) -> None:
         self._output = output
@@ -23,10 +23,10 @@ class WatchedOutput:
         self._ended = False
 
     def check(self, exporter: Exporter) -> None:
-        """Find out at the end of an export whether there is what its type makes.
+        """Check at the end of an export that the declared artifact has been written.
 
         Raises:
-            FailedPreconditionError: there is not.
+            FailedPreconditionError: it has not.
         """
         if exporter.artifact not in {ArtifactKind.ARCHIVE, ArtifactKind.FILES} or self._ended:
             return

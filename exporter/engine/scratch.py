@@ -1,4 +1,4 @@
-"""Scratch directories that do not outlive their exports, nor their process."""
+"""Scratch directories, removed with their export or, at the latest, after their process has died."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ _LOCK_NAME = ".lock"
 
 
 class ScratchSpace:
-    """A process's own directory under ``ROOT/scratch``, with one directory in it for each export.
+    """The process's own directory under ``ROOT/scratch``, with a subdirectory for each export.
 
-    Without a root it is in ``$TMPDIR``. The process holds a lock on it as long as it lives. Directories of
-    processes that died without cleaning up are known by their lock being free, and removed when the next
-    server starts.
+    Without a root, it is in ``$TMPDIR``. The process holds a lock on it as long as it lives. If a process
+    died without cleaning up, its lock is free, and the next process that starts removes its directory.
     """
 
     def __init__(self, path: Path, lock: int) -> None:
@@ -34,11 +33,11 @@ class ScratchSpace:
     @classmethod
     @asynccontextmanager
     async def open(cls, root: Path | None) -> AsyncIterator[ScratchSpace]:
-        """Make the process's directory, and remove it at the end.
+        """Create the process's directory, and remove it at the end.
 
         Raises:
-            FailedPreconditionError: there is no root, and no directory for temporary files either.
-            OSError: it cannot be made below the root.
+            FailedPreconditionError: there is no root, and no usable directory for temporary files.
+            OSError: the directory cannot be created below the root.
         """
         if root is None:
             space = await run_in_thread(cls._open_temporary)
@@ -51,7 +50,7 @@ class ScratchSpace:
 
     @asynccontextmanager
     async def directory(self) -> AsyncIterator[Path]:
-        """Make a directory for an export, and remove it at the end with all that is in it."""
+        """Create a directory for an export, and remove it with its contents at the end."""
         path = self._path / f"export-{secrets.token_hex(8)}"
         try:
             await run_in_thread(path.mkdir, 0o700)
@@ -62,7 +61,7 @@ class ScratchSpace:
     @classmethod
     def _open(cls, parent: Path) -> ScratchSpace:
         parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Starting servers take turns: a directory must not be taken for a dead one before it has been locked.
+        # Starting processes take turns, so that none removes the directory of another before it is locked.
         turn = os.open(parent / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(turn, fcntl.LOCK_EX)
@@ -82,8 +81,8 @@ class ScratchSpace:
             path, descriptor = make_private_directory()
         except OSError as error:
             raise FailedPreconditionError(
-                f"there is no room for scratch files: {os_error_text(error)}; "
-                "set TMPDIR to a directory that can be written, or choose a place with --root"
+                f"there is no directory for scratch files: {os_error_text(error)}; "
+                "set TMPDIR to a writable directory, or choose one with --root"
             ) from error
         return cls(path, descriptor)
 
@@ -106,7 +105,7 @@ def _remove_if_dead(path: Path) -> None:
 
 
 def _remove_tree(path: Path) -> None:
-    """Remove `path` and all in it, directories that somebody has made unwritable included."""
+    """Remove `path` with its contents, including directories that are not writable."""
 
     def make_writable(function: object, name: str, error: object) -> None:
         entry = Path(name)

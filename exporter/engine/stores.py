@@ -1,4 +1,4 @@
-"""Where images go: into the embedded store, or into the containerd that the operator has chosen."""
+"""Selecting the image store: the embedded one, or the containerd that the operator configured."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from exporter.remotes.containerd import Containerd, ContainerdConfig
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """What exports may use.
+    """The stores for exports.
 
     Attributes:
-        open: Gives an export the store that its images go to.
-        check: Raises an error if images cannot go there.
-        shared: Blobs that a daemon on this machine may have put where we find them; None for no such place.
+        open: Opens the image store for an export.
+        check: Raises an error if the image store cannot be used.
+        shared: A store that a daemon on this machine may share, and so may already have its blobs; or None.
     """
 
     open: OpenStore
@@ -29,11 +29,11 @@ class Stores:
 
 @asynccontextmanager
 async def image_stores(embedded: EmbeddedStore, containerd: ContainerdConfig | None) -> AsyncIterator[Stores]:
-    """Connect the store that images go to.
+    """Connect to the image store.
 
     Args:
         embedded: The embedded store.
-        containerd: What takes its place; None if nothing does.
+        containerd: The containerd to use instead; None for the embedded store.
     """
     if containerd is None:
         yield Stores(lambda: nullcontext(embedded), embedded.open)
@@ -43,4 +43,4 @@ async def image_stores(embedded: EmbeddedStore, containerd: ContainerdConfig | N
 
 
 async def _nothing() -> None:
-    """A containerd has been connected: it is there."""
+    """No check is necessary: we are already connected to containerd."""

@@ -1,4 +1,4 @@
-"""What exports work with: stores, scratch space, the cache of converted layers, the way to registries."""
+"""The resources of exports: stores, scratch space, the cache of converted layers, the registry client."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from exporter.layer.cache import LayerCache
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """A place for exports.
+    """The resources of exports.
 
     Attributes:
-        engine: Runs them.
-        store: The embedded image store, whether images go there or not.
+        engine: Runs the exports.
+        store: The embedded image store, even if images go to containerd.
         shared: See `exporter.engine.stores.Stores`.
     """
 
@@ -44,16 +44,16 @@ class Workplace:
 async def open_workplace(
     config: WorkplaceConfig, *, admission: Admission, tokens: FinalizeStore
 ) -> AsyncIterator[Workplace]:
-    """Open all that exports need. At the end, what has not been published is dropped.
+    """Open the resources that exports need. At the end, unpublished artifacts are dropped.
 
     Args:
-        config: The operator's choices.
-        admission: How many exports run at once.
-        tokens: Takes what is left to publish.
+        config: The operator's configuration.
+        admission: Limits the number of concurrent exports.
+        tokens: Keeps exports that wait to be published.
 
     Raises:
         FailedPreconditionError: `WorkplaceConfig.root` holds something else, or there is no scratch space.
-        OSError: it cannot be made.
+        OSError: a directory cannot be created.
     """
     async with AsyncExitStack() as stack:
         store = EmbeddedStore(config.root)
@@ -65,7 +65,7 @@ async def open_workplace(
         engine = Engine(
             open_store=stores.open,
             check_store=stores.check,
-            # Without a root the store refuses the first blob of an image, and nothing asks for its name.
+            # Without a root, the embedded store already rejects the first blob, so this path is never used.
             images=image_store(root or Path(os.devnull), store),
             scratch=scratch,
             admission=admission,
@@ -78,9 +78,9 @@ async def open_workplace(
 
 
 async def problem_of_store(config: WorkplaceConfig) -> str:
-    """Why images cannot be stored; empty if they can. Others exports work all the same.
+    """The reason why images cannot be stored; empty if they can. Other exports still work.
 
-    For those who run for long: a single export says it when it needs the store.
+    This is for servers to report at startup; a single export reports it when it needs the store.
     """
     if config.root is None and config.containerd is None:
         try:
@@ -91,14 +91,14 @@ async def problem_of_store(config: WorkplaceConfig) -> str:
 
 
 async def _scratch(chosen: Path | None, stack: AsyncExitStack) -> tuple[Path | None, ScratchSpace]:
-    """Open the scratch space; gives the root directory, too, if there is one that can be used."""
+    """Open the scratch space; also return the root directory, if there is a usable one."""
     if chosen is not None:
         return chosen, await stack.enter_async_context(ScratchSpace.open(chosen))
     try:
         root = await run_in_thread(default_root)
         return root, await stack.enter_async_context(ScratchSpace.open(root))
     except (ExporterError, OSError):
-        # It is said when an export needs the store. Others can do without it.
+        # Exports that need the store will report this. Others do not need a root.
         return None, await stack.enter_async_context(ScratchSpace.open(None))
 
 
@@ -106,7 +106,7 @@ async def _layer_cache(root: Path | None, limit: int) -> LayerCache | None:
     if root is None:
         return None
     cache = LayerCache(root / "layers", limit=limit)
-    # The limit may be a new one.
+    # The limit may have changed.
     await cache.prune()
     return cache if limit else None
 
@@ -114,7 +114,7 @@ async def _layer_cache(root: Path | None, limit: int) -> LayerCache | None:
 def _pusher(config: WorkplaceConfig) -> Pusher | None:
     if config.registries is None:
         return None
-    # Only here: the client takes a moment to import.
+    # Imported late, because the client is slow to import.
     from exporter.remotes.registry.push import push
 
     return partial(push, options=config.registries)

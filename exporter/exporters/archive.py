@@ -1,8 +1,8 @@
-"""Images as tar archives, to the byte as containerd's archive exporter writes them.
+"""Images as tar archives, byte for byte as containerd's archive exporter writes them.
 
-An archive is an OCI layout: blobs, ``index.json`` with one entry per name, ``oci-layout``. One for Docker
-also has the ``manifest.json`` of ``docker save``. Entries are sorted by name, belong to root and have no
-time, so an image has just one archive.
+An archive is an OCI layout: blobs, ``oci-layout``, and ``index.json`` with one entry per name. An archive for
+Docker also has the ``manifest.json`` of ``docker save``. Entries are sorted by name, owned by root and have
+no timestamps, so the archive of an image is deterministic.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["Archive", "plan_archive"]
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """An entry of the archive. Its content is `data`, else the blob; a directory has neither."""
+    """An entry of the archive. Its content is `data` or a blob; a directory has neither."""
 
     name: str
     mode: int
@@ -47,7 +47,7 @@ class _Entry:
 
 
 class Archive:
-    """An archive that is fully known but not written yet; made by `plan_archive`."""
+    """An archive that is completely planned but not yet written; created by `plan_archive`."""
 
     def __init__(self, provider: Provider, entries: Sequence[_Entry]) -> None:
         self._provider = provider
@@ -55,15 +55,15 @@ class Archive:
 
     @property
     def size(self) -> int:
-        """Bytes of content, without what tar adds."""
+        """The total size of the files in bytes, without tar headers."""
         return sum(entry.size for entry in self._entries)
 
     async def write(self, sink: FileSink, on_bytes: OnBytes | None = None) -> None:
-        """Stream the archive into `sink`, which is left open. Memory does not grow with the size of layers.
+        """Stream the archive into `sink`, without committing it. Memory does not grow with its size.
 
         Raises:
-            DataLossError: a blob is not what its descriptor says.
-            NotFoundError: a blob is gone.
+            DataLossError: a blob does not match its descriptor.
+            NotFoundError: a blob no longer exists.
         """
         written = Pieces()
         tar = TarWriter(written)
@@ -91,18 +91,18 @@ async def _content(provider: Provider, entry: _Entry) -> AsyncGenerator[bytes, N
 async def plan_archive(
     provider: Provider, root: Descriptor, names: Sequence[str], *, docker_manifest: bool
 ) -> Archive:
-    """Find out what an image's archive consists of.
+    """Plan an image's archive.
 
     Args:
         provider: Has all of the image's blobs.
-        root: Manifest or index.
-        names: Complete references; the archive's index gets an entry for each, or one without name.
-        docker_manifest: Whether ``manifest.json`` is wanted. It describes one image, so an index gets none
-            (as in containerd, when no platform is chosen).
+        root: The descriptor of the manifest or index.
+        names: Fully qualified references; the archive's index gets an entry for each, or one without a name.
+        docker_manifest: Whether to write ``manifest.json``. It describes a single image, so there is none for
+            an index (as in containerd without a platform).
 
     Raises:
-        InvalidArgumentError: the root is neither manifest nor index, or its content is not what it should be.
-        DataLossError: a manifest is not what its descriptor says.
+        InvalidArgumentError: the root is neither a manifest nor an index, or its content is malformed.
+        DataLossError: a manifest does not match its descriptor.
         NotFoundError: a manifest is missing.
     """
     if root.media_type not in MANIFEST_TYPES | INDEX_TYPES:
@@ -138,7 +138,7 @@ def _named(root: Descriptor, name: str) -> Descriptor:
 
 
 def _reference_name(name: str) -> str:
-    """The tag, with the digest if there is one; the whole name if there is only a digest."""
+    """The tag, with the digest if there is one; the full name if there is no tag."""
     reference = Reference.parse(name)
     if reference.tag is None:
         return name

@@ -1,8 +1,8 @@
-"""Attributes against what an exporter declares of them.
+"""Checking attributes against those that an exporter declares.
 
-Built-in exporters say by themselves what is wrong with a value, in BuildKit's words. For others it is said
-here. An attribute that nobody knows is no error, in BuildKit as here; but one that is almost the name of
-another is most likely that, misspelt.
+Built-in exporters report invalid values themselves, with BuildKit's texts; this module does it for plugins.
+As in BuildKit, an unknown attribute is not an error. But if its name is similar to that of another attribute,
+it is probably a typo.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from exporter.image.go import text as gotext
 __all__ = ["check_values", "misspelt"]
 
 _SIMILAR = 0.85
-"""How alike two names are, of 1, when one may be the other, misspelt; as of `difflib`."""
+"""The `difflib` ratio (0 to 1) from which a name counts as a typo of another."""
 
 _INT = re.compile(r"[+-]?[0-9]+")
 
 _OF_CLIENTS = frozenset(
     {
-        # buildctl and buildx take these off, or give them to every exporter.
+        # buildctl and buildx consume these, or pass them to every exporter.
         *("type", "dest", "output", "context", "load", "buildinfo", "buildinfo-attrs", "prefer-image-digest"),
         *("proxy-dest", "source-date-epoch", "attestation-prefix"),
     }
@@ -42,18 +42,18 @@ _OF_BUILDKIT = frozenset(
     for attribute in attributes
 )
 _KNOWN = _OF_CLIENTS | _OF_BUILDKIT
-"""Attributes that mean something somewhere: one that an exporter has no use for is no slip of the pen."""
+"""Attributes that exist in some exporter or client. They are not typos, even if an exporter ignores them."""
 
 
 def check_values(attributes: Sequence[Attribute], attrs: Mapping[str, str]) -> None:
-    """Refuse values that are not of the kinds that attributes are declared to be; empty ones are.
+    """Check that values have the declared kinds. Empty values always pass.
 
     Args:
-        attributes: What is declared.
-        attrs: What was given.
+        attributes: The declared attributes.
+        attrs: The given attributes.
 
     Raises:
-        InvalidArgumentError: a value is of another kind.
+        InvalidArgumentError: a value has the wrong kind.
     """
     for attribute in attributes:
         value = attrs.get(attribute.name, "")
@@ -65,21 +65,21 @@ def check_values(attributes: Sequence[Attribute], attrs: Mapping[str, str]) -> N
 
 
 def misspelt(attributes: Sequence[Attribute], given: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Find attributes that are probably meant to be other ones.
+    """Find attributes whose names are probably typos.
 
     Args:
-        attributes: What is declared.
-        given: The names that were used.
+        attributes: The declared attributes.
+        given: The given names.
 
     Yields:
-        A name that was used, and the one that it may have been meant to be.
+        A given name, and the name that was probably meant.
     """
     names = [attribute.name for attribute in attributes if not attribute.name.endswith("*")]
     families = [attribute.name.removesuffix("*") for attribute in attributes if attribute.name.endswith("*")]
     for name in sorted(given):
         if name in names or name in _KNOWN or name.startswith(tuple(families)):
             continue
-        # A key such as annotation.KEY has a free part, which is no measure of likeness.
+        # In a key such as annotation.KEY, only compare the part before the user's own text.
         candidates = [*names, *families]
         close = difflib.get_close_matches(re.split(r"[.\[]", name)[0], candidates, n=1, cutoff=_SIMILAR)
         close = close or difflib.get_close_matches(name, names, n=1, cutoff=_SIMILAR)

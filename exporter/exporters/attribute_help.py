@@ -1,4 +1,4 @@
-"""What users are told about the attributes of the built-in exporters."""
+"""Help texts for the attributes of the built-in exporters."""
 
 from __future__ import annotations
 
@@ -13,77 +13,78 @@ __all__ = [
     "TAR_ATTRIBUTES",
 ]
 
-_NAME_HELP = "Names of the image, separated by commas; * takes those that the frontend gave."
+_NAME_HELP = "Names of the image, separated by commas; * uses those that the frontend set."
 
 
 def _common(*, attestation_inline: str) -> tuple[Attribute, ...]:
-    """What all exporters of images understand."""
+    """The attributes that all image exporters have."""
     return (
         Attribute(keys.NAME, "list", "", _NAME_HELP),
         Attribute(
             keys.OCI_MEDIATYPES,
             "bool",
             "true",
-            "OCI media types in place of Docker's; false by default for builds of a compatibility version "
-            "below 30 that have no attestations (never so with type oci).",
+            "Use OCI media types instead of Docker's. For builds with a compatibility version below 30 and "
+            "without attestations, the default is false (except for type oci).",
         ),
         Attribute(
             keys.OCI_ARTIFACT,
             "bool",
             "true",
-            "Attestation manifests in the form of OCI artifacts; false by default without OCI media types.",
+            "Write attestation manifests as OCI artifacts. Without OCI media types, the default is false.",
         ),
         Attribute(
             keys.ATTESTATION_INLINE,
             "bool",
             attestation_inline,
-            "Attach attestations that were asked for as inline-only, too.",
+            "Also attach inline-only attestations.",
         ),
         Attribute(
             keys.PREFER_NONDIST_LAYERS,
             "bool",
             "false",
-            "Leave layers non-distributable that have URLs of their own, such as Windows base layers.",
+            "Keep layers that have URLs, such as Windows base layers, non-distributable.",
         ),
         Attribute(
             keys.COMPRESSION,
             "enum:uncompressed|gzip|estargz|zstd",
             "gzip",
-            "Compression of layers that are not compressed yet; of all layers with force-compression.",
+            "Compression of new layers; with force-compression, of all layers.",
         ),
+        Attribute(keys.COMPRESSION_LEVEL, "int", "", "Compression level, within the compressor's range."),
         Attribute(
-            keys.COMPRESSION_LEVEL, "int", "", "Level of the compression, within the compressor's range."
-        ),
-        Attribute(
-            keys.FORCE_COMPRESSION, "bool", "false", "Convert layers that have another compression already."
+            keys.FORCE_COMPRESSION,
+            "bool",
+            "false",
+            "Also convert existing layers with a different compression.",
         ),
         Attribute(
             keys.SOURCE_DATE_EPOCH,
             "int",
             "",
-            "Seconds since 1970 that timestamps of the image are clamped to; empty to ignore the build's.",
+            "Clamp the image's timestamps to this time, in seconds since 1970; empty ignores the build's.",
         ),
         Attribute(
             keys.REWRITE_TIMESTAMP,
             "bool",
             "false",
-            "Clamp the timestamps of files in layers to the epoch, too.",
+            "Also clamp the timestamps of files in layers to the epoch.",
         ),
         Attribute(
             "annotation*",
             "string",
             "",
-            "annotation[-TYPE][[PLATFORM]].KEY=VALUE annotates the manifest, or what TYPE says: manifest, "
-            "manifest-descriptor, index, index-descriptor.",
+            "annotation[-TYPE][[PLATFORM]].KEY=VALUE adds an annotation. TYPE is manifest (the default), "
+            "manifest-descriptor, index or index-descriptor.",
         ),
     )
 
 
 ARCHIVE_ATTRIBUTES = (
     *_common(attestation_inline="false"),
-    Attribute(keys.TAR, "bool", "true", "One archive file; false for an OCI layout directory."),
+    Attribute(keys.TAR, "bool", "true", "Write one archive file; false writes an OCI layout directory."),
 )
-"""Of the types ``oci`` and ``docker``."""
+"""The attributes of the types ``oci`` and ``docker``."""
 
 IMAGE_ATTRIBUTES = (
     *_common(attestation_inline="true"),
@@ -92,38 +93,38 @@ IMAGE_ATTRIBUTES = (
     Attribute(keys.REGISTRY_INSECURE, "bool", "false", "Allow plain HTTP and unverified TLS."),
     Attribute(keys.STORE, "bool", "true", "Keep the image in the image store."),
     Attribute(
-        keys.STORE_ALLOW_INCOMPLETE, "bool", "false", "Keep it there even without its layers; for tests only."
+        keys.STORE_ALLOW_INCOMPLETE, "bool", "false", "Store it even if layers are missing; for tests only."
     ),
-    Attribute(keys.UNPACK, "bool", "false", "Unpack the image, where the store has a snapshotter."),
+    Attribute(keys.UNPACK, "bool", "false", "Unpack the image, if the store has a snapshotter."),
     Attribute(keys.DANGLING_NAME_PREFIX, "string", "", "Also name the image <value>@<digest>."),
     Attribute(
         keys.DANGLING_NAME_EMPTY_ONLY,
         "bool",
         "false",
-        "Do that only if the image has no other name (the key is misspelt in BuildKit, too).",
+        "Do that only if the image has no other name (the typo in the key is BuildKit's).",
     ),
     Attribute(keys.NAME_CANONICAL, "bool", "false", "Also name the image <name>@<digest> for each name."),
 )
-"""Of the types ``image`` and ``registry``."""
+"""The attributes of the types ``image`` and ``registry``."""
 
 MOBY_ATTRIBUTES = (Attribute(keys.NAME, "list", "", "Names of the image, separated by commas."),)
-"""Of the type ``moby``."""
+"""The attributes of the type ``moby``."""
 
 
 def _files(platform_split: str, mode: str) -> tuple[Attribute, ...]:
-    """What the exporters of files understand."""
+    """The attributes of the file exporters."""
     return (
         Attribute(
             keys.SOURCE_DATE_EPOCH,
             "int",
             "",
-            "Seconds since 1970 that all files get as modification time; empty to ignore the build's.",
+            "Modification time of all files, in seconds since 1970; empty ignores the build's.",
         ),
         Attribute(
             keys.ATTESTATION_PREFIX,
             "string",
             "",
-            "Put before the names of the files that attestations are written to, such as provenance.json.",
+            "Prefix for the names of attestation files, such as provenance.json.",
         ),
         Attribute(keys.PLATFORM_SPLIT, "bool", "", platform_split),
         Attribute(keys.MODE, "enum:copy|delete", "copy", mode),
@@ -131,16 +132,15 @@ def _files(platform_split: str, mode: str) -> tuple[Attribute, ...]:
 
 
 LOCAL_ATTRIBUTES = _files(
-    "A directory for each platform, such as linux_amd64; by default for results that are keyed by platform. "
-    "If false, platforms must not have files of the same path.",
-    "What happens to other files in the directory: copy leaves them, delete removes them when all files have "
-    "come.",
+    "Write each platform to its own directory, such as linux_amd64; the default for results that are keyed "
+    "by platform. If false, platforms must not have files with the same path.",
+    "What happens to other files in the directory: copy keeps them, delete removes them after the transfer.",
 )
-"""Of the type ``local``."""
+"""The attributes of the type ``local``."""
 
 TAR_ATTRIBUTES = _files(
-    "If false, names of attestation files tell the platform (provenance.linux_amd64.json). Platforms have "
-    "directories of their own in any case.",
-    "Checked, but without effect: for local only.",
+    "If false, the names of attestation files include the platform (provenance.linux_amd64.json). Each "
+    "platform has its own directory in any case.",
+    "Validated, but without effect; for type local only.",
 )
-"""Of the type ``tar``."""
+"""The attributes of the type ``tar``."""

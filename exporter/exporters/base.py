@@ -1,9 +1,9 @@
-"""The SDK: what a kind of output is.
+"""The SDK: the base class of exporters, and what they work with.
 
-A new kind of output is a subclass of `Exporter`: it names its type and attributes, parses them in `__init__`,
-and turns a `Source` into an artifact in `export`. Mirrors BuildKit's ``Exporter.Resolve`` →
-``ExporterInstance.Export`` → (response, finalize, descriptor), so the order of events is the daemon's own.
-Built-in exporters use nothing else.
+A new kind of output is a subclass of `Exporter`. It declares its type and attributes, parses them in
+`__init__`, and turns a `Source` into an artifact in `export`. This mirrors BuildKit's ``Exporter.Resolve`` →
+``ExporterInstance.Export`` → (response, finalize, descriptor), so the order of events is the same as in the
+daemon. Built-in exporters use the same API.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class ArtifactKind(enum.Enum):
-    """What an exporter makes."""
+    """The kind of artifact that an exporter creates."""
 
     IMAGE = 1
     """An image in a store or registry."""
@@ -39,7 +39,7 @@ class ArtifactKind(enum.Enum):
     FILES = 3
     """A directory tree."""
     NONE = 4
-    """Nothing that is kept (a check, a notification)."""
+    """Nothing that stays (a check, a notification)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Attribute:
     Attributes:
         name: The key; a trailing ``*`` stands for a family of keys (``annotation*``).
         kind: ``string``, ``bool``, ``int``, ``enum:a|b|c`` or ``list`` (comma-separated).
-        default: As the user would write it; empty if there is none.
+        default: The default value as a user would write it; empty if there is none.
         help: One sentence.
     """
 
@@ -60,40 +60,40 @@ class Attribute:
 
 
 class FileSink(Protocol):
-    """One file that goes to the client. Leaving its block without `commit` leaves nothing behind."""
+    """A file that is sent to the client. Leaving the block without `commit` discards it."""
 
     async def write(self, data: bytes) -> None:
-        """Append `data`; waits while the other side is slow."""
+        """Append `data`, with backpressure from the receiver."""
         ...
 
     async def commit(self) -> None:
-        """End the file and wait until the other side has it."""
+        """Finish the file, and wait until the receiver has it."""
         ...
 
 
 class LayoutSink(Protocol):
-    """An OCI layout that goes to the client (``tar=false``)."""
+    """An OCI layout that is sent to the client (``tar=false``)."""
 
     @property
     def store(self) -> ContentStore:
-        """Where its blobs are written."""
+        """The store for its blobs."""
         ...
 
     async def publish(self, root: Descriptor, names: tuple[str, ...]) -> None:
-        """Enter `root` into ``index.json`` under `names`, once all its blobs are there."""
+        """Add `root` to ``index.json`` under `names`. All of its blobs must have been written."""
         ...
 
 
 class Output(Protocol):
-    """The client's side of ``dest=``: where files go that leave the store.
+    """The client's side of ``dest=``: the destination of archives and files.
 
-    In process this is a path; behind a server it is the client's session, as in BuildKit.
+    In the same process, it is a path; with a server, it is the client's session, as in BuildKit.
     """
 
     def file(self, response: Mapping[str, str]) -> AbstractAsyncContextManager[FileSink]:
-        """Open the one file of an archive exporter.
+        """Open the single file of an archive exporter.
 
-        `response` holds the keys known so far; BuildKit sends them ahead of the file, and so do we.
+        `response` holds the response keys known so far. Like BuildKit, we send them ahead of the file.
         """
         ...
 
@@ -108,59 +108,60 @@ class Output(Protocol):
         delete: bool = False,
         on_sent: Callable[[int], None] | None = None,
     ) -> None:
-        """Write files into the client's directory, beside what is in it already.
+        """Write files into the client's directory, in addition to what it already contains.
 
-        Several trees can be written one after the other. Owner and group of all files are the client's.
-        When this fails or is cancelled, files that have been written stay, but none is incomplete.
+        Several trees can be written in sequence. All files belong to the client's user and group. On failure
+        or cancellation, files that have been written stay, but no file is incomplete.
 
         Args:
-            entries: The files, in order; gone through once.
-            delete: Whether everything else is removed from the directory once all files have come.
-            on_sent: Told of progress, in bytes.
+            entries: The files, in order; iterated once.
+            delete: Whether to remove everything else from the directory after all files have been written.
+            on_sent: Called with the number of additional bytes sent.
 
         Raises:
-            InvalidArgumentError: the entries are out of order, or lead out of the directory.
+            InvalidArgumentError: the entries are out of order, or outside of the directory.
         """
         ...
 
 
 class NamedStore(ContentStore, Protocol):
-    """A content store that has names for images, such as an OCI layout or containerd."""
+    """A content store with named images, such as an OCI layout or containerd."""
 
     async def publish(
         self, descriptor: Descriptor, names: Sequence[str] = (), *, epoch: int | None = None
     ) -> None:
-        """Let `names` stand for an image or an index, all of whose blobs are in the store.
+        """Point `names` to an image or an index, all of whose blobs must be in the store.
 
-        Without names it is kept nevertheless, if the store can do that.
+        Without names, the image is still kept if the store supports that.
 
         Args:
-            descriptor: Of the image or index.
-            names: As they were given; nothing is completed.
-            epoch: Unix seconds to note in place of the present, in stores that note when an image was named.
+            descriptor: The descriptor of the image or index.
+            names: The names, which are used verbatim.
+            epoch: For stores that record when an image was named: Unix seconds to record instead of the
+                current time.
 
         Raises:
-            FailedPreconditionError: something that it points to is missing.
+            FailedPreconditionError: a blob that it references is missing.
         """
         ...
 
 
 @runtime_checkable
 class UnpackingStore(NamedStore, Protocol):
-    """A store with a place for unpacked layers, such as containerd with its snapshotters."""
+    """A store that can unpack layers, such as containerd with its snapshotters."""
 
     async def unpack(self, root: Descriptor) -> None:
-        """Unpack what this machine can run of an image or index that is in the store.
+        """Unpack an image in the store, or the image of an index that fits this machine.
 
         Raises:
-            DataLossError: a layer's diff ID is not the one in the config.
-            NotFoundError: the index has nothing for this machine.
+            DataLossError: a layer's diff ID does not match the config.
+            NotFoundError: the index has no image for this machine.
         """
         ...
 
 
 class Pusher(Protocol):
-    """Sends images to registries. `exporter.remotes.registry.push` is one."""
+    """Pushes images to registries, such as `exporter.remotes.registry.push`."""
 
     async def __call__(
         self,
@@ -173,39 +174,38 @@ class Pusher(Protocol):
         sources: DistributionSources | None = None,
         progress: VertexProgress,
     ) -> DistributionSources:
-        """Push an image or an index with all that it points to. After a failure this can be repeated.
+        """Push an image or an index with everything that it references. Can be retried.
 
         Args:
-            provider: Where the blobs are.
-            root: What to push.
-            name: Repository and tag; without a tag, ``latest`` is meant.
+            provider: Has the blobs.
+            root: The descriptor of the image or index.
+            name: Repository and tag; the default tag is ``latest``.
             by_digest: Push without a tag.
             insecure: Allow plain HTTP and unverified TLS.
-            sources: Which repositories have which blobs already.
-            progress: Reports under it.
+            sources: Repositories known to have certain blobs.
+            progress: The vertex to report to.
 
         Returns:
-            `sources`, and that the repository has the blobs now; for the push under the next name.
+            `sources` plus the repository that now has the blobs; for the push under the next name.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportContext:
-    """What an exporter may use while it works.
+    """What an exporter works with.
 
     Attributes:
-        build: Facts about the build.
+        build: Information about the build.
         progress: The vertex of this export.
-        store: The image store, the destination where nothing else is asked for: the embedded one, or the
-            containerd that the operator chose. It keeps what is written to it until the export has ended, and
-            what got a name for longer.
-        images: Images by image ID and their tags, as dockerd keeps them; beside `store`.
-        scratch: A directory of this export alone, removed when the export (and its finalize) is over.
-        output: Where files for the client go; None if the client asked for none.
-        pusher: Sends images to registries; None for the built-in client with the user's Docker credentials.
-        layer_cache: Layers that were converted before; None if none are kept.
-        max_content_bytes: Largest sum of the sizes of a ref's files where an exporter unpacks layers.
+        store: The image store: the embedded one, or the containerd that the operator configured. Blobs are
+            protected from garbage collection until the export ends, or as long as a name references them.
+        images: Images by image ID and their tags, as dockerd keeps them; in addition to `store`.
+        scratch: A directory for this export only, removed after the export (and its finalize).
+        output: The destination of files for the client; None if the client accepts none.
+        pusher: Pushes images; None for the built-in client with the user's Docker credentials.
+        layer_cache: The cache of converted layers; None if there is none.
+        max_content_bytes: Maximum total size of a ref's files, for exporters that unpack layers.
     """
 
     build: BuildInfo
@@ -220,26 +220,26 @@ class ExportContext:
 
 
 Finalize = Callable[["FinalizeContext"], Awaitable[Mapping[str, str]]]
-"""Publishes an artifact, and returns response keys to add.
+"""Publishes an artifact, and returns additional response keys.
 
-Repeatable: after a failure it is called again and must do what is left, or the same again."""
+Must be idempotent: after a failure it is called again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinalizeContext:
-    """What a finalizer may use: the progress vertex to report to."""
+    """What a finalizer works with: the progress vertex to report to."""
 
     progress: VertexProgress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportResult:
-    """What an export gave.
+    """The result of an export.
 
     Attributes:
         response: BuildKit's response keys (``containerimage.digest``, ``image.name``, …).
         descriptor: The root descriptor of the artifact, if it is an image.
-        finalize: What is left to publish; None if the export did all there is to do.
+        finalize: Publishes the artifact; None if there is nothing left to do.
     """
 
     response: Mapping[str, str] = field(default_factory=dict)
@@ -250,14 +250,13 @@ class ExportResult:
 class Exporter(abc.ABC):
     """A kind of output, resolved with its attributes.
 
-    The class says what the type is and which attributes it has; an instance is one use of it (BuildKit:
-    ``ExporterInstance``). Making an instance must be cheap and without I/O: a daemon does it before the
-    build, so that a typing error costs seconds and not the build. Unknown attributes are not an error (as in
-    BuildKit).
+    The class declares the type and its attributes; an instance is one use of it (BuildKit:
+    ``ExporterInstance``). The constructor must be cheap and without I/O: a daemon calls it before the build,
+    so that a typo costs seconds, not a build. As in BuildKit, unknown attributes are not an error.
     """
 
     type: ClassVar[str]
-    """The word behind ``--output type=``."""
+    """The name after ``--output type=``."""
     title: ClassVar[str]
     """One line for lists."""
     attributes: ClassVar[tuple[Attribute, ...]] = ()
@@ -267,7 +266,7 @@ class Exporter(abc.ABC):
         """Parse `attrs`.
 
         Raises:
-            ImageError, InvalidArgumentError: an attribute's value cannot be used.
+            ImageError, InvalidArgumentError: an attribute's value is invalid.
         """
         self.attrs = dict(attrs)
 
@@ -278,17 +277,17 @@ class Exporter(abc.ABC):
 
     @property
     def compression(self) -> CompressionConfig:
-        """How layers are wanted; tells a daemon what to prepare (BuildKit: ``Config().Compression()``)."""
+        """The compression for layers, as a hint to the daemon (BuildKit: ``Config().Compression()``)."""
         return CompressionConfig()
 
     @property
     def needs_store(self) -> bool:
-        """Whether images go to the image store; where that cannot be used, the export is refused at once."""
+        """Whether the export needs the image store. If so, and it cannot be used, the export fails early."""
         return self.artifact is ArtifactKind.IMAGE
 
     @abc.abstractmethod
     async def export(self, source: Source, context: ExportContext) -> ExportResult:
-        """Make the artifact.
+        """Create the artifact.
 
-        Cancellation arrives as `asyncio.CancelledError`; whatever was begun must then be undone.
+        Cancellation arrives as `asyncio.CancelledError`; roll back unfinished work then.
         """

@@ -13,13 +13,12 @@ __all__ = ["read_verified"]
 
 
 async def read_verified(provider: Provider, descriptor: Descriptor) -> AsyncGenerator[bytes, None]:
-    """Stream a blob and check it on the way.
+    """Stream a blob and verify it.
 
-    The last piece may have been given out when it turns out that something is wrong: what is made of the
-    bytes must not be published before the iteration has ended.
+    An error may only be raised after the last piece. Do not publish a result before the iteration has ended.
 
     Raises:
-        DataLossError: the blob is not what its descriptor says.
+        DataLossError: the blob does not match its descriptor.
         NotFoundError: the provider does not have it.
     """
     verifier = Verifier(descriptor)

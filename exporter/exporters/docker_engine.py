@@ -1,4 +1,4 @@
-"""A Docker engine as the place where the archive of ``type=docker`` goes; pushing what it has."""
+"""A Docker engine as the destination of ``type=docker``; pushing images from it."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ __all__ = ["DockerEngineOutput", "push_from_engine"]
 
 
 class DockerEngineOutput:
-    """An `Output` that loads the archive into a Docker engine while it is written, without a file on the way.
+    """An `Output` that streams the archive into a Docker engine, without an intermediate file.
 
-    buildx does so for ``type=docker`` without ``dest``; the vertex that is reported is called as there.
+    This is what buildx does for ``type=docker`` without ``dest``; the vertex has the same name.
 
     Args:
-        engine: Where the engine is; None for that of the user's docker client.
-        sink: Takes the progress of the engine's work, which is a vertex of its own.
+        engine: The engine's address; None for the engine that the user's docker client uses.
+        sink: Receives the progress of the engine's work, which has its own vertex.
     """
 
     def __init__(self, engine: EngineAddress | None = None, *, sink: StatusSink | None = None) -> None:
         self._engine = engine
         self._sink = sink or (lambda _: None)
         self.images: tuple[LoadedImage, ...] = ()
-        """What the engine has loaded, once the file is committed."""
+        """The images that the engine has loaded; set when the file is committed."""
 
     @asynccontextmanager
     async def file(self, response: Mapping[str, str]) -> AsyncIterator[FileSink]:
-        """See `Output.file`. The engine has the image after `commit`, and nothing without it.
+        """See `Output.file`. Only `commit` makes the engine load the image.
 
-        What it has loaded is told as the output of the vertex, in the words of ``docker load``.
+        The loaded images are reported as output of the vertex, in the words of ``docker load``.
 
         Raises:
-            UnavailableError: there is no engine, or it has gone. The archive cannot be sent again.
-            FailedPreconditionError: the engine refuses it.
+            UnavailableError: there is no engine, or it went away. The archive cannot be resent.
+            FailedPreconditionError: the engine rejects the archive.
         """
         async with DockerEngine(self._engine) as engine:
             with (
@@ -63,7 +63,7 @@ class DockerEngineOutput:
             InvalidArgumentError: always.
         """
         raise InvalidArgumentError(
-            "a Docker engine loads an archive, not a directory: leave tar=false out", field="attrs[tar]"
+            "a Docker engine loads an archive, not a directory: omit tar=false", field="attrs[tar]"
         )
 
     async def directory(
@@ -84,16 +84,16 @@ class DockerEngineOutput:
 async def push_from_engine(
     engine: DockerEngine, name: str, credentials: Mapping[str, str], sink: StatusSink
 ) -> str:
-    """Have an engine push an image. The vertex that is reported is called as buildx calls it.
+    """Tell an engine to push an image. The vertex has the same name as in buildx.
 
     Args:
         engine: The engine.
         name: The image's name.
         credentials: See `DockerEngine.push`.
-        sink: Takes the progress.
+        sink: Receives the progress.
 
     Returns:
-        The digest of the manifest in the registry; empty if the engine does not tell.
+        The digest of the manifest in the registry; empty if the engine does not report it.
 
     Raises:
         ExporterError, ImageError: see `DockerEngine.push`.
@@ -103,12 +103,12 @@ async def push_from_engine(
 
 
 def _new_digest() -> str:
-    """For a vertex that the daemon knows nothing of."""
+    """A random digest for a vertex of our own, which is unknown to the daemon."""
     return f"sha256:{hashlib.sha256(uuid.uuid4().bytes).hexdigest()}"
 
 
 class _NotCommittedError(Exception):
-    """For the vertex only: whoever leaves the file without `commit` knows why."""
+    """Marks the vertex as failed. It does not propagate, because the caller has its own error."""
 
 
 class _Sink:
@@ -131,7 +131,7 @@ class _Sink:
 
 
 class _Layers:
-    """A bar for each layer that the engine tells of; they end with `bars`."""
+    """Shows a status for each layer that the engine reports, until `bars` is closed."""
 
     def __init__(self, verb: str, progress: VertexProgress, bars: ExitStack) -> None:
         self._verb = verb

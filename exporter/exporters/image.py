@@ -1,4 +1,4 @@
-"""BuildKit's exporter ``image``: an image in a store under its names, pushed to registries if asked for."""
+"""BuildKit's exporter ``image``: an image in a store under its names, pushed to registries on request."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ __all__ = ["ImageExporter", "RegistryExporter"]
 class ImageExporter(Exporter):
     """An image in the image store (``type=image``).
 
-    Export writes and names it; finalize pushes it. ``unpack`` does nothing where the store has no
-    snapshotter, such as the embedded one. ``unsafe-internal-store-allow-incomplete`` does nothing where the
-    layers are at hand: they are always stored.
+    Export stores and names it; finalize pushes it. ``unpack`` is a no-op if the store has no snapshotter,
+    such as the embedded store. ``unsafe-internal-store-allow-incomplete`` has no effect, because all
+    available layers are always stored.
     """
 
     type: ClassVar[str] = "image"
@@ -99,9 +99,9 @@ class ImageExporter(Exporter):
         return ExportResult(response=response, descriptor=image.root, finalize=finalize)
 
     def _check_unpack(self, source: Source) -> None:
-        """Refuse to unpack what was not built: the layers of a ref, when the image has others.
+        """Reject ``unpack`` with ``rewrite-timestamp``: BuildKit would unpack the ref's original layers.
 
-        BuildKit notices after it has named the image; here no name is moved for an export that fails.
+        BuildKit fails after it has named the image. We fail first, so that no name moves.
         """
         options = self._options
         named = resolve_image_name(options.commit.image_name, source.metadata) or options.dangling_prefix
@@ -127,7 +127,7 @@ class ImageExporter(Exporter):
 
 
 class RegistryExporter(ImageExporter):
-    """An image in registries: ``image`` that pushes unless told otherwise (``type=registry``)."""
+    """An image in registries: ``image`` with push by default (``type=registry``)."""
 
     type: ClassVar[str] = "registry"
     title: ClassVar[str] = "Image pushed to registries; the same as image with push=true"
@@ -141,7 +141,7 @@ class RegistryExporter(ImageExporter):
 
 @dataclass(frozen=True, slots=True)
 class _Push:
-    """Pushes an image under each of its names; can be repeated."""
+    """Pushes an image under each of its names. Can be retried."""
 
     options: ImageExporterOptions
     image: CommittedImage
@@ -151,7 +151,7 @@ class _Push:
 
     async def __call__(self, context: FinalizeContext) -> Mapping[str, str]:
         push = self.pusher or _built_in_pusher()
-        # One push tells the next where the blobs are now, so that registries take them from there.
+        # Each push tells the next one which repositories have the blobs, for cross-repository mounts.
         sources: DistributionSources = distribution_sources(self.image.layers)
         for name in self.names:
             try:
@@ -173,14 +173,14 @@ class _Push:
 
 
 def _built_in_pusher() -> Pusher:
-    # Only here: the client takes a moment to import, and most exports do not push.
+    # Imported late, because the client is slow to import, and most exports do not push.
     from exporter.remotes.registry.push import push
 
     return push
 
 
 def _check_pushed_names(options: ImageExporterOptions) -> None:
-    """Refuse names that cannot be pushed before the build, as far as they are known then."""
+    """Reject names that cannot be pushed already before the build, as far as they are known."""
     name = options.commit.image_name
     for target in name.split(",") if name not in {"", "*"} else ():
         try:
@@ -196,7 +196,7 @@ def _check_pushed_name(name: str, *, by_digest: bool) -> None:
 
 
 def _runs_here(source: Source) -> bool:
-    """Whether the best that this machine can run of a result has layers; all else is not unpacked."""
+    """Whether the result's best platform for this machine has layers; otherwise, nothing is unpacked."""
     matcher = PlatformMatcher.only(host_platform())
     suitable = [item for item in parse_platforms(source.metadata) if matcher.match(item.platform)]
     if not suitable:

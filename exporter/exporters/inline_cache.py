@@ -1,4 +1,4 @@
-"""The cache data that the daemon wants embedded in an image's config (``moby.buildkit.cache.v0``)."""
+"""The cache data that the daemon wants to embed in an image's config (``moby.buildkit.cache.v0``)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ __all__ = ["find_inline_cache"]
 def find_inline_cache(build: BuildInfo, key: str) -> bytes | None:
     """The data for one image; None if there is none to embed, which is not the same as empty data.
 
-    The daemon's data is a result of its own, looked up as `Source.find_ref` looks up refs: a result that is
-    not keyed answers to every key, and so does one with a single entry.
+    The lookup works like `Source.find_ref`: data that is not keyed, or has a single entry, matches any key.
 
     Args:
-        build: Says what data there is.
+        build: Has the data.
         key: A platform ID.
     """
     entries = build.inline_cache

@@ -1,4 +1,4 @@
-"""The layers of an image, from the refs of a build result to the blobs that go into the image."""
+"""Getting the layers of an image from the refs of a build result."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class LayerExport:
     """Gets the layers of one image.
 
     Args:
-        options: Say how layers are wanted.
-        converter: Makes those that are not as they are wanted.
-        progress: Of the export.
+        options: Compression and other options of layers.
+        converter: Converts layers as necessary.
+        progress: The vertex of the export.
     """
 
     def __init__(self, options: CommitOptions, converter: LayerConverter, progress: VertexProgress) -> None:
@@ -42,20 +42,20 @@ class LayerExport:
         self._progress = progress
 
     async def export(self, refs: Sequence[Ref | None]) -> list[Remote]:
-        """Get the layers of refs as blobs, in the compression and of the kind that the options ask for.
+        """Get the layers of refs as blobs, with the compression and media types that the options request.
 
         A ref that is None has no layers (``FROM scratch`` with metadata only).
 
         Raises:
             DataLossError: a layer that has to be converted is damaged.
             InvalidArgumentError: a layer cannot be converted.
-            NotFoundError: a ref or a layer is gone.
+            NotFoundError: a ref or a layer no longer exists.
         """
         with self._progress.status("exporting layers"):
             return await gather(self._export(ref) for ref in refs)
 
     async def rewrite_timestamps(self, source: Source, platform: ResultPlatform, remote: Remote) -> Remote:
-        """Clamp the times in a platform's layers to its epoch, if that was asked for.
+        """Clamp the times in a platform's layers to its epoch, if requested.
 
         Raises:
             ImageError: the config of the base image cannot be read; with BuildKit's text.
@@ -81,7 +81,7 @@ class LayerExport:
 
 
 def _distributable(remote: Remote, *, prefer_nondistributable: bool) -> Remote:
-    """Make layers distributable, or not, as BuildKit's cache does when it hands them out."""
+    """Make layers distributable or nondistributable, as BuildKit's cache does when it returns them."""
     descriptors = []
     for layer in remote.descriptors:
         media_type = media_types.distributability(

@@ -27,7 +27,7 @@ _REPORT_SECONDS = 0.1
 class LocalExporter(Exporter):
     """The files of a build result in a directory (``type=local``).
 
-    Nothing is sent before it is known that all of it can be.
+    Everything is checked before the first file is sent.
     """
 
     type: ClassVar[str] = "local"
@@ -45,7 +45,7 @@ class LocalExporter(Exporter):
         return "exporting to client directory"
 
     async def export(self, source: Source, context: ExportContext) -> ExportResult:
-        """Write the files to where the client wants them."""
+        """Send the files to the client."""
         output = output_of(context, self.type)
         split = self._options.use_platform_split(is_keyed=bool(source.refs))
         async with open_files(source, self._options, context) as platforms:
@@ -54,7 +54,7 @@ class LocalExporter(Exporter):
             if not split:
                 check_overlaps({files.id: files.entries() for files in platforms})
             if self._options.mode is LocalExporterMode.DELETE:
-                # All at once: what is there beside it is removed.
+                # In a single transfer, because it deletes everything else.
                 with _transferring(context.progress, "copying files") as on_sent:
                     await output.directory(_joined(platforms, split=split), delete=True, on_sent=on_sent)
                 return ExportResult()
@@ -72,7 +72,7 @@ def _joined(platforms: Sequence[PlatformFiles], *, split: bool) -> Iterator[File
 
 
 def _check_folders(files: PlatformFiles) -> None:
-    """Refuse a prefix that puts attestations into directories which are not there; a tarball has no need."""
+    """Reject a prefix that puts attestations into missing directories, which only a tarball allows."""
     wanted = {entry.path.rpartition(b"/")[0] for entry in files.statements} - {b""}
     if not wanted:
         return
@@ -86,7 +86,7 @@ def _check_folders(files: PlatformFiles) -> None:
 
 @contextmanager
 def _transferring(progress: VertexProgress, label: str) -> Iterator[Callable[[int], None]]:
-    """Report a transfer, ten times a second at most."""
+    """Report a transfer, at most ten times per second."""
     pending = 0
     reported = time.monotonic()
 

@@ -1,6 +1,6 @@
-"""Moby's exporter: an image as the Docker daemon's own store has it: config and layers, no manifest.
+"""Moby's exporter: an image as in the Docker daemon's own store, with config and layers but no manifest.
 
-The image ID is the digest of the config, and equals the one that dockerd gives to the same build.
+The image ID is the digest of the config. dockerd gives the same build the same ID.
 """
 
 from __future__ import annotations
@@ -46,15 +46,14 @@ class MobyExporter(Exporter):
         return "exporting to image"
 
     async def export(self, source: Source, context: ExportContext) -> ExportResult:
-        """Store the image and tag it.
+        """Store the image with its layers, and tag it.
 
-        So are the layers, since dockerd has them as soon as it has the diff IDs. A chain that comes without
-        blobs therefore makes no image.
+        In dockerd, an image always has its layers. So a chain without blobs is an error.
 
         Raises:
             InvalidArgumentError: the result has several refs; with moby's text.
             FailedPreconditionError: a layer has no diff ID.
-            NotFoundError: a layer's blob cannot be had.
+            NotFoundError: a layer's blob is not available.
         """
         ref = _single_ref(source)
         config = _config_of(source)
@@ -66,7 +65,7 @@ class MobyExporter(Exporter):
                 remote = await ref.remote()
                 layers = remote.descriptors
                 _check_diff_ids(ref, remote)
-                # Before anything is stored: it may be refused.
+                # Before anything is stored, because this may fail.
                 config = _patch(config, layers, await ref.layer_chain(), context)
                 await copy_blobs(context.images.content, remote.provider, layers)
         digest = digest_bytes(config)
@@ -95,7 +94,7 @@ def _single_ref(source: Source) -> Ref | None:
 
 
 def _config_of(source: Source) -> bytes:
-    """The config that the frontend gave; of a keyed result the one that is the platform's own."""
+    """The config that the frontend set; for a keyed result, the platform's own."""
     if not source.refs:
         return source.metadata.get(IMAGE_CONFIG, b"")
     try:

@@ -45,7 +45,7 @@ class OCIExporter(Exporter):
         super().__init__(attrs)
         self._options = ArchiveExporterOptions.resolve(attrs)
         if self._options.commit.image_name != FROM_FRONTEND:
-            normalized_names(self._options.commit.image_name)  # refused before the build, not after it
+            normalized_names(self._options.commit.image_name)  # reject invalid names before the build
 
     @property
     def name(self) -> str:
@@ -58,7 +58,7 @@ class OCIExporter(Exporter):
         return self._options.commit.compression
 
     async def export(self, source: Source, context: ExportContext) -> ExportResult:
-        """Write the image, and send it to where the client wants it, else into the embedded store."""
+        """Write the image, and send it to the client or, without an output, put it into the image store."""
         source = source.with_metadata(self._options.meta)
         options = self._options.commit.for_export(
             source.metadata,
@@ -114,7 +114,7 @@ class DockerExporter(OCIExporter):
     _docker_manifest: ClassVar[bool] = True
 
     async def export(self, source: Source, context: ExportContext) -> ExportResult:
-        """See `OCIExporter.export`; a result that is keyed by platform is refused."""
+        """See `OCIExporter.export`. A result that is keyed by platform is rejected."""
         if source.refs:
             raise InvalidArgumentError(
                 "docker exporter does not currently support exporting manifest lists", field="source.refs"
@@ -123,7 +123,7 @@ class DockerExporter(OCIExporter):
 
 
 def _with_creation_time(root: Descriptor, options: CommitOptions, source: Source) -> Descriptor:
-    """Say when the image was made: at the epoch, if one holds for the whole result, else now."""
+    """Add the creation time: the epoch for the whole result, if there is one, else the current time."""
     if CREATED in root.annotations:
         return root
     epoch = export_epoch(options.epoch, source.metadata)

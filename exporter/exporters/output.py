@@ -1,4 +1,4 @@
-"""The client's side of ``dest=`` where client and exporter are one process: files of this machine."""
+"""The client's side of ``dest=`` if client and exporter are the same process: local files."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _LATEST = "latest"
 class LocalOutput:
     """A path, or standard output.
 
-    A file appears at its place when it is complete; what was there before stays until then. Devices and pipes
-    are written to as they are.
+    Files are replaced atomically: an existing file stays until the new one is complete. Devices and pipes are
+    written to directly.
 
     Args:
-        dest: Path of the file or directory; `STDOUT`.
-        stdout: What standard output is; a parameter for tests.
+        dest: Path of the file or directory, or `STDOUT`.
+        stdout: The standard output; a parameter for tests.
     """
 
     def __init__(self, dest: str, *, stdout: BinaryIO | None = None) -> None:
@@ -44,7 +44,7 @@ class LocalOutput:
 
     @asynccontextmanager
     async def file(self, response: Mapping[str, str]) -> AsyncIterator[FileSink]:
-        """See `Output.file`. The response is not needed here.
+        """See `Output.file`. The response is ignored.
 
         Raises:
             FailedPreconditionError: the path is a directory.
@@ -93,7 +93,7 @@ class LocalOutput:
     def _open(self) -> _Target:
         if self._dest == STDOUT:
             return _Stream(self._stdout or sys.stdout.buffer, "standard output")
-        # Through links: it is what they point to that is to be replaced.
+        # Follow symbolic links, to replace their target and not the link.
         path = Path(self._dest).resolve()
         try:
             mode = path.stat().st_mode
@@ -111,21 +111,21 @@ class LocalOutput:
 
 
 class _Target(Protocol):
-    """Where the bytes go. All calls block."""
+    """The destination of the bytes. All calls block."""
 
     def write(self, data: bytes) -> None: ...
 
     def commit(self) -> None: ...
 
     def close(self) -> None:
-        """Drop what was not committed, as far as that is possible."""
+        """Discard uncommitted data, if possible."""
         ...
 
 
 class _File:
     def __init__(self, path: Path, mode: int) -> None:
         if not path.parent.is_dir():
-            raise NotFoundError(f"{path} cannot be written: there is no directory {path.parent}")
+            raise NotFoundError(f"cannot write {path}: there is no directory {path.parent}")
         self._path = path
         staging = Staging(path.parent / f".{path.name}.partial", path)
         staging.remove_stale()
@@ -188,5 +188,5 @@ class _LocalLayout:
         return self._layout
 
     async def publish(self, root: Descriptor, names: tuple[str, ...]) -> None:
-        """As BuildKit's client: an image without a name is tagged as the latest."""
+        """Like BuildKit's client, tag an image without names as ``latest``."""
         await self._layout.publish(root, names, tags=() if names else (_LATEST,))

@@ -1,4 +1,4 @@
-"""Types that other distributions bring along: whose they are, and what is said when one of them fails."""
+"""Exporters from other distributions: their origin, and the handling of their failures."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class PluginError(ExporterError):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a type comes from.
+    """The origin of a type.
 
     Attributes:
-        distribution: Name and version; empty if nobody knows.
-        warnings: What its users should know, such as that somebody else offers the type, too.
+        distribution: Name and version of the distribution; empty if unknown.
+        warnings: Warnings for its users, such as that another distribution has an exporter of the same type.
     """
 
     distribution: str = ""
@@ -38,12 +38,12 @@ _OURS = __name__.partition(".")[0]
 
 
 def note_origin(kind: type[Exporter], origin: Origin) -> None:
-    """Remember where a class comes from; the registry does so when it loads one."""
+    """Record the origin of a class. The registry calls this when it loads one."""
     _ORIGINS[kind] = origin
 
 
 def origin_of(kind: type[Exporter]) -> Origin | None:
-    """Where a class comes from; None for those that are built in."""
+    """The origin of a class; None if it is built in."""
     if kind not in _ORIGINS and kind.__module__.partition(".")[0] == _OURS:
         return None
     return _ORIGINS.get(kind, Origin())
@@ -51,13 +51,13 @@ def origin_of(kind: type[Exporter]) -> Origin | None:
 
 @contextmanager
 def blaming(kind: type[Exporter]) -> Iterator[None]:
-    """Around the code of an exporter: what escapes from a plugin's is the plugin's fault, and is said to be.
+    """Wrap calls of an exporter, and attribute unexpected exceptions to its distribution.
 
-    Errors that explain themselves pass: those of ours, and those of the operating system. An attempt to end
-    the process (`SystemExit`) ends the export.
+    `ExporterError` and operating system errors propagate, because they explain themselves. `SystemExit` only
+    ends the export, not the process.
 
     Raises:
-        PluginError: in place of all others.
+        PluginError: instead of any other exception of a plugin.
     """
     origin = origin_of(kind)
     try:
@@ -65,7 +65,7 @@ def blaming(kind: type[Exporter]) -> Iterator[None]:
     except (ExporterError, OSError):
         raise
     except (Exception, SystemExit, KeyboardInterrupt) as error:
-        # Signals do not end up here: those who run exports handle them.
+        # A KeyboardInterrupt is not from a signal here: the callers handle signals themselves.
         if origin is None:
             raise
         of = f" of {origin.distribution}" if origin.distribution else ""

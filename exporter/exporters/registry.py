@@ -1,7 +1,7 @@
-"""Which kinds of output there are: the built-in ones and those that installed distributions bring along.
+"""The registry of exporters: the built-in ones, and those of installed distributions.
 
-A distribution adds one by an entry point in the group ``buildkit_exporter.exporters`` whose name is the
-type::
+A distribution adds an exporter with an entry point in the group ``buildkit_exporter.exporters``, named after
+the type::
 
     [project.entry-points."buildkit_exporter.exporters"]
     sbom-report = "my_package.report:ReportExporter"
@@ -39,23 +39,23 @@ _BUILT_IN = {
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """A type that may be there: its class is loaded when somebody asks for it.
+    """A type whose class is loaded on demand.
 
-    A plugin's import can be slow or fail, and neither should be noticed by who uses another type.
+    Importing a plugin can be slow or fail, which must not affect users of other types.
     """
 
     type: str
     origin: str
     load: Callable[[], object]
     distribution: str | None = None
-    """Name and version; empty if that is unknown, None for what is built in."""
+    """Name and version; empty if unknown, None if built in."""
 
 
 class Registry:
     """Exporter classes by type.
 
     Args:
-        entry_points: What the environment offers; a parameter so that tests need no installed distributions.
+        entry_points: The environment's entry points; a parameter so that tests need no distributions.
     """
 
     def __init__(self, entry_points: Iterable[metadata.EntryPoint] = ()) -> None:
@@ -68,12 +68,12 @@ class Registry:
 
     @property
     def types(self) -> tuple[str, ...]:
-        """All types, sorted, those included whose plugin will not load."""
+        """All types, sorted, including those whose plugin does not load."""
         return tuple(sorted(self._candidates))
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is wrong with plugins, as far as it has come out."""
+        """The problems with plugins that are known so far."""
         return tuple(self._warnings[key] for key in sorted(self._warnings))
 
     def get(self, exporter_type: str) -> type[Exporter]:
@@ -95,7 +95,7 @@ class Registry:
         """Resolve a type with attributes. May import a plugin.
 
         Raises:
-            ImageError, InvalidArgumentError: the value of an attribute cannot be used.
+            ImageError, InvalidArgumentError: the value of an attribute is invalid.
             NotFoundError: see `get`.
             PluginError: the plugin fails.
         """
@@ -105,14 +105,14 @@ class Registry:
         with blaming(kind):
             check_values(kind.attributes, attrs)
             exporter = kind(attrs)
-            # Before the build: whoever cannot say these will not be able to after it.
+            # If these properties are broken, fail before the build instead of after it.
             if not isinstance(exporter.name, str):
                 raise TypeError(f"name is {exporter.name!r}, not a string")
             _ = exporter.compression, exporter.needs_store
             return exporter
 
     def all(self) -> tuple[type[Exporter], ...]:
-        """Every class that loads, by type; look at `warnings` afterwards for those that do not."""
+        """All classes that load, sorted by type. Afterwards, `warnings` tells which do not load, and why."""
         loaded = (self._load(self._candidates[exporter_type]) for exporter_type in self.types)
         return tuple(found for found in loaded if found is not None)
 
@@ -124,7 +124,7 @@ class Registry:
         taken = self._candidates.get(entry_point.name)
         if taken is not None:
             self._warnings[f"{entry_point.name}: {entry_point.value}"] = (
-                f'{origin} offers type "{entry_point.name}", which is taken ({taken.origin}); it is left out'
+                f'{origin} defines type "{entry_point.name}", which is taken ({taken.origin}); it is ignored'
             )
             return
         candidate = _Candidate(entry_point.name, origin, entry_point.load, distribution)
@@ -133,9 +133,9 @@ class Registry:
     def _load(self, candidate: _Candidate) -> type[Exporter] | None:
         try:
             found = candidate.load()
-        except BaseException as error:  # whatever a stranger's module does when it is imported
+        except BaseException as error:  # importing foreign code can raise anything
             if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
-                raise  # the user's
+                raise  # the user pressed Ctrl-C
             self._warnings[candidate.type] = (
                 f"{candidate.origin} does not load: {type(error).__name__}: {error}"
             )
@@ -164,7 +164,7 @@ class Registry:
 
 
 def default_registry() -> Registry:
-    """The built-in types and those of this environment's distributions."""
+    """The registry with the built-in types and those of installed distributions."""
     return Registry(metadata.entry_points(group=ENTRY_POINT_GROUP))
 
 

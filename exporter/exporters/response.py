@@ -1,4 +1,4 @@
-"""The keys of an exporter's answer."""
+"""The response of an image exporter."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ __all__ = ["image_response"]
 
 
 def image_response(root: Descriptor, config_digest: str) -> dict[str, str]:
-    """What BuildKit answers about an image.
+    """BuildKit's response keys for an image.
 
     Args:
-        root: Of its manifest or index.
-        config_digest: Of its config; ``""`` if the root is an index.
+        root: The descriptor of its manifest or index.
+        config_digest: The digest of its config; ``""`` if the root is an index.
     """
     response = {IMAGE_DIGEST: root.digest, IMAGE_DESCRIPTOR: base64.b64encode(root.marshal()).decode()}
     if config_digest:

@@ -1,4 +1,4 @@
-"""Which ref of a build result belongs to which platform; BuildKit's texts."""
+"""Looking up the refs of a build result by platform, with BuildKit's error texts."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["check_mapping", "find_ref"]
 
 
 def check_mapping(source: Source) -> None:
-    """Refuse a result with refs by platform that does not say what the platforms are.
+    """Check that a result with refs by platform describes its platforms.
 
     Raises:
-        InvalidArgumentError: so it is.
+        InvalidArgumentError: it does not.
     """
     if source.refs and PLATFORMS not in source.metadata:
         raise InvalidArgumentError(
@@ -26,7 +26,7 @@ def find_ref(source: Source, platform: ResultPlatform) -> Ref | None:
     """The ref of a platform; None if the platform has no layers.
 
     Raises:
-        NotFoundError: the result has nothing for the platform.
+        NotFoundError: the result has no entry for the platform.
     """
     ref, found = source.find_ref(platform.id)
     if not found:

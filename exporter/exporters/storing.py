@@ -1,4 +1,4 @@
-"""Putting images into stores, with what is known of their layers."""
+"""Copying images into stores, with labels for their layers."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["distribution_sources", "pushes_image", "store_image", "stores_image"
 
 
 async def store_image(store: ContentStore, image: CommittedImage) -> None:
-    """Copy an image with all that it is made of; see `copy_chain`.
+    """Copy an image with everything that it references; see `copy_chain`.
 
-    In stores that have labels, layers get those that a daemon gives them: their diff ID, and the repositories
-    that have them, so that a later push need not send them.
+    In stores with labels, layers get the same labels as in a daemon: their diff ID, and the repositories that
+    have them, so that a later push can mount them.
     """
     labels = _annotations(
         image.layers, lambda key: key == DIFF_ID or key.startswith(DISTRIBUTION_SOURCE_PREFIX)
@@ -27,10 +27,10 @@ async def store_image(store: ContentStore, image: CommittedImage) -> None:
 
 
 def stores_image(exporter_type: str, attrs: Mapping[str, str]) -> bool:
-    """Whether an export of one of the built-in types puts an image into a store.
+    """Whether an export with one of the built-in types puts an image into a store.
 
     Raises:
-        AttributeValueError: an attribute cannot be used.
+        AttributeValueError: an attribute is invalid.
     """
     match exporter_type:
         case "image" | "registry":
@@ -57,7 +57,7 @@ def pushes_image(exporter_type: str, attrs: Mapping[str, str]) -> bool:
 
 
 def distribution_sources(layers: Sequence[Descriptor]) -> dict[str, dict[str, str]]:
-    """Which repositories are said to have layers, by digest."""
+    """The repositories that have the layers according to their annotations, by digest."""
     return _annotations(layers, lambda key: key.startswith(DISTRIBUTION_SOURCE_PREFIX))
 
 

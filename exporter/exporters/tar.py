@@ -21,8 +21,8 @@ __all__ = ["TarExporter"]
 class TarExporter(Exporter):
     """The files of a build result as one tarball (``type=tar``).
 
-    A result that is keyed by platform has one directory for each, whatever ``platform-split`` says, as in
-    BuildKit.
+    For a result that is keyed by platform, each platform has its own directory, regardless of
+    ``platform-split``, as in BuildKit.
     """
 
     type: ClassVar[str] = "tar"
@@ -40,7 +40,7 @@ class TarExporter(Exporter):
         return "exporting to client tarball"
 
     async def export(self, source: Source, context: ExportContext) -> ExportResult:
-        """Write the tarball to where the client wants it."""
+        """Send the tarball to the client."""
         output = output_of(context, self.type)
         async with open_files(source, self._options, context) as platforms:
             entries = platforms[0].entries()

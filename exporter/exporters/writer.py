@@ -1,8 +1,8 @@
 """Writing images as BuildKit's image exporter does (``exporter/containerimage.ImageWriter``).
 
-A build result becomes one manifest, or an index of manifests if it is keyed by platform or has attestations.
-What is computed here (configs, manifests, statements, the index) is held in memory; layers are not copied,
-only described. Where all that goes is the affair of the exporters.
+A build result becomes a single manifest, or an index if it is keyed by platform or has attestations. The
+computed documents (configs, manifests, statements, the index) are kept in memory; layers are referenced, not
+copied. The exporters decide where to write all that.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ __all__ = ["CommittedImage", "ImageWriter"]
 
 @dataclass(frozen=True, slots=True)
 class CommittedImage:
-    """An image that is complete but nowhere yet.
+    """An image that is complete, but not yet stored anywhere.
 
     Attributes:
-        root: Descriptor of its manifest or index.
-        config_digest: Of its config; ``""`` if the root is an index.
-        provider: Where its blobs can be read, for as long as the source lives.
-        layers: Of all its platforms, with the annotations that the daemon has for them.
+        root: The descriptor of its manifest or index.
+        config_digest: The digest of its config; ``""`` if the root is an index.
+        provider: Provides its blobs, as long as the source exists.
+        layers: The layers of all platforms, with the daemon's annotations.
     """
 
     root: Descriptor
@@ -75,9 +75,9 @@ class ImageWriter:
     """Turns one build result into one image.
 
     Args:
-        exporter_type: Whose image it is; for messages.
-        options: How it is to be written, completed by `CommitOptions.for_export`.
-        context: Of the export.
+        exporter_type: The exporter's type, for messages.
+        options: How to write the image, completed by `CommitOptions.for_export`.
+        context: The export's context.
     """
 
     def __init__(self, exporter_type: str, options: CommitOptions, context: ExportContext) -> None:
@@ -91,9 +91,9 @@ class ImageWriter:
         """Write the image.
 
         Raises:
-            ImageError: the image cannot be computed from what the build gave; with BuildKit's text.
-            InvalidArgumentError: the parts of the source do not make an image; with BuildKit's text.
-            NotFoundError: a ref or a layer is gone.
+            ImageError: the image cannot be computed from the build result; with BuildKit's text.
+            InvalidArgumentError: the parts of the build result are inconsistent; with BuildKit's text.
+            NotFoundError: a ref or a layer no longer exists.
             DataLossError: a layer that has to be converted is damaged.
         """
         check_mapping(source)
@@ -117,7 +117,7 @@ class ImageWriter:
             return await self._commit_single(source, platforms[0], layers)
 
     def _needs_index(self, source: Source, platform: ResultPlatform) -> bool:
-        """Whether the attestations of a platform make an index necessary."""
+        """Whether the attestations of a platform require an index."""
         attestations = source.attestations.get(platform.id, ())
         if self._options.force_inline_attestations:
             return bool(attestations)
@@ -166,8 +166,8 @@ class ImageWriter:
     async def _commit_manifest(
         self, source: Source, part: _Part, annotations: Annotations
     ) -> tuple[Descriptor, str]:
-        """Write a platform's config and manifest; gives the manifest's descriptor and the config's digest."""
-        # After the layers: a lazily pulled layer gets its description when it is pulled.
+        """Write a platform's config and manifest; return the manifest descriptor and the config digest."""
+        # After the layers, because a lazily pulled layer gets its description when it is pulled.
         chain = None if part.ref is None else await part.ref.layer_chain()
         platform, layers = part.platform, part.remote.descriptors
         image = buildkit_image(
@@ -190,7 +190,7 @@ class ImageWriter:
         return manifest, image.config_descriptor.digest
 
     async def _commit_attestations(self, source: Source, part: _Part, image: Descriptor) -> Descriptor:
-        """Write the manifest of a platform's attestations; gives its descriptor for the index."""
+        """Write the manifest of a platform's attestations; return its descriptor for the index."""
         names = filter(None, self._options.image_name.split(","))
         platform = part.platform
         subjects = [
@@ -216,6 +216,6 @@ class ImageWriter:
         return manifest.descriptor
 
     async def _stage(self, data: bytes, descriptor: Descriptor, activity: str) -> None:
-        """Keep a document that was computed here, and say so."""
+        """Keep a computed document in memory, and report it."""
         with self._context.progress.status(f"{activity} {descriptor.digest}"):
             await write_blob(self._blobs, data, descriptor)

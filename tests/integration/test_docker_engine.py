@@ -217,7 +217,7 @@ async def test_nobody_is_there(tmp_path: Path) -> None:
 
 
 async def test_a_directory_is_refused() -> None:
-    with pytest.raises(InvalidArgumentError, match="leave tar=false out"):
+    with pytest.raises(InvalidArgumentError, match="omit tar=false"):
         DockerEngineOutput(EngineAddress(socket=Path("/none"))).layout()
 
 

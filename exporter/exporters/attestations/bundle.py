@@ -1,4 +1,4 @@
-"""Bundles: directories full of in-toto statements, as SBOM scanners make them."""
+"""Bundles: directories of in-toto statements, as SBOM scanners write them."""
 
 from __future__ import annotations
 
@@ -29,17 +29,16 @@ _STATEMENT: Final = Struct(
 
 
 async def read_bundle(bundle: Attestation, ref: Ref, scratch: Path) -> list[Attestation]:
-    """The attestations in a bundle, by the names of their files.
+    """Read the attestations in a bundle, sorted by file name.
 
     Args:
-        bundle: Its path is a directory of `ref`; its predicate type, if there is one, holds for all that is
-            in it.
-        ref: The files.
+        bundle: Its path is a directory in `ref`; its predicate type, if set, applies to all statements.
+        ref: Has the files.
         scratch: A directory to unpack them in.
 
     Raises:
-        InvalidArgumentError: a file cannot be used; with BuildKit's text.
-        NotFoundError: the directory or the ref is not there.
+        InvalidArgumentError: a file is invalid; with BuildKit's text.
+        NotFoundError: the directory or the ref does not exist.
     """
     async with RefFiles.open(ref, scratch) as files:
         contents = await files.read_directory(bundle.path, limit=predicate.MAX_BYTES)

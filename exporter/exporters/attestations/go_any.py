@@ -1,4 +1,4 @@
-"""JSON that went through Go's ``interface{}``: read into maps and float64s, and written again."""
+"""JSON after a round trip through Go's ``interface{}``: read into maps and float64s, and written again."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["normalize"]
 def normalize(data: bytes) -> bytes:
     """Write a valid JSON value as Go does after reading it into an ``interface{}``.
 
-    Keys are sorted, of equal ones the last stays, numbers are those that a float64 can hold.
+    Keys are sorted, the last of duplicate keys wins, and numbers are rounded to float64.
 
     Raises:
-        ImageError: a number is too large; with Go's text. Or the value is nested deeper than a thousand
-            levels or so.
+        ImageError: a number is too large, with Go's text; or the value is nested too deeply (about a thousand
+            levels).
     """
     try:
         return gojson.marshal(_value(data, gojson.parse(data)))
@@ -43,7 +43,7 @@ def _value(data: bytes, node: Node) -> object:
 
 
 def _number(literal: str) -> bytes:
-    """A number as ``encoding/json`` writes a float64: the fewest digits that tell it from its neighbours."""
+    """A number as ``encoding/json`` writes a float64: with the fewest digits that identify it."""
     number = float(literal)
     if math.isinf(number):
         raise ImageError(f"json: cannot unmarshal number {literal} into Go value of type float64")

@@ -1,4 +1,4 @@
-"""Which files are in a layer."""
+"""Listing the files in a layer."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ __all__ = ["clean_path", "layer_paths"]
 
 
 async def layer_paths(provider: Provider, layer: Descriptor) -> list[str]:
-    """The paths in a layer, clean, whiteouts included.
+    """The normalised paths in a layer, including whiteouts.
 
     Raises:
-        DataLossError: the layer is not what its descriptor says.
-        InvalidArgumentError: it is of an unknown type, or malformed.
-        NotFoundError: it is gone.
+        DataLossError: the layer does not match its descriptor.
+        InvalidArgumentError: it has an unknown type, or is malformed.
+        NotFoundError: it no longer exists.
     """
     with ThreadPoolExecutor(1, "list") as executor:
         return await run_piped(partial(_list, layer), provider.read(layer.digest), discard, executor)
 
 
 def clean_path(path: str) -> str:
-    """A path from the root, without dots; one that leads above the root ends at it."""
+    """An absolute path with ``.`` and ``..`` resolved; ``..`` does not lead above the root."""
     return posixpath.normpath("/" + path.lstrip("/"))
 
 

@@ -1,6 +1,6 @@
-"""The attestations of a platform's image, from what the build gave to the statements that are stored.
+"""Converting the attestations of a build result to the statements that are stored.
 
-Rules and texts are those of BuildKit's ``exporter/attestation``.
+Rules and error texts are those of BuildKit's ``exporter/attestation``.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ async def make_statements(
     sbom: SBOMSupplement,
     scratch: Path,
 ) -> list[Statement]:
-    """Turn attestations into statements.
+    """Convert attestations to statements.
 
     Args:
-        attestations: Of one platform.
-        image: The platform's image under each of its names.
-        sbom: Completes SBOMs with what is known of the image.
+        attestations: The attestations of one platform.
+        image: The platform's image, once for each of its names.
+        sbom: Adds information about the image to SBOMs.
         scratch: A directory to unpack refs in.
 
     Raises:
-        InvalidArgumentError: an attestation is incomplete, or not one that a frontend may give; with
-            BuildKit's text.
-        ImageError: a predicate cannot be used; with BuildKit's text.
-        NotFoundError: a file or a ref is not there.
+        InvalidArgumentError: an attestation is incomplete, or a frontend must not set it; with BuildKit's
+            text.
+        ImageError: a predicate is invalid; with BuildKit's text.
+        NotFoundError: a file or a ref does not exist.
     """
     single = await _unbundle(attestations, scratch)
     predicates = await gather(_predicate(attestation, sbom, scratch) for attestation in single)
@@ -51,7 +51,7 @@ async def make_statements(
 
 
 async def _unbundle(attestations: Sequence[Attestation], scratch: Path) -> list[Attestation]:
-    """Replace bundles by what is in them; the SBOM of the image itself comes first."""
+    """Replace bundles with their attestations, and put the SBOM of the image itself first."""
     _check(attestations)
     parts = await gather(_open(attestation, scratch) for attestation in attestations)
     single = [attestation for part in parts for attestation in part]

@@ -1,4 +1,4 @@
-"""The predicate of an attestation, from wherever it is."""
+"""Reading the predicate of an attestation."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from exporter.source.types import Attestation
 __all__ = ["MAX_BYTES", "read_predicate"]
 
 MAX_BYTES = 40 << 20
-"""The longest file of an attestation that is read; BuildKit's limit."""
+"""Maximum size of an attestation's file; BuildKit's limit."""
 
 
 async def read_predicate(attestation: Attestation, scratch: Path) -> bytes:
-    """The predicate: what the daemon passed along, else a file of the attestation's ref.
+    """The predicate: the content that the daemon passed, or else a file in the attestation's ref.
 
     Args:
-        attestation: Of kind in-toto.
+        attestation: An attestation of kind in-toto.
         scratch: A directory to unpack the ref in.
 
     Raises:
-        InvalidArgumentError: there is neither, or the file cannot be used; with BuildKit's text.
-        NotFoundError: the file or the ref is not there.
+        InvalidArgumentError: there is neither, or the file is invalid; with BuildKit's text.
+        NotFoundError: the file or the ref does not exist.
     """
     if attestation.content is not None:
         return attestation.content

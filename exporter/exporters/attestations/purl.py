@@ -9,7 +9,7 @@ from exporter.image.go import text as gotext
 
 __all__ = ["image_purl"]
 
-# What Go's url.PathEscape leaves alone; of Python's function that is besides letters, digits and "_.-~".
+# Go's url.PathEscape does not escape these, nor letters, digits and "_.-~", which Python always keeps.
 _PATH_SAFE = "$&+=:@"
 
 
@@ -17,8 +17,8 @@ def image_purl(name: str, platform: Platform) -> str:
     """The package URL (purl specification, type ``docker``) of a platform's image.
 
     Args:
-        name: A reference as the user wrote it; ``latest`` is meant if there is neither tag nor digest.
-        platform: Of the image.
+        name: A reference as the user wrote it; the default tag is ``latest``.
+        platform: The image's platform.
 
     Raises:
         ImageError: the name is not a reference; with BuildKit's text.

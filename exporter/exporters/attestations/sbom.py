@@ -1,4 +1,4 @@
-"""Completing the SBOM of an image with the layers that its files are in."""
+"""Adding to the SBOM of an image which layer each file is in."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ __all__ = ["SBOMSupplement"]
 def _own_version() -> str:
     try:
         return metadata.version("buildkit-exporter")
-    except metadata.PackageNotFoundError:  # run from a source tree
+    except metadata.PackageNotFoundError:  # not installed: run from a source tree
         return "unknown"
 
 
 OWN_NAME: Final = f"buildkit-exporter-{_own_version()}"
-"""The tool that completed documents name besides their scanner if no builder is known."""
+"""The tool that documents name besides their scanner, if the builder is unknown."""
 
 _SPDX: Final = "https://spdx.dev/Document"
 _WHITEOUT: Final = ".wh."
@@ -33,12 +33,12 @@ _WHITEOUT: Final = ".wh."
 
 @dataclass(frozen=True, slots=True)
 class SBOMSupplement:
-    """Knows the layers of one platform's image.
+    """Adds the layers of one platform's image to its SBOM.
 
     Attributes:
-        chain: None if the platform has no ref; then nothing is completed.
+        chain: The layer chain; None if the platform has no ref, in which case SBOMs stay unchanged.
         remote: The layers as they are in the image.
-        builder: Named in the document as the tool that completed it; BuildKit names itself. See `BuildInfo`.
+        builder: The tool that the document names as its creator; BuildKit names itself. See `BuildInfo`.
     """
 
     chain: LayerChain | None
@@ -46,14 +46,14 @@ class SBOMSupplement:
     builder: str = ""
 
     async def supplement(self, attestation: Attestation, predicate: bytes) -> bytes:
-        """Complete the predicate if it is the SBOM of the image itself; any other stays as it is.
+        """Add the layers to a predicate that is the SBOM of the image itself.
 
-        So does, as in BuildKit, one that is not an SPDX document.
+        Other predicates stay unchanged and so does, as in BuildKit, one that is not an SPDX document.
 
         Raises:
-            FailedPreconditionError: layer chain and layers disagree; with BuildKit's text.
+            FailedPreconditionError: layer chain and layers differ in length; with BuildKit's text.
             ImageError: the document cannot be written again; with BuildKit's text.
-            NotFoundError: a layer is gone.
+            NotFoundError: a layer no longer exists.
         """
         if self.chain is None or not _is_core(attestation):
             return predicate
@@ -78,9 +78,9 @@ def _is_core(attestation: Attestation) -> bool:
 
 
 class _LayerFinder:
-    """Finds the topmost layer that has a file, reading layers from the top down and only as far as needed.
+    """Finds the topmost layer that contains a file. Reads layers from the top down, and only as necessary.
 
-    A file that a later layer deletes is in the layer that made it.
+    A file that a later layer deletes is attributed to the layer that created it.
     """
 
     def __init__(self, remote: Remote) -> None:

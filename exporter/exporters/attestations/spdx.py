@@ -1,7 +1,7 @@
 """SPDX documents, read and written as BuildKit does it with ``github.com/spdx/tools-golang``.
 
-BuildKit decodes a scanner's document into that library's model and writes the model anew: what the model does
-not know is gone then, and older versions have become 2.3. The digest of the attestation depends on that.
+BuildKit decodes a scanner's document into that library's model and writes the model again. This drops what
+the model does not contain, and upgrades older versions to 2.3. The digest of the attestation depends on it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def read(data: bytes) -> Document:
 
 
 def uncommented_files(document: Document) -> Iterator[Document]:
-    """The files that have no comment, those of packages included."""
+    """The files without a comment, including those of packages."""
     return (file for file in _files(document) if not file["comment"])
 
 
@@ -55,11 +55,11 @@ def write(document: Document, *, creator: str) -> bytes:
     """Write a document in version 2.3, and name its last creator.
 
     Args:
-        document: As `read` gave it, perhaps with comments added.
+        document: The result of `read`, possibly with comments added.
         creator: Name and version of a tool.
 
     Raises:
-        ImageError: a part of it has no text in JSON; with BuildKit's prefix.
+        ImageError: a part of it cannot be encoded; with BuildKit's prefix.
     """
     info = document["creationInfo"] or CREATION_INFO.empty()
     info = {**info, "creators": [*(info["creators"] or ()), f"Tool: {creator}"]}
@@ -88,7 +88,7 @@ def _find_version(data: bytes) -> str:
 
 
 def _upgrade(document: Document, version: str) -> None:
-    """Fill in what decoding fills in, as it differs from version to version."""
+    """Set the defaults that the library's decoder sets, which depend on the version."""
     packages: list[Document | None] = document["packages"] or []
     for package in packages:
         if package is None:
@@ -103,7 +103,7 @@ def _upgrade(document: Document, version: str) -> None:
 
 
 def _relationships(document: Document) -> list[Document]:
-    """The relationships, with those that other fields stand for, each of these once."""
+    """The relationships, plus those that other fields imply, without duplicates."""
     relationships = [relation for relation in document["relationships"] or () if relation is not None]
     known = {_key(relation) for relation in relationships}
     implied = [("DESCRIBES", document, element) for element in document["documentDescribes"] or ()]
@@ -121,7 +121,7 @@ def _relationships(document: Document) -> list[Document]:
 
 
 def _key(relation: Document) -> tuple[str, object, object]:
-    """What is the same for relationships that say the same."""
+    """A key that is equal for equivalent relationships."""
     kind: str = relation["relationshipType"]
     one, other = relation["spdxElementId"], relation["relatedSpdxElement"]
     return (_INVERSES[kind], other, one) if kind in _INVERSES else (kind, one, other)

@@ -1,6 +1,6 @@
-"""The model that BuildKit reads SPDX documents into: that of ``github.com/spdx/tools-golang``, in its order.
+"""BuildKit's model for SPDX documents, that of ``github.com/spdx/tools-golang``, with its field order.
 
-What an older version does not know is not read from it; written is always the newest version.
+Fields that do not exist in a document's version are not read from it. The newest version is always written.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class SPDXError(ImageError):
 
 
 def document_model(version: str) -> _Model:
-    """How documents of a version are read and written.
+    """The model for reading and writing documents of a version.
 
     Raises:
         SPDXError: there is no such version.
@@ -62,9 +62,9 @@ def document_model(version: str) -> _Model:
 
 
 class _Kind:
-    """What a field is: how it is decoded, what becomes of that at once, and how it is written.
+    """The kind of a field: how to decode it, convert the decoded value, and write it.
 
-    Reading fails with `SPDXError`, writing with any other `ImageError`.
+    Reading raises `SPDXError`; writing raises any other `ImageError`.
     """
 
     def __init__(
@@ -82,7 +82,8 @@ class _Model(_Kind):
     """A struct.
 
     Args:
-        fields: By key. A key that ends with ``?`` is left out when it is empty, one with ``-`` is read only.
+        fields: The fields by key. The suffix ``?`` means that empty values are omitted, ``-`` that the field
+            is never written.
         unknown: Keys that are not read.
     """
 
@@ -93,12 +94,12 @@ class _Model(_Kind):
         super().__init__(Struct("", known), self._read, self._write)
 
     def empty(self) -> Document:
-        """The struct without anything."""
+        """The struct with all fields empty."""
         value: Document = self._read(gojson.decode(b"{}", self.type))
         return value
 
     def _read(self, value: Mapping[str, Any]) -> Document:
-        # What is unknown is text or a list, and those may be None.
+        # Unknown fields are strings or lists, which may be None.
         return {key: kind.read(value[key]) if key in value else None for key, kind in self._fields.items()}
 
     def _write(self, value: Mapping[str, Any]) -> Document:
@@ -125,15 +126,15 @@ def _pointer(kind: _Kind) -> _Kind:
 
 
 _UNWRITABLE: Final = object()
-"""A value that can be read but has no text."""
+"""A value that can be read but not written."""
 
 
 def _one_line(parse: Callable[[str], str | None], *, unset: str | None = None) -> _Kind:
-    """A string that the library takes apart without decoding escapes in it, and puts together again.
+    """A string that the library parses without decoding escapes, and formats again.
 
     Args:
-        parse: Gives the text that will be written; None for what can be read but not written.
-        unset: The text of a field that does not occur; None if it cannot be written then.
+        parse: Returns the text to be written; None for a value that can be read but not written.
+        unset: The text for a missing field; None if it cannot be written then.
     """
 
     def read(raw: bytes) -> object:
@@ -172,7 +173,7 @@ def _parse_doc_element_id(text: str) -> str | None:
 
 
 def _agent(name: str, *, needs_type: bool, strip: bool = True) -> _Kind:
-    """``TYPE: NAME``, or ``NOASSERTION`` where a type is needed."""
+    """``TYPE: NAME``, or ``NOASSERTION`` if a type is required."""
 
     def parse(text: str) -> str | None:
         if needs_type and text == _NO_ASSERTION:
@@ -300,7 +301,7 @@ def _package(unknown: frozenset[str]) -> _Model:
             "externalRefs?": _list(
                 _Model(
                     {
-                        # Its words were once spelled with underscores.
+                        # Its values used to be spelled with underscores.
                         "referenceCategory": _Kind(String(), lambda text: text.replace("_", "-")),
                         "referenceType": _TEXT,
                         "referenceLocator": _TEXT,

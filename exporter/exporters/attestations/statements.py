@@ -1,4 +1,4 @@
-"""In-toto statements about an image: what its attestation manifest holds."""
+"""In-toto statements about an image: the layers of its attestation manifest."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _NO_NAME = "_"
 
 @dataclass(frozen=True, slots=True)
 class StatementSubject:
-    """What a statement is about.
+    """A subject of a statement.
 
     Attributes:
-        name: A package URL, or whatever the frontend named it.
+        name: A package URL, or the name that the frontend set.
         digest: Digests in hexadecimal, by algorithm.
     """
 
@@ -40,9 +40,9 @@ class Statement:
     """A statement, ready to be stored.
 
     Attributes:
-        predicate_type: URI that says what is stated.
+        predicate_type: The URI of the predicate's type.
         data: The statement as JSON.
-        path: Of the attestation; its last part is what the statement's file is named after.
+        path: The attestation's path; its last component becomes the name of the statement's file.
     """
 
     predicate_type: str
@@ -51,19 +51,19 @@ class Statement:
 
 
 def is_inline_only(attestation: Attestation) -> bool:
-    """Whether an attestation is only for images in a store, not for archives."""
+    """Whether an attestation is for images in a store only, not for archives."""
     return attestation.metadata.get(ATTESTATION_INLINE_ONLY) == b"true"
 
 
 def make_statement(
     attestation: Attestation, predicate: bytes, image: Sequence[StatementSubject]
 ) -> Statement:
-    """Write the statement that an attestation makes.
+    """Write the statement of an attestation.
 
     Args:
-        attestation: Of kind in-toto.
-        predicate: What is stated, JSON.
-        image: The image under each of its names; what subjects of the kind ``SELF`` stand for.
+        attestation: An attestation of kind in-toto.
+        predicate: The predicate as JSON.
+        image: The image, once for each of its names; replaces subjects of kind ``SELF``.
 
     Raises:
         ImageError: the predicate is not JSON; with BuildKit's text.

@@ -1,9 +1,9 @@
-"""Writing entries into a directory, as fsutil's receiver does at BuildKit's clients.
+"""Writing entries into a directory, as fsutil's receiver does in BuildKit's clients.
 
-Differences, all to the user's advantage: a file gets its name when its content is complete, what is to be
-deleted is deleted when everything has come, directories get their attributes at the end (so that a read-only
-one can be filled without privileges, and keeps its modification time), and extended attributes are set after
-what would clear them (file capabilities).
+There are some deliberate improvements: a file gets its name only when its content is complete; files are only
+deleted after everything has arrived; directories get their attributes at the end, so that read-only ones can
+be filled without privileges and keep their modification time; extended attributes are set after operations
+that would clear them (file capabilities).
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ _ROOT_MODE = 0o700
 
 
 def write_directory(path: Path, entries: Iterable[FileEntry], *, delete: bool) -> Generator[int, None, None]:
-    """Write entries into a directory, piece by piece; blocks.
+    """Write entries into a directory, in steps. Blocks.
 
     Args:
-        path: The directory; made if there is none.
-        entries: What to write.
+        path: The directory; created if it does not exist.
+        entries: The entries to write.
         delete: Whether to remove everything else from the directory.
 
     Yields:
-        How many bytes of content have been written since the last time.
+        The number of bytes of content written since the last step.
 
     Raises:
-        FailedPreconditionError: there is something else than a directory.
-        InvalidArgumentError: the entries make no sense.
+        FailedPreconditionError: `path` exists and is not a directory.
+        InvalidArgumentError: the entries are inconsistent.
         OSError: something cannot be written.
     """
     with DirectoryWriter.open(path, delete=delete) as writer:
@@ -63,15 +63,15 @@ def write_directory(path: Path, entries: Iterable[FileEntry], *, delete: bool) -
 
 
 class DirectoryWriter:
-    """Writes entries into a directory; made by `open`. All calls block.
+    """Writes entries into a directory; created by `open`. All calls block.
 
-    Every entry is announced with `add`, in order. The contents of those that have some come with `new_file`,
-    then or later. When all is there, `finish` does the rest. Owner and group are always those of this
-    process, as with BuildKit's clients.
+    Announce every entry with `add`, in order. Then or later, write the contents of those that have any with
+    `new_file`. After that, `finish` does the rest. As in BuildKit's clients, all files belong to the user and
+    group of this process.
 
     Args:
-        root: The directory, open; closed by `close`.
-        delete: Whether everything else is removed from it in the end.
+        root: The open directory; closed by `close`.
+        delete: Whether to remove everything else from it at the end.
     """
 
     def __init__(self, root: int, *, delete: bool = False) -> None:
@@ -88,10 +88,10 @@ class DirectoryWriter:
     @classmethod
     @contextmanager
     def open(cls, path: Path, *, delete: bool = False) -> Iterator[DirectoryWriter]:
-        """Open a directory, or make it.
+        """Open a directory, and create it if necessary.
 
         Raises:
-            FailedPreconditionError: there is something else.
+            FailedPreconditionError: the path exists and is not a directory.
         """
         try:
             path.mkdir(_ROOT_MODE, parents=True, exist_ok=True)
@@ -111,11 +111,11 @@ class DirectoryWriter:
         """Announce the next entry.
 
         Returns:
-            Whether it has content, which is to be written with `new_file`.
+            Whether it has content, to be written with `new_file`.
 
         Raises:
-            InvalidArgumentError: it is not one that may come next.
-            OSError: it cannot be made.
+            InvalidArgumentError: the entry is invalid here; see `EntryOrder`.
+            OSError: it cannot be created.
         """
         *folder, name = self._order.check(entry)
         self._note(entry, folder, name)
@@ -136,10 +136,10 @@ class DirectoryWriter:
         return False
 
     def new_file(self, entry: FileEntry) -> NewFile:
-        """Begin to write the content of an entry that has been announced.
+        """Begin to write the content of an announced entry.
 
         Raises:
-            OSError: it cannot be made.
+            OSError: it cannot be created.
         """
         *folder, name = entry.path.split(b"/")
         with place.explained(f"failed to create {shown(entry.path)}"):
@@ -147,10 +147,10 @@ class DirectoryWriter:
             return NewFile(entry, self._owner, name, parent, self._run.temporary_name())
 
     def finish(self) -> Generator[None, None, None]:
-        """Do what has to wait until all contents are there; an iteration is a short piece of work.
+        """Do the work that has to wait until all contents have been written, in short steps.
 
         Raises:
-            OSError: something cannot be made, or removed.
+            OSError: something cannot be created or removed.
         """
         timer = StepTimer()
         for _ in self._final_steps():
@@ -161,7 +161,7 @@ class DirectoryWriter:
         yield from self._make_links()
         if self._names is not None:
             yield from self._delete_others(self._names)
-        # What is in a directory comes before the directory, which may become read-only.
+        # Children before their directory, which may become read-only.
         for entry in reversed(self._directories):
             with place.explained(f"error setting dir metadata for {shown(entry.path)}"):
                 place.set_attributes(entry, self._owner, self._announced.move(entry.path.split(b"/")))
@@ -222,9 +222,9 @@ class DirectoryWriter:
 
 
 class NewFile:
-    """A file that is being written; made by `DirectoryWriter.new_file`. All calls block.
+    """A file that is being written; created by `DirectoryWriter.new_file`. All calls block.
 
-    A context manager, at whose end nothing is left of what was not committed.
+    Use it as a context manager, which discards an uncommitted file.
     """
 
     def __init__(
@@ -254,7 +254,7 @@ class NewFile:
         """Append `data`.
 
         Raises:
-            DataLossError: it is more than the entry announced.
+            DataLossError: the content is longer than the entry says.
             OSError: it cannot be written.
         """
         self._written += len(data)
@@ -266,11 +266,11 @@ class NewFile:
                 view = view[os.write(self._file, view) :]
 
     def commit(self) -> None:
-        """Put the file into its place, in that of whatever is there.
+        """Move the file to its final name, replacing whatever has it.
 
         Raises:
-            DataLossError: less has been written than the entry announced.
-            OSError: it cannot be put there.
+            DataLossError: the content is shorter than the entry says.
+            OSError: it cannot be moved.
         """
         assert self._temporary is not None, "the file was committed or discarded"
         path = shown(self._entry.path)
@@ -284,7 +284,7 @@ class NewFile:
         self.discard()
 
     def discard(self) -> None:
-        """Drop what was not committed."""
+        """Remove the file unless it was committed."""
         if self._parent < 0:
             return
         try:
@@ -297,4 +297,4 @@ class NewFile:
 
     def _wrong_size(self) -> DataLossError:
         path = shown(self._entry.path)
-        return DataLossError(f"{path}: {self._written} bytes have come in place of {self._entry.size}")
+        return DataLossError(f"{path}: received {self._written} bytes instead of {self._entry.size}")

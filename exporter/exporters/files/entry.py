@@ -1,6 +1,6 @@
-"""One file of an artifact that is made of files: what ``tar`` and ``local`` write, entry by entry.
+"""A file in the output of ``tar`` and ``local``.
 
-Mirrors the ``Stat`` of fsutil, which is how BuildKit's exporters see files.
+Mirrors fsutil's ``Stat``, with which BuildKit's exporters describe files.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ __all__ = ["BytesContent", "Content", "FileEntry"]
 
 
 class Content(Protocol):
-    """What is in a file."""
+    """The content of a file."""
 
     def pieces(self) -> Iterator[bytes]:
-        """Give the content, piece by piece; from the start, as often as it is called. Blocks."""
+        """Iterate over the content in pieces; each call starts from the beginning. Blocks."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class BytesContent:
-    """Content that is in memory."""
+    """Content in memory."""
 
     data: bytes
 
@@ -35,21 +35,19 @@ class BytesContent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileEntry:
-    """A file, directory, link or device under a path.
+    """A file, directory, link or device with its path.
 
-    In a sequence of entries directories come before what is in them, and names are in the order of their
-    bytes.
+    In a sequence of entries, directories come before their contents, and names are sorted by their bytes.
 
     Attributes:
-        path: From the root, without a slash at the start.
-        kind: What it is.
+        path: The path from the root, without a leading slash.
+        kind: The kind of entry.
         mode: Permissions, set-ID and sticky bits.
-        mtime: When it was modified, in nanoseconds since 1970.
-        size: Bytes of a file's content; of a symbolic link's target.
-        link: The target of a symbolic link; of a hard link the path of an earlier entry, which is the same
-            file.
-        devmajor: Of a device; likewise `devminor`.
-        content: Of a file; not looked at for hard links.
+        mtime: Modification time in nanoseconds since 1970.
+        size: The size in bytes of a file's content, or of a symbolic link's target.
+        link: The target of a symbolic link; for a hard link, the path of an earlier entry for the same file.
+        devmajor: The major number of a device; likewise `devminor`.
+        content: The content of a file; ignored for hard links.
     """
 
     path: bytes
@@ -67,7 +65,7 @@ class FileEntry:
 
     @classmethod
     def of(cls, path: str, data: bytes, *, mode: int = 0o644, mtime: int = 0) -> FileEntry:
-        """A file whose content is in memory."""
+        """A file with content in memory."""
         name = path.encode("utf-8", "surrogateescape")
         return cls(path=name, mode=mode, mtime=mtime, size=len(data), content=BytesContent(data))
 
@@ -78,15 +76,15 @@ class FileEntry:
 
     @property
     def has_content(self) -> bool:
-        """Whether it is a file, and the first name of it."""
+        """Whether it is a file, but not a hard link."""
         return self.kind is Kind.FILE and not self.link
 
     @property
     def key(self) -> bytes:
-        """Its place in a sequence: paths compare name by name, not as strings."""
+        """The sort key in a sequence: paths compare component by component, not as strings."""
         return self.path.replace(b"/", b"\x00")
 
 
 def shown(path: bytes) -> str:
-    """A path, for messages."""
+    """A path as text, for messages."""
     return path.decode("utf-8", "backslashreplace")

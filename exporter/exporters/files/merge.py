@@ -1,4 +1,4 @@
-"""Putting the files of several platforms, or of several origins, into one tree."""
+"""Merging the files of several platforms or sources into one tree."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["check_overlaps", "in_directories", "merged"]
 
 
 def merged(*trees: Iterable[FileEntry]) -> Iterator[FileEntry]:
-    """One tree of several; where paths are the same, the last tree's entry counts."""
+    """Merge trees. If several have the same path, the last tree's entry wins."""
     previous: FileEntry | None = None
     for entry in heapq.merge(*trees, key=_key):
-        # Entries of the same path come in the order of their trees.
+        # Entries with the same path arrive in the order of their trees.
         if previous is not None and entry.path != previous.path:
             yield previous
         previous = entry
@@ -28,15 +28,15 @@ def merged(*trees: Iterable[FileEntry]) -> Iterator[FileEntry]:
 
 
 def in_directories(directories: Sequence[tuple[FileEntry, Iterable[FileEntry]]]) -> Iterator[FileEntry]:
-    """One tree in which each of several is below a directory of its own (fsutil: ``SubDirFS``).
+    """Put each of several trees below its own directory (fsutil: ``SubDirFS``).
 
-    Targets of links that begin at the root begin at that directory, then.
+    Absolute link targets become relative to that directory.
 
     Args:
-        directories: Each directory, with what is in it.
+        directories: The directories, each with its tree.
 
     Raises:
-        InvalidArgumentError: a name is empty or malformed, or comes twice; with BuildKit's text.
+        InvalidArgumentError: a name is empty, malformed or a duplicate; with BuildKit's text.
     """
     ordered = sorted(directories, key=lambda directory: directory[0].path)
     names = [directory.path for directory, _ in ordered]
@@ -67,13 +67,13 @@ def _moved_link(entry: FileEntry, directory: bytes) -> bytes:
 
 
 def check_overlaps(trees: Mapping[str, Iterable[FileEntry]]) -> None:
-    """Refuse trees that cannot be in one directory: only directories may be in several of them.
+    """Check that trees can share a directory: they must not have common paths, except for directories.
 
     Args:
-        trees: By platform ID.
+        trees: The trees by platform ID.
 
     Raises:
-        InvalidArgumentError: a path is in two of them; with BuildKit's text.
+        InvalidArgumentError: two trees have the same path; with BuildKit's text.
     """
     seen: dict[bytes, tuple[str, bool]] = {}
     for platform_id, entries in trees.items():

@@ -1,6 +1,6 @@
-"""What a sequence of entries must keep to, whoever made it.
+"""Validating a sequence of entries.
 
-Whoever writes entries to disk relies on this: a peer's mistake, or malice, ends here.
+Code that writes entries to disk relies on this check, because they may come from a faulty or malicious peer.
 """
 
 from __future__ import annotations
@@ -13,20 +13,19 @@ __all__ = ["EntryOrder"]
 
 
 class EntryOrder:
-    """Checks entries one after the other, by fsutil's rules (``Validator`` and ``Hardlinks``)."""
+    """Checks a sequence of entries by fsutil's rules (``Validator`` and ``Hardlinks``)."""
 
     def __init__(self) -> None:
-        # The directories that lead to the last entry, each with the last name in it.
+        # The directories on the path of the last entry, each with the last name in it.
         self._folders: list[tuple[list[bytes], bytes]] = [([], b"")]
         self._files: set[bytes] = set()
 
     def check(self, entry: FileEntry) -> list[bytes]:
-        """Check the next entry, and take its path apart.
+        """Check the next entry, and return the components of its path.
 
         Raises:
-            InvalidArgumentError: its path leads out of the tree or is not a path, its directory has not come
-                before it, it comes out of order, or it is a hard link to something that is not a file of the
-                tree.
+            InvalidArgumentError: its path is invalid or outside of the tree, its directory is missing, it is
+                out of order, or it is a hard link to something that is not a file in the tree.
         """
         parts = entry.path.split(b"/")
         if b"\x00" in entry.path or any(part in {b"", b".", b".."} for part in parts):

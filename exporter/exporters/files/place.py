@@ -1,7 +1,7 @@
-"""Working on files below a directory without ever leaving it.
+"""File operations that never leave a directory.
 
-Everything is done relative to open directories, and no link is followed: what is in the directory already may
-have been put there by anybody. All calls block.
+All operations are relative to open directories and do not follow links, because the existing contents are not
+trusted. All calls block.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ _DEVICES = {
 
 
 class DirectoryCursor:
-    """An open directory below a root, which moves to others.
+    """A current directory below a root.
 
-    Moving costs what the way is long, so it is cheap in the order of entries.
+    A move opens only those directories that differ from the last path, so moving in the order of entries is
+    cheap.
 
     Args:
-        root: The root, open; not closed here.
+        root: The open root; the caller closes it.
     """
 
     def __init__(self, root: int) -> None:
@@ -38,10 +39,10 @@ class DirectoryCursor:
         self._open: list[tuple[bytes, int]] = []
 
     def move(self, folder: Sequence[bytes]) -> int:
-        """Open a directory, by the names that lead to it. It stays open until the cursor moves on.
+        """Open a directory by its path components. It stays open until the next move.
 
         Raises:
-            OSError: it is not there, or one of the names is not a directory.
+            OSError: it does not exist, or one of the components is not a directory.
         """
         depth = 0
         while depth < min(len(folder), len(self._open)) and self._open[depth][0] == folder[depth]:
@@ -53,7 +54,7 @@ class DirectoryCursor:
 
     @property
     def directory(self) -> int:
-        """Where the cursor is."""
+        """The current directory."""
         return self._open[-1][1] if self._open else self._root
 
     def close(self) -> None:
@@ -66,18 +67,18 @@ class DirectoryCursor:
 
 
 def open_directory(name: bytes, parent: int) -> int:
-    """Open a directory in another one, not through a link."""
+    """Open a directory in another one, without following a link."""
     return os.open(name, _DIRECTORY, dir_fd=parent)
 
 
 def names_in(directory: int) -> list[bytes]:
-    """What is in an open directory."""
+    """The names in an open directory."""
     with os.scandir(directory) as found:
         return [os.fsencode(entry.name) for entry in found]
 
 
 def make_directory(name: bytes, parent: int) -> None:
-    """Have a directory there that we can write to; anything else that is there is removed."""
+    """Ensure that there is a writable directory. Anything else with this name is removed."""
     mode = _mode_of(name, parent)
     if mode is not None and stat.S_ISDIR(mode):
         if mode & stat.S_IRWXU != stat.S_IRWXU:
@@ -89,7 +90,7 @@ def make_directory(name: bytes, parent: int) -> None:
 
 
 def make_special(entry: FileEntry, name: bytes, parent: int) -> None:
-    """Make a symbolic link, a device or a pipe, where there is nothing."""
+    """Create a symbolic link, a device or a pipe. The name must not exist."""
     if entry.kind is Kind.SYMLINK:
         os.symlink(entry.link, name, dir_fd=parent)
     else:
@@ -98,7 +99,7 @@ def make_special(entry: FileEntry, name: bytes, parent: int) -> None:
 
 
 def put(temporary: bytes, name: bytes, parent: int) -> None:
-    """Give what was made under another name its own, in place of whatever has that."""
+    """Rename a temporary file to its final name, replacing whatever has it."""
     mode = _mode_of(name, parent)
     if mode is not None and stat.S_ISDIR(mode):
         remove(name, parent)
@@ -106,29 +107,29 @@ def put(temporary: bytes, name: bytes, parent: int) -> None:
 
 
 def remove(name: bytes, parent: int) -> None:
-    """Remove whatever is there, with all that is in it. A missing file is fine."""
+    """Remove a file, or a directory with its contents. It need not exist."""
     mode = _mode_of(name, parent)
     if mode is None:
         return
     if stat.S_ISDIR(mode):
-        # By way of file descriptors, so that links swapped in meanwhile lead nowhere.
+        # With dir_fd, rmtree is safe against a directory being replaced by a link concurrently.
         shutil.rmtree(os.fsdecode(name), dir_fd=parent)
     else:
         os.unlink(name, dir_fd=parent)
 
 
 def set_attributes(entry: FileEntry, owner: tuple[int, int], target: int | str) -> None:
-    """Give a file or directory its attributes.
+    """Set the attributes of a file or directory.
 
-    Extended attributes that the file system, or our privileges, do not allow are left out, as by fsutil.
+    As in fsutil, extended attributes that the file system or our privileges do not allow are skipped.
 
     Args:
         entry: Has the attributes.
-        owner: User and group, in place of those of the entry.
+        owner: User and group, instead of those of the entry.
         target: An open file, or a path.
     """
     os.chown(target, *owner)  # before the mode, whose set-ID bits it clears
-    os.chmod(target, entry.mode)  # noqa: PTH101  # Path has nothing for open files
+    os.chmod(target, entry.mode)  # noqa: PTH101  # Path does not support file descriptors
     for key, value in entry.xattrs.items():
         with suppress(OSError):
             os.setxattr(target, key, value)
@@ -136,7 +137,7 @@ def set_attributes(entry: FileEntry, owner: tuple[int, int], target: int | str) 
 
 
 def set_special_attributes(entry: FileEntry, owner: tuple[int, int], name: bytes, parent: int) -> None:
-    """`set_attributes` for what cannot be opened: links, devices and pipes."""
+    """Like `set_attributes`, for what cannot be opened: links, devices and pipes."""
     if entry.kind is not Kind.SYMLINK:
         with _path_of(name, parent) as path:
             set_attributes(entry, owner, path)
@@ -150,19 +151,19 @@ def set_special_attributes(entry: FileEntry, owner: tuple[int, int], name: bytes
 
 @contextmanager
 def explained(what: str) -> Iterator[None]:
-    """Say in errors of the operating system what was being done, and to which path of the tree."""
+    """Add to operating system errors which operation failed, and for which path of the tree."""
     try:
         yield
     except OSError as error:
         if error.errno is None:
             raise
-        # Without paths: they are relative to a directory, or those of temporary files.
+        # Drop the error's own paths, which are relative to a directory or those of temporary files.
         raise OSError(error.errno, f"{what}: {error.strerror}") from error
 
 
 @contextmanager
 def _path_of(name: bytes, parent: int) -> Iterator[str]:
-    """A path that leads to a file that must not be opened (a device), and to no other."""
+    """A path that is pinned to one file, without opening that file (a device) itself."""
     fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
     try:
         yield f"/proc/self/fd/{fd}"
@@ -171,7 +172,7 @@ def _path_of(name: bytes, parent: int) -> Iterator[str]:
 
 
 def _mode_of(name: bytes, parent: int) -> int | None:
-    """The mode of what is there; None if there is nothing."""
+    """The mode of a file; None if it does not exist."""
     try:
         return os.lstat(name, dir_fd=parent).st_mode
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Reading files of a ref, such as those that attestations are in."""
+"""Reading files of a ref, such as those with attestations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["RefFiles"]
 
 
 class RefFiles:
-    """The files of a ref; made by `open`."""
+    """The files of a ref; created by `open`."""
 
     def __init__(self, files: LayerFiles) -> None:
         self._files = files
@@ -24,21 +24,21 @@ class RefFiles:
     @classmethod
     @asynccontextmanager
     async def open(cls, ref: Ref, scratch: Path) -> AsyncIterator[RefFiles]:
-        """Make the files of a ref readable while the block lasts; they take room in `scratch` until then.
+        """Unpack the files of a ref into `scratch`, until the block ends.
 
         Raises:
-            NotFoundError: the ref or a layer is gone.
-            DataLossError: a layer is not what its descriptor says.
+            NotFoundError: the ref or a layer no longer exists.
+            DataLossError: a layer does not match its descriptor.
         """
         with await LayerFiles.unpack(await ref.remote(), scratch=scratch) as files:
             yield cls(files)
 
     async def read(self, path: str, *, limit: int) -> bytes:
-        """Read a file of at most `limit` bytes. Links are followed as seen from the ref's root.
+        """Read a file of at most `limit` bytes. Links are resolved within the ref.
 
         Raises:
-            InvalidArgumentError: it is longer, or no regular file.
-            NotFoundError: there is none.
+            InvalidArgumentError: it is larger, or not a regular file.
+            NotFoundError: it does not exist.
         """
         inode = self._files.tree.find(_to_bytes(path))
         if inode.kind is not Kind.FILE:
@@ -48,10 +48,10 @@ class RefFiles:
         return b"".join([data async for data in self._files.read(inode)])
 
     async def read_directory(self, path: str, *, limit: int) -> dict[str, bytes]:
-        """Read all files of a directory, by name; see `read`.
+        """Read all files in a directory, by name; see `read`.
 
         Raises:
-            InvalidArgumentError: one cannot be read, or the path is not a directory.
+            InvalidArgumentError: a file cannot be read, or the path is not a directory.
             NotFoundError: there is no such directory.
         """
         directory = self._files.tree.find(_to_bytes(path))

@@ -1,4 +1,4 @@
-"""The files of a ref as entries."""
+"""Converting the files of a ref to entries."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _NO_CONTENT = BytesContent(b"")
 def ref_entries(
     files: LayerFiles, *, epoch: int | None = None, hidden: frozenset[bytes] = frozenset()
 ) -> Iterator[FileEntry]:
-    """The files of a ref, as BuildKit's exporters read them from a mount of it.
+    """The files of a ref, as BuildKit's exporters read them from a mount.
 
-    Of several names of one file the first is the file, and the others are links to it.
+    If a file has several names, the first one is the file, and the others are hard links to it.
 
     Args:
-        files: The ref's.
-        epoch: Seconds since 1970 that all modification times are set to; None leaves them as they are.
+        files: The ref's files.
+        epoch: Seconds since 1970 to set all modification times to; None leaves them unchanged.
         hidden: Paths to leave out.
     """
     first_names: dict[Inode, bytes] = {}
@@ -55,20 +55,21 @@ def ref_entries(
 
 
 def epoch_nanoseconds(epoch: int | None) -> int:
-    """An epoch in nanoseconds, 0 if there is none; as in Go it wraps outside the years 1678 to 2262."""
+    """An epoch in nanoseconds; 0 if there is none. Overflows outside the years 1678 to 2262, as in Go."""
     return ((epoch or 0) * _NANOSECONDS + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 def _snapshot_time(time: TarTime) -> int:
-    """The time of a layer's file in a snapshot: containerd turns what it cannot hold into 1970."""
+    """The time of a layer's file in a snapshot. containerd replaces times out of its range with 1970."""
     total = time.seconds * _NANOSECONDS + time.nanoseconds
     return total if 0 <= total < 1 << 63 else 0
 
 
 def _has_xattr(inode: Inode, key: bytes) -> bool:
-    """Whether an attribute that a layer gave reaches the client.
+    """Whether the client receives an extended attribute of a layer's file.
 
-    Linux has no ``user.`` ones on links and devices, so unpacking loses them; fsutil leaves out Apple's.
+    Linux does not support ``user.`` attributes on links and devices, so unpacking loses them. fsutil drops
+    Apple's.
     """
     if key.startswith(_USER):
         return inode.kind in {Kind.FILE, Kind.DIRECTORY}

@@ -1,6 +1,6 @@
-"""A build result as files: what the exporters ``tar`` and ``local`` have in common.
+"""A build result as files: the common part of the exporters ``tar`` and ``local``.
 
-Rules and texts are those of BuildKit's ``exporter/local`` and ``exporter/tar``.
+Rules and error texts are those of BuildKit's ``exporter/local`` and ``exporter/tar``.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class PlatformFiles:
     """The files of one platform of a build result.
 
     Attributes:
-        id: Of the platform.
+        id: The platform's ID.
         layers: The ref's files; None if there is no ref.
-        statements: The attestations', in order.
-        epoch: Seconds since 1970 that all modification times are set to; None if there is none.
+        statements: The attestations' files, in order.
+        epoch: Seconds since 1970 to set all modification times to; None for no epoch.
     """
 
     id: str
@@ -47,12 +47,12 @@ class PlatformFiles:
     epoch: int | None
 
     def entries(self) -> Iterator[FileEntry]:
-        """All files; the file of an attestation hides one of the same name."""
+        """All files. The file of an attestation hides one with the same path."""
         hidden = frozenset(entry.path for entry in self.statements)
         return merged(_layer_entries(self.layers, self.epoch, hidden), self.statements)
 
     def directory(self) -> FileEntry:
-        """The directory of the platform, where platforms have their own."""
+        """The directory of the platform, for outputs with a directory per platform."""
         path = self.id.replace("/", "_").encode("utf-8", "surrogateescape")
         mtime = epoch_nanoseconds(self.epoch)
         return FileEntry(path=path, kind=Kind.DIRECTORY, mode=_DIRECTORY_MODE, mtime=mtime)
@@ -62,16 +62,16 @@ class PlatformFiles:
 async def open_files(
     source: Source, options: FSOptions, context: ExportContext
 ) -> AsyncIterator[list[PlatformFiles]]:
-    """Make the files of all platforms readable while the block lasts; at least one.
+    """Unpack the files of all platforms (at least one), until the block ends.
 
     Raises:
-        InvalidArgumentError: the parts of the source do not fit, or attestations cannot be used; with
+        InvalidArgumentError: the parts of the source are inconsistent, or attestations are invalid; with
             BuildKit's text.
         ImageError: metadata or attestations cannot be read; with BuildKit's text.
-        NotFoundError: a ref or a layer is gone.
-        DataLossError: a layer is not what its descriptor says.
+        NotFoundError: a ref or a layer no longer exists.
+        DataLossError: a layer does not match its descriptor.
     """
-    export_epoch(options.epoch, source.metadata)  # refused before all else
+    export_epoch(options.epoch, source.metadata)  # reports an invalid epoch before anything else
     platforms = _platforms(source)
     refs = [find_ref(source, platform) for platform in platforms]
     time = now().unix * _SECOND
@@ -129,7 +129,7 @@ def _layer_entries(
 
 
 def _check_hidden(files: PlatformFiles) -> None:
-    """Refuse an attestation in the place of a directory, whose files would be left without one."""
+    """Reject an attestation that would hide a directory, whose files would then have no parent."""
     names = {entry.path for entry in files.statements}
     if not names:
         return
@@ -143,14 +143,14 @@ def _check_hidden(files: PlatformFiles) -> None:
 
 
 def output_of(context: ExportContext, exporter_type: str) -> Output:
-    """Where the files go: to the client, and nowhere else.
+    """The client's output, which is the only possible destination of files.
 
     Raises:
-        FailedPreconditionError: there is no client that takes any.
+        FailedPreconditionError: the client accepts no files.
     """
     if context.output is None:
         raise FailedPreconditionError(
-            f"the {exporter_type} exporter sends files to the client, and there is none that takes any: "
-            "name a destination there"
+            f"the {exporter_type} exporter sends files to the client, but no client accepts them: "
+            "specify a destination there"
         )
     return context.output

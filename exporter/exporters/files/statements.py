@@ -1,6 +1,6 @@
-"""Attestations as files beside the files of a platform.
+"""Attestations as additional files of a platform.
 
-Rules and texts are those of BuildKit's ``exporter/local``.
+Rules and error texts are those of BuildKit's ``exporter/local``.
 """
 
 from __future__ import annotations
@@ -36,31 +36,30 @@ async def statement_entries(
     mtime: int,
     scratch: Path,
 ) -> list[FileEntry]:
-    """Make a file of each attestation, which states what it states about every file of the platform.
+    """Write each attestation to a file. The subjects of its statement are all files of the platform.
 
-    Those for images only are left out.
+    Inline-only attestations are left out.
 
     Args:
-        attestations: Of the platform.
-        files: Its files.
-        prefix: Put before the names.
-        platform: Put into the names, so that those of several platforms can be in one directory; ``""`` for
-            nothing.
-        mtime: In nanoseconds since 1970.
+        attestations: The platform's attestations.
+        files: The platform's files.
+        prefix: A prefix for the names.
+        platform: Included in the names, so that several platforms can share a directory; not if empty.
+        mtime: Modification time in nanoseconds since 1970.
         scratch: A directory to unpack refs in.
 
     Raises:
-        InvalidArgumentError: an attestation cannot be used, or two files would have the same name; with
+        InvalidArgumentError: an attestation is invalid, or two files would have the same name; with
             BuildKit's text.
-        ImageError: a predicate cannot be used; with BuildKit's text.
-        NotFoundError: a file or a ref is not there.
+        ImageError: a predicate is invalid; with BuildKit's text.
+        NotFoundError: a file or a ref does not exist.
     """
     wanted = [attestation for attestation in attestations if not is_inline_only(attestation)]
     if not wanted:
         return []
     async with aclosing(iterate_in_thread(_subjects(files))) as steps:
         subjects = [subject async for subject in steps if subject is not None]
-    # SBOMs are completed in images only.
+    # Layers are added to SBOMs in images only.
     statements = await make_statements(
         wanted, subjects, SBOMSupplement(None, Remote((), MemoryStore())), scratch
     )
@@ -77,7 +76,7 @@ async def statement_entries(
 
 
 def _subjects(files: Iterable[FileEntry]) -> Generator[StatementSubject | None, None, None]:
-    """A subject for each file; None for each piece of work that gives none yet."""
+    """A subject for each file; None marks a step without a result."""
     timer = StepTimer()
     for entry in files:
         if entry.kind is not Kind.FILE:

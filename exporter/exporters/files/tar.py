@@ -1,4 +1,4 @@
-"""Entries as a tarball, in the bytes of fsutil's ``WriteTar``."""
+"""Writing entries to a tarball, byte for byte like fsutil's ``WriteTar``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SECOND = 10**9
 
 
 def tar_pieces(entries: Iterable[FileEntry]) -> Generator[bytes, None, None]:
-    """Write a tarball, piece by piece; blocks.
+    """Write a tarball, in pieces. Blocks.
 
     Raises:
         TarError: an entry cannot be written in any tar format; begins with BuildKit's text.
@@ -65,7 +65,7 @@ class _Output:
 
 
 def _header(entry: FileEntry) -> Header:
-    """Go's ``tar.FileInfoHeader``, with what ``WriteTar`` changes of it."""
+    """The header of Go's ``tar.FileInfoHeader``, as modified by ``WriteTar``."""
     return Header(
         name=entry.path + b"/" if entry.kind is Kind.DIRECTORY else entry.path,
         typeflag=TypeFlag.LINK if entry.is_hard_link else _TYPE_FLAGS[entry.kind],

@@ -40,8 +40,9 @@ async def test_without_a_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         async with ScratchSpace.open(None):
             raise AssertionError
     assert re.fullmatch(
-        r"there is no room for scratch files: /missing/buildkit-exporter-\w+: No such file or directory; "
-        "set TMPDIR to a directory that can be written, or choose a place with --root",
+        r"there is no directory for scratch files: /missing/buildkit-exporter-\w+: "
+        "No such file or directory; "
+        "set TMPDIR to a writable directory, or choose one with --root",
         raised.value.message,
     )
 

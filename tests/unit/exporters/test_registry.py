@@ -110,8 +110,8 @@ def test_plugin_cannot_replace_a_type() -> None:
     )
     assert registry.get("oci") is OCIExporter
     assert registry.warnings == (
-        'plugin other:Good offers type "good", which is taken (plugin good_plugin:Good); it is left out',
-        'plugin good_plugin:Good offers type "oci", which is taken (built in); it is left out',
+        'plugin other:Good defines type "good", which is taken (plugin good_plugin:Good); it is ignored',
+        'plugin good_plugin:Good defines type "oci", which is taken (built in); it is ignored',
     )
 
 

@@ -222,7 +222,7 @@ def test_nothing_is_deleted_when_it_fails(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", [b"dat", b"data!"])
 def test_a_file_that_is_not_as_long_as_announced(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "f").write_text("old")
-    with pytest.raises(DataLossError, match=rf"f: {len(data)} bytes have come in place of 4"):
+    with pytest.raises(DataLossError, match=rf"f: received {len(data)} bytes instead of 4"):
         write(tmp_path, FileEntry(path=b"f", size=4, content=BytesContent(data)))
     assert contents(tmp_path) == {"f": b"old"}
 
