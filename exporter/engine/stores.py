@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from exporter.content.lazy import EmbeddedStore
 from exporter.content.protocol import Provider
 from exporter.engine.engine import OpenStore
-from exporter.remotes.containerd import Containerd, ContainerdConfig
+
+if TYPE_CHECKING:
+    from exporter.remotes.containerd import ContainerdConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,8 @@ async def image_stores(embedded: EmbeddedStore, containerd: ContainerdConfig | N
     if containerd is None:
         yield Stores(lambda: nullcontext(embedded), embedded.open)
         return
+    from exporter.remotes.containerd import Containerd  # imports gRPC
+
     async with Containerd.connect(containerd) as connection:
         yield Stores(connection.leased, _nothing, connection.content)
 

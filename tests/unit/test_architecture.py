@@ -139,6 +139,7 @@ def test_the_image_core_is_pure() -> None:
         ("exporter.cli.main", "grpc"),
         ("exporter.cli.build.command", "aiohttp"),
         ("exporter.cli.export.command", "aiohttp"),
+        ("exporter.cli.export.command", "grpc"),
     ],
 )
 def test_what_takes_long_to_load_is_loaded_when_it_is_needed(module: str, library: str) -> None:

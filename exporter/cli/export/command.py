@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 
-from exporter.cli.client import ServerAccess
 from exporter.cli.commands.export import ExportArgs
 from exporter.cli.destinations import check_file
 from exporter.cli.export.delivery import check_engines
@@ -73,6 +72,8 @@ async def _export(
 def _place(options: ExportArgs, workplace: WorkplaceConfig | None) -> AbstractAsyncContextManager[Place]:
     if workplace is not None:
         return here(default_registry(), workplace)
+    from exporter.cli.client import ServerAccess  # imports gRPC, which exports here do without
+
     return on_server(ServerAccess.of(options))
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from exporter.cli.client import ServerAccess, connect, list_exporters
 from exporter.cli.descriptions import ExporterDescription, describe
 from exporter.cli.export.delivery import Delivery, LocalDelivery
 from exporter.cli.outputs import Output
@@ -17,6 +17,9 @@ from exporter.exporters.registry import Registry
 from exporter.progress.model import StatusSink
 from exporter.takeover.backend import Backend
 from exporter.takeover.local import LocalBackend
+
+if TYPE_CHECKING:
+    from exporter.cli.client import ServerAccess
 
 _SESSION_NAME = "buildkit-exporter export"
 
@@ -58,6 +61,7 @@ async def on_server(access: ServerAccess) -> AsyncIterator[Place]:
     Raises:
         UnavailableError: it cannot be reached.
     """
+    from exporter.cli.client import connect, list_exporters  # imports gRPC, which exports here do without
     from exporter.cli.export.remote_delivery import RemoteDelivery
     from exporter.takeover.plugin_server import PluginBackend
 
