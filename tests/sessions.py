@@ -20,7 +20,7 @@ from exporter.rpc.session.manager import (
     SessionManager,
     SessionService,
 )
-from exporter.rpc.session.tunnel import started
+from exporter.rpc.session.services import SessionServices
 
 PATIENCE = 30.0
 """Seconds until a test that waits for something gives up."""
@@ -66,10 +66,10 @@ async def attached(*attachables: Attachable, health: HealthCheck | None = None) 
 
 @asynccontextmanager
 async def raw_session(
-    channel: grpc.aio.Channel, server: grpc.aio.Server, methods: Iterable[str]
+    channel: grpc.aio.Channel, attachables: Iterable[Attachable], methods: Iterable[str]
 ) -> AsyncIterator[str]:
     """A client that announces what it likes, for as long as the block runs."""
-    async with started(server) as path, SessionEnd.open({}, path) as end:
+    async with SessionEnd.open(SessionServices.of(attachables)) as end:
         metadata = [(SESSION_ID, "raw"), *((SESSION_METHOD, method) for method in methods)]
         call = control_pb2_grpc.ControlStub(channel).Session(metadata=metadata)
         pump = asyncio.create_task(end.run(call, b""))

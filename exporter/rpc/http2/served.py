@@ -14,13 +14,14 @@ from typing import NoReturn
 import grpc
 import grpc.aio
 
-from exporter.errors import InvalidArgumentError, UnavailableError
+from exporter.errors import InvalidArgumentError, ResourceExhaustedError, UnavailableError
 from exporter.rpc.http2.frames import ErrorCode
 from exporter.rpc.http2.grpc import (
     RESPONSE_HEADERS,
     Metadata,
     metadata_headers,
     metadata_of,
+    path_of,
     status_headers,
 )
 from exporter.rpc.http2.headers import Headers
@@ -51,12 +52,14 @@ class ServedCall:
         max_message_bytes: Largest message that is taken.
 
     Attributes:
+        method: ``/package.Service/Method``.
         task: What answers it; cancelled if the caller ends the call early.
     """
 
     def __init__(
         self, stream: Stream, headers: Headers, *, end: bool, max_message_bytes: int = MAX_MESSAGE_BYTES
     ) -> None:
+        self.method = path_of(headers)
         self.task: asyncio.Task[None] | None = None
         self._stream = stream
         self._metadata = metadata_of(headers)
@@ -100,6 +103,7 @@ class ServedCall:
 
         Raises:
             InvalidArgumentError: it cannot be read.
+            ResourceExhaustedError: it is too large.
             UnavailableError: the call was ended early.
         """
         while not self._reader:
@@ -171,7 +175,8 @@ class ServedCall:
             try:
                 self._reader.feed(pieces, credit)
             except MessageError as error:
-                self._fail(InvalidArgumentError(str(error)))
+                kind = ResourceExhaustedError if error.is_too_large else InvalidArgumentError
+                self._fail(kind(str(error)))
             self._readable.set()
         if end:
             self._end()

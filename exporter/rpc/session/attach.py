@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, cast
 
 import grpc
 import grpc.aio
@@ -16,24 +15,16 @@ from grpc_health.v1 import health, health_pb2_grpc
 from exporter.errors import UnavailableError
 from exporter.pb.moby.buildkit.v1 import control_pb2, control_pb2_grpc
 from exporter.rpc.calls import StreamCall
-from exporter.rpc.server import open_server
 from exporter.rpc.session.end import SessionEnd
-from exporter.rpc.session.handling import StreamMethods
 from exporter.rpc.session.manager import SESSION_ID, SESSION_METHOD, SESSION_NAME, SESSION_SHARED_KEY
-from exporter.rpc.session.tunnel import (
-    TUNNEL_OPTIONS,
-    MessageStream,
-    started,
-)
+from exporter.rpc.session.services import Attachable, SessionServices
+from exporter.rpc.session.tunnel import MessageStream
 from exporter.rpc.status import rpc_errors
-from exporter.rpc.target import unix_target
+
+__all__ = ["ATTACH_SECONDS", "Attachable", "Attachment", "SessionDialer", "attach"]
 
 ATTACH_SECONDS = 30.0
 """How long the other side may take to accept a session."""
-
-Attachable = Callable[[grpc.aio.Server], None]
-"""Adds a service to a server (upstream: ``session.Attachable``), such as
-``lambda server: add_ContentServicer_to_server(servicer, server)``."""
 
 SessionDialer = Callable[[Sequence[tuple[str, str]]], AbstractAsyncContextManager[MessageStream]]
 """Opens the stream of a session, whose metadata it is given (upstream: ``session.Dialer``)."""
@@ -82,50 +73,27 @@ async def attach(
     session_id = session_id or uuid.uuid4().hex
     dial = _control_dialer(peer) if isinstance(peer, grpc.aio.Channel) else peer
     async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(open_server(TUNNEL_OPTIONS))
-        services = _SessionRecorder(server)
-        services.add((_health, *attachables))
-        methods = (*services.methods, *services.handlers)
+        services = SessionServices.of((_health, *attachables))
         announcement = [
             (SESSION_ID, session_id),
             (SESSION_NAME, name),
             (SESSION_SHARED_KEY, shared_key),
-            *((SESSION_METHOD, method) for method in methods),
+            *((SESSION_METHOD, method) for method in services.methods),
             *metadata,
         ]
-        path = await stack.enter_async_context(started(server))
-        session = await stack.enter_async_context(SessionEnd.open(services.handlers, path))
+        session = await stack.enter_async_context(SessionEnd.open(services))
         stream = await stack.enter_async_context(dial(announcement))
         # The other side speaks first: it is the client of the connection inside. Only then has it taken the
         # session up.
         first = await _first_bytes(stream, session_id)
         ended = asyncio.create_task(_carry(session, stream, first), name=f"session {session_id}")
         try:
-            yield Attachment(session_id, methods, ended)
+            yield Attachment(session_id, services.methods, ended)
         finally:
             ended.cancel()
             await asyncio.wait((ended,))
             if not ended.cancelled():
                 ended.exception()  # seen; whoever wanted to know has waited for it
-
-
-@asynccontextmanager
-async def serving(
-    attachables: Iterable[Attachable],
-) -> AsyncIterator[tuple[grpc.aio.Channel, tuple[str, ...]]]:
-    """Serve services within this process: a session would be a detour.
-
-    Yields:
-        A channel that reaches them, and their methods.
-    """
-    async with open_server(TUNNEL_OPTIONS) as server:
-        services = _Recorder(server)
-        services.add(attachables)
-        async with (
-            started(server) as path,
-            grpc.aio.insecure_channel(unix_target(path), TUNNEL_OPTIONS) as channel,
-        ):
-            yield channel, tuple(services.methods)
 
 
 def _control_dialer(channel: grpc.aio.Channel) -> SessionDialer:
@@ -176,28 +144,3 @@ async def _carry(session: SessionEnd, stream: MessageStream, first: bytes) -> No
 
 def _health(server: grpc.aio.Server) -> None:
     health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)
-
-
-class _Recorder:
-    """Stands in for a server while services are added: gRPC does not tell what a server serves."""
-
-    def __init__(self, server: grpc.aio.Server) -> None:
-        super().__init__()
-        self._server = server
-        self.methods: list[str] = []
-
-    def add(self, attachables: Iterable[Attachable]) -> None:
-        """Add services."""
-        for attachable in attachables:
-            attachable(cast(grpc.aio.Server, self))
-
-    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
-        self._server.add_generic_rpc_handlers(handlers)
-
-    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
-        self.methods.extend(f"/{service}/{method}" for method in handlers)
-        cast(Any, self._server).add_registered_method_handlers(service, handlers)
-
-
-class _SessionRecorder(_Recorder, StreamMethods):
-    """Keeps streaming methods apart: a session answers them by itself."""

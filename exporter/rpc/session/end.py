@@ -1,4 +1,4 @@
-"""Our end of a session, frame by frame: some calls are answered here, all others by a gRPC server of ours.
+"""Our end of a session, frame by frame.
 
 A build's context comes out of it, and what the build gives goes in, both in many messages.
 """
@@ -6,71 +6,100 @@ A build's context comes out of it, and what the build gives goes in, both in man
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from functools import partial
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import grpc
+import grpc.aio
 
 from exporter.rpc.answering import Answering
-from exporter.rpc.http2.connection import Connection
-from exporter.rpc.http2.grpc import path_of
+from exporter.rpc.forward import forward
 from exporter.rpc.http2.headers import Headers
-from exporter.rpc.http2.relay import relay
-from exporter.rpc.http2.sockets import Scheduler, dialling
+from exporter.rpc.http2.served import ServedCall
+from exporter.rpc.http2.sockets import Scheduler
 from exporter.rpc.http2.stream import Stream
+from exporter.rpc.server import open_server
 from exporter.rpc.session.carrier import Carrier
-from exporter.rpc.session.handling import Handler
-from exporter.rpc.session.tunnel import MessageStream
+from exporter.rpc.session.services import SessionServices
+from exporter.rpc.session.tunnel import TUNNEL_OPTIONS, MessageStream, started
+from exporter.rpc.target import unix_target
 
 
 class SessionEnd:
     """Our end of a session. Made by `open`.
 
     Args:
-        handlers: Answer calls, by ``/package.Service/Method``.
-        own: The connection to the server that answers all others.
-        scheduler: Flushes connections.
+        services: Answer the other side's calls.
+        scheduler: Flushes the connection.
         answering: Runs the handlers.
+        resources: Is closed when they have ended.
     """
 
     def __init__(
-        self, handlers: Mapping[str, Handler], own: Connection, scheduler: Scheduler, answering: Answering
+        self,
+        services: SessionServices,
+        scheduler: Scheduler,
+        answering: Answering,
+        resources: AsyncExitStack,
     ) -> None:
-        self._handlers = handlers
-        self._own = own
+        self._services = services
         self._answering = answering
+        self._threaded = _ThreadedServices(services, resources)
         self._carrier = Carrier(scheduler, is_client=False)
         self._carrier.connection.on_stream = self._route
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, handlers: Mapping[str, Handler], server_path: str) -> AsyncIterator[SessionEnd]:
-        """Connect to the server; at the end, calls are cancelled, and their handlers have ended.
+    async def open(cls, services: SessionServices) -> AsyncIterator[SessionEnd]:
+        """Make one; at the end, calls are cancelled, and their handlers have ended.
 
         Args:
-            handlers: Answer calls, by ``/package.Service/Method``.
-            server_path: The socket of the server that answers all others.
+            services: Answer the other side's calls.
         """
-        scheduler = Scheduler()
-        loop = asyncio.get_running_loop()
-        _, protocol = await loop.create_unix_connection(dialling(scheduler), server_path)
-        assert protocol.connection is not None
-        try:
-            async with Answering.open() as answering:
-                session = cls(handlers, protocol.connection, scheduler, answering)
-                try:
-                    yield session
-                finally:
-                    session._carrier.connection.close()
-        finally:
-            protocol.connection.close()
+        async with AsyncExitStack() as resources, Answering.open() as answering:
+            session = cls(services, Scheduler(), answering, resources)
+            try:
+                yield session
+            finally:
+                session._carrier.connection.close()
 
     async def run(self, stream: MessageStream, first: bytes) -> None:
         """Carry the session until either side ends it; see `Carrier.run`."""
         await self._carrier.run(stream, first)
 
     def _route(self, stream: Stream, headers: Headers, end: bool) -> None:
-        handler = self._handlers.get(path_of(headers))
-        if handler is None:
-            relay(stream, headers, self._own, end=end)
-            return
-        self._answering.answer(stream, headers, partial(handler, None), end=end)
+        answer = self._services.find(headers, self._threaded.answer) or _refuse
+        self._answering.answer(stream, headers, answer, end=end)
+
+
+async def _refuse(call: ServedCall) -> None:
+    await call.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")  # gRPC's own words
+
+
+class _ThreadedServices:
+    """Handlers that are not asynchronous: a server of gRPC's for them, which has threads, once one is called.
+
+    Args:
+        services: All services.
+        resources: Stops the server.
+    """
+
+    def __init__(self, services: SessionServices, resources: AsyncExitStack) -> None:
+        self._services = services
+        self._resources = resources
+        self._channel: grpc.aio.Channel | None = None
+        self._starting = asyncio.Lock()
+
+    async def answer(self, call: ServedCall) -> None:
+        """Answer a call by one of them."""
+        async with self._starting:
+            if self._channel is None:
+                self._channel = await self._start()
+        await forward(self._channel, call.method, call)
+
+    async def _start(self) -> grpc.aio.Channel:
+        server = await self._resources.enter_async_context(open_server(TUNNEL_OPTIONS))
+        server.add_generic_rpc_handlers(self._services.generic)
+        path = await self._resources.enter_async_context(started(server))
+        channel = grpc.aio.insecure_channel(unix_target(path), TUNNEL_OPTIONS)
+        return await self._resources.enter_async_context(channel)

@@ -12,7 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.errors import FailedPreconditionError, InvalidArgumentError, UnavailableError
+from exporter.errors import (
+    ExporterError,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    ResourceExhaustedError,
+    UnavailableError,
+)
 from exporter.rpc.http2.connection import CONNECTION_WINDOW
 from exporter.rpc.http2.frames import ErrorCode
 from exporter.rpc.http2.headers import Headers
@@ -153,15 +159,21 @@ async def test_a_status_may_be_the_whole_answer() -> None:
     assert wire.stream.is_closed  # but need not end its side
 
 
-@pytest.mark.parametrize("prefix", [b"\x01\x00\x00\x00\x01", struct.pack(">BL", 0, MAX_MESSAGE_BYTES + 1)])
-async def test_a_message_that_is_not_taken(prefix: bytes) -> None:
+@pytest.mark.parametrize(
+    ("prefix", "kind"),
+    [
+        (b"\x01\x00\x00\x00\x01", InvalidArgumentError),
+        (struct.pack(">BL", 0, MAX_MESSAGE_BYTES + 1), ResourceExhaustedError),
+    ],
+)
+async def test_a_message_that_is_not_taken(prefix: bytes, kind: type[ExporterError]) -> None:
     wire = Served()
     wire.send(b"good")
     wire.stream.send_data(prefix + b"x")
     wire.run()
     assert await wire.read() == b"good"
     for _ in range(2):
-        with pytest.raises(InvalidArgumentError, match="is not taken"):
+        with pytest.raises(kind, match="is not taken"):
             await wire.read()
 
 

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
+import tempfile
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import grpc
 import grpc.aio
 import pytest
+from google.protobuf import empty_pb2
 
 from exporter.errors import DataLossError, UnavailableError
+from exporter.pb.containerd.services.content.v1 import content_pb2, content_pb2_grpc
 from exporter.pb.moby.filesync.v1 import filesync_pb2, filesync_pb2_grpc
 from exporter.rpc.server import open_server
 from exporter.rpc.session.attach import SessionDialer, attach
@@ -84,6 +90,127 @@ async def daemon(how: str) -> AsyncIterator[tuple[SessionManager, grpc.aio.Chann
                     yield sessions, channel if how == "channel" else session_dialer(connect, path)
             finally:
                 await sessions.close()
+
+
+class Plain(content_pb2_grpc.ContentServicer):
+    """Generated code of each kind, with what gRPC's context has."""
+
+    async def Info(self, request: Any, context: Any) -> content_pb2.InfoResponse:  # noqa: N802
+        if request.digest == "code":
+            context.set_code(grpc.StatusCode.ABORTED)
+            context.set_details("set")
+            context.set_trailing_metadata((("k", "v"),))
+            assert (context.code(), context.details()) == (grpc.StatusCode.ABORTED, "set")
+        if request.digest == "abort":
+            context.set_trailing_metadata((("k", "v"),))
+            await context.abort(grpc.StatusCode.ABORTED, "set")
+        if request.digest == "fail":
+            raise DataLossError("it is lost", field="a.b")
+        await context.send_initial_metadata((("said", str(dict(context.invocation_metadata())["asked"])),))
+        return content_pb2.InfoResponse(info=content_pb2.Info(digest=request.digest))
+
+    async def Read(self, request: Any, context: Any) -> AsyncIterator[content_pb2.ReadContentResponse]:  # noqa: N802
+        for number in range(request.size):
+            yield content_pb2.ReadContentResponse(offset=number)
+
+    async def Write(self, request_iterator: Any, context: Any) -> Any:  # type: ignore[override]  # noqa: N802
+        async for request in request_iterator:
+            await context.write(content_pb2.WriteContentResponse(offset=len(request.data)))
+
+    def Abort(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """A handler for threads."""
+        assert threading.current_thread() is not threading.main_thread()
+        if request.ref != "known":
+            context.abort(grpc.StatusCode.NOT_FOUND, "no such write")
+        return empty_pb2.Empty()
+
+    def register(self, server: grpc.aio.Server) -> None:
+        content_pb2_grpc.add_ContentServicer_to_server(self, server)
+
+
+@pytest.fixture
+async def content() -> AsyncIterator[Any]:
+    plain: Any = Plain()  # type: ignore[abstract]  # has what the tests call
+    async with (
+        asyncio.timeout(PATIENCE),
+        daemon("frames") as (sessions, peer),
+        attach(peer, [plain.register]) as attachment,
+    ):
+        session = await sessions.wait(attachment.id, PATIENCE)
+        assert session.supports("/containerd.services.content.v1.Content/Abort")
+        yield content_pb2_grpc.ContentStub(session.channel)
+
+
+async def test_generated_code_of_each_kind(content: Any) -> None:
+    call = content.Info(content_pb2.InfoRequest(digest="d"), metadata=(("asked", "1"),))
+    assert (await call).info.digest == "d"
+    assert ("said", "1") in tuple(await call.initial_metadata())
+    responses = content.Read(content_pb2.ReadContentRequest(size=3))
+    assert [response.offset async for response in responses] == [0, 1, 2]
+    requests = [content_pb2.WriteContentRequest(data=bytes(size)) for size in (3, 0, 1 << 20)]
+    assert [response.offset async for response in content.Write(iter(requests))] == [3, 0, 1 << 20]
+
+
+@pytest.mark.parametrize("how", ["code", "abort"])
+async def test_a_status_that_generated_code_chooses(content: Any, how: str) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await content.Info(content_pb2.InfoRequest(digest=how), metadata=(("asked", "1"),))
+    assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.ABORTED, "set")
+    assert ("k", "v") in tuple(caught.value.trailing_metadata())
+
+
+async def test_what_generated_code_raises(content: Any) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await content.Info(content_pb2.InfoRequest(digest="fail"))
+    error = from_rpc_error(caught.value)
+    assert isinstance(error, DataLossError)
+    assert (error.message, error.field) == ("it is lost", "a.b")
+
+
+async def test_a_method_that_generated_code_leaves_out(content: Any) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await content.Status(content_pb2.StatusRequest())
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_handlers_for_threads(content: Any) -> None:
+    await content.Abort(content_pb2.AbortRequest(ref="known"))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await content.Abort(content_pb2.AbortRequest(ref="other"))
+    assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.NOT_FOUND, "no such write")
+
+
+async def test_a_request_that_cannot_be_read() -> None:
+    plain: Any = Plain()  # type: ignore[abstract]
+    async with (
+        asyncio.timeout(PATIENCE),
+        daemon("frames") as (sessions, peer),
+        attach(peer, [plain.register]) as attachment,
+    ):
+        session = await sessions.wait(attachment.id, PATIENCE)
+        info: Any = session.channel.unary_unary("/containerd.services.content.v1.Content/Info")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await info(b"\xff")
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        read: Any = session.channel.stream_stream("/containerd.services.content.v1.Content/Info")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await read(iter(())).read()
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_session_of_asynchronous_services_has_no_socket_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with asyncio.timeout(PATIENCE), daemon("frames") as (sessions, peer):
+        own = tmp_path / "own"
+        own.mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(own))
+        async with attach(peer, [Generated().register]) as attachment:
+            session = await sessions.wait(attachment.id, PATIENCE)
+            message = filesync_pb2.BytesMessage(data=b"x")
+            stub: Any = filesync_pb2_grpc.FileSendStub(session.channel)
+            assert [item async for item in stub.DiffCopy(iter([message]))] == [message]
+            assert list(own.iterdir()) == []
 
 
 def streaming(session: Session, method: str) -> Any:

@@ -303,16 +303,16 @@ async def test_a_session_that_is_ended_well_has_ended_well() -> None:
 
 
 async def test_a_client_that_stops_answering_health_checks_is_given_up() -> None:
-    async with session_server(health=HealthCheck(interval=0.01, timeout=0.01, failures=2)) as (
-        sessions,
-        channel,
+    async with (
+        session_server(health=HealthCheck(interval=0.01, timeout=0.01, failures=2)) as (
+            sessions,
+            channel,
+        ),
+        raw_session(channel, [SilentHealth().register], [HEALTH_METHOD]) as session_id,
     ):
-        server = grpc.aio.server()
-        SilentHealth().register(server)
-        async with raw_session(channel, server, [HEALTH_METHOD]) as session_id:
-            session = await sessions.wait(session_id, PATIENCE)
-            await until_closed(session)
-            assert len(sessions) == 0
+        session = await sessions.wait(session_id, PATIENCE)
+        await until_closed(session)
+        assert len(sessions) == 0
 
 
 async def test_health_checks_go_on_while_the_client_answers() -> None:
