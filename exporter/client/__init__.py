@@ -1,4 +1,8 @@
-"""A client of buildkitd, and of the BuildKit that is embedded in Docker engines."""
+"""BuildKit from Python: builds, their events and records, on a buildkitd or in a Docker engine.
+
+Public, so a name here is a promise. It knows neither flags nor the proxy, and prints nothing.
+Exports of ours inside a build are run by `exporter.takeover`.
+"""
 
 from exporter.client.client import BuildkitClient
 from exporter.client.failure import SolveError

@@ -1,7 +1,7 @@
-"""Content stores: blobs by digest, where they come from and where they go.
+"""Blobs by digest on this machine: stores, verified copies, the graph of manifests, atomic files.
 
-The stores that speak to a containerd, a registry or a session are in modules of their own, since they need
-gRPC or HTTP.
+Stores behind a wire are in `exporter.remotes`. No gRPC and no HTTP; nothing here knows what a build is.
+Whatever is copied or parsed is verified here, and nowhere else.
 """
 
 from exporter.content.concurrency import gather, map_each

@@ -1,4 +1,5 @@
-"""Speaking to buildkitd and dockerd: typed calls, what their caches hold, and the services of a session.
+"""The side of BuildKit that faces a daemon: typed calls, cache records and chains, the services of a session.
 
-Knows nothing of exports of ours; those are in `exporter.takeover`.
+Files of a session (fsutil), secrets, credentials and SSH agents are here. It knows nothing of exports of
+ours inside a build; those are in `exporter.takeover`.
 """

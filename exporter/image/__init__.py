@@ -1,6 +1,7 @@
 """The pure core: what BuildKit's and moby's image exporters compute, as functions from bytes to bytes.
 
-No I/O, no asyncio, no gRPC, and nothing imported from the rest of the package.
+No I/O, no asyncio, no gRPC, and nothing imported from the rest of the package but errors.
+Bytes are Go's: a rule that is not in a vector or a recorded build does not belong here.
 """
 
 from __future__ import annotations

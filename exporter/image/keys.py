@@ -27,9 +27,6 @@ PLATFORMS: Final = "refs.platforms"
 EPOCH: Final = "source.date.epoch"
 """Seconds since 1970 that timestamps are clamped to; by platform."""
 
-BY_PLATFORM: Final = (IMAGE_CONFIG, IMAGE_BASE_CONFIG)
-"""The keys that BuildKit's frontends and the gateway set per platform (``KnownRefMetadataKeys``)."""
-
 ATTESTATION_REASON: Final = "reason"
 """In an attestation's own metadata: why it was made, ``sbom`` or ``provenance``."""
 ATTESTATION_SBOM_CORE: Final = "sbom-core"
@@ -66,8 +63,6 @@ LAYER_CREATED_AT: Final = "buildkit/createdat"
 """When a layer was made; not written to manifests."""
 REWRITTEN_TIMESTAMP: Final = "buildkit/rewritten-timestamp"
 """The epoch that a layer's timestamps have been clamped to."""
-CONFIG_DIGEST: Final = "config.digest"
-"""The digest of an image's config, among BuildKit's parts; never written."""
 PREDICATE_TYPE: Final = "in-toto.io/predicate-type"
 """The type of the predicate in an attestation's blob."""
 REFERENCE_TYPE: Final = "vnd.docker.reference.type"

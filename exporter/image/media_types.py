@@ -65,11 +65,6 @@ def convert_layer_type(media_type: str, *, oci: bool) -> str:
     return (_DOCKER_TO_OCI if oci else _OCI_TO_DOCKER).get(media_type, media_type)
 
 
-def is_nondistributable(media_type: str) -> bool:
-    """Whether the layer may only be fetched from its own URLs."""
-    return media_type in _TO_DISTRIBUTABLE
-
-
 def distributability(media_type: str, *, has_urls: bool, prefer_nondistributable: bool) -> str:
     """The media type of a layer before it is converted to a family: distributable, or not.
 

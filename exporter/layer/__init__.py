@@ -1,4 +1,8 @@
-"""What happens to the bytes of layers: conversion, timestamp rewriting, and reading the files in them."""
+"""The bytes of layers: decompression, conversion, timestamps, Go's tar, and the files in them.
+
+Works in threads on streams, with bounded memory. It knows neither images nor where a blob comes from:
+it is given a provider and descriptors.
+"""
 
 from typing import TYPE_CHECKING
 

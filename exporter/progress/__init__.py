@@ -1,4 +1,8 @@
-"""Progress of a build: reporting it, merging it, passing it on to slow readers, and showing it."""
+"""Progress of a build: reporting it, merging it, passing it on to slow readers, and showing it.
+
+Messages are plain values here; protobuf is converted in `exporter.remotes.messages`. Nothing here knows
+what the work is.
+"""
 
 from __future__ import annotations
 

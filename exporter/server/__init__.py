@@ -1,5 +1,7 @@
 """The plugin server: `buildkit.exporter.v1.ExporterService` over grpc.aio.
 
+Listeners, sessions, TLS, health, reflection and metrics are here; exports are run by `exporter.engine`.
+
 Three names matter to a command line::
 
     from exporter.server import ServerConfig, WorkplaceConfig, serve

@@ -1,4 +1,8 @@
-"""What a daemon hands over to be exported, and where the layers of its refs come from."""
+"""What a daemon hands over to be exported: the result, its refs, their layers; saved sources and samples.
+
+Types and files only. Refs that are fetched over a wire are in `exporter.remotes`, and a daemon's cache
+records become chains in `exporter.daemon`.
+"""
 
 from exporter.source.inline import InlineRef, check_chain
 from exporter.source.saved.load import SavedSource

@@ -1,4 +1,8 @@
-"""Verifying images: every digest, size, media type and diff ID, and whether the parts belong together."""
+"""Verifying images: every digest, size, media type and diff ID, and whether the parts belong together.
+
+Gives findings; how they are shown is the command line's affair. It reads through providers and
+changes nothing.
+"""
 
 from exporter.verify.checklist import Blob, Checklist
 from exporter.verify.docker_archive import ArchiveFiles, verify_docker_images

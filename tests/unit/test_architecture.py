@@ -147,6 +147,14 @@ def test_what_takes_long_to_load_is_loaded_when_it_is_needed(module: str, librar
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.parametrize("room", sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py")))
+def test_rooms_say_what_lives_in_them_and_what_may_not(room: str) -> None:
+    if room != "pb":  # generated
+        text = ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text(encoding="utf-8")))
+        assert text is not None
+        assert len(text.splitlines()) >= 3
+
+
 def test_the_map_names_what_exists() -> None:
     text = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
     rooms = {name for floor in FLOORS for name in floor}

@@ -67,11 +67,6 @@ class PatternMatcher:
     def __init__(self, patterns: Sequence[str]) -> None:
         self.patterns = tuple(_parse(text) for pattern in patterns if (text := pattern.strip()))
 
-    @property
-    def has_exceptions(self) -> bool:
-        """Whether any pattern begins with ``!``."""
-        return any(pattern.is_exception for pattern in self.patterns)
-
     def match(self, path: str, parent: Match | None = None) -> Match:
         """Match a path.
 

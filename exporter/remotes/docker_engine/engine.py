@@ -42,7 +42,6 @@ _NEWEST_API = (1, 51)
 _AUTH = "X-Registry-Auth"
 _CONNECT_SECONDS = 30.0
 _ANSWER_LIMIT = 8 << 20
-_READ_SIZE = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ from exporter.remotes.session.content import ContentClient
 from exporter.rpc.status import rpc_errors
 from exporter.source.types import LayerChain, Remote
 
-GET_LAYER_CHAIN_METHOD = "/buildkit.exporter.v1.RefService/GetLayerChain"
 GET_REMOTE_METHOD = "/buildkit.exporter.v1.RefService/GetRemote"
 
 

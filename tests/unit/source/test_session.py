@@ -21,7 +21,7 @@ from exporter.errors import (
 from exporter.image import CompressionConfig, Descriptor, Time, digest_bytes
 from exporter.image.options.compression import CompressionType
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
-from exporter.remotes.session.refs import GET_LAYER_CHAIN_METHOD, GET_REMOTE_METHOD, SessionRef
+from exporter.remotes.session.refs import GET_REMOTE_METHOD, SessionRef
 from exporter.source.inline import InlineRef
 from exporter.source.types import Layer, LayerChain, Remote
 from tests.sessions import PATIENCE, attached, serving
@@ -52,7 +52,7 @@ async def test_a_refs_layers_are_asked_for_through_the_session() -> None:
     refs = RefServicer({"one": await ref_of(b"a", b"b"), "two": await ref_of(b"c"), "none": await ref_of()})
     async with attached(refs.register, ContentServicer(refs.provider).register) as session:
         assert session.supports(GET_REMOTE_METHOD)
-        assert session.supports(GET_LAYER_CHAIN_METHOD)
+        assert session.supports("/buildkit.exporter.v1.RefService/GetLayerChain")
         for name, blobs in {"one": (b"a", b"b"), "two": (b"c",), "none": ()}.items():
             ref = SessionRef(name, session.channel)
             assert ref.id == name
