@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 from exporter.content.copy import load_graph, missing_blobs
 from exporter.content.files import BlobDirectory, read_file
 from exporter.content.index import LayoutIndex
+from exporter.content.journal import Journals
 from exporter.content.layout_writer import LayoutWriter
-from exporter.content.lock import file_lock
+from exporter.content.lock import LOCK_TIMEOUT, file_lock
 from exporter.content.protocol import BlobInfo, BlobWriter
 from exporter.content.staging import Staging, replace_file, sync_directory
 from exporter.content.threads import run_in_thread
@@ -82,9 +83,10 @@ class OCILayout:
     def __init__(self, path: Path | str, *, create: bool = True) -> None:
         self.path = Path(path)
         self._blobs = BlobDirectory(self.path / "blobs")
-        self._staging = Staging(self.path / _STAGING)
+        self.staging = Staging(self.path / _STAGING)
+        self.journals = Journals(self.staging)
         self._prepare(create=create)
-        self._staging.remove_stale()
+        self.staging.remove_stale()
 
     @classmethod
     async def open(cls, path: Path | str, *, create: bool = True) -> OCILayout:
@@ -99,12 +101,23 @@ class OCILayout:
         """See `Provider.read`."""
         return self._blobs.read(digest, offset=offset, length=length)
 
-    @asynccontextmanager
-    async def ingest(
+    def ingest(
         self, expected: Descriptor | None = None, *, labels: Mapping[str, str] | None = None
-    ) -> AsyncIterator[BlobWriter]:
+    ) -> AbstractAsyncContextManager[BlobWriter]:
         """See `ContentStore.ingest`."""
-        writer = LayoutWriter(self._staging, self._blobs, Verifier(expected))
+        return self.ingest_noting(None, expected)
+
+    @asynccontextmanager
+    async def ingest_noting(
+        self, note: Callable[[str], Awaitable[None]] | None, expected: Descriptor | None = None
+    ) -> AsyncIterator[BlobWriter]:
+        """Write a blob.
+
+        Args:
+            note: Told its digest before it becomes visible, see `exporter.content.lease`.
+            expected: See `ContentStore.ingest`.
+        """
+        writer = LayoutWriter(self.staging, self._blobs, Verifier(expected), note)
         try:
             await run_in_thread(writer.open)
             yield writer
@@ -134,7 +147,7 @@ class OCILayout:
             FailedPreconditionError: a blob is missing, or ``index.json`` is not an index.
             UnavailableError: timed out waiting for another process to release the lock.
         """
-        async with self._locked():
+        async with self.locked():
             await self._check_complete(descriptor)
             await run_in_thread(self._enter, descriptor, names, tags)
 
@@ -182,7 +195,7 @@ class OCILayout:
                 removed.
             UnavailableError: timed out waiting for another process to release the lock.
         """
-        async with self._locked():
+        async with self.locked():
             if unnamed:
                 await run_in_thread(self._drop_unnamed, before)
             nodes = await load_graph(self, await self.index(), missing_ok=True)
@@ -193,13 +206,41 @@ class OCILayout:
     def _index_path(self) -> Path:
         return self.path / "index.json"
 
+    async def collect(self, *, keep: Collection[str] = (), timeout: float = LOCK_TIMEOUT) -> None:
+        """Remove what exports have written that ended without an image; see `exporter.content.lease`.
+
+        Args:
+            keep: Digests of blobs that are needed, beside those that entries of ``index.json`` need.
+            timeout: Seconds to wait for the lock.
+
+        Raises:
+            FailedPreconditionError, UnavailableError: see `prune`.
+        """
+        async with self.locked(timeout=timeout):
+            nodes = await load_graph(self, await self.index(), missing_ok=True)
+            needed = {*keep, *(node.descriptor.digest for node in nodes)}
+            await run_in_thread(self.journals.collect, needed.__contains__, self._remove)
+
+    def has(self, digest: str) -> bool:
+        """Whether there is a blob. Blocks."""
+        return self._blobs.path_of(digest).exists()
+
     @asynccontextmanager
-    async def _locked(self) -> AsyncIterator[None]:
+    async def locked(self, *, shared: bool = False, timeout: float = LOCK_TIMEOUT) -> AsyncIterator[None]:
+        """Keep blobs from being removed, and unless the lock is shared, also ``index.json`` from changes.
+
+        Raises:
+            UnavailableError: timed out waiting for the lock.
+        """
+        if shared:
+            async with file_lock(self.path / "oci-layout", shared=True, timeout=timeout):
+                yield
+            return
         # The second lock is that of BuildKit's client, which may be writing to the same directory. It is not
         # sufficient: the client removes the file after releasing the lock, when others may already hold it.
         async with (
-            file_lock(self.path / "oci-layout"),
-            file_lock(self.path / "index.json.lock", transient=True),
+            file_lock(self.path / "oci-layout", timeout=timeout),
+            file_lock(self.path / "index.json.lock", transient=True, timeout=timeout),
         ):
             yield
 
@@ -244,7 +285,7 @@ class OCILayout:
                 " choose another directory"
             )
         header = gojson.marshal({"imageLayoutVersion": _LAYOUT_VERSION})
-        replace_file(self._staging, self.path / "oci-layout", header)
+        replace_file(self.staging, self.path / "oci-layout", header)
         self._complete()
         sync_directory(self.path.parent)
 
@@ -254,7 +295,7 @@ class OCILayout:
         if blobs.is_dir() and self._index_path.exists():
             return
         blobs.mkdir(parents=True, exist_ok=True)
-        staged = self._staging.create()
+        staged = self.staging.create()
         try:
             staged.write(LayoutIndex().marshal())
             # Another process may have created it meanwhile, and published since.
@@ -279,7 +320,7 @@ class OCILayout:
             index.insert_tag(descriptor, tag)
         if not names and not tags:
             index.insert(descriptor)
-        replace_file(self._staging, self._index_path, index.marshal())
+        replace_file(self.staging, self._index_path, index.marshal())
 
     def _entries(self) -> tuple[Descriptor, ...]:
         index = self._load_index()
@@ -305,15 +346,19 @@ class OCILayout:
         except ImageError as error:
             raise self._bad_index(error) from error
         if is_changed:
-            replace_file(self._staging, self._index_path, index.marshal())
+            replace_file(self.staging, self._index_path, index.marshal())
 
     def _remove_others(self, needed: AbstractSet[str], before: float) -> list[BlobInfo]:
         removed = []
+        needed = needed | self.journals.in_use()
         for blob in self._blobs.list():
             if blob.digest not in needed and self._is_older(blob.digest, before):
-                self._blobs.path_of(blob.digest).unlink(missing_ok=True)
+                self._remove(blob.digest)
                 removed.append(blob)
         return removed
+
+    def _remove(self, digest: str) -> None:
+        self._blobs.path_of(digest).unlink(missing_ok=True)
 
     def _is_older(self, digest: str, time: float) -> bool:
         try:

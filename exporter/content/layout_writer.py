@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from exporter.content.files import CHUNK_SIZE, BlobDirectory
 from exporter.content.protocol import BlobInfo
 from exporter.content.staging import StagedFile, Staging, sync_directory
@@ -16,12 +18,20 @@ class LayoutWriter:
         staging: Holds the file until it is complete.
         blobs: The file's destination.
         verifier: Verifies the blob.
+        note: Told the digest before the file becomes visible; None if nobody is.
     """
 
-    def __init__(self, staging: Staging, blobs: BlobDirectory, verifier: Verifier) -> None:
+    def __init__(
+        self,
+        staging: Staging,
+        blobs: BlobDirectory,
+        verifier: Verifier,
+        note: Callable[[str], Awaitable[None]] | None = None,
+    ) -> None:
         self._staging = staging
         self._blobs = blobs
         self._verifier = verifier
+        self._note = note
         self._file: StagedFile | None = None
         self._pending: list[bytes] = []
         self._pending_size = 0
@@ -46,7 +56,11 @@ class LayoutWriter:
 
     async def commit(self) -> BlobInfo:
         """See `BlobWriter.commit`."""
-        return await run_in_thread(self._commit)
+        if self._note is None:
+            return await run_in_thread(lambda: self._publish(self._finish()))
+        info = await run_in_thread(self._finish)
+        await self._note(info.digest)
+        return await run_in_thread(self._publish, info)
 
     def _flush(self) -> StagedFile:
         assert self._file is not None, "the writer is not open"
@@ -56,12 +70,15 @@ class LayoutWriter:
             self._file.write(data)
         return self._file
 
-    def _commit(self) -> BlobInfo:
-        file = self._flush()
-        info = self._verifier.finish()
+    def _finish(self) -> BlobInfo:
+        self._flush()
+        return self._verifier.finish()
+
+    def _publish(self, info: BlobInfo) -> BlobInfo:
+        assert self._file is not None, "the writer is not open"
         path = self._blobs.path_of(info.digest)
         if not path.parent.is_dir():
             path.parent.mkdir(parents=True, exist_ok=True)
             sync_directory(path.parent.parent)
-        file.publish(path)
+        self._file.publish(path)
         return info

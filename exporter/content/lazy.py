@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from exporter.content.copy import closing_stream
 from exporter.content.layout import OCILayout, default_root_path
+from exporter.content.lease import Lease
 from exporter.content.protocol import BlobInfo, BlobWriter
-from exporter.content.root import layout_path, open_root
+from exporter.content.root import image_store, layout_path, open_root
 from exporter.content.threads import run_in_thread
 from exporter.errors import ExporterError, FailedPreconditionError, NotFoundError, failure_of
 from exporter.image import Descriptor
@@ -65,6 +66,21 @@ class EmbeddedStore:
         """See `ContentStore.ingest`."""
         async with (await self.open()).ingest(expected, labels=labels) as writer:
             yield writer
+
+    def lease(self) -> Lease:
+        """The use of the store by one export; to be entered."""
+
+        @asynccontextmanager
+        async def needed() -> AsyncIterator[Collection[str]]:
+            root = self._root or default_root_path()
+            images = image_store(root, self)
+            if not await run_in_thread(images.path.exists):
+                yield ()
+                return
+            async with images.pruning() as digests:
+                yield digests
+
+        return Lease(self.open, self._existing, needed)
 
     async def publish(
         self, descriptor: Descriptor, names: Sequence[str] = (), *, epoch: int | None = None

@@ -19,10 +19,15 @@ longer wait means that the holder has been stopped."""
 _POLL_INTERVAL = 0.01
 
 
-def try_flock(fd: int) -> bool:
-    """Try to take the ``flock`` of an open file without waiting. Closing the file releases it."""
+def try_flock(fd: int, *, shared: bool = False) -> bool:
+    """Try to take the ``flock`` of an open file without waiting. Closing the file releases it.
+
+    Args:
+        fd: The file.
+        shared: Whether others may hold it, too, if they say the same.
+    """
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
@@ -30,21 +35,22 @@ def try_flock(fd: int) -> bool:
 
 @asynccontextmanager
 async def file_lock(
-    path: Path, *, transient: bool = False, timeout: float = LOCK_TIMEOUT
+    path: Path, *, transient: bool = False, shared: bool = False, timeout: float = LOCK_TIMEOUT
 ) -> AsyncIterator[None]:
-    """Hold an exclusive lock on the file at `path`, which is created if it does not exist.
+    """Hold a lock on the file at `path`, which is created if it does not exist.
 
     It excludes other processes as well as other tasks of this process.
 
     Args:
         path: The file; its contents are ignored.
         transient: Remove the file before releasing the lock.
+        shared: Exclude only those that do not share.
         timeout: Seconds to wait.
 
     Raises:
         UnavailableError: timed out waiting for the lock.
     """
-    lock = _FileLock(path)
+    lock = _FileLock(path, shared=shared)
     end = asyncio.get_running_loop().time() + timeout
     try:
         while not await run_in_thread(lock.try_acquire):
@@ -57,15 +63,16 @@ async def file_lock(
 
 
 class _FileLock:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, shared: bool) -> None:
         self._path = path
+        self._shared = shared
         self._fd: int | None = None
 
     def try_acquire(self) -> bool:
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             # If the file was replaced or removed in the meantime, others lock a different one.
-            if try_flock(fd) and is_at(fd, self._path):
+            if try_flock(fd, shared=self._shared) and is_at(fd, self._path):
                 self._fd, fd = fd, -1
         finally:
             if fd >= 0:

@@ -16,7 +16,8 @@ NO_LINKS = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP})
 """What `os.link` fails with on or between file systems that cannot do it."""
 
 _ATTEMPTS = 1000
-_NAME = re.compile(r"staged-[0-9a-f]{32}")
+_KIND = "staged"
+_NAME = re.compile(_KIND + "-[0-9a-f]{32}")
 
 
 class Staging:
@@ -38,18 +39,22 @@ class Staging:
         self.directory = directory
         self.subject = subject or directory.parent
 
-    def create(self, *, mode: int = 0o644) -> StagedFile:
+    def create(self, *, mode: int = 0o644, kind: str = _KIND) -> StagedFile:
         """Create a file with permissions `mode` (minus the umask), open for writing even if read-only.
+
+        Args:
+            mode: The permissions.
+            kind: What its name begins with. `remove_stale` leaves files of other kinds alone.
 
         Raises:
             OSError: it cannot be created.
         """
         with naming(self.subject, instead=True):
-            return self._create(mode)
+            return self._create(mode, kind)
 
-    def _create(self, mode: int) -> StagedFile:
+    def _create(self, mode: int, kind: str) -> StagedFile:
         for _ in range(_ATTEMPTS):
-            path = self.directory / f"staged-{secrets.token_hex(16)}"
+            path = self.directory / f"{kind}-{secrets.token_hex(16)}"
             try:
                 fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
             except FileNotFoundError:
@@ -65,7 +70,7 @@ class Staging:
 
     def remove_stale(self) -> None:
         """Remove the files of writers that no longer run. Files of other programs are left alone."""
-        for path in self._files():
+        for path in self.files(_NAME):
             try:
                 fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             except FileNotFoundError:
@@ -84,9 +89,10 @@ class Staging:
         except OSError:
             return
 
-    def _files(self) -> list[Path]:
+    def files(self, name: re.Pattern[str]) -> list[Path]:
+        """The files with such names."""
         try:
-            return [path for path in self.directory.iterdir() if _NAME.fullmatch(path.name)]
+            return [path for path in self.directory.iterdir() if name.fullmatch(path.name)]
         except FileNotFoundError:
             return []
 
@@ -137,6 +143,11 @@ class StagedFile:
         """Remove the file unless it was published."""
         if self._fd is not None:
             self._path.unlink(missing_ok=True)
+            self._close()
+
+    def leave(self) -> None:
+        """Leave the file where it is, unlocked."""
+        if self._fd is not None:
             self._close()
 
     def _close(self) -> None:

@@ -33,6 +33,9 @@ from exporter.source.types import BuildInfo, Source
 OpenStore = Callable[[], AbstractAsyncContextManager[NamedStore]]
 """Opens the image store for an export, and releases it after the export."""
 
+OpenImages = Callable[[], AbstractAsyncContextManager[ImageStore]]
+"""Likewise for images by ID."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportJob:
@@ -75,7 +78,7 @@ class Engine:
     Args:
         open_store: Opens the image store for an export.
         check_store: Raises an error if the store cannot be used.
-        images: The store of images by ID.
+        open_images: Likewise the store of images by ID.
         scratch: Creates the exports' scratch directories.
         admission: Limits the number of concurrent exports.
         tokens: Keeps exports that wait to be published.
@@ -89,7 +92,7 @@ class Engine:
         *,
         open_store: OpenStore,
         check_store: Callable[[], Awaitable[object]],
-        images: ImageStore,
+        open_images: OpenImages,
         scratch: ScratchSpace,
         admission: Admission,
         tokens: FinalizeStore,
@@ -99,7 +102,7 @@ class Engine:
     ) -> None:
         self._open_store = open_store
         self._check_store = check_store
-        self._images = images
+        self._open_images = open_images
         self._scratch = scratch
         self._admission = admission
         self._tokens = tokens
@@ -129,7 +132,7 @@ class Engine:
                     build=job.build,
                     progress=progress,
                     store=await job.resources.enter_async_context(self._open_store()),
-                    images=self._images,
+                    images=await job.resources.enter_async_context(self._open_images()),
                     scratch=await resources.enter_async_context(self._scratch.directory()),
                     output=output,
                     layer_cache=self._layer_cache,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -39,7 +39,7 @@ async def image_stores(embedded: EmbeddedStore, containerd: ContainerdConfig | N
         containerd: The containerd to use instead; None for the embedded store.
     """
     if containerd is None:
-        yield Stores(lambda: nullcontext(embedded), embedded.open)
+        yield Stores(embedded.lease, embedded.open)
         return
     from exporter.remotes.containerd import Containerd  # imports gRPC
 

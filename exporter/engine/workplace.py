@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from exporter.content.images import ImageStore
 from exporter.content.layout import default_root
 from exporter.content.lazy import EmbeddedStore
 from exporter.content.protocol import Provider
@@ -66,7 +67,7 @@ async def open_workplace(
             open_store=stores.open,
             check_store=stores.check,
             # Without a root, the embedded store already rejects the first blob, so this path is never used.
-            images=image_store(root or Path(os.devnull), store),
+            open_images=partial(_images, root or Path(os.devnull), store),
             scratch=scratch,
             admission=admission,
             tokens=tokens,
@@ -75,6 +76,13 @@ async def open_workplace(
             max_content_bytes=config.max_content_bytes,
         )
         yield Workplace(engine, store, stores.shared)
+
+
+@asynccontextmanager
+async def _images(root: Path, store: EmbeddedStore) -> AsyncIterator[ImageStore]:
+    """The images by ID of one export."""
+    async with store.lease() as lease:
+        yield image_store(root, lease)
 
 
 async def problem_of_store(config: WorkplaceConfig) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from exporter.content.layout import OCILayout
+from exporter.content.lease import Lease, lease_of
 from exporter.content.protocol import ContentStore
 from exporter.content.staging import Staging
 from exporter.content.threads import iterate_in_thread, run_in_thread
@@ -67,7 +68,8 @@ class LocalOutput:
         """
         if self._dest == STDOUT:
             raise InvalidArgumentError("a layout directory cannot go to standard output", field="attrs[dest]")
-        yield _LocalLayout(await OCILayout.open(self._dest))
+        async with lease_of(await OCILayout.open(self._dest)) as lease:
+            yield _LocalLayout(lease)
 
     async def directory(
         self,
@@ -180,7 +182,7 @@ class _Sink:
 
 
 class _LocalLayout:
-    def __init__(self, layout: OCILayout) -> None:
+    def __init__(self, layout: Lease) -> None:
         self._layout = layout
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,7 +91,7 @@ class Workbench:
             engine = Engine(
                 open_store=open_store,
                 check_store=check_store,
-                images=images,
+                open_images=lambda: nullcontext(images),
                 scratch=await stack.enter_async_context(ScratchSpace.open(root)),
                 admission=Admission(running=1, waiting=0),
                 tokens=tokens,
