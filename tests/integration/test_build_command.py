@@ -10,6 +10,7 @@ import signal
 import tarfile
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,8 @@ from tests.integration.dockerfiles import CASES, Case, write_context
 from tests.integration.mistake_peers import HTPASSWD
 from tests.integration.registry.tokens import token_server
 from tests.integration.registry_peer import docker_registry
+
+_CREATED = re.compile(rb'(?<="org.opencontainers.image.created":")[^"]+(?=")')
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +45,16 @@ def files_in(path: Path) -> dict[str, bytes]:
         return {m.name: archive.extractfile(m).read() for m in archive if m.isfile()}  # type: ignore[union-attr]
 
 
+def _take_time(files: dict[str, bytes]) -> datetime:
+    """Remove the time of the export from an image's index, byte for byte; gives it."""
+    (created,) = _CREATED.findall(files["index.json"])
+    files["index.json"] = _CREATED.sub(b"", files["index.json"])
+    return datetime.fromisoformat(created.decode())
+
+
 def test_the_daemon_s_outputs_and_ours_are_the_same(buildkit: str, tmp_path: Path) -> None:
     context = write_context(tmp_path / "context", CASES["run-chain"])
+    started = datetime.now(UTC).replace(microsecond=0)
     result = run(
         tmp_path,
         *("build", "--addr", buildkit, "--progress", "plain", "-t", "docker.io/local/x:v1", "--strict"),
@@ -58,7 +69,10 @@ def test_the_daemon_s_outputs_and_ours_are_the_same(buildkit: str, tmp_path: Pat
     )
     assert result.status == 0, result.err
     daemon, ours = files_in(tmp_path / "daemon.tar"), files_in(tmp_path / "ours.tar")
+    # Each of the two says when it was exported, in seconds; all else is the same.
+    times = [_take_time(files) for files in (daemon, ours)]
     assert ours == daemon
+    assert started <= min(times) <= max(times) <= datetime.now(UTC)
     metadata = json.loads((tmp_path / "metadata.json").read_text())
     [entry] = json.loads(ours["index.json"])["manifests"]
     assert metadata["containerimage.digest"] == entry["digest"]
