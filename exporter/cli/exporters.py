@@ -103,7 +103,7 @@ def _table(title: str, attributes: Sequence[Attribute]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for column in (title, "KIND", "DEFAULT"):
         table.add_column(column, no_wrap=column == title, overflow="fold")
-    table.add_column("MEANING")
+    table.add_column("MEANING", overflow="fold")
     for attribute in attributes:
         kind = attribute.kind.removeprefix("enum:").replace("|", " | ")
         table.add_row(*map(Text, (attribute.name, kind, attribute.default, attribute.help)))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
@@ -17,7 +18,7 @@ from exporter.cli.commands.images import ImagesArgs
 from exporter.cli.failures import ExitCode, UsageError
 from exporter.cli.inspect.load import PlaceKind, kind_of, view_manifest, with_names
 from exporter.cli.inspect.view import ImageView, LayerView, view_image
-from exporter.cli.printing import UNKNOWN, print_tables, show_digest, show_moment
+from exporter.cli.printing import UNKNOWN, output_width, print_tables, show_digest, show_moment
 from exporter.content.copy import load_graph, read_blob
 from exporter.content.images import StoredImage
 from exporter.content.layout import OCILayout, default_root_path
@@ -29,6 +30,9 @@ from exporter.image.media_types import MANIFEST_TYPES
 from exporter.progress.sanitize import clean
 from exporter.progress.units import format_bytes
 
+_DIGEST, _PLATFORMS, _SIZE = "DIGEST", "PLATFORMS", "SIZE"
+_COLUMNS = ("NAME", _DIGEST, "IMAGE ID", _PLATFORMS, "CREATED", _SIZE)
+_GAP = 2
 _NO_NAME = "<none>"  # docker's word for it
 _KINDS = {
     PlaceKind.LAYOUT: "an OCI layout",
@@ -85,7 +89,8 @@ def run_images(options: ImagesArgs) -> int:
     if options.json:
         print(json.dumps([_to_dict(entry) for entry in entries], indent=2, ensure_ascii=False))
     else:
-        print_tables(_table(entries, truncate=not options.no_trunc))
+        table, width = _table(entries, truncate=not options.no_trunc, width=output_width())
+        print_tables(table, least=width)
     for entry in entries:
         if entry.problem:
             which = ", ".join(entry.names) or (entry.root.digest if entry.root is not None else entry.id)
@@ -150,26 +155,46 @@ def _check_place(root: Path) -> None:
         )
 
 
-def _table(entries: Sequence[Entry], *, truncate: bool) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("NAME", overflow="fold")
-    for name in ("DIGEST", "IMAGE ID"):
-        table.add_column(name, no_wrap=truncate, overflow="fold")
-    table.add_column("PLATFORMS", overflow="fold")
-    table.add_column("CREATED", no_wrap=True)
-    table.add_column("SIZE", justify="right", no_wrap=True)
+def _table(entries: Sequence[Entry], *, truncate: bool, width: int) -> tuple[Table, int]:
+    """Make the table, and tell how many columns it takes at least.
+
+    What people copy, such as names, stays on one line. If a terminal of that width is too narrow, the digests
+    are left out, provided that each image has an ID, which an index has not.
+    """
     named = [(name, entry) for entry in entries for name in entry.names]
     unnamed = [(_NO_NAME, entry) for entry in entries if not entry.names]
-    for name, entry in (*sorted(named, key=lambda row: row[0]), *unnamed):
-        table.add_row(
-            Text(clean(name)),
+    rows = [
+        (
+            clean(name),
             show_digest(entry.root.digest if entry.root is not None else "", truncate=truncate),
             show_digest(entry.id, truncate=truncate),
-            Text(", ".join(entry.platforms) or UNKNOWN),
+            ", ".join(entry.platforms) or UNKNOWN,
             show_moment(entry.created, truncate=truncate),
             format_bytes(entry.size) if entry.size is not None else UNKNOWN,
         )
-    return table
+        for name, entry in (*sorted(named, key=lambda row: row[0]), *unnamed)
+    ]
+    columns = {title: [row[number] for row in rows] for number, title in enumerate(_COLUMNS)}
+    # Several platforms may stand below each other.
+    words = {**columns, _PLATFORMS: " ".join(columns[_PLATFORMS]).split()}
+    least = {title: max(map(cell_len, [title, *texts])) for title, texts in words.items()}
+    if (
+        truncate
+        and all(entry.id for entry in entries)
+        and sum(least.values()) + _GAP * (len(least) - 1) > width
+    ):
+        del columns[_DIGEST], least[_DIGEST]
+    table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold")
+    for title in columns:
+        table.add_column(
+            title,
+            no_wrap=title != _PLATFORMS,
+            min_width=least[title],
+            justify="right" if title == _SIZE else "left",
+        )
+    for cells in zip(*columns.values(), strict=True):
+        table.add_row(*map(Text, cells))
+    return table, sum(least.values()) + _GAP * (len(least) - 1)
 
 
 def _to_dict(entry: Entry) -> dict[str, Any]:

@@ -20,13 +20,17 @@ def output_width() -> int:
     return _console().width if sys.stdout.isatty() else _UNLIMITED
 
 
-def print_tables(*parts: RenderableType) -> None:
+def print_tables(*parts: RenderableType, least: int = 0) -> None:
     """Print on standard output.
 
     On a terminal tables are fitted to it, elsewhere they are as wide as it takes.
+
+    Args:
+        parts: What to print.
+        least: Columns that it takes at least. On a terminal that has fewer, lines run over its edge.
     """
     if sys.stdout.isatty():
-        _console().print(*parts, sep="\n")
+        _console(max(output_width(), least)).print(*parts, sep="\n")
         return
     console = _console(_UNLIMITED)
     with console.capture() as capture:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,33 @@ def test_what_is_listed(capsys: Output, root: Path) -> None:
         ["example.com/app:v1", manifest, config, "linux/amd64"],
         ["<none>", result["containerimage.digest"][7:19], "-", "linux/amd64,", "linux/arm64"],
     ]
+
+
+def on_terminal(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    for name, value in {"COLUMNS": str(width), "TERM": "xterm", "NO_COLOR": "1"}.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize("width", [40, 80, 100])
+def test_a_narrow_terminal_breaks_no_names(
+    capsys: Output, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, width: int
+) -> None:
+    export(tmp_path, "run-chain", "type=image,name=registry.example.com/app:v1")
+    on_terminal(monkeypatch, width)
+    assert main(["images", "--root", str(tmp_path)]) == 0
+    response = read_json("run-chain", "result.json")["exporter_response"]
+    _, row = capsys.readouterr().out.splitlines()
+    assert "registry.example.com/app:v1" in row
+    assert response["containerimage.config.digest"][7:19] in row
+    assert (response["containerimage.digest"][7:19] in row) == (width == 100)
+
+
+def test_what_has_no_id_keeps_its_digest(capsys: Output, monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+    on_terminal(monkeypatch, 40)
+    assert main(["images", "--root", str(root)]) == 0
+    response = read_json("provenance-multi-max", "result.json")["exporter_response"]
+    assert response["containerimage.digest"][7:19] in capsys.readouterr().out
 
 
 def test_nothing_is_shortened_on_request(capsys: Output, root: Path) -> None:
