@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import msgspec
-
 from exporter.client.options import CachePlace, Export, SolveOptions
 from exporter.content.layout import OCILayout
+from exporter.content.manifest import decode_descriptor
 from exporter.content.protocol import ContentStore, Provider
 from exporter.content.threads import run_in_thread
 from exporter.daemon.services.auth import AuthServicer
@@ -25,8 +23,9 @@ from exporter.daemon.services.ssh import SSHServicer
 from exporter.daemon.ssh.agents import agents_by_id
 from exporter.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from exporter.exporters.base import Output
+from exporter.exporters.response import image_names, image_root
 from exporter.image import Descriptor, ImageError
-from exporter.image.keys import CACHE_MANIFEST, IMAGE_DESCRIPTOR, IMAGE_NAME
+from exporter.image.keys import CACHE_MANIFEST
 from exporter.remotes.session.content import EXPORT_STORE
 from exporter.rpc.session.attach import Attachable
 
@@ -97,12 +96,11 @@ class SessionServices:
         for index in self._files.handlers:
             await self._files.commit(index)
         if self._layouts:
-            names = tuple(name for name in response.get(IMAGE_NAME, "").split(",") if name)
-            root = _descriptor(response.get(IMAGE_DESCRIPTOR, ""), encoded=True)
+            root = image_root(response)
             for layout in self._layouts.values():
-                await layout.publish(root, names)
+                await layout.publish(root, image_names(response))
         if self._caches and CACHE_MANIFEST in response:
-            root = _descriptor(response[CACHE_MANIFEST], encoded=False)
+            root = _cache_root(response[CACHE_MANIFEST])
             for cache, tag in self._caches:
                 await cache.publish(root, tags=(tag,))
 
@@ -177,11 +175,10 @@ def _need(place: CachePlace, key: str, what: str) -> str:
     return place.attrs[key]
 
 
-def _descriptor(text: str, *, encoded: bool) -> Descriptor:
+def _cache_root(text: str) -> Descriptor:
     try:
-        data = base64.b64decode(text, validate=True) if encoded else text.encode()
-        return Descriptor.from_dict(msgspec.json.decode(data, type=dict))
-    except (ValueError, ImageError) as error:
+        return decode_descriptor(text.encode())
+    except ImageError as error:
         raise FailedPreconditionError(
-            f"the daemon's answer has no descriptor of the image that it sent: {error}"
+            f"the {CACHE_MANIFEST} in the daemon's response cannot be read: {error}"
         ) from error

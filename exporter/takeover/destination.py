@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -13,7 +11,6 @@ from typing import Any, Protocol
 import grpc
 import grpc.aio
 
-from exporter.content.manifest import decode_descriptor
 from exporter.daemon.sending.output import SessionOutput
 from exporter.daemon.services.receive import FileReceiver, FileSendServicer, LayoutReceiver
 from exporter.daemon.services.receive_directory import DirectoryReceiver, ReceivedDirectory
@@ -21,7 +18,7 @@ from exporter.errors import InvalidArgumentError, PermissionDeniedError
 from exporter.exporters.base import ArtifactKind, FileSink
 from exporter.exporters.files.entry import FileEntry
 from exporter.exporters.output import LocalOutput
-from exporter.image.keys import IMAGE_DESCRIPTOR, IMAGE_NAME
+from exporter.exporters.response import image_names, image_root
 from exporter.remotes.session.content import EXPORT_STORE, STORE_ID, ContentClient
 from exporter.rpc.forward import forward
 from exporter.rpc.session.peer import Peer
@@ -265,20 +262,13 @@ class _LocalDelivery:
         await self._output.commit()
         await self._receiver.commit(self._index)
         if self._layout.is_used:
-            await self._publish(exported.response)
+            root = exported.descriptor or image_root(exported.response)
+            await self._layout.publish(root, image_names(exported.response))
 
     async def close(self) -> None:
         """Drop a file that was not kept."""
         await self._output.close()
         await self._receiver.close()
-
-    async def _publish(self, response: Mapping[str, str]) -> None:
-        try:
-            data = base64.b64decode(response.get(IMAGE_DESCRIPTOR, ""), validate=True)
-        except binascii.Error as error:
-            raise InvalidArgumentError(f"the exporter's {IMAGE_DESCRIPTOR} is no base64: {error}") from error
-        names = tuple(name for name in response.get(IMAGE_NAME, "").split(",") if name)
-        await self._layout.publish(decode_descriptor(data), names)
 
 
 def _ignore(amount: int) -> None:

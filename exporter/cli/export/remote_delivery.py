@@ -12,7 +12,7 @@ from exporter.cli.outputs import Output
 from exporter.daemon.services.receive import FileReceiver, FileSendServicer, LayoutReceiver
 from exporter.daemon.services.receive_directory import DirectoryReceiver, ReceivedDirectory
 from exporter.exporters.base import ArtifactKind
-from exporter.image.keys import IMAGE_NAME
+from exporter.exporters.response import image_names
 from exporter.progress.model import StatusSink
 from exporter.takeover.backend import Destination, Exported
 
@@ -71,5 +71,4 @@ class RemoteDelivery:
         """See `Delivery.commit`. The server leaves a layout's ``index.json`` to its client."""
         await self._files.commit(self._index)
         if self._layout is not None and exported.descriptor is not None:
-            names = tuple(name for name in exported.response.get(IMAGE_NAME, "").split(",") if name)
-            await self._layout.publish(exported.descriptor, names)
+            await self._layout.publish(exported.descriptor, image_names(exported.response))
