@@ -12,6 +12,9 @@ from exporter.takeover.progress import BuildProgress
 
 _REMEMBERED_BUILDS = 1024
 
+MAX_REF_LENGTH = 256
+"""Longest ID of a build that is remembered after the build. BuildKit's own have 25 characters."""
+
 
 class Builds:
     """Finds builds that have exports of ours, by their ID or by their client's session.
@@ -79,7 +82,8 @@ class Builds:
 
     def refuse(self, ref: str) -> None:
         """Say that a build does not come to the daemon, who would keep its watchers waiting for it."""
-        self._refused[ref] = None
+        if len(ref) <= MAX_REF_LENGTH:
+            self._refused[ref] = None
         if len(self._refused) > _REMEMBERED_BUILDS:
             del self._refused[next(iter(self._refused))]
         if ref in self._progress:

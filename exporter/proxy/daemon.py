@@ -12,6 +12,7 @@ import grpc.aio
 from exporter.daemon.identity import Kind, identify
 from exporter.errors import UnavailableError
 from exporter.rpc.diagnosis import Endpoint, connection_failure, why_unreachable
+from exporter.rpc.http2.budget import Share
 from exporter.rpc.http2.connection import Connection
 from exporter.rpc.http2.sockets import Dial, Scheduler, dialling
 
@@ -46,15 +47,19 @@ class Daemon:
     def __str__(self) -> str:
         return str(self._endpoint.address)
 
-    async def connect(self, scheduler: Scheduler) -> Connection:
+    async def connect(self, scheduler: Scheduler, share: Share | None = None) -> Connection:
         """Open a connection over which HTTP/2 is spoken.
+
+        Args:
+            scheduler: Flushes it.
+            share: See `Connection`.
 
         Raises:
             UnavailableError: there is none; says why.
         """
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                _, protocol = await self._dial(dialling(scheduler))
+                _, protocol = await self._dial(dialling(scheduler, share))
         except OSError as error:  # time-outs and TLS's errors are some
             raise self._unreachable(connection_failure(error, self._endpoint)) from error
         connection = protocol.connection

@@ -8,7 +8,7 @@ from typing import TypeVar
 from google.protobuf.message import DecodeError
 
 from exporter.pb.moby.buildkit.v1 import control_pb2
-from exporter.proxy.builds import Builds
+from exporter.proxy.builds import MAX_REF_LENGTH, Builds
 from exporter.proxy.metrics import ProxyMetrics
 from exporter.rpc.answering import Answer, Answering
 from exporter.rpc.http2.connection import Connection
@@ -86,7 +86,8 @@ class BuildRouter:
             asyncio.get_running_loop().call_later(UNDECIDED_SECONDS, self._give_up, ref, watcher)
 
     def _remember(self, ref: str, is_plain: bool) -> None:
-        self._is_plain[ref] = is_plain
+        if len(ref) <= MAX_REF_LENGTH:
+            self._is_plain[ref] = is_plain
         if len(self._is_plain) > _REMEMBERED_BUILDS:
             del self._is_plain[next(iter(self._is_plain))]
 

@@ -75,8 +75,18 @@ class SessionSplice:
         """The daemon has taken the session, or refused it, or ended it: the client is to know."""
         if not end and self._client_end.connection is None:
             self._client_stream.send_headers(headers)
-            client = Connection(self._client_end, self._scheduler, is_client=True)
-            daemon = Connection(self._daemon_end, self._scheduler, is_client=False)
+            client = Connection(
+                self._client_end,
+                self._scheduler,
+                is_client=True,
+                share=self._client_stream.connection.share,
+            )
+            daemon = Connection(
+                self._daemon_end,
+                self._scheduler,
+                is_client=False,
+                share=self._daemon_stream.connection.share,
+            )
             client.on_closed = daemon.on_closed = self._on_connection_closed
             daemon.on_stream = self._route
             self._caller = Caller(client)

@@ -16,6 +16,7 @@ from exporter.proxy.metrics import ProxyMetrics
 from exporter.proxy.session import SessionSplice
 from exporter.proxy.session_services import SessionServices
 from exporter.rpc.answering import Answer, Answering
+from exporter.rpc.http2.budget import CLIENT_BYTES, Budget
 from exporter.rpc.http2.connection import Connection
 from exporter.rpc.http2.frames import ErrorCode, ProtocolError
 from exporter.rpc.http2.grpc import end_with_status, path_of
@@ -39,7 +40,7 @@ class Switch:
     """Passes calls on.
 
     Each client's connection has its own to the daemon, so that the daemon sees what it would see without a
-    proxy, and one ends with the other. Nothing is shared between clients.
+    proxy, and one ends with the other. Clients share nothing but the budget of what is held for all of them.
 
     Args:
         daemon: The daemon.
@@ -72,6 +73,7 @@ class Switch:
         self._router = router
         self._daemon = daemon
         self._metrics = metrics
+        self._budget = Budget()
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections: set[Connection] = set()
         self._solves: set[Stream] = set()
@@ -108,7 +110,8 @@ class Switch:
             connection.close()
 
     def _make(self, transport: SocketTransport) -> Connection:
-        client = Connection(transport, self.scheduler, is_client=False)
+        share = self._budget.share(CLIENT_BYTES)
+        client = Connection(transport, self.scheduler, is_client=False, share=share)
         self._connections.add(client)
         self._metrics.connected()
         client.on_closed = lambda error: self._connections.discard(client)
@@ -121,7 +124,7 @@ class Switch:
 
     async def _connect(self, client: Connection, transport: SocketTransport) -> None:
         try:
-            daemon = await self._daemon.connect(self.scheduler)
+            daemon = await self._daemon.connect(self.scheduler, self._budget.share())
         except UnavailableError as error:
             text = error.message
             logger.warning("%s", text)

@@ -16,13 +16,14 @@ from exporter.rpc.http2.frames import ErrorCode, ProtocolError
 from exporter.rpc.http2.grpc import Metadata, metadata_headers, metadata_of
 from exporter.rpc.http2.headers import Headers
 from exporter.rpc.http2.messages import (
-    HIGH_WATER,
     MAX_MESSAGE_BYTES,
+    HeldError,
     MessageError,
     MessageReader,
     message_pieces,
 )
 from exporter.rpc.http2.stream import Stream
+from exporter.rpc.http2.water import HighWater
 
 CLOSED = "the connection is closed"
 """Details of calls that end because their connection has."""
@@ -67,7 +68,8 @@ class OutgoingCall:
         self._initial: Metadata = ()
         self._has_answer = False
         self._answered, self._ended = asyncio.Event(), asyncio.Event()
-        self._readable, self._writable = asyncio.Event(), asyncio.Event()
+        self._readable = asyncio.Event()
+        self._water = HighWater()
         self._deadline: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         if timeout is not None:
@@ -86,7 +88,7 @@ class OutgoingCall:
             stream.send_pieces(message_pieces(message))
         if self._is_half_closed:
             stream.send_data(b"", end=True)
-        self._writable.set()
+        self._water.note(stream.queued)
 
     def send(self, message: bytes) -> None:
         """Send a message, without waiting; nothing happens if the call has ended.
@@ -106,9 +108,8 @@ class OutgoingCall:
 
     async def writable(self) -> bool:
         """Wait while the other side is slow; returns whether the call goes on."""
-        while self.end is None and self._unsent() > HIGH_WATER:
-            self._writable.clear()
-            await self._writable.wait()
+        self._water.note(self._unsent())
+        await self._water.low()
         return self.end is None
 
     def send_end(self) -> None:
@@ -125,7 +126,11 @@ class OutgoingCall:
                 return None
             self._readable.clear()
             await self._readable.wait()
-        return self._reader.pop()
+        try:
+            return self._reader.pop()
+        except HeldError as error:
+            self._give_up(CallEnd(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)))
+            return None
 
     async def initial_metadata(self) -> Metadata:
         """Return the metadata that comes ahead of the first message; none if the call has ended without."""
@@ -211,9 +216,12 @@ class OutgoingCall:
 
     def on_progress(self) -> None:
         """See `StreamHandler.on_progress`."""
-        self._writable.set()
+        self._water.note(self._unsent())
 
     def _unsent(self) -> int:
+        """Bytes that wait for the other side; none if the call has ended, since nobody waits for it then."""
+        if self.end is not None:
+            return 0
         return self._early_bytes if self._stream is None else self._stream.queued
 
     def _expire(self) -> None:
@@ -235,8 +243,9 @@ class OutgoingCall:
             self._timer.cancel()
         if self._reader is not None:
             self._reader.release()
-        for event in (self._answered, self._ended, self._readable, self._writable):
+        for event in (self._answered, self._ended, self._readable):
             event.set()
+        self._water.open()
         self._on_end(self)
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
 
+from exporter.rpc.http2.budget import Allowance, Budget, Share
 from exporter.rpc.http2.frames import (
     ACK,
     DEFAULT_WINDOW,
@@ -11,7 +15,6 @@ from exporter.rpc.http2.frames import (
     HEADER_SIZE,
     MAX_WINDOW,
     PADDED,
-    PING_SIZE,
     PREFACE,
     ErrorCode,
     FrameType,
@@ -27,8 +30,15 @@ from exporter.rpc.http2.frames import (
     strip_padding,
     window_update,
 )
-from exporter.rpc.http2.headers import MAX_HEADER_BYTES, BlockReader, HeaderBlock, Headers
-from exporter.rpc.http2.sending import Schedule, Sender, Transport
+from exporter.rpc.http2.headers import MAX_HEADER_BYTES, BlockReader, HeaderBlock, Headers, memory_of
+from exporter.rpc.http2.rules import (
+    check_frame,
+    check_setting,
+    wrong_answer,
+    wrong_request,
+    wrong_trailers,
+)
+from exporter.rpc.http2.sending import MAX_UNSENT_CONTROL, Schedule, Sender, Transport
 from exporter.rpc.http2.stream import STREAM_WINDOW, Stream
 
 CONNECTION_WINDOW = 16 << 20
@@ -36,6 +46,14 @@ CONNECTION_WINDOW = 16 << 20
 
 MAX_FRAME_SIZE = 64 << 10
 """Longest frame that is taken. Go sends frames of 16 KiB in any case."""
+
+MAX_STREAMS = 2048
+"""Streams that a peer may have open at once. Each target of a large build has three or four."""
+
+_RESETS, _RESETS_PER_SECOND = 2000, 100.0
+"""Streams that a peer may open and reset, or break the rules of, at once and in the long run."""
+
+logger = logging.getLogger(__name__)
 
 _DATA, _WINDOW_UPDATE = int(FrameType.DATA), int(FrameType.WINDOW_UPDATE)
 """Frames that come in tens of thousands: a member of an enumeration is slow to get and to compare."""
@@ -48,6 +66,7 @@ class Connection(Sender):
         transport: Carries its bytes.
         schedule: See `Sender`.
         is_client: Whether streams are opened here; if not, the peer opens them.
+        share: Counts what is held for the connection; None for a budget of its own.
 
     Attributes:
         on_stream: Is given each stream that the peer opens, its headers, and whether nothing follows; it sets
@@ -67,8 +86,12 @@ class Connection(Sender):
         schedule: Schedule,
         *,
         is_client: bool,
+        share: Share | None = None,
     ) -> None:
         super().__init__(transport, schedule)
+        self.share = share or Budget().share()
+        if self.share.on_exhausted is None:
+            self.share.on_exhausted = self._give_up
         self.on_stream: Callable[[Stream, Headers, bool], None] | None = None
         self.on_closed: Callable[[Exception | None], None] | None = None
         self.on_goaway: Callable[[], None] | None = None
@@ -78,9 +101,12 @@ class Connection(Sender):
         self.max_streams: int | None = None
         self._is_client = is_client
         self._streams: dict[int, Stream] = {}
+        self._pending: deque[Stream] = deque()
         self._next_id = 1
         self._last_peer_id = 0
         self._stream_window = DEFAULT_WINDOW
+        self._new_stream_window: int | None = None
+        self._acks = 0
         self._receive_window = CONNECTION_WINDOW
         self._owed = 0
         self._has_new_credit = False
@@ -88,6 +114,8 @@ class Connection(Sender):
         self._rest = b""
         self._needs_preface = not is_client
         self._blocks = BlockReader()
+        self._held_by_block = 0
+        self._resets = Allowance(_RESETS, _RESETS_PER_SECOND, time.monotonic)
         if is_client:
             self.write(PREFACE)
         settings = {
@@ -97,6 +125,8 @@ class Connection(Sender):
         }
         if is_client:
             settings[Setting.ENABLE_PUSH] = 0
+        else:
+            settings[Setting.MAX_CONCURRENT_STREAMS] = MAX_STREAMS
         self.write(settings_frame({int(key): value for key, value in settings.items()}))
         self.write(window_update(0, CONNECTION_WINDOW - DEFAULT_WINDOW))
 
@@ -104,22 +134,43 @@ class Connection(Sender):
 
     @property
     def has_room(self) -> bool:
-        """Whether the peer's limit allows one more stream of ours. `open_stream` leaves it to its caller."""
+        """Whether the peer's limit allows one more stream of ours now."""
         return self.max_streams is None or len(self._streams) < self.max_streams
 
     def open_stream(self, headers: Headers, *, end: bool) -> Stream:
-        """Open a stream.
+        """Open a stream; as soon as the peer has room for it.
 
         Raises:
-            ProtocolError: the peer takes no more streams.
+            ProtocolError: the peer takes no more streams, or too much waits for it already.
         """
-        if self.is_closed or self._is_draining:
+        if self.is_closed or self._is_draining or self._next_id > MAX_WINDOW:
             raise ProtocolError(ErrorCode.REFUSED_STREAM, "the connection is closing")
-        stream = Stream(self, self._next_id, self._stream_window)
-        self._next_id += 2
-        self._streams[stream.id] = stream
-        stream.send_headers(headers, end=end)
+        stream = Stream(self, 0, 0)
+        stream.wait_to_open(headers, end=end)
+        if self.has_room and not self._pending:
+            self._open(stream)
+        elif stream.hold(memory_of(headers)):
+            self._pending.append(stream)
+        else:
+            stream.close()
+        if stream.is_closed:
+            raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "too much waits for the peer")
         return stream
+
+    def _open(self, stream: Stream) -> None:
+        stream_id = self._next_id
+        stream.open(stream_id, self._stream_window)
+        if not stream.is_closed:
+            self._next_id += 2
+            self._streams[stream_id] = stream
+
+    def _open_pending(self) -> None:
+        """Open streams that have waited for others to end."""
+        while self._pending and self.has_room and not self.is_closed and not self._is_draining:
+            stream = self._pending.popleft()
+            if not stream.is_closed:
+                self._open(stream)
+                stream.start_sending()
 
     def give_credit(self, amount: int) -> None:
         """Let the peer send more."""
@@ -132,9 +183,11 @@ class Connection(Sender):
     def forget(self, stream: Stream) -> None:
         """Drop a stream that has ended."""
         self._streams.pop(stream.id, None)
-        self._waiting.pop(stream.id, None)
+        self._waiting.pop(stream, None)
         if self._is_draining and not self._streams:
             self.close()
+        elif self._pending:
+            self._open_pending()
         self._tell_room()
 
     def _tell_room(self) -> None:
@@ -152,29 +205,52 @@ class Connection(Sender):
             return
         if isinstance(error, ProtocolError):
             self._out.append(goaway(self._last_peer_id, error.code, str(error).encode()))
-        self.flush()
+        if self._out:
+            pieces, self._out = self._out, []
+            self._transport.write(pieces)
         self.is_closed = True
         self._transport.close()
+        self.share.give(self._held_by_block)
+        self._held_by_block = 0
         if self.on_closed is not None:
             self.on_closed(error)
-        for stream in list(self._streams.values()):
-            handler = stream.handler
-            stream.close()
-            if handler is not None:
-                handler.on_reset(ErrorCode.CANCEL)
+        self._end_streams([*self._streams.values(), *self._pending], ErrorCode.CANCEL)
+        self._pending.clear()
         self._tell_room()
+
+    def _give_up(self) -> None:
+        text = "more is held for all connections than there is memory for, and most for this one"
+        self.close(ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, text))
+
+    @staticmethod
+    def _end_streams(streams: list[Stream], code: int) -> None:
+        for stream in streams:
+            if not stream.is_closed:
+                handler = stream.handler
+                stream.close()
+                if handler is not None:
+                    handler.on_reset(code)
 
     # What comes in.
 
     def receive(self, *pieces: bytes | memoryview) -> None:
         """Take bytes from the transport."""
+        if self.is_closed:
+            return
         try:
             self._receive(b"".join((self._rest, *pieces)))
+            self._apply_settings()
+            if self._unsent_control > MAX_UNSENT_CONTROL:
+                text = "the peer does not read the answers to what it sends"
+                raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, text)
             if self._has_new_credit:  # it comes in many small parts
                 self._has_new_credit = False
                 self.send_waiting()
         except ProtocolError as error:
             self.close(error)
+        except Exception:  # a bug here; only the connection that has met it is to end
+            logger.exception("a connection ends over an error of this program")
+            self.close(ProtocolError(ErrorCode.INTERNAL_ERROR, "internal error"))
 
     def _receive(self, data: bytes) -> None:
         position, end = 0, len(data)
@@ -194,6 +270,8 @@ class Connection(Sender):
             stop = position + HEADER_SIZE + length
             if stop > end:
                 break
+            if not self.has_settings and (kind != FrameType.SETTINGS or flags & ACK):
+                raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "the peer does not begin with settings")
             if self._blocks.is_open and kind != FrameType.CONTINUATION:
                 raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "a header block is cut off")
             if kind == _DATA:
@@ -206,6 +284,7 @@ class Connection(Sender):
             if kind == _WINDOW_UPDATE:
                 self._receive_credit(stream_id, parse_word(payload, FrameType.WINDOW_UPDATE))
             else:
+                check_frame(kind, flags, stream_id, length)
                 self._receive_other(kind, flags, stream_id, payload)
             if self.is_closed:
                 return
@@ -237,6 +316,8 @@ class Connection(Sender):
         stream = self._streams.get(stream_id)
         if stream is None or stream.handler is None or stream.remote_ended:
             self._stray_data(stream_id, amount)
+            if stream is not None:
+                self._fail_stream(stream, ErrorCode.STREAM_CLOSED, "DATA after its end")
             return position
         handler = stream.handler
         stream.note_received(amount)
@@ -264,35 +345,18 @@ class Connection(Sender):
             case FrameType.RST_STREAM:
                 self._receive_reset(stream_id, parse_word(payload, FrameType.RST_STREAM))
             case FrameType.SETTINGS if not flags & ACK:
-                self._receive_settings(parse_settings(bytes(payload)))
-            case FrameType.PING if len(payload) != PING_SIZE:
-                raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, f"PING of {len(payload)} bytes")
+                self._receive_settings(payload)
             case FrameType.PING if not flags & ACK:
-                self.write(frame_header(len(payload), FrameType.PING, ACK, 0))
-                self.write(bytes(payload))
+                self.write(frame_header(len(payload), FrameType.PING, ACK, 0) + payload)
             case FrameType.GOAWAY:
-                self._is_draining = True
-                if self.on_goaway is not None:
-                    self.on_goaway()
-                self._refuse_after(parse_goaway(payload))
-                if not self._streams:
-                    self.close()
-                self._tell_room()
+                self._receive_goaway(parse_goaway(payload))
             case FrameType.PUSH_PROMISE:
                 raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "pushes are not taken")
             case _:
                 pass  # PRIORITY, acknowledgements, and what is unknown
 
-    def _refuse_after(self, last_id: int) -> None:
-        """End streams of ours that the peer has not taken up and never will."""
-        for stream in list(self._streams.values()) if self._is_client else ():
-            if stream.id > last_id:
-                handler = stream.handler
-                stream.close()
-                if handler is not None:
-                    handler.on_reset(ErrorCode.REFUSED_STREAM)
-
     def _receive_block(self, block: HeaderBlock | None) -> None:
+        self._count_block()
         if block is None:
             return  # there is more of it to come
         stream = self._streams.get(block.stream_id)
@@ -300,10 +364,34 @@ class Connection(Sender):
             self._receive_new(block)
             return
         handler = stream.handler
-        if block.end:
-            stream.end_remote()
-        if handler is not None:
-            handler.on_headers(block.headers, end=block.end)
+        text = self._wrong_headers(stream, block)
+        if stream.remote_ended:
+            self._fail_stream(stream, ErrorCode.STREAM_CLOSED, "headers after its end")
+        elif text:
+            self._fail_stream(stream, ErrorCode.PROTOCOL_ERROR, text)
+        else:
+            if block.end:
+                stream.end_remote()
+            if handler is not None:
+                handler.on_headers(block.headers, end=block.end)
+
+    def _count_block(self) -> None:
+        """Count what is held of a block of headers that has not ended."""
+        held = self._blocks.held
+        if held > self._held_by_block and not self.share.take(held - self._held_by_block):
+            raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "headers are too large")
+        if held < self._held_by_block:
+            self.share.give(self._held_by_block - held)
+        self._held_by_block = held
+
+    def _wrong_headers(self, stream: Stream, block: HeaderBlock) -> str:
+        """What is wrong with further headers of a stream; empty if nothing is."""
+        if self._is_client:
+            is_last, stream.has_headers = stream.has_headers, stream.has_headers or not _is_interim(block)
+            if is_last and not block.end:
+                return "trailers that do not end it"
+            return wrong_answer(block.headers, is_last=is_last)
+        return wrong_trailers(block.headers) if block.end else "trailers that do not end it"
 
     def _receive_new(self, block: HeaderBlock) -> None:
         stream_id = block.stream_id
@@ -314,47 +402,113 @@ class Connection(Sender):
         self._last_peer_id = stream_id
         stream = Stream(self, stream_id, self._stream_window)
         stream.remote_ended = block.end
-        self._streams[stream_id] = stream
-        self.on_stream(stream, block.headers, block.end)
+        text = wrong_request(block.headers)
+        if text:
+            self._fail_stream(stream, ErrorCode.PROTOCOL_ERROR, text)
+        elif len(self._streams) >= MAX_STREAMS:
+            stream.abort(ErrorCode.REFUSED_STREAM)
+            self._count_reset()
+        elif not stream.hold(memory_of(block.headers)):
+            stream.abort(ErrorCode.ENHANCE_YOUR_CALM)
+        else:
+            self._streams[stream_id] = stream
+            self._accept(stream, block)
+
+    def _accept(self, stream: Stream, block: HeaderBlock) -> None:
+        assert self.on_stream is not None
+        try:
+            self.on_stream(stream, block.headers, block.end)
+        except Exception:  # a bug here; only the call that has met it is to fail
+            logger.exception("a call could not be taken")
+            stream.abort(ErrorCode.INTERNAL_ERROR)
+
+    def _fail_stream(self, stream: Stream, code: ErrorCode, text: str) -> None:
+        """End a stream whose rules the peer has broken. It could go on so for ever: these count like resets.
+
+        Raises:
+            ProtocolError: there were too many.
+        """
+        logger.debug("stream %d: %s", stream.id, text)
+        stream.fail(code)
+        self._count_reset()
+
+    def _count_reset(self) -> None:
+        if not self._is_client and not self._resets.use():
+            text = "the peer opens streams only to have them reset"
+            raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, text)
 
     def _receive_credit(self, stream_id: int, amount: int) -> None:
-        if amount == 0:
-            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE of nothing")
+        amount &= MAX_WINDOW
         if stream_id == 0:
+            if amount == 0:
+                raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE of nothing")
             self.gain_credit(amount)
             self._has_new_credit = True
         elif (stream := self._streams.get(stream_id)) is not None:
             stream.window += amount
-            if stream.window > MAX_WINDOW:
-                raise ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, f"stream {stream_id}: too large a window")
+            if amount == 0:
+                self._fail_stream(stream, ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE of nothing")
+            elif stream.window > MAX_WINDOW:
+                self._fail_stream(stream, ErrorCode.FLOW_CONTROL_ERROR, "too large a window")
             self._has_new_credit = True
+        elif self._is_idle(stream_id):
+            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, f"credit for stream {stream_id}, which is not open")
 
     def _receive_reset(self, stream_id: int, code: int) -> None:
         stream = self._streams.get(stream_id)
         if stream is not None:
-            handler = stream.handler
-            stream.close()
-            if handler is not None:
-                handler.on_reset(code)
+            self._end_streams([stream], code)
+            self._count_reset()
+        elif self._is_idle(stream_id):
+            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, f"a reset of stream {stream_id}, which is not open")
 
-    def _receive_settings(self, settings: Iterable[tuple[int, int]]) -> None:
-        for key, value in settings:
+    def _receive_goaway(self, last_id: int) -> None:
+        is_first, self._is_draining = not self._is_draining, True
+        if is_first and self.on_goaway is not None:
+            self.on_goaway()
+        refused = [stream for stream in self._streams.values() if self._is_client and stream.id > last_id]
+        pending, self._pending = list(self._pending), deque()
+        self._end_streams([*refused, *pending], ErrorCode.REFUSED_STREAM)
+        if not self._streams:
+            self.close()
+        self._tell_room()
+
+    def _receive_settings(self, payload: memoryview) -> None:
+        for key, value in parse_settings(bytes(payload)):
+            check_setting(key, value, is_of_server=self._is_client)
             match key:
                 case Setting.INITIAL_WINDOW_SIZE:
-                    if value > MAX_WINDOW:
-                        raise ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, f"windows of {value} bytes")
-                    change, self._stream_window = value - self._stream_window, value
-                    for stream in self._streams.values():
-                        stream.window += change
-                case Setting.MAX_CONCURRENT_STREAMS:
-                    self.max_streams = value
+                    self._new_stream_window = value
                 case Setting.MAX_FRAME_SIZE:
                     self.frame_size = min(value, MAX_FRAME_SIZE)
+                case Setting.MAX_CONCURRENT_STREAMS:
+                    self.max_streams = value
                 case _:
                     pass
-        self.write(frame_header(0, FrameType.SETTINGS, ACK, 0))
-        self._has_new_credit = True
+        self._acks += 1
         self.has_settings = True
+
+    def _apply_settings(self) -> None:
+        """Apply the last of the settings that have come at once: windows are changed for each stream."""
+        if not self._acks:
+            return
+        if self._new_stream_window is not None:
+            change = self._new_stream_window - self._stream_window
+            self._stream_window, self._new_stream_window = self._new_stream_window, None
+            for stream in self._streams.values() if change else ():
+                stream.window += change
+                if stream.window > MAX_WINDOW:
+                    text = f"too large a window of stream {stream.id}"
+                    raise ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, text)
+        self.write(frame_header(0, FrameType.SETTINGS, ACK, 0) * self._acks)
+        self._acks = 0
+        self._has_new_credit = True
+        self._open_pending()
         if self.on_settings is not None:
             self.on_settings()
         self._tell_room()
+
+
+def _is_interim(block: HeaderBlock) -> bool:
+    """Whether the headers of an answer are only ahead of those that matter (RFC 9110, 15.2)."""
+    return any(name == b":status" and value[:1] == b"1" for name, value in block.headers)

@@ -41,13 +41,16 @@ PRIORITY = 0x20
 
 
 class Setting(enum.IntEnum):
-    """Settings (RFC 9113, 6.5.2)."""
+    """Settings (RFC 9113, 6.5.2; RFC 8441, 3; RFC 9218, 2.1)."""
 
+    HEADER_TABLE_SIZE = 1
     ENABLE_PUSH = 2
     MAX_CONCURRENT_STREAMS = 3
     INITIAL_WINDOW_SIZE = 4
     MAX_FRAME_SIZE = 5
     MAX_HEADER_LIST_SIZE = 6
+    ENABLE_CONNECT_PROTOCOL = 8
+    NO_RFC7540_PRIORITIES = 9
 
 
 class ErrorCode(enum.IntEnum):
@@ -57,6 +60,7 @@ class ErrorCode(enum.IntEnum):
     PROTOCOL_ERROR = 1
     INTERNAL_ERROR = 2
     FLOW_CONTROL_ERROR = 3
+    SETTINGS_TIMEOUT = 4
     STREAM_CLOSED = 5
     FRAME_SIZE_ERROR = 6
     REFUSED_STREAM = 7
@@ -66,7 +70,7 @@ class ErrorCode(enum.IntEnum):
 
 
 class ProtocolError(Exception):
-    """The peer has broken a rule; the connection cannot go on.
+    """The peer has broken a rule, and the connection cannot go on; or it takes no more streams.
 
     Args:
         code: What kind of rule.

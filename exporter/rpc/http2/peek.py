@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Sequence
 
+from exporter.errors import Code
 from exporter.rpc.answering import Answer, Answering
 from exporter.rpc.http2.connection import Connection
+from exporter.rpc.http2.frames import ErrorCode
+from exporter.rpc.http2.grpc import end_with_status
 from exporter.rpc.http2.headers import Headers
-from exporter.rpc.http2.relay import relay
+from exporter.rpc.http2.messages import HeldError, MessageError, MessageReader
+from exporter.rpc.http2.relay import pair
 from exporter.rpc.http2.stream import Stream
 
-MAX_PEEK_BYTES = 64 << 20
-"""Longest message that is looked at. It is held in memory."""
-
-_PREFIX = struct.Struct(">BL")
+MAX_PEEK_BYTES = 16 << 20
+"""Longest message that is looked at, as BuildKit takes no longer ones. It is held in memory."""
 
 
 class Peek:
@@ -33,7 +34,7 @@ class Peek:
         self._stream = stream
         self._headers = headers
         self._decide = decide
-        self._data = bytearray()
+        self._reader = MessageReader(stream, MAX_PEEK_BYTES)
         self._has_ended = end
         self._is_decided = False
         self.is_reset = False
@@ -45,53 +46,76 @@ class Peek:
         """Pass the call on, with what has come of it."""
         if self.is_reset:
             return
-        relay(self._stream, self._headers, to, end=self._has_ended and not self._data)
-        handler = self._stream.handler
-        if self._data and handler is not self and handler is not None:
-            handler.on_data([bytes(self._data)], 0, end=self._has_ended)
+        pieces, credit = self._reader.take()
+        held = self._reader.held
+        other = pair(self._stream, self._headers, to, end=self._has_ended and not pieces)
+        if other is None or not self._stream.hold(held):  # `pair` has let go of all that was counted
+            self._stream.fail(ErrorCode.ENHANCE_YOUR_CALM)
+        elif pieces:
+            other.send_pieces(pieces, held + credit, self._gone, end=self._has_ended)
+
+    def _gone(self, amount: int) -> None:
+        """What was held, and then what there was no credit for yet, has left."""
+        held = min(amount, self._stream.held)
+        self._stream.release(held)
+        if amount > held:
+            self._stream.give_credit(amount - held)
 
     def answer(self, answering: Answering, answer: Answer) -> None:
-        """Have the call answered here, with what has come of it."""
-        if not self.is_reset:
-            answering.answer(
-                self._stream,
-                self._headers,
-                answer,
-                end=self._has_ended,
-                first=bytes(self._data),
-                max_message_bytes=MAX_PEEK_BYTES,
-            )
+        """Have the call answered here, with what has come of it. That is counted until the call has ended."""
+        if self.is_reset:
+            return
+        pieces, credit = self._reader.take()
+        if not self._stream.hold(credit):
+            self._refuse()
+            return
+        self._stream.give_credit(credit)
+        answering.answer(
+            self._stream,
+            self._headers,
+            answer,
+            end=self._has_ended,
+            first=b"".join(pieces),
+            max_message_bytes=MAX_PEEK_BYTES,
+        )
 
     def on_headers(self, headers: Headers, *, end: bool) -> None:
         """See `StreamHandler.on_headers`."""
         self._has_ended = self._has_ended or end
-        self._look()
+        if not self._is_decided:
+            self._finish(self._reader.first)
 
     def on_data(self, pieces: Sequence[bytes | memoryview], credit: int, *, end: bool) -> None:
         """See `StreamHandler.on_data`."""
-        self._stream.give_credit(credit)
-        self._data += b"".join(pieces)
         self._has_ended = end
-        self._look()
+        if self.is_reset:
+            self._stream.give_credit(credit)
+            return
+        is_readable = True
+        try:
+            self._reader.feed(pieces, credit)
+        except HeldError:
+            self._refuse()
+            return
+        except MessageError:
+            is_readable = False
+        if not self._is_decided and (not is_readable or self._reader.first is not None or end):
+            self._finish(self._reader.first)
 
     def on_reset(self, code: int) -> None:
         """See `StreamHandler.on_reset`."""
         self.is_reset = True
+        self._reader.discard()
 
     def on_progress(self) -> None:
         """See `StreamHandler.on_progress`."""
 
-    def _look(self) -> None:
-        if self._is_decided:
-            return
-        if len(self._data) >= _PREFIX.size:
-            is_compressed, length = _PREFIX.unpack_from(self._data)
-            if is_compressed or length > MAX_PEEK_BYTES:
-                self._finish(None)
-            elif len(self._data) >= _PREFIX.size + length:
-                self._finish(bytes(memoryview(self._data)[_PREFIX.size : _PREFIX.size + length]))
-        elif self._has_ended:
-            self._finish(None)
+    def _refuse(self) -> None:
+        """End the call: there is no memory for its first message."""
+        self.is_reset = True
+        self._reader.discard()
+        text = "too much of large requests waits for its rest, or to be answered, on this connection"
+        end_with_status(self._stream, Code.RESOURCE_EXHAUSTED, text)
 
     def _finish(self, message: bytes | None) -> None:
         self._is_decided = True

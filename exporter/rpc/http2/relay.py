@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from exporter.rpc.http2.connection import Connection
-from exporter.rpc.http2.frames import ErrorCode, ProtocolError
+from exporter.rpc.http2.frames import ProtocolError
 from exporter.rpc.http2.headers import Headers
 from exporter.rpc.http2.stream import Stream
 
@@ -33,6 +33,11 @@ class _Half:
 
 
 def relay(stream: Stream, headers: Headers, to: Connection, *, end: bool) -> None:
+    """Pass a stream on to another connection; see `pair`."""
+    pair(stream, headers, to, end=end)
+
+
+def pair(stream: Stream, headers: Headers, to: Connection, *, end: bool) -> Stream | None:
     """Pass a stream, which a peer has just opened, on to another connection.
 
     Args:
@@ -40,11 +45,16 @@ def relay(stream: Stream, headers: Headers, to: Connection, *, end: bool) -> Non
         headers: To open the other one with.
         to: Where to.
         end: Whether the peer sends nothing more on the stream.
+
+    Returns:
+        The other stream; None if there is none, and so the first one has been reset.
     """
     try:
         other = to.open_stream(headers, end=end)
-    except ProtocolError:
-        stream.reset(ErrorCode.REFUSED_STREAM)
-        return
+    except ProtocolError as error:
+        stream.reset(error.code)
+        return None
+    stream.release(stream.held)  # nothing of its headers is kept here
     stream.handler = _Half(stream, other)
     other.handler = _Half(other, stream)
+    return other

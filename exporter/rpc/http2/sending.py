@@ -8,6 +8,7 @@ from typing import Protocol
 from exporter.rpc.http2.frames import (
     DEFAULT_FRAME_SIZE,
     DEFAULT_WINDOW,
+    END_HEADERS,
     END_STREAM,
     MAX_WINDOW,
     ErrorCode,
@@ -17,6 +18,15 @@ from exporter.rpc.http2.frames import (
 )
 from exporter.rpc.http2.headers import NO_TABLE, Headers, encode_headers
 from exporter.rpc.http2.stream import Stream
+
+MAX_UNSENT_HEADERS = 32 << 20
+"""Bytes of headers that may wait for a peer that does not read: there is no flow control for them."""
+
+MAX_UNSENT_CONTROL = 1 << 20
+"""Bytes of all other frames but DATA that may wait for it: answers to what it sends, mostly."""
+
+_BURST_BYTES = 2 << 20
+"""Bytes of DATA that are sent before the transport is asked whether it takes more."""
 
 _DATA = int(FrameType.DATA)
 
@@ -49,6 +59,7 @@ class Sender:
     Attributes:
         frame_size: Length of the longest frame that the peer takes.
         is_closed: Whether nothing more is sent.
+        window: Bytes of DATA for which the peer has given credit, on all streams together.
     """
 
     def __init__(self, transport: Transport, schedule: Schedule) -> None:
@@ -58,15 +69,43 @@ class Sender:
         self._schedule = schedule
         self._is_scheduled = False
         self._is_paused = False
-        self._window = DEFAULT_WINDOW
-        self._waiting: dict[int, Stream] = {}
+        self.window = DEFAULT_WINDOW
+        self._waiting: dict[Stream, None] = {}
         self._out: list[bytes | memoryview] = []
         self._block_start = NO_TABLE
+        self._burst = 0
+        self._unsent_headers = 0
+        self._unsent_control = 0
 
     def write(self, data: bytes | memoryview) -> None:
-        """Have bytes sent with the next `flush`."""
-        self._out.append(data)
+        """Have a frame sent with the next `flush`."""
+        if not self.is_closed:
+            self._unsent_control += len(data)
+            self._out.append(data)
+            self._ask_for_flush()
+
+    def write_headers(self, stream_id: int, headers: Headers, *, end: bool) -> bool:
+        """Have headers sent with the next `flush`.
+
+        Returns:
+            Whether they will be; not if so many wait already that they would be too many.
+        """
+        block = encode_headers(headers)
+        if self._unsent_headers and self._unsent_headers + len(block) > MAX_UNSENT_HEADERS:
+            return False
+        block = self._block_start + block
+        self._block_start = b""
+        self._unsent_headers += len(block)
+        size = self.frame_size
+        view = memoryview(block)
+        kind, flags = FrameType.HEADERS, END_STREAM if end else 0
+        for start in range(0, len(block) or 1, size):
+            piece = view[start : start + size]
+            flags |= END_HEADERS if start + size >= len(block) else 0
+            self._out += (frame_header(len(piece), kind, flags, stream_id), piece)
+            kind, flags = FrameType.CONTINUATION, 0
         self._ask_for_flush()
+        return True
 
     def write_data(self, stream_id: int, pieces: Sequence[bytes | memoryview], *, end: bool) -> None:
         """Have DATA sent with the next `flush`. The peer must have given credit for it.
@@ -81,7 +120,8 @@ class Sender:
                 for start in range(0, len(piece) or 1, size)
             ]
         for piece in pieces:
-            self._window -= len(piece)
+            self.window -= len(piece)
+            self._burst += len(piece)
             self._out += (frame_header(len(piece), _DATA, 0, stream_id), piece)
         if end:
             self._out[-2] = frame_header(len(pieces[-1]), _DATA, END_STREAM, stream_id)
@@ -95,30 +135,37 @@ class Sender:
     def flush(self) -> None:
         """Send what was written."""
         self._is_scheduled = False
-        if self._out and not self.is_closed:
+        if self.is_closed:
+            self._out.clear()
+            return
+        if self._out:
             pieces, self._out = self._out, []
             self._transport.write(pieces)
+        had_more = self._burst >= _BURST_BYTES
+        self._note_sent()
+        if had_more:
+            self.send_waiting()
 
-    def encode(self, headers: Headers) -> bytes:
-        """Encode headers. They must be sent in the order in which they were encoded."""
-        start, self._block_start = self._block_start, b""
-        return start + encode_headers(headers)
+    def _note_sent(self) -> None:
+        """What was written has gone, unless the transport says that it has too much."""
+        if not self._is_paused:
+            self._burst = self._unsent_headers = self._unsent_control = 0
 
     def room(self) -> int:
         """Bytes that may be sent now."""
-        return 0 if self._is_paused else self._window
+        return 0 if self._is_paused else min(self.window, _BURST_BYTES - self._burst)
 
     def can_send(self, amount: int) -> bool:
         """Whether that many bytes may be sent now."""
-        return not self._is_paused and amount <= self._window
+        return not self._is_paused and amount <= self.window and self._burst < _BURST_BYTES
 
     def wants_to_send(self, stream: Stream) -> None:
         """Note that a stream waits for credit."""
-        self._waiting[stream.id] = stream
+        self._waiting[stream] = None
 
     def has_sent(self, stream: Stream) -> None:
         """Note that a stream waits no more."""
-        self._waiting.pop(stream.id, None)
+        self._waiting.pop(stream, None)
 
     def pause(self) -> None:
         """The transport has enough to send."""
@@ -127,6 +174,7 @@ class Sender:
     def resume(self) -> None:
         """The transport takes more."""
         self._is_paused = False
+        self._note_sent()
         self.send_waiting()
 
     def gain_credit(self, amount: int) -> None:
@@ -135,15 +183,16 @@ class Sender:
         Raises:
             ProtocolError: it is more than there can be.
         """
-        self._window += amount
-        if self._window > MAX_WINDOW:
+        self.window += amount
+        if self.window > MAX_WINDOW:
             raise ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window is too large")
 
     def send_waiting(self) -> None:
         """Give every stream that waits its turn; who must wait on is the last the next time."""
-        for stream in list(self._waiting.values()):
-            if self._window <= 0 or self._is_paused:
+        for stream in list(self._waiting):
+            if self.room() <= 0:
                 break
             stream.flush()
-            if self._waiting.pop(stream.id, None) is not None:
-                self._waiting[stream.id] = stream
+            if stream in self._waiting:
+                del self._waiting[stream]
+                self._waiting[stream] = None

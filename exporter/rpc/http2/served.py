@@ -26,13 +26,14 @@ from exporter.rpc.http2.grpc import (
 )
 from exporter.rpc.http2.headers import Headers
 from exporter.rpc.http2.messages import (
-    HIGH_WATER,
     MAX_MESSAGE_BYTES,
+    HeldError,
     MessageError,
     MessageReader,
     message_pieces,
 )
 from exporter.rpc.http2.stream import Stream
+from exporter.rpc.http2.water import HighWater
 
 LINGER_SECONDS = 1.0
 """How long a caller gets to end its side of a call that has been answered."""
@@ -65,13 +66,14 @@ class ServedCall:
         self._metadata = metadata_of(headers)
         self._deadline = _deadline_of(self._metadata)
         self._reader = MessageReader(stream, max_message_bytes)
+        self._water = HighWater()
         self._has_ended = end
         self._is_over = False
         self._has_begun = False
         self._code, self._details = grpc.StatusCode.OK, ""
         self._trailers: Metadata = ()
         self._failure: Exception | None = None
-        self._readable, self._writable = asyncio.Event(), asyncio.Event()
+        self._readable = asyncio.Event()
         stream.handler = self
 
     def invocation_metadata(self) -> Metadata:
@@ -103,7 +105,7 @@ class ServedCall:
 
         Raises:
             InvalidArgumentError: it cannot be read.
-            ResourceExhaustedError: it is too large.
+            ResourceExhaustedError: it is too large, or there is no memory for it.
             UnavailableError: the call was ended early.
         """
         while not self._reader:
@@ -113,7 +115,10 @@ class ServedCall:
                 return grpc.aio.EOF
             self._readable.clear()
             await self._readable.wait()
-        return self._reader.pop()
+        try:
+            return self._reader.pop()
+        except HeldError as error:
+            raise self._refuse(error) from None
 
     async def write(self, message: bytes) -> None:
         """Send a message; wait while the caller is slow.
@@ -123,9 +128,8 @@ class ServedCall:
         """
         await self.send_initial_metadata(())
         self._stream.send_pieces(message_pieces(message))
-        while self._stream.queued > HIGH_WATER and not self._is_over:
-            self._writable.clear()
-            await self._writable.wait()
+        self._water.note(0 if self._is_over else self._stream.queued)
+        await self._water.low()
         if self._is_over:
             raise UnavailableError(_ENDED)
 
@@ -169,14 +173,13 @@ class ServedCall:
 
     def on_data(self, pieces: Sequence[bytes | memoryview], credit: int, *, end: bool) -> None:
         """See `StreamHandler.on_data`."""
-        if self._is_over:  # an answer is on its way that needs nothing more
+        if self._is_over or self._failure is not None:  # an answer is on its way that needs nothing more
             self._reader.discard(credit)
         else:
             try:
                 self._reader.feed(pieces, credit)
             except MessageError as error:
-                kind = ResourceExhaustedError if error.is_too_large else InvalidArgumentError
-                self._fail(kind(str(error)))
+                self._refuse(error)
             self._readable.set()
         if end:
             self._end()
@@ -190,12 +193,21 @@ class ServedCall:
 
     def on_progress(self) -> None:
         """See `StreamHandler.on_progress`."""
-        self._writable.set()
+        self._water.note(self._stream.queued)
+
+    def _refuse(self, error: MessageError) -> Exception:
+        """Take no more messages; those that are complete can be read."""
+        kind = ResourceExhaustedError if error.is_too_large else InvalidArgumentError
+        failure = kind(str(error))
+        self._fail(failure)
+        self._reader.release()
+        return failure
 
     def _stop(self) -> None:
         """Hold nothing back any more: credit is the connection's, too, which other calls share."""
         self._is_over = True
         self._reader.release()
+        self._water.open()
 
     def _end(self) -> None:
         self._has_ended = True
@@ -206,7 +218,6 @@ class ServedCall:
     def _fail(self, failure: Exception) -> None:
         self._failure = self._failure or failure
         self._readable.set()
-        self._writable.set()
 
 
 _TIMEOUT = re.compile(r"[0-9]{1,8}[HMSmun]")

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import cast
 
+from exporter.rpc.http2.budget import Share
 from exporter.rpc.http2.connection import Connection
+from exporter.rpc.http2.water import HIGH_WATER, LOW_WATER
 
-_BUFFER_BYTES = 1 << 20
-"""What may wait in a socket's buffer before the connection is paused."""
+CLOSE_SECONDS = 10.0
+"""How long a peer may take to read what was sent to it before its connection was closed."""
+
+logger = logging.getLogger(__name__)
 
 
 class Scheduler:
@@ -22,7 +27,7 @@ class Scheduler:
         self._is_awaited = False
 
     def __call__(self, function: Callable[[], None]) -> None:
-        """Have a function called soon."""
+        """Schedule a callback for the end of this turn."""
         self._pending.append(function)
         if not self._is_awaited:
             self._is_awaited = True
@@ -33,14 +38,14 @@ class Scheduler:
         self._is_awaited = True
 
     def run(self) -> None:
-        """Call what is to be called. After one that fails, the others have their turn all the same."""
-        try:
-            while self._pending:
-                self._pending.popleft()()
-        finally:
-            self._is_awaited = bool(self._pending)
-            if self._is_awaited:
-                self._loop.call_soon(self.run)
+        """Call what is to be called. What fails is logged: others' connections have their turn here, too."""
+        while self._pending:
+            function = self._pending.popleft()
+            try:
+                function()
+            except Exception:
+                logger.exception("a connection could not go on")
+        self._is_awaited = False
 
 
 class SocketTransport(asyncio.Protocol):
@@ -62,7 +67,7 @@ class SocketTransport(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.Protocol`."""
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=_BUFFER_BYTES)
+        self._transport.set_write_buffer_limits(high=HIGH_WATER, low=LOW_WATER)
         self.connection = self._make(self)
 
     def data_received(self, data: bytes) -> None:
@@ -124,9 +129,12 @@ class SocketTransport(asyncio.Protocol):
         self._transport.write(b"".join(pieces))
 
     def close(self) -> None:
-        """See `Transport.close`."""
+        """See `Transport.close`. A peer that does not read is cut off after a while."""
         assert self._transport is not None
+        is_behind = not self._transport.is_closing() and self._transport.get_write_buffer_size() > 0
         self._transport.close()
+        if is_behind:
+            asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._transport.abort)
 
 
 Dial = Callable[[Callable[[], SocketTransport]], Awaitable[tuple[asyncio.BaseTransport, SocketTransport]]]
@@ -149,10 +157,15 @@ def serving(scheduler: Scheduler, accept: Callable[[Connection], None]) -> Calla
     return lambda: SocketTransport(make, scheduler)
 
 
-def dialling(scheduler: Scheduler) -> Callable[[], SocketTransport]:
-    """Make a protocol factory for sockets on which streams are opened here."""
+def dialling(scheduler: Scheduler, share: Share | None = None) -> Callable[[], SocketTransport]:
+    """Make a protocol factory for sockets on which streams are opened here.
+
+    Args:
+        scheduler: Flushes the connections.
+        share: See `Connection`.
+    """
 
     def make(transport: SocketTransport) -> Connection:
-        return Connection(transport, scheduler, is_client=True)
+        return Connection(transport, scheduler, is_client=True, share=share)
 
     return lambda: SocketTransport(make, scheduler)

@@ -6,20 +6,15 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from exporter.rpc.http2.frames import (
-    END_HEADERS,
-    END_STREAM,
-    ErrorCode,
-    FrameType,
-    ProtocolError,
-    frame_header,
-    rst_stream,
-    window_update,
-)
-from exporter.rpc.http2.headers import Headers
+from exporter.rpc.http2.budget import Share
+from exporter.rpc.http2.frames import ErrorCode, ProtocolError, rst_stream, window_update
+from exporter.rpc.http2.headers import Headers, memory_of
 
 STREAM_WINDOW = 1 << 20
 """Bytes that a peer may send ahead on one stream, and so the most that waits here for a slow receiver."""
+
+_CHUNK_BYTES = 64 << 10
+"""Data that waits is put together up to here."""
 
 
 class StreamHandler(Protocol):
@@ -58,16 +53,21 @@ class StreamOwner(Protocol):
         """Length of the longest frame that the peer takes."""
         ...
 
+    @property
+    def share(self) -> Share:
+        """Counts what is held for the connection."""
+        ...
+
     def write(self, data: bytes | memoryview) -> None:
         """Send bytes soon."""
         ...
 
-    def write_data(self, stream_id: int, pieces: Sequence[bytes | memoryview], *, end: bool) -> None:
-        """Send DATA for which there is credit."""
+    def write_headers(self, stream_id: int, headers: Headers, *, end: bool) -> bool:
+        """Send headers soon, unless too many wait already; returns whether they are sent."""
         ...
 
-    def encode(self, headers: Headers) -> bytes:
-        """Encode headers; they must be sent in the order in which they were encoded."""
+    def write_data(self, stream_id: int, pieces: Sequence[bytes | memoryview], *, end: bool) -> None:
+        """Send DATA for which there is credit."""
         ...
 
     def room(self) -> int:
@@ -95,17 +95,34 @@ class StreamOwner(Protocol):
         ...
 
 
+class _Chunk:
+    """Data that waits to be sent. It is a copy: a slice would keep the whole buffer that it came in."""
+
+    __slots__ = ("credit", "data", "on_sent", "sent")
+
+    def __init__(self, data: bytes | bytearray, credit: int, on_sent: Callable[[int], None] | None) -> None:
+        self.data = data
+        self.credit = credit
+        self.on_sent = on_sent
+        self.sent = 0
+
+
 class Stream:
     """A stream.
 
     Args:
         connection: Its connection.
-        stream_id: Its ID.
+        stream_id: Its ID; 0 if it cannot be opened yet, since the peer has no place for more streams.
         window: Bytes that may be sent on it.
+
+    Attributes:
+        has_headers: Whether headers have come, so that further ones are trailers.
+        held: What is counted in the connection's share because of the stream.
     """
 
     __slots__ = (
         "_ends_after_queue",
+        "_opening",
         "_owed",
         "_queue",
         "_receive_window",
@@ -113,6 +130,8 @@ class Stream:
         "_trailers",
         "connection",
         "handler",
+        "has_headers",
+        "held",
         "id",
         "is_closed",
         "local_ended",
@@ -126,22 +145,60 @@ class Stream:
         self.id = stream_id
         self.window = window
         self.handler: StreamHandler | None = None
+        self.has_headers = False
+        self.held = 0
         self.local_ended = False
         self.remote_ended = False
         self.is_closed = False
         self.queued = 0
-        self._queue: deque[tuple[memoryview, int, Callable[[int], None] | None]] = deque()
+        self._queue: deque[_Chunk] = deque()
+        self._opening: Headers | None = None
         self._trailers: Headers | None = None
         self._ends_after_queue = False
         self._receive_window = STREAM_WINDOW
         self._owed = 0
         self._reset_code: int | None = None
 
+    # Opening.
+
+    def wait_to_open(self, headers: Headers, *, end: bool) -> None:
+        """Keep headers, and all that is sent after them, until `open`."""
+        self._opening = headers
+        self.local_ended = end
+
+    def open(self, stream_id: int, window: int) -> None:
+        """Open the stream after `wait_to_open`. It fails if too many headers wait to be sent already."""
+        headers, self._opening = self._opening, None
+        assert headers is not None
+        self.release(self.held)
+        is_all, self.local_ended = self.local_ended, False
+        if not self.connection.write_headers(stream_id, headers, end=is_all):
+            self.fail(ErrorCode.ENHANCE_YOUR_CALM)
+            return
+        self.id, self.window = stream_id, window
+        if is_all:
+            self._end_local()
+
+    def start_sending(self) -> None:
+        """Send what was written before the stream was opened."""
+        if self._queue:
+            self.connection.wants_to_send(self)
+            self.flush()
+        elif self._trailers is not None:
+            self._end_queue()
+        elif self._ends_after_queue and not self.local_ended:
+            self._write_data((b"",), 0, end=True)
+
+    # What goes out.
+
     def send_headers(self, headers: Headers, *, end: bool = False) -> None:
         """Send headers; trailers wait for the data before them."""
         if self.local_ended or self.is_closed:
             return
-        if self._queue:
+        if self._queue or self._opening is not None:
+            if not self.hold(memory_of(headers)):
+                self.fail(ErrorCode.ENHANCE_YOUR_CALM)
+                return
             self._trailers, self._ends_after_queue = headers, end
             return
         self._write_headers(headers, end)
@@ -173,26 +230,49 @@ class Stream:
             on_sent: Lets the data's sender send more.
             end: Whether nothing follows.
         """
-        if self.local_ended or self.is_closed:
-            if on_sent is not None:
-                on_sent(credit)
-            return
         length = sum(map(len, pieces))
-        if not self._queue and self.connection.can_send(length) and length <= self.window:
-            self._write_data(pieces, length, end)
-            if on_sent is not None:
+        if self.local_ended or self.is_closed or not (length or end):
+            if on_sent is not None and credit:
                 on_sent(credit)
             return
-        is_first = not self._queue
-        rest = credit - length  # of padding
-        for piece in pieces:
-            self._queue.append((memoryview(piece), len(piece) + rest, on_sent))
-            rest = 0
-        self.queued += length
+        if (
+            not self._queue
+            and self._opening is None
+            and (not length or (length <= self.window and self.connection.can_send(length)))
+        ):
+            self._write_data(pieces if length else (b"",), length, end)
+            if on_sent is not None and credit:
+                on_sent(credit)
+            return
         self._ends_after_queue = self._ends_after_queue or end
-        if is_first:  # else it waits for credit already
+        is_first = not self._queue
+        self._enqueue(pieces, length, credit, on_sent)
+        if is_first and self._opening is None:  # else it waits for credit already
             self.connection.wants_to_send(self)
             self.flush()
+
+    def _enqueue(
+        self,
+        pieces: Sequence[bytes | memoryview],
+        length: int,
+        credit: int,
+        on_sent: Callable[[int], None] | None,
+    ) -> None:
+        if not length:
+            if on_sent is not None and credit:
+                on_sent(credit)
+            return
+        self.queued += length
+        last = self._queue[-1] if self._queue and length < _CHUNK_BYTES else None
+        if last is not None and isinstance(last.data, bytearray) and last.on_sent == on_sent:
+            last.data += b"".join(pieces)
+            last.credit += credit
+            if len(last.data) >= _CHUNK_BYTES:
+                last.data = bytes(last.data)
+            return
+        data = pieces[0] if len(pieces) == 1 and isinstance(pieces[0], bytes) else b"".join(pieces)
+        kept = data if length >= _CHUNK_BYTES else bytearray(data)
+        self._queue.append(_Chunk(kept, credit, on_sent))
 
     def flush(self) -> None:
         """Send of what waits as much as there is credit for."""
@@ -205,29 +285,46 @@ class Stream:
 
     def _flush_queue(self) -> None:
         while self._queue:
-            data, credit, on_sent = self._queue[0]
             room = min(self.window, self.connection.room())
-            if room <= 0 and data:
+            if room <= 0:
                 return
-            if len(data) > room:
-                self._write_data((data[:room],), room, end=False)
-                self.queued -= room
-                self._queue[0] = (data[room:], credit, on_sent)
-                return
+            chunk = self._queue[0]
+            left = len(chunk.data) - chunk.sent
+            if left > room:
+                self._send_part(chunk, room, left)
+                continue
             self._queue.popleft()
-            self.queued -= len(data)
+            self.queued -= left
             is_last = not self._queue and self._trailers is None and self._ends_after_queue
-            self._write_data((data,), len(data), is_last)
-            if on_sent is not None:
-                on_sent(credit)
+            data = memoryview(chunk.data)[chunk.sent :] if chunk.sent else chunk.data
+            self._write_data((memoryview(data),), left, is_last)
+            if chunk.on_sent is not None:
+                chunk.on_sent(chunk.credit)
+
+    def _send_part(self, chunk: _Chunk, amount: int, left: int) -> None:
+        """Send the beginning of a chunk. What is left of it must not keep much more memory than it needs."""
+        piece = bytes(memoryview(chunk.data)[chunk.sent : chunk.sent + amount])
+        chunk.sent += amount
+        self.queued -= amount
+        if 2 * (left - amount) < len(chunk.data):
+            chunk.data = chunk.data[chunk.sent :]
+            chunk.sent = 0
+        self._write_data((piece,), amount, end=False)
+        credit = max(chunk.credit - (left - amount), 0)
+        chunk.credit -= credit
+        if chunk.on_sent is not None and credit:
+            chunk.on_sent(credit)
 
     def _end_queue(self) -> None:
         self.connection.has_sent(self)
         if self._trailers is not None:
             trailers, self._trailers = self._trailers, None
+            self.release(min(memory_of(trailers), self.held))
             self._write_headers(trailers, self._ends_after_queue)
         if self._reset_code is not None:
-            self.reset(self._reset_code)
+            self.abort(self._reset_code)
+
+    # What comes in.
 
     def give_credit(self, amount: int) -> None:
         """Let the peer send more: what it has sent has been dealt with."""
@@ -251,9 +348,31 @@ class Stream:
             text = f"more DATA on stream {self.id} than there was credit for"
             raise ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, text)
 
+    def hold(self, amount: int) -> bool:
+        """Count bytes that are kept although the peer gets credit for them, or that need none.
+
+        Returns:
+            Whether they may be kept. They are counted until `release`, or the end of the stream.
+        """
+        if self.is_closed or not self.connection.share.take(amount):
+            return False
+        self.held += amount
+        return True
+
+    def release(self, amount: int) -> None:
+        """Count bytes that are kept no more."""
+        self.held -= amount
+        self.connection.share.give(amount)
+
+    # The end.
+
     def reset(self, code: int = ErrorCode.CANCEL) -> None:
-        """End the stream at once, in both directions; but if its last word still waits, after that."""
-        if self._queue and self._ends_after_queue:
+        """End the stream at once, in both directions.
+
+        But if its last word still waits and there was no error, that is sent first: a server says so that it
+        needs nothing more of a request.
+        """
+        if self._queue and self._ends_after_queue and code == ErrorCode.NO_ERROR:
             self._reset_code = code
         else:
             self.abort(code)
@@ -261,18 +380,29 @@ class Stream:
     def abort(self, code: int = ErrorCode.CANCEL) -> None:
         """End the stream at once, and drop what waits to be sent on it."""
         if not self.is_closed:
-            self.connection.write(rst_stream(self.id, code))
+            if self.id:
+                self.connection.write(rst_stream(self.id, code))
             self.close()
+
+    def fail(self, code: int) -> None:
+        """End the stream at once; tell the peer as well as the handler."""
+        if not self.is_closed:
+            handler = self.handler
+            self.abort(code)
+            if handler is not None:
+                handler.on_reset(code)
 
     def close(self) -> None:
         """Forget the stream, and what waits to be sent on it."""
         self.is_closed = True
         waiting, self._queue = self._queue, deque()
         self.queued = 0
+        self._trailers = self._opening = None
+        self.release(self.held)
         self.connection.forget(self)
-        for _, credit, on_sent in waiting:
-            if on_sent is not None:
-                on_sent(credit)
+        for chunk in waiting:
+            if chunk.on_sent is not None:
+                chunk.on_sent(chunk.credit)
 
     def end_remote(self) -> None:
         """The peer has ended its direction."""
@@ -280,21 +410,9 @@ class Stream:
         self._close_if_ended()
 
     def _write_headers(self, headers: Headers, end: bool) -> None:
-        connection = self.connection
-        block = connection.encode(headers)
-        size = connection.frame_size
-        first, position = True, 0
-        while first or position < len(block):
-            piece = block[position : position + size]
-            position += len(piece)
-            flags = END_HEADERS if position >= len(block) else 0
-            if first and end:
-                flags |= END_STREAM
-            kind = FrameType.HEADERS if first else FrameType.CONTINUATION
-            connection.write(frame_header(len(piece), kind, flags, self.id))
-            connection.write(piece)
-            first = False
-        if end:
+        if not self.connection.write_headers(self.id, headers, end=end):
+            self.fail(ErrorCode.ENHANCE_YOUR_CALM)
+        elif end:
             self._end_local()
 
     def _write_data(self, pieces: Sequence[bytes | memoryview], length: int, end: bool) -> None:

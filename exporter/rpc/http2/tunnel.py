@@ -5,18 +5,15 @@ The stream's gRPC messages are ``BytesMessage``s, whose bytes one after the othe
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Sequence
-from typing import cast
 
-from google.protobuf.message import DecodeError
-
-from exporter.pb.moby.buildkit.v1 import control_pb2
 from exporter.rpc.http2.connection import Connection
 from exporter.rpc.http2.frames import ErrorCode, ProtocolError, varint
 from exporter.rpc.http2.headers import Headers
+from exporter.rpc.http2.messages import PREFIX_BYTES, MessageError, message_prefix, parse_prefix
 from exporter.rpc.http2.sending import Schedule
 from exporter.rpc.http2.stream import Stream
+from exporter.rpc.http2.water import HighWater
 
 MESSAGE_BYTES = 64 << 10
 """Bytes of the connection in the largest message that is sent; BuildKit's own are of half that size."""
@@ -24,12 +21,11 @@ MESSAGE_BYTES = 64 << 10
 MAX_MESSAGE_BYTES = 16 << 20
 """Largest message that is taken."""
 
-_HIGH_WATER = 1 << 20
-_LOW_WATER = 256 << 10
-"""Bytes waiting to go out at which the connection inside is paused and resumed."""
-
-_PREFIX = struct.Struct(">BL")
-_DATA_TAG = 0x0A
+_DATA_FIELD, _BYTES_TYPE = 1, 2
+_DATA_TAG = _DATA_FIELD << 3 | _BYTES_TYPE
+_FIXED_SIZES = {1: 8, 5: 4}
+_VARINT_TYPE = 0
+_MAX_VARINT_BYTES = 10
 
 
 def frame_bytes(pieces: list[bytes | memoryview]) -> bytes:
@@ -40,17 +36,21 @@ def frame_bytes(pieces: list[bytes | memoryview]) -> bytes:
         messages = (data[start : start + MESSAGE_BYTES] for start in range(0, size, MESSAGE_BYTES))
         return b"".join(frame_bytes([message]) for message in messages)
     field = bytes([_DATA_TAG]) + varint(size)
-    return b"".join((_PREFIX.pack(0, len(field) + size), field, *pieces))
+    return b"".join((message_prefix(len(field) + size), field, *pieces))
 
 
 class Deframer:
     """Takes bytes out of messages.
 
-    Bytes are passed on as they come, without waiting for the end of their message.
+    Bytes are passed on as they come, without waiting for the end of their message. Nothing is kept but the
+    beginning of a field, whatever else is in a message: fields of later versions are skipped.
     """
 
     def __init__(self) -> None:
-        self._left = 0  # bytes of the message's field that are still to come
+        self._left = 0  # bytes of the field that are still to come
+        self._message = 0  # bytes of the message that are still to come, with those
+        self._is_data = False  # whether the field holds the connection's bytes
+        self._has_data = False  # whether the message has had that field
         self._rest = b""
 
     def feed(self, data: bytes | memoryview) -> list[bytes | memoryview]:
@@ -59,8 +59,9 @@ class Deframer:
         Raises:
             ProtocolError: it is not a message that can be read.
         """
-        if len(data) <= self._left:
+        if len(data) <= self._left and self._is_data:
             self._left -= len(data)
+            self._message -= len(data)
             return [data]
         found: list[bytes | memoryview] = []
         view = memoryview(self._rest + bytes(data)) if self._rest else memoryview(data)
@@ -68,51 +69,77 @@ class Deframer:
         while view:
             if self._left:
                 piece = view[: self._left]
-                found.append(piece)
-                self._left -= len(piece)
-                view = view[len(piece) :]
-                continue
-            used = self._begin(view, found)
+                if self._is_data:
+                    found.append(piece)
+                used = len(piece)
+                self._left -= used
+            else:
+                used = self._begin_field(view) if self._message else self._begin_message(view)
             if not used:
                 self._rest = bytes(view)
                 break
+            if self._message:
+                self._message -= used
             view = view[used:]
         return found
 
-    def _begin(self, view: memoryview, found: list[bytes | memoryview]) -> int:
-        """Read the beginning of a message; returns its length, 0 if it has not come as a whole."""
-        if len(view) < _PREFIX.size:
-            return 0
-        is_compressed, length = cast(tuple[int, int], _PREFIX.unpack_from(view))
-        if is_compressed or length > MAX_MESSAGE_BYTES:
-            raise ProtocolError(
-                ErrorCode.PROTOCOL_ERROR, "a message of a session is compressed, or too large"
-            )
-        body = view[_PREFIX.size : _PREFIX.size + length]
-        header = _field_header(body)
-        if header is not None and header[0] + header[1] == length:
-            self._left = header[1]
-            return _PREFIX.size + header[0]
-        if len(body) < length:
-            # Either the field's header is cut off, or there is something else in the message.
+    def _begin_message(self, view: memoryview) -> int:
+        """Read a message's prefix; returns its length, 0 if it has not come as a whole."""
+        if len(view) < PREFIX_BYTES:
             return 0
         try:
-            found.append(control_pb2.BytesMessage.FromString(bytes(body)).data)
-        except DecodeError as error:
-            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, f"a message of a session: {error}") from error
-        return _PREFIX.size + length
+            length = parse_prefix(view, 0, MAX_MESSAGE_BYTES)
+        except MessageError as error:
+            raise _unreadable(str(error)) from error
+        self._has_data = False
+        self._message = length + PREFIX_BYTES if length else 0
+        return PREFIX_BYTES
+
+    def _begin_field(self, view: memoryview) -> int:
+        """Read what is before a field's value; returns its length, 0 if it has not come as a whole."""
+        view = view[: self._message]
+        is_whole = len(view) == self._message
+        tag, used = _varint(view, 0, is_whole)
+        if not used:
+            return 0
+        kind = tag & 7
+        if kind == _VARINT_TYPE:
+            return _varint(view, used, is_whole)[1]
+        length = _FIXED_SIZES.get(kind, 0)
+        if kind == _BYTES_TYPE:
+            length, used = _varint(view, used, is_whole)
+            if not used:
+                return 0
+        elif not length:
+            raise _unreadable(f"a field of type {kind}")
+        if used + length > self._message:
+            raise _unreadable("a field is longer than its message")
+        self._is_data = tag == _DATA_TAG
+        if self._is_data and self._has_data:
+            raise _unreadable("two fields with bytes in one message")
+        self._has_data = self._has_data or self._is_data
+        self._left = length
+        return used
 
 
-def _field_header(body: memoryview) -> tuple[int, int] | None:
-    """Lengths of the header and the content of the field, if a message begins with it."""
-    if len(body) < 2 or body[0] != _DATA_TAG:
-        return None
+def _varint(view: memoryview, position: int, is_whole: bool) -> tuple[int, int]:
+    """Read a number, and where it ends; both are 0 if more of it is to come.
+
+    Raises:
+        ProtocolError: it is too long, or the message ends in it.
+    """
     value = 0
-    for position in range(1, min(len(body), 6)):
-        value |= (body[position] & 0x7F) << 7 * (position - 1)
-        if body[position] < 0x80:
-            return position + 1, value
-    return None
+    for place, byte in enumerate(view[position : position + _MAX_VARINT_BYTES]):
+        value |= (byte & 0x7F) << 7 * place
+        if byte < 0x80:
+            return value, position + place + 1
+    if is_whole or len(view) - position >= _MAX_VARINT_BYTES:
+        raise _unreadable("a number without an end")
+    return 0, 0
+
+
+def _unreadable(text: str) -> ProtocolError:
+    return ProtocolError(ErrorCode.PROTOCOL_ERROR, f"a message of a session cannot be read: {text}")
 
 
 class Tunnel:
@@ -139,22 +166,33 @@ class Tunnel:
         self._deframer = Deframer()
         self._schedule = schedule
         self._incoming: list[bytes | memoryview] = []
+        self._early = bytearray()  # what has come before the connection
         self._held_credit = 0
-        self._is_paused = False
+        self._has_failed = False
+        self._water = HighWater(self._pause, self._resume)
         stream.handler = self
 
     def connect(self, connection: Connection) -> None:
         """Set the connection. It gets what has come already: a peer's settings can be ahead of the answer."""
         self.connection = connection
-        self._stream.give_credit(self._held_credit)
+        credit, self._held_credit = self._held_credit, 0
+        self._stream.give_credit(credit)
+        self._incoming.append(bytes(self._early))
+        self._early.clear()
         self._schedule(self._feed)
 
     def write(self, pieces: list[bytes | memoryview]) -> None:
         """See `Transport.write`."""
         self._stream.send_data(frame_bytes(pieces))
-        if not self._is_paused and self._stream.queued > _HIGH_WATER and self.connection is not None:
-            self._is_paused = True
+        self._water.note(self._stream.queued)
+
+    def _pause(self) -> None:
+        if self.connection is not None:
             self.connection.pause()
+
+    def _resume(self) -> None:
+        if self.connection is not None:
+            self.connection.resume()
 
     def close(self) -> None:
         """See `Transport.close`. The stream is ended by whoever has both of them."""
@@ -167,20 +205,27 @@ class Tunnel:
 
     def on_data(self, pieces: Sequence[bytes | memoryview], credit: int, *, end: bool) -> None:
         """See `StreamHandler.on_data`."""
-        if self.connection is None:
+        try:
+            for data in pieces if not self._has_failed else ():
+                self._take(self._deframer.feed(data))
+        except ProtocolError as error:
+            self._fail(error)
+        if self.connection is None and not self._has_failed:
             self._held_credit += credit
         else:  # it has windows of its own
             self._stream.give_credit(credit)
-        if not self._incoming:
-            self._schedule(self._feed)
-        try:
-            for data in pieces:
-                self._incoming += self._deframer.feed(data)
-        except ProtocolError as error:
-            self._fail(error)
         if end:
             self._feed()
             self._on_end(None)
+
+    def _take(self, found: list[bytes | memoryview]) -> None:
+        if self.connection is None:
+            for piece in found:
+                self._early += piece  # a slice would keep the whole buffer that it came in
+            return
+        if found and not self._incoming:
+            self._schedule(self._feed)
+        self._incoming += found
 
     def _feed(self) -> None:
         if self.connection is not None and self._incoming:
@@ -188,8 +233,13 @@ class Tunnel:
             self.connection.receive(*pieces)
 
     def _fail(self, error: ProtocolError) -> None:
+        self._has_failed = True
+        self._early.clear()
         if self.connection is not None:
             self.connection.close(error)
+        else:
+            self._stream.abort(error.code)
+            self._on_end(error.code)
 
     def on_reset(self, code: int) -> None:
         """See `StreamHandler.on_reset`."""
@@ -197,6 +247,4 @@ class Tunnel:
 
     def on_progress(self) -> None:
         """See `StreamHandler.on_progress`."""
-        if self._is_paused and self._stream.queued <= _LOW_WATER and self.connection is not None:
-            self._is_paused = False
-            self.connection.resume()
+        self._water.note(self._stream.queued)

@@ -14,8 +14,8 @@ from exporter.rpc.http2.connection import CONNECTION_WINDOW
 from exporter.rpc.http2.ending import CallEnd
 from exporter.rpc.http2.frames import ErrorCode, FrameType, Setting, frame_header, goaway, settings_frame
 from exporter.rpc.http2.grpc import RESPONSE_HEADERS, Metadata
-from exporter.rpc.http2.messages import HIGH_WATER
 from exporter.rpc.http2.stream import STREAM_WINDOW
+from exporter.rpc.http2.water import HIGH_WATER
 from tests.unit.rpc.http2.wire import Received, Wire
 
 PATIENCE = 10.0

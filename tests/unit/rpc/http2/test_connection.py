@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from exporter.rpc.http2.connection import CONNECTION_WINDOW, MAX_FRAME_SIZE
 from exporter.rpc.http2.frames import (
+    ACK,
     DEFAULT_FRAME_SIZE,
     END_HEADERS,
     END_STREAM,
@@ -26,8 +27,9 @@ from exporter.rpc.http2.frames import (
     settings_frame,
     window_update,
 )
+from exporter.rpc.http2.headers import Headers
 from exporter.rpc.http2.relay import relay
-from exporter.rpc.http2.stream import STREAM_WINDOW
+from exporter.rpc.http2.stream import STREAM_WINDOW, Stream
 from tests.unit.rpc.http2.wire import REQUEST, Received, Wire
 
 
@@ -314,7 +316,25 @@ HEADERS = frame(FrameType.HEADERS, END_HEADERS, 1, hpack.Encoder().encode(REQUES
         (frame_header(MAX_FRAME_SIZE + 1, FrameType.DATA, 0, 1), ErrorCode.FRAME_SIZE_ERROR),
         (window_update(0, 0), ErrorCode.PROTOCOL_ERROR),
         (window_update(0, 2**31 - 1), ErrorCode.FLOW_CONTROL_ERROR),
-        (HEADERS + window_update(1, 2**31 - 1), ErrorCode.FLOW_CONTROL_ERROR),
+        (frame(FrameType.HEADERS, END_HEADERS, 0, b""), ErrorCode.PROTOCOL_ERROR),
+        (frame(FrameType.HEADERS, END_HEADERS | PRIORITY, 1, b"x"), ErrorCode.FRAME_SIZE_ERROR),
+        (frame(FrameType.PRIORITY, 0, 0, bytes(5)), ErrorCode.PROTOCOL_ERROR),
+        (frame(FrameType.PRIORITY, 0, 1, bytes(4)), ErrorCode.FRAME_SIZE_ERROR),
+        (frame(FrameType.RST_STREAM, 0, 0, bytes(4)), ErrorCode.PROTOCOL_ERROR),
+        (frame(FrameType.RST_STREAM, 0, 1, bytes(3)), ErrorCode.FRAME_SIZE_ERROR),
+        (rst_stream(9, ErrorCode.CANCEL), ErrorCode.PROTOCOL_ERROR),
+        (window_update(9, 1), ErrorCode.PROTOCOL_ERROR),
+        (frame(FrameType.SETTINGS, 0, 1, b""), ErrorCode.PROTOCOL_ERROR),
+        (frame(FrameType.SETTINGS, ACK, 0, bytes(6)), ErrorCode.FRAME_SIZE_ERROR),
+        (frame(FrameType.PING, 0, 1, bytes(8)), ErrorCode.PROTOCOL_ERROR),
+        (frame(FrameType.GOAWAY, 0, 1, bytes(8)), ErrorCode.PROTOCOL_ERROR),
+        (frame(FrameType.GOAWAY, 0, 0, bytes(7)), ErrorCode.FRAME_SIZE_ERROR),
+        (settings_frame({Setting.MAX_FRAME_SIZE: 0}), ErrorCode.PROTOCOL_ERROR),
+        (settings_frame({Setting.MAX_FRAME_SIZE: 2**14 - 1}), ErrorCode.PROTOCOL_ERROR),
+        (settings_frame({Setting.MAX_FRAME_SIZE: 2**24}), ErrorCode.PROTOCOL_ERROR),
+        (settings_frame({Setting.ENABLE_PUSH: 2}), ErrorCode.PROTOCOL_ERROR),
+        (settings_frame({Setting.ENABLE_CONNECT_PROTOCOL: 2}), ErrorCode.PROTOCOL_ERROR),
+        (settings_frame({Setting.NO_RFC7540_PRIORITIES: 2}), ErrorCode.PROTOCOL_ERROR),
         (settings_frame({Setting.INITIAL_WINDOW_SIZE: 2**31}), ErrorCode.FLOW_CONTROL_ERROR),
         (
             HEADERS
@@ -406,8 +426,197 @@ def test_a_relay_passes_resets_on() -> None:
     assert late.code == ErrorCode.REFUSED_STREAM
 
 
-def test_a_reset_of_a_stream_that_is_not_known_is_ignored() -> None:
+def test_a_reset_of_a_stream_that_has_ended_is_ignored() -> None:
+    wire = Wire()
+    wire.client.open_stream(REQUEST, end=False)
+    wire.run()
+    wire.opened[0].stream.reset()
+    wire.server.receive(rst_stream(1, ErrorCode.CANCEL) + window_update(1, 1))
+    assert not wire.server.is_closed
+
+
+def test_the_first_frame_must_be_settings() -> None:
+    for first in (window_update(0, 1), frame(FrameType.SETTINGS, ACK, 0, b""), HEADERS):
+        wire = Wire()
+        wire.server.receive(PREFACE + first)
+        assert wire.server.is_closed
+        assert isinstance(wire.ends[0], ProtocolError)
+
+
+@pytest.mark.parametrize("value", [0, 2**14 - 1, 2**24])
+def test_a_server_may_not_shrink_frames_to_nothing_either(value: int) -> None:
+    wire = Wire()
+    wire.client.receive(settings_frame({Setting.MAX_FRAME_SIZE: value}))
+    assert wire.client.is_closed
+
+
+def test_a_server_may_not_enable_pushes() -> None:
+    wire = Wire()
+    wire.client.receive(settings_frame({Setting.ENABLE_PUSH: 1}))
+    assert wire.client.is_closed
+
+
+def requests(*others: tuple[bytes, bytes]) -> bytes:
+    """HEADERS of a stream with further headers."""
+    return frame(FrameType.HEADERS, END_HEADERS, 1, hpack.Encoder().encode([*REQUEST, *others]))
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (HEADERS + window_update(1, 0), ErrorCode.PROTOCOL_ERROR),
+        (HEADERS + window_update(1, 2**31 - 1), ErrorCode.FLOW_CONTROL_ERROR),
+        (HEADERS + HEADERS, ErrorCode.PROTOCOL_ERROR),
+        (HEADERS + frame(FrameType.HEADERS, END_HEADERS | END_STREAM, 1, b"\x84"), ErrorCode.PROTOCOL_ERROR),
+        (HEADERS + frame(FrameType.DATA, END_STREAM, 1, b"") + HEADERS, ErrorCode.STREAM_CLOSED),
+        (
+            HEADERS + frame(FrameType.DATA, END_STREAM, 1, b"") + frame(FrameType.DATA, 0, 1, b"x"),
+            ErrorCode.STREAM_CLOSED,
+        ),
+        (frame(FrameType.HEADERS, END_HEADERS, 1, b""), ErrorCode.PROTOCOL_ERROR),
+        (frame(FrameType.HEADERS, END_HEADERS, 1, b"\x83"), ErrorCode.PROTOCOL_ERROR),
+        (frame(FrameType.HEADERS, END_HEADERS, 1, b"\x83\x04\x03/\xff\xfe"), ErrorCode.PROTOCOL_ERROR),
+        (frame(FrameType.HEADERS, END_HEADERS, 1, b"\x83\x04\x03/ x"), ErrorCode.PROTOCOL_ERROR),
+        (requests((b":path", b"/b")), ErrorCode.PROTOCOL_ERROR),
+        (requests((b":status", b"200")), ErrorCode.PROTOCOL_ERROR),
+        (requests((b"Upper", b"x")), ErrorCode.PROTOCOL_ERROR),
+        (requests((b"a b", b"x")), ErrorCode.PROTOCOL_ERROR),
+        (requests((b"connection", b"close")), ErrorCode.PROTOCOL_ERROR),
+        (requests((b"te", b"gzip")), ErrorCode.PROTOCOL_ERROR),
+        (requests((b"x", b"a\r\nb")), ErrorCode.PROTOCOL_ERROR),
+        (requests((b"x", b"a\x00")), ErrorCode.PROTOCOL_ERROR),
+    ],
+)
+def test_broken_rules_of_a_stream_end_the_stream(data: bytes, code: ErrorCode) -> None:
     wire = Wire()
     wire.run()
-    wire.server.receive(rst_stream(9, ErrorCode.CANCEL) + window_update(9, 1))
+    wire.cables[1].take()
+    wire.server.receive(data)
+    wire.turn.run()
     assert not wire.server.is_closed
+    assert wire.cables[1].take() == rst_stream(1, code)
+    assert all(call.code == code for call in wire.opened)
+    wire.server.receive(frame(FrameType.HEADERS, END_HEADERS, 3, hpack.Encoder().encode(REQUEST)))
+    assert wire.opened[-1].stream.id == 3
+    assert wire.opened[-1].code is None
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [[(b":status", b"200"), (b":status", b"200")]],
+        [[(b":status", b"200")], [(b"grpc-status", b"0")]],
+        [[(b":path", b"/")]],
+        [[(b":status", b"200")], [(b":status", b"200")]],
+        [[(b":status", b"200"), (b"Upper", b"x")]],
+    ],
+)
+def test_broken_rules_of_an_answer_end_its_stream(answers: list[Headers]) -> None:
+    wire = Wire()
+    received = Received(wire.client.open_stream(REQUEST, end=True))
+    wire.run()
+    for headers in answers:
+        wire.client.receive(frame(FrameType.HEADERS, END_HEADERS, 1, hpack.Encoder().encode(headers)))
+    assert received.code == ErrorCode.PROTOCOL_ERROR
+    assert not wire.client.is_closed
+
+
+def test_an_answer_may_have_headers_ahead_of_its_own() -> None:
+    wire = Wire()
+    received = Received(wire.client.open_stream(REQUEST, end=True))
+    wire.run()
+    for headers in [[(b":status", b"103")], [(b":status", b"200")]]:
+        wire.client.receive(frame(FrameType.HEADERS, END_HEADERS, 1, hpack.Encoder().encode(headers)))
+    assert received.code is None
+    assert len(received.headers) == 2
+
+
+def test_streams_wait_until_the_peer_has_room_for_them() -> None:
+    wire = Wire()
+    wire.run()
+    wire.client.receive(settings_frame({Setting.MAX_CONCURRENT_STREAMS: 2}))
+    streams = [wire.client.open_stream(REQUEST, end=False) for _ in range(6)]
+    answers = [Received(stream) for stream in streams]
+    gone: list[int] = []
+    for number, stream in enumerate(streams):
+        stream.send_data(b"data %d" % number, 6, gone.append)
+    streams[2].send_data(b"", end=True)
+    streams[3].reset()
+    streams[4].send_headers([(b"x", b"y")], end=True)
+    wire.run()
+    assert [bytes(call.data) for call in wire.opened] == [b"data 0", b"data 1"]
+    assert gone == [6, 6, 6]  # two have been sent, one is not to be
+    wire.opened[0].stream.reset()
+    wire.run()
+    assert [bytes(call.data) for call in wire.opened[2:]] == [b"data 2"]
+    assert wire.opened[2].has_ended
+    assert [call.stream.id for call in wire.opened] == [1, 3, 5]
+    wire.client.receive(settings_frame({Setting.MAX_CONCURRENT_STREAMS: 100}))
+    wire.run()
+    assert [bytes(call.data) for call in wire.opened[3:]] == [b"data 4", b"data 5"]
+    assert wire.opened[3].headers[1] == [(b"x", b"y")]
+    assert wire.opened[3].has_ended
+    assert answers[3].code is None  # it was ended from this side
+    assert wire.client.share.used == 0
+
+
+def test_an_empty_request_waits_like_others() -> None:
+    wire = Wire()
+    wire.run()
+    wire.client.receive(settings_frame({Setting.MAX_CONCURRENT_STREAMS: 0}))
+    Received(wire.client.open_stream(REQUEST, end=True))
+    late = wire.client.open_stream(REQUEST, end=False)
+    Received(late)
+    late.send_data(b"", end=True)
+    wire.run()
+    assert wire.opened == []
+    wire.client.receive(settings_frame({Setting.MAX_CONCURRENT_STREAMS: 2}))
+    wire.run()
+    assert [call.has_ended for call in wire.opened] == [True, True]
+
+
+def test_streams_that_wait_are_told_that_no_more_are_taken() -> None:
+    for end in (goaway(1, ErrorCode.NO_ERROR), b""):
+        wire = Wire()
+        wire.run()
+        wire.client.receive(settings_frame({Setting.MAX_CONCURRENT_STREAMS: 1}))
+        answers = [Received(wire.client.open_stream(REQUEST, end=False)) for _ in range(2)]
+        if end:
+            wire.client.receive(end)
+        else:
+            wire.client.close()
+        assert answers[1].code == (ErrorCode.REFUSED_STREAM if end else ErrorCode.CANCEL)
+        assert wire.client.share.used == 0
+
+
+def test_goaway_ends_the_streams_that_were_not_taken() -> None:
+    wire = Wire()
+    answers = [Received(wire.client.open_stream(REQUEST, end=False)) for _ in range(2)]
+    wire.run()
+    wire.client.receive(goaway(1, ErrorCode.NO_ERROR))
+    assert [answer.code for answer in answers] == [None, ErrorCode.REFUSED_STREAM]
+
+
+def test_a_bug_of_ours_ends_the_call_that_has_met_it(caplog: pytest.LogCaptureFixture) -> None:
+    wire = Wire()
+
+    def fail(stream: Stream, headers: Headers, end: bool) -> None:
+        raise ValueError("a bug")
+
+    wire.server.on_stream = fail
+    answer = Received(wire.client.open_stream(REQUEST, end=False))
+    wire.run()
+    assert answer.code == ErrorCode.INTERNAL_ERROR
+    assert not wire.server.is_closed
+    assert "a call could not be taken" in caplog.text
+
+
+def test_a_cancelled_request_does_not_wait_for_credit() -> None:
+    wire = Wire()
+    wire.gives_credit = False
+    stream = wire.client.open_stream(REQUEST, end=False)
+    wire.run()
+    stream.send_data(bytes(2 * STREAM_WINDOW), end=True)
+    stream.reset(ErrorCode.CANCEL)
+    wire.run()
+    assert wire.opened[0].code == ErrorCode.CANCEL

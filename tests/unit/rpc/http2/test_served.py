@@ -255,7 +255,7 @@ async def test_credit_is_given_back_once_however_a_call_ends(end: str) -> None:
         wire.run()
         await wire.linger()
         assert stream.is_closed
-        assert CONNECTION_WINDOW * 3 // 4 < wire.client.room() <= CONNECTION_WINDOW
+        assert CONNECTION_WINDOW * 3 // 4 < wire.client.window <= CONNECTION_WINDOW
 
 
 def test_metadata_is_text_or_bytes() -> None:
