@@ -20,13 +20,11 @@ from exporter.rpc.http2.headers import Headers
 from exporter.rpc.http2.sockets import Dial, Scheduler, dialling
 from exporter.rpc.http2.stream import Stream
 from exporter.rpc.http2.tunnel import Deframer, frame_bytes
+from exporter.rpc.http2.water import HighWater
 from exporter.rpc.session.attach import SessionDialer
 from exporter.rpc.session.tunnel import MessageStream
 
 SESSION_PATH = "/moby.buildkit.v1.Control/Session"
-
-_HIGH_WATER = 1 << 20
-"""Bytes that wait for the other side's credit at which a writer has to wait, too."""
 
 
 def session_dialer(dial: Dial, name: str) -> SessionDialer:
@@ -76,21 +74,22 @@ class _SessionCall:
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._deframer = Deframer()
-        self._pieces: list[bytes | memoryview] = []
+        self._data = bytearray()
+        self._water = HighWater()
         self._credit = 0
         self._has_ended = False
         self._failure: Exception | None = None
-        self._readable, self._writable = asyncio.Event(), asyncio.Event()
+        self._readable = asyncio.Event()
         stream.handler = self
 
     async def read(self) -> control_pb2.BytesMessage | None:
         """See `MessageStream.read`."""
-        while not self._pieces and not self._has_ended:
+        while not self._data and not self._has_ended:
             self._readable.clear()
             await self._readable.wait()
-        if self._pieces:
-            message = control_pb2.BytesMessage(data=b"".join(self._pieces))
-            self._pieces.clear()
+        if self._data:
+            message = control_pb2.BytesMessage(data=bytes(self._data))
+            self._data.clear()
             credit, self._credit = self._credit, 0
             self._stream.give_credit(credit)
             return message
@@ -101,9 +100,8 @@ class _SessionCall:
     async def write(self, message: control_pb2.BytesMessage, /) -> None:
         """See `MessageStream.write`."""
         self._stream.send_data(frame_bytes([message.data]))
-        while self._stream.queued > _HIGH_WATER and not self._has_ended:
-            self._writable.clear()
-            await self._writable.wait()
+        self._water.note(0 if self._has_ended else self._stream.queued)
+        await self._water.low()
         if self._has_ended:
             raise self._failure or EOFError
 
@@ -116,8 +114,9 @@ class _SessionCall:
     def on_data(self, pieces: Sequence[bytes | memoryview], credit: int, *, end: bool) -> None:
         """See `StreamHandler.on_data`."""
         try:
-            for data in pieces:
-                self._pieces += self._deframer.feed(data)
+            for data in () if self._has_ended else pieces:
+                for piece in self._deframer.feed(data):
+                    self._data += piece  # a slice would keep the whole buffer that it came in
         except ProtocolError as error:
             self._end(UnavailableError(f"the session's stream cannot be read: {error}"))
         self._credit += credit
@@ -131,10 +130,10 @@ class _SessionCall:
 
     def on_progress(self) -> None:
         """See `StreamHandler.on_progress`."""
-        self._writable.set()
+        self._water.note(self._stream.queued)
 
     def _end(self, failure: Exception | None) -> None:
         if not self._has_ended:
             self._has_ended, self._failure = True, failure
             self._readable.set()
-            self._writable.set()
+            self._water.open()

@@ -14,11 +14,8 @@ from exporter.rpc.http2.calling import Caller
 from exporter.rpc.http2.connection import Connection
 from exporter.rpc.http2.sending import Schedule
 from exporter.rpc.http2.sockets import Scheduler
+from exporter.rpc.http2.water import HighWater
 from exporter.rpc.session.tunnel import CHUNK_SIZE, MessageStream, both_ways
-
-_HIGH_WATER = 1 << 20
-_LOW_WATER = 256 << 10
-"""Bytes waiting to go out at which the connection is paused and resumed."""
 
 
 class Carrier:
@@ -35,10 +32,10 @@ class Carrier:
     def __init__(self, schedule: Schedule, *, is_client: bool) -> None:
         self._waiting: list[bytes | memoryview] = []
         self._size = 0
-        self._is_paused = False
         self._is_closed = False
         self._news = asyncio.Event()
         self.connection = Connection(self, schedule, is_client=is_client)
+        self._water = HighWater(self.connection.pause, self.connection.resume)
 
     async def run(self, stream: MessageStream, first: bytes = b"") -> None:
         """Carry the connection until either side ends it.
@@ -57,9 +54,7 @@ class Carrier:
         self._waiting += pieces
         self._size += sum(map(len, pieces))
         self._news.set()
-        if self._size > _HIGH_WATER and not self._is_paused:
-            self._is_paused = True
-            self.connection.pause()
+        self._water.note(self._size)
 
     def close(self) -> None:
         """See `Transport.close`."""
@@ -83,13 +78,8 @@ class Carrier:
                 for start in range(0, len(data), CHUNK_SIZE):
                     piece = bytes(data[start : start + CHUNK_SIZE])
                     await stream.write(control_pb2.BytesMessage(data=piece))
-                    self._note_sent(len(piece))
-
-    def _note_sent(self, size: int) -> None:
-        self._size -= size
-        if self._is_paused and self._size <= _LOW_WATER:
-            self._is_paused = False
-            self.connection.resume()
+                    self._size -= len(piece)
+                    self._water.note(self._size)
 
 
 @asynccontextmanager
