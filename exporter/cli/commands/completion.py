@@ -19,7 +19,7 @@ For the running shell:
   zsh   source <({PROGRAM} completion zsh)
   fish  {PROGRAM} completion fish | source
 
-For every shell to come:
+For every shell to come (the directory has to exist; bash needs the package bash-completion):
   bash  {PROGRAM} completion bash > ~/.local/share/bash-completion/completions/{PROGRAM}
   zsh   {PROGRAM} completion zsh > DIR/_{PROGRAM}, with a DIR of $fpath
   fish  {PROGRAM} completion fish > ~/.config/fish/completions/{PROGRAM}.fish"""
