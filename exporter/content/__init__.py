@@ -19,7 +19,13 @@ from exporter.content.copy import (
 from exporter.content.files import BlobDirectory, FileProvider
 from exporter.content.images import ImageStore, StoredImage
 from exporter.content.layout import OCILayout, default_root
-from exporter.content.manifest import children, gc_labels, is_parent, must_not_be_distributed
+from exporter.content.manifest import (
+    children,
+    decode_descriptor,
+    gc_labels,
+    is_parent,
+    must_not_be_distributed,
+)
 from exporter.content.memory import MemoryStore
 from exporter.content.overlay import MultiProvider
 from exporter.content.protocol import BlobInfo, BlobWriter, ContentStore, Provider
@@ -49,6 +55,7 @@ __all__ = [
     "copy_blob",
     "copy_blobs",
     "copy_chain",
+    "decode_descriptor",
     "default_root",
     "gather",
     "gc_labels",
