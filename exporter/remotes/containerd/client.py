@@ -1,4 +1,4 @@
-"""A containerd, seen from one of its namespaces."""
+"""A client for one namespace of a containerd."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ _NAMESPACE = "containerd-namespace"
 _LEASE = "containerd-lease"
 
 _OPTIONS = (
-    # What containerd's own clients take.
+    # The limits of containerd's own clients.
     ("grpc.max_receive_message_length", 16 << 20),
     ("grpc.max_send_message_length", 16 << 20),
-    # A socket of this machine costs nothing to try. By default a containerd that was restarted
-    # might be found again minutes later.
+    # Reconnect attempts to a local socket are cheap. With gRPC's defaults, it may take minutes to reconnect
+    # to a restarted containerd.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
-    # Else a new connection shares the waiting of older ones to the same socket.
+    # Otherwise, a new channel shares the backoff of older ones to the same socket.
     ("grpc.use_local_subchannel_pool", 1),
 )
 
 
 class Containerd:
-    """A containerd; made by `connect`.
+    """A containerd client; created by `connect`.
 
     Attributes:
         content: The namespace's blobs, for reading.
-        images: Its images.
+        images: The namespace's images.
     """
 
     def __init__(self, channel: grpc.aio.Channel, config: ContainerdConfig) -> None:
@@ -49,15 +49,15 @@ class Containerd:
     @classmethod
     @asynccontextmanager
     async def connect(cls, config: ContainerdConfig) -> AsyncIterator[Containerd]:
-        """Make a connection, which is opened when it is first used, and again when containerd was away."""
+        """Create a client. It connects on first use, and reconnects after containerd was unavailable."""
         async with grpc.aio.insecure_channel(unix_target(config.socket), _OPTIONS) as channel:
             yield cls(channel, config)
 
     @asynccontextmanager
     async def leased(self) -> AsyncIterator[ContainerdStore]:
-        """Have a store that keeps all that is written to it, or looked up in it, until the block ends.
+        """A store with a lease, which protects everything that is written or looked up until the block ends.
 
-        Whatever has no name by then is left to containerd's garbage collector.
+        After that, containerd's garbage collector may remove whatever is not part of a named image.
         """
         lease = Lease(self._channel, self._metadata, self._config.socket)
         metadata = (*self._metadata, (_LEASE, lease.id))

@@ -1,4 +1,4 @@
-"""Which containerd, and what of it."""
+"""The configuration of a containerd."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _IDENTIFIER_LENGTH = 76
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerdConfig:
-    """An operator's choice of a containerd.
+    """An operator's configuration of a containerd.
 
     Attributes:
-        address: Its socket: an absolute path, or ``unix:///PATH``.
-        namespace: Where images go.
-        snapshotter: Where ``unpack=true`` puts layers.
+        address: The address of its socket: an absolute path, or ``unix:///PATH``.
+        namespace: The namespace for images.
+        snapshotter: The snapshotter for ``unpack=true``.
 
     Raises:
-        InvalidArgumentError: one of them cannot be; ``field`` names the option.
+        InvalidArgumentError: an option is invalid; ``field`` has its name.
     """
 
     address: str
@@ -31,7 +31,7 @@ class ContainerdConfig:
     def __post_init__(self) -> None:
         if not self.socket.startswith("/"):
             raise InvalidArgumentError(
-                f"{self.address!r} is no address of a containerd: write the absolute path of its socket, "
+                f"{self.address!r} is not the address of a containerd: use the absolute path of its socket, "
                 "such as /run/containerd/containerd.sock",
                 field="containerd",
             )
@@ -45,10 +45,10 @@ class ContainerdConfig:
 
 
 def _check_identifier(text: str, field: str, what: str) -> None:
-    """The rule of containerd (``pkg/identifiers``)."""
+    """Check an identifier by containerd's rule (``pkg/identifiers``)."""
     if len(text) > _IDENTIFIER_LENGTH or not _IDENTIFIER.fullmatch(text):
         raise InvalidArgumentError(
-            f"{text!r} is no name of a containerd {what}: up to {_IDENTIFIER_LENGTH} letters and digits, "
-            "with single dots, dashes or underscores between them",
+            f"{text!r} is not a valid name for a containerd {what}: use up to {_IDENTIFIER_LENGTH} letters "
+            "and digits, with single dots, dashes or underscores between them",
             field=field,
         )

@@ -18,8 +18,8 @@ class ImageRecords:
     """The images of a namespace.
 
     Args:
-        channel: Reaches containerd.
-        metadata: Goes with every call; names the namespace.
+        channel: The channel to containerd.
+        metadata: Metadata for every call, with the namespace.
     """
 
     def __init__(self, channel: grpc.aio.Channel, metadata: CallMetadata) -> None:
@@ -27,18 +27,18 @@ class ImageRecords:
         self._metadata = metadata
 
     async def put(self, name: str, target: Descriptor, *, epoch: int | None = None) -> None:
-        """Let a name stand for `target` from now on; nothing else about it changes.
+        """Point a name to `target`. Other properties of an existing image stay unchanged.
 
-        Of several at once one is the last; nobody fails because of the others.
+        Concurrent calls for the same name all succeed; the last one wins.
 
         Args:
-            name: Any name, as it is.
-            target: Of a manifest or index.
-            epoch: Unix seconds to note in place of the present.
+            name: The name, which is used verbatim.
+            target: The descriptor of a manifest or index.
+            epoch: Unix seconds to record instead of the current time.
 
         Raises:
-            InvalidArgumentError: containerd takes no such image.
-            UnavailableError: there is no containerd.
+            InvalidArgumentError: containerd rejects the image.
+            UnavailableError: containerd is not reachable.
         """
         image = images_pb2.Image(name=name, target=_message(target))
         moment = None if epoch is None else Timestamp(seconds=epoch)
@@ -60,16 +60,16 @@ class ImageRecords:
                 )
                 return
             except grpc.aio.AioRpcError as error:
-                # Somebody else has made it meanwhile; and may have removed it again.
+                # Another client has created it in the meantime, and may even have removed it again: retry.
                 if error.code() is not grpc.StatusCode.ALREADY_EXISTS:
                     raise from_rpc_error(error, f"image {name}") from error
 
     async def resolve(self, name: str) -> Descriptor:
-        """Find what a name stands for.
+        """Look up the target of a name.
 
         Raises:
             NotFoundError: there is no such image.
-            UnavailableError: there is no containerd.
+            UnavailableError: containerd is not reachable.
         """
         with rpc_errors(f"image {name}"):
             response = await self._stub.Get(images_pb2.GetImageRequest(name=name), metadata=self._metadata)

@@ -1,4 +1,4 @@
-"""Leases: what they hold is spared by containerd's garbage collector, though nothing else points to it."""
+"""Leases, which protect resources from containerd's garbage collector."""
 
 from __future__ import annotations
 
@@ -22,24 +22,25 @@ CONTENT = "content"
 """The type of blobs as resources; their ID is the digest."""
 
 EXPIRES_SECONDS = 24 * 3600
-"""How long a lease holds whose owner has died, as for containerd's own clients. None lives longer: there is
-no way to prolong one."""
+"""The lifetime of a lease whose owner has died, as in containerd's own clients. It is also the maximum,
+because a lease cannot be extended."""
 
 _EXPIRE_LABEL = "containerd.io/gc.expire"
 
 
 class Lease:
-    """A temporary lease, made when it is first needed.
+    """A temporary lease, created on demand.
 
-    Calls whose metadata ``containerd-lease`` is its ID add to it what they make.
+    Calls with its ID in the metadata ``containerd-lease`` add the resources that they create to it.
 
     Args:
-        channel: Reaches containerd.
-        metadata: Goes with every call; names the namespace.
-        address: For messages.
+        channel: The channel to containerd.
+        metadata: Metadata for every call, with the namespace.
+        address: The address of containerd, for messages.
 
     Attributes:
-        id: Known before the lease is made, so that it can be ended however the making ended.
+        id: The ID. It is chosen in advance, so that the lease can be deleted even if creating it failed
+        midway.
     """
 
     def __init__(self, channel: grpc.aio.Channel, metadata: CallMetadata, address: str) -> None:
@@ -53,10 +54,10 @@ class Lease:
         self._failure: UnavailableError | None = None
 
     async def begin(self) -> None:
-        """Make the lease, unless that has been done.
+        """Create the lease, if necessary.
 
         Raises:
-            UnavailableError: there is no containerd.
+            UnavailableError: containerd is not reachable.
         """
         async with self._making:
             if self._is_made:
@@ -73,27 +74,27 @@ class Lease:
             self._is_made = True
 
     async def _explained(self, error: grpc.aio.AioRpcError) -> ExporterError:
-        """Say why the first call has failed: whether containerd is there, and whether it is one."""
+        """Explain why the first call failed: containerd may not be running, or the peer is something else."""
         where = f"containerd at {self._address}"
         reason = await why_unreachable(Endpoint(UnixAddress(self._address)))
         if reason is None and error.code() is grpc.StatusCode.UNIMPLEMENTED:
-            reason = "what listens there is not a containerd; give another address by --containerd"
+            reason = "what listens there is not a containerd; specify a different address with --containerd"
         if reason is None:
             return from_rpc_error(error, where)
-        # Nobody is there who could have made it, nor for others that are to be held.
+        # There is no lease to delete, and further calls should fail immediately.
         self._is_begun = False
         self._failure = UnavailableError(f"{where}: {reason}")
         return self._failure
 
     async def hold(self, kind: str, resource_id: str) -> None:
-        """Add something to the lease; it need not exist (yet).
+        """Add a resource to the lease. It need not exist yet.
 
         Args:
             kind: `CONTENT`, or ``snapshots/SNAPSHOTTER``.
             resource_id: A digest, or a snapshot's name.
 
         Raises:
-            UnavailableError: there is no containerd.
+            UnavailableError: containerd is not reachable.
         """
         await self.begin()
         resource = leases_pb2.Resource(id=resource_id, type=kind)
@@ -103,7 +104,7 @@ class Lease:
             )
 
     async def end(self) -> None:
-        """Give up what is held. Without a containerd to tell that to, the lease expires by itself."""
+        """Delete the lease. Best effort: if containerd is not reachable, the lease expires."""
         if not self._is_begun:
             return
         with undo.undoing(f"lease {self.id}"):

@@ -1,4 +1,4 @@
-"""containerd as the destination of one export."""
+"""containerd as the image store of an export."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from exporter.remotes.session.content import ContentClient
 
 
 class ContainerdStore:
-    """A namespace's content and images; made by `Containerd.leased`.
+    """A namespace's content and images; created by `Containerd.leased`.
 
-    Whatever is written to it, or looked up in it, is spared by the garbage collector from then on, until the
-    lease ends. So no blob goes that is left out of a copy because it is there already.
+    The lease protects everything that is written or looked up. So a blob that is not copied because it
+    already exists cannot be garbage-collected before the image has a name.
 
     Args:
-        content: Speaks with the lease's ID in its metadata, as do `images` and `unpacker`.
-        images: Names.
-        unpacker: Snapshots.
-        lease: Holds what has no name yet.
+        content: The blobs. Its metadata contains the lease's ID, as does that of `images` and `unpacker`.
+        images: The names.
+        unpacker: Creates snapshots.
+        lease: Protects resources that are not part of a named image yet.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class ContainerdStore:
 
     async def info(self, digest: str) -> BlobInfo:
         """See `Provider.info`."""
-        # In this order: a blob that is found now was not collected before it was held.
+        # In this order, so that a blob cannot be collected after it has been found.
         await self._lease.hold(CONTENT, digest)
         return await self._content.info(digest)
 
@@ -62,20 +62,20 @@ class ContainerdStore:
     async def publish(
         self, descriptor: Descriptor, names: Sequence[str] = (), *, epoch: int | None = None
     ) -> None:
-        """See `NamedStore.publish`. Without a name, nothing is kept when the lease has ended.
+        """See `NamedStore.publish`. Without a name, the image is not kept after the lease has ended.
 
         Raises:
-            FailedPreconditionError: something that the image or index points to is missing.
-            UnavailableError: there is no containerd.
+            FailedPreconditionError: a blob that the image or index references is missing.
+            UnavailableError: containerd is not reachable.
         """
         if missing := await missing_blobs(self, descriptor):
             raise FailedPreconditionError(
-                f"{descriptor.digest} cannot be given a name in containerd: not all that it points to is "
-                f"there (missing or of the wrong length: {', '.join(missing)})"
+                f"{descriptor.digest} cannot be published in containerd: blobs that it references are "
+                f"missing or have the wrong size ({', '.join(missing)})"
             )
         for name in names:
             await self._images.put(name, descriptor, epoch=epoch)
 
     async def unpack(self, root: Descriptor) -> None:
-        """See `UnpackingStore.unpack`. Snapshots that are there already are used as they are."""
+        """See `UnpackingStore.unpack`. Existing snapshots are reused."""
         await self._unpacker.unpack(self, root, self._lease)

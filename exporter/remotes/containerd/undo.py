@@ -1,4 +1,4 @@
-"""Undoing things at the end of an export, when whatever it was has succeeded or failed already."""
+"""Best-effort cleanup at the end of an export, whose outcome it must not change."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import grpc
 import grpc.aio
 
 SECONDS = 5.0
-"""How long a call may take that undoes something."""
+"""The timeout for a cleanup call."""
 
 logger = logging.getLogger(__name__)
 
 
 @contextmanager
 def undoing(what: str) -> Iterator[None]:
-    """Let the failure of a call change nothing about how the export ends.
+    """Log the failure of a cleanup call instead of raising it.
 
-    What is not there needs no undoing; without a connection, the garbage collector does it in time.
+    A missing resource is not a failure. If containerd is not reachable, its garbage collector will clean up.
     """
     try:
         yield
     except grpc.aio.UsageError as error:
-        logger.warning("containerd: %s could not be removed: %s", what, error)
+        logger.warning("containerd: cannot remove %s: %s", what, error)
     except grpc.aio.AioRpcError as error:
         if error.code() is not grpc.StatusCode.NOT_FOUND:
-            logger.warning("containerd: %s could not be removed: %s", what, error.details())
+            logger.warning("containerd: cannot remove %s: %s", what, error.details())

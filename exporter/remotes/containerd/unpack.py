@@ -1,4 +1,4 @@
-"""Unpacking images into snapshots, as containerd's clients do it (its packages ``rootfs`` and ``client``)."""
+"""Unpacking images into snapshots, as containerd's clients do (its packages ``rootfs`` and ``client``)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from exporter.rpc.status import from_rpc_error, rpc_errors
 
 @dataclass(frozen=True, slots=True)
 class _Image:
-    """What is to be unpacked: a config, and layers with their diff IDs, base first."""
+    """An image to unpack: its config, and its layers with their diff IDs, base first."""
 
     config: Descriptor
     layers: Sequence[Descriptor]
@@ -37,12 +37,12 @@ class _Image:
 
 
 class Unpacker:
-    """Makes a snapshot of each layer that has none.
+    """Creates a snapshot of each layer that has none.
 
     Args:
-        channel: Reaches containerd.
-        metadata: Goes with every call; names the namespace and the lease that holds what is made.
-        snapshotter: Where the snapshots are.
+        channel: The channel to containerd.
+        metadata: Metadata for every call, with the namespace, and the lease that protects the snapshots.
+        snapshotter: The name of the snapshotter.
     """
 
     def __init__(self, channel: grpc.aio.Channel, metadata: CallMetadata, snapshotter: str) -> None:
@@ -53,10 +53,10 @@ class Unpacker:
         self._snapshotter = snapshotter
 
     async def unpack(self, provider: Provider, root: Descriptor, lease: Lease) -> None:
-        """Unpack the best that this machine can run of an image or index; see `UnpackingStore.unpack`."""
+        """Unpack an image, or the best image of an index for this machine; see `UnpackingStore.unpack`."""
         image = await _find_image(provider, root)
         chain = chain_ids(image.diff_ids)
-        # Held before they are looked for, so that none goes once it has been found.
+        # Add them to the lease before looking them up, so that none can be collected after it has been found.
         for name in chain:
             await lease.hold(f"snapshots/{self._snapshotter}", name)
         for layer, diff_id, name, parent in zip(
@@ -78,8 +78,8 @@ class Unpacker:
         return True
 
     async def _apply(self, layer: Descriptor, diff_id: str, name: str, parent: str) -> None:
-        """Unpack a layer on top of its parent, unless somebody else is faster."""
-        key = f"extract-{uuid.uuid4()} {name}"  # a name that shows what left-over snapshots are of
+        """Unpack a layer on top of its parent, unless another client is faster."""
+        key = f"extract-{uuid.uuid4()} {name}"  # includes the name to make leftover snapshots recognisable
         is_committed = False
         try:
             with rpc_errors(f"layer {layer.digest}"):
@@ -100,8 +100,8 @@ class Unpacker:
                 )
             if applied.applied.digest != diff_id:
                 raise DataLossError(
-                    f"layer {layer.digest} has the diff ID {applied.applied.digest} when it is unpacked, "
-                    f"and {diff_id} in the image config"
+                    f"layer {layer.digest} has the diff ID {applied.applied.digest}, but the image config "
+                    f"says {diff_id}"
                 )
             is_committed = await self._commit(name, key)
         finally:
@@ -109,7 +109,7 @@ class Unpacker:
                 await self._remove(key)
 
     async def _commit(self, name: str, key: str) -> bool:
-        """Give a snapshot its name; false if there is one of that name, which is then the same."""
+        """Give a snapshot its name; return false if the name exists, which implies the same content."""
         request = snapshots_pb2.CommitSnapshotRequest(snapshotter=self._snapshotter, name=name, key=key)
         try:
             await self._snapshots.Commit(request, metadata=self._metadata)
@@ -125,7 +125,7 @@ class Unpacker:
             await self._snapshots.Remove(request, metadata=self._metadata, timeout=undo.SECONDS)
 
     async def _keep(self, config_digest: str, name: str) -> None:
-        """Have the image's config keep the top snapshot, and that all below it."""
+        """Reference the top snapshot, and so all below it, from the image's config, to keep them."""
         label = f"containerd.io/gc.ref.snapshot.{self._snapshotter}"
         info = content_pb2.Info(digest=config_digest, labels={label: name})
         mask = FieldMask(paths=[f"labels.{label}"])
@@ -136,7 +136,7 @@ class Unpacker:
 
 
 def chain_ids(diff_ids: Sequence[str]) -> list[str]:
-    """The names of the snapshots of layers: each stands for the layer and all below it.
+    """The names of the layers' snapshots. Each name identifies a layer with all layers below it.
 
     Source: the OCI image specification, ``config.md``, section "Layer ChainID".
     """
@@ -147,11 +147,11 @@ def chain_ids(diff_ids: Sequence[str]) -> list[str]:
 
 
 async def _find_image(provider: Provider, root: Descriptor) -> _Image:
-    """The best of the images that this machine can run.
+    """The best image for this machine.
 
     Raises:
-        NotFoundError: there is none.
-        FailedPreconditionError: its config has more or fewer diff IDs than it has layers.
+        NotFoundError: this machine can run none of the images.
+        FailedPreconditionError: the image's number of diff IDs differs from its number of layers.
     """
     matcher = PlatformMatcher.only(host_platform())
     found: list[tuple[Platform, _Image]] = []
@@ -160,7 +160,7 @@ async def _find_image(provider: Provider, root: Descriptor) -> _Image:
         if manifest.media_type not in MANIFEST_TYPES:
             continue
         if manifest.platform is not None and not matcher.match(manifest.platform):
-            continue  # of another platform; or attestations, whose config may be of any form
+            continue  # for another platform, or attestations, whose config may have any format
         config, *layers = node.children
         platform, diff_ids = await _read_config(provider, config)
         found.append((manifest.platform or platform, _Image(config, layers, diff_ids)))

@@ -1,7 +1,7 @@
-"""Where the Docker engine is: ``DOCKER_HOST``, docker's contexts, or the socket of this machine.
+"""Finding the Docker engine: ``DOCKER_HOST``, docker contexts, or the local socket.
 
-The order is docker's own: a context that was asked for, ``DOCKER_HOST``, ``DOCKER_CONTEXT``, the current
-context of ``config.json``, the default.
+The order is docker's own: an explicit context, ``DOCKER_HOST``, ``DOCKER_CONTEXT``, the current context in
+``config.json``, the default.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ _PORTS = {"http": 2375, "https": 2376}
 
 @dataclass(frozen=True, slots=True)
 class TLSFiles:
-    """Docker's certificates for an engine: ``ca.pem``, ``cert.pem`` and ``key.pem``, as far as they exist.
+    """Docker's certificates for an engine: ``ca.pem``, ``cert.pem`` and ``key.pem``, all of them optional.
 
-    `verify` is False where any certificate of the engine will do.
+    `verify` is False if any certificate of the engine is acceptable.
     """
 
     directory: Path
     verify: bool = True
 
     def context(self) -> ssl.SSLContext:
-        """Load them. Blocks.
+        """Load the certificates. Blocks.
 
         Raises:
-            InvalidArgumentError: one of them cannot be used.
+            InvalidArgumentError: a certificate cannot be used.
         """
         authority, certificate, key = (self.directory / name for name in _CERTIFICATES)
         try:
@@ -59,7 +59,7 @@ class TLSFiles:
 
 @dataclass(frozen=True, slots=True)
 class EngineAddress:
-    """How an engine is reached: through the socket of a path, or at a URL; exactly one of them is set."""
+    """The address of an engine: a socket path or a URL, exactly one of which is set."""
 
     socket: Path | None = None
     url: URL | None = None
@@ -70,10 +70,10 @@ class EngineAddress:
 
     @classmethod
     def parse(cls, host: str, tls: TLSFiles | None = None) -> EngineAddress:
-        """Read an address in docker's spelling: ``unix://PATH``, ``tcp://HOST[:PORT]``.
+        """Parse an address in docker's format: ``unix://PATH``, ``tcp://HOST[:PORT]``.
 
         Raises:
-            InvalidArgumentError: it is malformed, or of a kind that is not supported.
+            InvalidArgumentError: it is malformed, or its scheme is not supported.
         """
         scheme, separator, rest = host.partition("://")
         if scheme == "unix" and rest:
@@ -84,14 +84,14 @@ class EngineAddress:
                 "/var/run/docker.sock HOST) and set DOCKER_HOST=unix://SOCKET"
             )
         if scheme not in {"tcp", "http", "https"} or not separator:
-            raise InvalidArgumentError(f"Docker engine {host}: unix:// and tcp:// are supported")
+            raise InvalidArgumentError(f"Docker engine {host}: use unix:// or tcp://")
         try:
             url = URL(f"{'https' if tls or scheme == 'https' else 'http'}://{rest}")
             port = url.explicit_port or _PORTS[url.scheme]
         except ValueError as error:
             raise InvalidArgumentError(f"Docker engine {host}: {error}") from error
         if not url.host:
-            raise InvalidArgumentError(f"Docker engine {host}: there is no host in it")
+            raise InvalidArgumentError(f"Docker engine {host}: the host is missing")
         return cls(url=url.with_port(port).with_path(url.path.rstrip("/")), tls=tls)
 
 
@@ -104,7 +104,7 @@ def find_engine(context: str | None = None, *, environ: Mapping[str, str]) -> En
 
     Raises:
         NotFoundError: there is no such context.
-        InvalidArgumentError: a configuration or address cannot be used.
+        InvalidArgumentError: a configuration file or address is invalid.
     """
     config = _config_directory(environ)
     host = environ.get("DOCKER_HOST", "")
@@ -142,7 +142,7 @@ def _from_context(config: Path, name: str, named_by: str) -> EngineAddress:
     directory = hashlib.sha256(name.encode()).hexdigest()
     meta = config / "contexts" / "meta" / directory / "meta.json"
     if not meta.exists():
-        why = f", which {named_by} names" if named_by else ""
+        why = f", which {named_by} refers to" if named_by else ""
         raise NotFoundError(f"there is no docker context {name!r}{why}; `docker context ls` lists them")
     endpoints = _read_object(meta).get("Endpoints")
     endpoint = endpoints.get("docker") if isinstance(endpoints, dict) else None

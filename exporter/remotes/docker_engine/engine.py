@@ -1,7 +1,7 @@
 """A Docker engine's images, through its API: loading, naming, pushing and saving them.
 
-aiohttp carries the requests. docker-py, the library for this API, is synchronous and takes an archive as
-bytes or as a file: it cannot be handed one that is still being written.
+We use aiohttp. docker-py, the library for this API, is synchronous and accepts an archive only as bytes or as
+a file, not as a stream that is still being written.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from exporter.remotes.http.answers import json_object, read_body
 from exporter.remotes.http.sending import Sending, sending
 
 OnLayer = Callable[[LayerProgress], None]
-"""Told how far the engine is. Called from the event loop's thread."""
+"""Called with the engine's progress, from the event loop's thread."""
 
 _NEWEST_API = (1, 51)
-"""The newest version of the API whose answers we know; older engines are spoken to in their own."""
+"""The newest API version that we support. With older engines, we use theirs."""
 
 _AUTH = "X-Registry-Auth"
 _CONNECT_SECONDS = 30.0
@@ -46,21 +46,21 @@ _ANSWER_LIMIT = 8 << 20
 
 @dataclass(frozen=True, slots=True)
 class LoadedImage:
-    """An image that the engine has now. `name` is empty if it has none."""
+    """An image that the engine has loaded. `name` is empty if it has none."""
 
     id: str
     name: str
 
 
 class DockerEngine:
-    """A connection to a Docker engine; an asynchronous context manager that finds out whether it is there.
+    """A connection to a Docker engine. Entering this asynchronous context manager connects to it.
 
     Args:
-        address: Where it is; None for the engine of the user's docker client.
+        address: The engine's address; None for the engine that the user's docker client uses.
 
     Raises:
-        UnavailableError: it is not there.
-        PermissionDeniedError: we may not use its socket.
+        UnavailableError: the engine is not reachable.
+        PermissionDeniedError: access to its socket is denied.
     """
 
     def __init__(self, address: EngineAddress | None = None) -> None:
@@ -80,7 +80,7 @@ class DockerEngine:
             cookie_jar=aiohttp.DummyCookieJar(),
         )
         try:
-            # With a socket, the host does not matter.
+            # For a socket, the host is ignored.
             self._base = await self._negotiate(address.url or URL("http://docker"))
         except BaseException:
             await self._session.close()
@@ -92,9 +92,9 @@ class DockerEngine:
 
     @asynccontextmanager
     async def load(self, on_layer: OnLayer | None = None) -> AsyncIterator[ImageLoad]:
-        """Load an image from an archive that is written while the engine reads it.
+        """Load an image from an archive, which is streamed to the engine.
 
-        Nothing is loaded if the block is left without `ImageLoad.commit`.
+        Nothing is loaded if the block ends without `ImageLoad.commit`.
 
         Args:
             on_layer: See `OnLayer`.
@@ -103,7 +103,7 @@ class DockerEngine:
         async def send(body: AsyncIterable[bytes]) -> list[str]:
             return await self._load(body, on_layer)
 
-        # The engine takes its time between two reads, to unpack what it has: there is no telling how long.
+        # No timeout: between two reads, the engine unpacks layers, which can take any time.
         async with sending(send, stall_seconds=None) as request:
             yield ImageLoad(self, request)
 
@@ -111,8 +111,8 @@ class DockerEngine:
         """Give an image another name.
 
         Args:
-            image: Its ID, or a name that it has.
-            name: The new name; without a tag, ``latest`` is meant.
+            image: Its ID, or one of its names.
+            name: The new name; the default tag is ``latest``.
 
         Raises:
             ImageError: the name is not a reference.
@@ -126,20 +126,20 @@ class DockerEngine:
         await self._call("POST", f"images/{quote(image, safe='')}/tag", f"naming {image} {name}", query)
 
     async def push(self, name: str, credentials: Mapping[str, str], on_layer: OnLayer | None = None) -> str:
-        """Have the engine push an image to the registry in its name.
+        """Tell the engine to push an image to the registry in its name.
 
         Args:
-            name: The image's name; without a tag, ``latest`` is meant.
-            credentials: For the registry, by the words of the engine's API (``username``, ``password``, …).
+            name: The image's name; the default tag is ``latest``.
+            credentials: For the registry, with the keys of the engine's API (``username``, ``password``, …).
             on_layer: See `OnLayer`.
 
         Returns:
-            The digest of the manifest in the registry; empty if the engine does not tell.
+            The digest of the manifest in the registry; empty if the engine does not report it.
 
         Raises:
             ImageError: the name is not a reference.
             NotFoundError: there is no such image.
-            PermissionDeniedError: the registry does not accept the credentials.
+            PermissionDeniedError: the registry rejects the credentials.
             UnavailableError: the engine cannot push it.
         """
         reference = Reference.parse(name).tag_name_only()
@@ -161,7 +161,7 @@ class DockerEngine:
         """
         found = (await self._inspect(image)).get("Id")
         if not isinstance(found, str):
-            raise UnavailableError(f"Docker engine {self._name} does not tell the ID of image {image}")
+            raise UnavailableError(f"Docker engine {self._name} does not report the ID of image {image}")
         return found
 
     async def diff_ids(self, image: str) -> tuple[str, ...]:
@@ -173,7 +173,7 @@ class DockerEngine:
         root = (await self._inspect(image)).get("RootFS")
         found = (root.get("Layers") or []) if isinstance(root, dict) else None
         if not isinstance(found, list) or not all(isinstance(layer, str) for layer in found):
-            raise UnavailableError(f"Docker engine {self._name} does not tell the layers of image {image}")
+            raise UnavailableError(f"Docker engine {self._name} does not report the layers of image {image}")
         return tuple(found)
 
     @asynccontextmanager
@@ -247,7 +247,7 @@ class DockerEngine:
 
 
 class ImageLoad:
-    """An archive on its way into the engine; made by `DockerEngine.load`."""
+    """An archive that is being loaded into the engine; created by `DockerEngine.load`."""
 
     def __init__(self, engine: DockerEngine, request: Sending[list[str]]) -> None:
         self._engine = engine
@@ -256,22 +256,23 @@ class ImageLoad:
         self.images: tuple[LoadedImage, ...] = ()
 
     async def write(self, data: bytes) -> None:
-        """Send more of the archive; waits while the engine is slow.
+        """Send more of the archive, with backpressure from the engine.
 
         Raises:
-            ExporterError: the engine refused the archive or has gone.
+            ExporterError: the engine rejected the archive or went away.
         """
         if data:
-            # The last piece waits for `commit`: with the end of the archive, the engine would load it.
+            # Hold back the last piece until `commit`: once the engine has the whole archive, it loads it.
             await self._request.write(self._held)
             self._held = data
 
     async def commit(self) -> None:
-        """End the archive and wait until the engine has loaded it; then `images` tells what that was.
+        """Finish the archive, wait until the engine has loaded it, and set `images`.
 
         Raises:
-            ExporterError: the engine refused the archive or has gone. As it was streamed, it cannot be sent
-                again.
+            ExporterError: the engine rejected the archive or went away. The archive was streamed, so it
+            cannot
+                be sent again.
         """
         await self._request.write(self._held)
         loaded = await self._request.finish()
@@ -284,7 +285,7 @@ class ImageLoad:
 
 
 def _report(messages: Iterable[LayerProgress | Pushed], on_layer: OnLayer | None) -> str:
-    """Pass progress on; gives the digest if there is one."""
+    """Forward progress; return the digest if there is one."""
     digest = ""
     for message in messages:
         if isinstance(message, Pushed):

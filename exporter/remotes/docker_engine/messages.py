@@ -1,4 +1,4 @@
-"""The stream of JSON messages with which a Docker engine answers while it loads or pushes an image."""
+"""The stream of JSON messages that a Docker engine sends while it loads or pushes an image."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _LOADED = "Loaded image: "
 _LOADED_ID = "Loaded image ID: "
 _LONGEST = 1 << 20
 _REFUSED = ("unauthorized", "denied", "authentication required")
-"""How errors of registries begin, which the engine passes on, where credentials are wrong or missing."""
+"""How a registry's errors, which the engine forwards, begin if credentials are wrong or missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class LayerProgress:
-    """How far the engine is with a layer. `layer` is its short name, `current` and `total` are bytes."""
+    """The engine's progress with a layer. `layer` is its short name; `current` and `total` are bytes."""
 
     layer: str
     current: int
@@ -33,14 +33,14 @@ class LayerProgress:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """An image was loaded: `reference` is a name, or the ID of an image without one."""
+    """An image was loaded. `reference` is its name, or its ID if it has no name."""
 
     reference: str
 
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """An image was pushed: `digest` is that of its manifest."""
+    """An image was pushed. `digest` is its manifest's digest."""
 
     digest: str
 
@@ -49,10 +49,10 @@ M = TypeVar("M")
 
 
 class EngineMessages(ABC, Generic[M]):
-    """Takes the stream apart.
+    """Parses the stream.
 
     Args:
-        engine: For messages.
+        engine: The engine's address, for messages.
     """
 
     def __init__(self, engine: str) -> None:
@@ -60,18 +60,18 @@ class EngineMessages(ABC, Generic[M]):
         self._rest = b""
 
     def feed(self, data: bytes) -> list[LayerProgress | M]:
-        """Take more of the stream.
+        """Parse more of the stream.
 
         Raises:
-            ExporterError: the engine says that it failed, or what it says makes no sense.
+            ExporterError: the engine reports a failure, or a message is malformed.
         """
         *lines, self._rest = (self._rest + data).split(b"\n")
         if len(self._rest) > _LONGEST:
-            raise UnavailableError(f"Docker engine {self._engine}: an answer has no end")
+            raise UnavailableError(f"Docker engine {self._engine}: a message in its response is too long")
         return [message for line in lines for message in self._read(line)]
 
     def finish(self) -> list[LayerProgress | M]:
-        """Take what is left at the end of the stream.
+        """Parse the rest at the end of the stream.
 
         Raises:
             ExporterError: see `feed`.
@@ -83,7 +83,9 @@ class EngineMessages(ABC, Generic[M]):
             return []
         message = json_object(line)
         if message is None:
-            raise UnavailableError(f"Docker engine {self._engine}: an answer is not a JSON object")
+            raise UnavailableError(
+                f"Docker engine {self._engine}: a message in its response is not a JSON object"
+            )
         if text := _error(message):
             raise self._failure(text)
         if (done := self._done(message)) is not None:
@@ -95,15 +97,15 @@ class EngineMessages(ABC, Generic[M]):
 
     @abstractmethod
     def _done(self, message: dict[str, Any]) -> M | None:
-        """What the message says has been done, if it says so."""
+        """The completed operation, if the message reports one."""
 
     @abstractmethod
     def _failure(self, text: str) -> ExporterError:
-        """What the engine failed with."""
+        """The error for a failure that the engine reports."""
 
 
 class LoadMessages(EngineMessages[Loaded]):
-    """Of ``POST /images/load``."""
+    """The messages of ``POST /images/load``."""
 
     def _done(self, message: dict[str, Any]) -> Loaded | None:
         said = message.get("stream")
@@ -120,7 +122,7 @@ class LoadMessages(EngineMessages[Loaded]):
 
 
 class PushMessages(EngineMessages[Pushed]):
-    """Of ``POST /images/NAME/push``."""
+    """The messages of ``POST /images/NAME/push``."""
 
     def _done(self, message: dict[str, Any]) -> Pushed | None:
         aux = message.get("aux")

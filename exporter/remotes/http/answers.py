@@ -1,4 +1,4 @@
-"""Reading what HTTP services answer."""
+"""Reading HTTP responses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PIECE = 64 << 10
 
 
 def json_object(data: bytes) -> dict[str, Any] | None:
-    """Read a JSON object; None if it is anything else. For answers that nobody vouches for."""
+    """Parse an untrusted response as a JSON object; None if it is anything else."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError):
@@ -21,7 +21,7 @@ def json_object(data: bytes) -> dict[str, Any] | None:
 
 
 async def read_body(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """Read the body of an answer, or so many bytes of it."""
+    """Read the body of a response, up to `limit` bytes."""
     data = bytearray()
     async for piece in response.content.iter_chunked(_PIECE):
         data += piece

@@ -1,4 +1,4 @@
-"""Sending the body of an HTTP request piece by piece, while the request is under way."""
+"""Streaming the body of an HTTP request while it is in flight."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class _Body:
-    """A body that takes one piece at a time; the next can be prepared while this one is being sent."""
+    """A body that buffers a single piece, so that the next can be prepared while this one is being sent."""
 
     def __init__(self) -> None:
         self.is_free = asyncio.Event()
@@ -38,7 +38,7 @@ class _Body:
 
 
 class Sending(Generic[T]):
-    """A request whose body is being written; made by `sending`."""
+    """A request whose body is being written; created by `sending`."""
 
     def __init__(self, body: _Body, request: asyncio.Task[T], stall_seconds: float | None) -> None:
         self._body = body
@@ -46,23 +46,23 @@ class Sending(Generic[T]):
         self._stall_seconds = stall_seconds
 
     async def write(self, data: bytes) -> None:
-        """Send more of the body; waits while the other side is slow.
+        """Send more of the body, with backpressure from the server.
 
-        Nothing happens if the request has been answered already: the other side needs no more.
+        If the server has already responded, the data is discarded.
 
         Raises:
-            TimeoutError: the other side has taken nothing for too long.
-            Exception: the request has failed, with this.
+            TimeoutError: the server has not accepted any data for too long.
+            Exception: the request failed with this exception.
         """
         if data:
             await self._put(data)
 
     async def finish(self) -> T:
-        """End the body and wait for the request's result.
+        """Finish the body, and wait for the request's result.
 
         Raises:
-            TimeoutError: the other side does not take the end of the body.
-            Exception: the request has failed, with this.
+            TimeoutError: the server does not accept the end of the body.
+            Exception: the request failed with this exception.
         """
         await self._put(None)
         return await self._request
@@ -80,11 +80,11 @@ class Sending(Generic[T]):
 async def sending(
     send: Callable[[AsyncIterable[bytes]], Awaitable[T]], *, stall_seconds: float | None
 ) -> AsyncIterator[Sending[T]]:
-    """Run a request as a task while the block writes its body. The task has ended when the block has.
+    """Run a request in a task while the block writes its body. The task ends with the block.
 
     Args:
-        send: Makes the request with the given body. It must not need the body twice.
-        stall_seconds: How long the other side may take no bytes; None for ever.
+        send: Makes the request with the given body, which can be iterated only once.
+        stall_seconds: How long the server may accept no data; None for no limit.
     """
     body = _Body()
 
@@ -92,7 +92,7 @@ async def sending(
         try:
             return await send(body)
         finally:
-            body.is_free.set()  # nobody takes pieces any more; who waits to write shall look
+            body.is_free.set()  # wake up a blocked writer, since nothing reads the body any more
 
     request = asyncio.create_task(run())
     try:
@@ -101,4 +101,4 @@ async def sending(
         request.cancel()
         await asyncio.wait([request])
         if not request.cancelled():
-            request.exception()  # seen: who wrote has been told, or has an error of its own
+            request.exception()  # mark it as retrieved: the writer got it, or has its own error

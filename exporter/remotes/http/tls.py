@@ -1,4 +1,4 @@
-"""TLS towards servers."""
+"""TLS for clients."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 
 
 def client_context(ca: Path | None = None) -> ssl.SSLContext:
-    """Make a context that checks servers as Go's programs and gRPC do. Blocks.
+    """Create a context that verifies servers as Go programs and gRPC do. Blocks.
 
     Args:
-        ca: Certificates that vouch for the server, instead of the system's.
+        ca: A file with CA certificates to trust, instead of the system's.
 
     Raises:
-        OSError: the file cannot be read, or has no certificate.
+        OSError: the file cannot be read, or contains no certificate.
     """
     context = ssl.create_default_context(cafile=ca)
-    # On by default from Python 3.13 on: authorities need extensions that many which were made by hand lack.
+    # Python 3.13 enables this by default. It requires extensions that many self-made CA certificates lack.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context

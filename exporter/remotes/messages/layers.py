@@ -1,4 +1,4 @@
-"""Layers and descriptors as messages of ``buildkit.exporter.v1`` and back, checked where they come in."""
+"""Converting layers and descriptors to messages of ``buildkit.exporter.v1`` and, with validation, back."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def layer_of(message: exporter_pb2.Layer, path: str) -> Layer:
 
     Args:
         message: The layer.
-        path: Of the field it came in.
+        path: The path of its field, for errors.
 
     Raises:
         InvalidArgumentError: its time is malformed.
@@ -43,7 +43,7 @@ def time_of(message: Timestamp, path: str) -> Time:
         InvalidArgumentError: it has more nanoseconds than a second.
     """
     if not 0 <= message.nanos < _NANOSECONDS:
-        raise InvalidArgumentError(f"{message.nanos} nanoseconds are not within a second", field=path)
+        raise InvalidArgumentError(f"{message.nanos} nanoseconds exceed a second", field=path)
     return Time.from_unix(message.seconds, message.nanos)
 
 
@@ -57,7 +57,7 @@ def descriptor_of(message: exporter_pb2.Descriptor, path: str) -> Descriptor:
 
     Args:
         message: The descriptor.
-        path: Of the field it came in.
+        path: The path of its field, for errors.
 
     Raises:
         InvalidArgumentError: media type, digest, size or diff ID is malformed.
@@ -66,7 +66,7 @@ def descriptor_of(message: exporter_pb2.Descriptor, path: str) -> Descriptor:
         raise InvalidArgumentError("a descriptor needs a media type", field=f"{path}.media_type")
     check_digest(message.digest, f"{path}.digest")
     if message.size < 0:
-        raise InvalidArgumentError(f"{message.size} is no size", field=f"{path}.size")
+        raise InvalidArgumentError(f"{message.size} is not a valid size", field=f"{path}.size")
     if message.data and len(message.data) != message.size:
         text = f"{len(message.data)} bytes are embedded, but the size is {message.size}"
         raise InvalidArgumentError(text, field=f"{path}.data")
@@ -100,7 +100,7 @@ def descriptor_message(descriptor: Descriptor) -> exporter_pb2.Descriptor:
 
 
 def compression_of(message: exporter_pb2.Compression, path: str) -> CompressionConfig:
-    """Read how layers are wanted.
+    """Read the requested compression.
 
     Raises:
         InvalidArgumentError: there is no such type.
@@ -116,12 +116,12 @@ def compression_of(message: exporter_pb2.Compression, path: str) -> CompressionC
 
 
 def compression_message(config: CompressionConfig) -> exporter_pb2.Compression:
-    """Write how layers are wanted."""
+    """Write the requested compression."""
     return exporter_pb2.Compression(type=config.type, force=config.force, level=config.level)
 
 
 def check_digest(digest: str, path: str) -> None:
-    """Refuse what is not a digest.
+    """Check a digest.
 
     Raises:
         InvalidArgumentError: it is malformed, or its algorithm is unknown.
@@ -129,7 +129,7 @@ def check_digest(digest: str, path: str) -> None:
     try:
         parse_digest(digest)
     except ImageError as error:
-        raise InvalidArgumentError(f"{digest[:200]!r} is no digest: {error}", field=path) from None
+        raise InvalidArgumentError(f"{digest[:200]!r} is not a digest: {error}", field=path) from None
 
 
 def _platform_of(message: exporter_pb2.Platform) -> Platform:

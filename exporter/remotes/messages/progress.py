@@ -16,7 +16,7 @@ from exporter.remotes.messages.layers import timestamp
 
 
 def status_response(update: StatusUpdate) -> control_pb2.StatusResponse:
-    """Make a message of an update."""
+    """Write an update as a message."""
     return control_pb2.StatusResponse(
         vertexes=[_vertex(vertex) for vertex in update.vertexes],
         statuses=[_status(status) for status in update.statuses],
@@ -74,5 +74,5 @@ def _group(group: ProgressGroup | None) -> ops_pb2.ProgressGroup | None:
 
 
 def _text(text: str) -> str:
-    """Make `text` something that UTF-8 can say: names of files can have bytes that it cannot."""
+    """Escape what cannot be encoded in UTF-8: file names may contain arbitrary bytes."""
     return text.encode("utf-8", "backslashreplace").decode()

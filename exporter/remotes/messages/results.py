@@ -1,4 +1,4 @@
-"""Build results and progress as messages: what a daemon sends to an exporter, and what it gets."""
+"""Build results and progress as messages: what a daemon sends to an exporter, and what it receives."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from exporter.source.types import Attestation, BuildInfo, Ref, Source
 
 
 def refs_of(source: Source) -> dict[str, Ref]:
-    """All refs of a result, those of attestations included, by ID."""
+    """All refs of a result by ID, including those of attestations."""
     return {ref.id: ref for ref in _refs(source) if ref is not None}
 
 
@@ -34,7 +34,7 @@ def _refs(source: Source) -> Iterator[Ref | None]:
 
 
 def source_message(source: Source) -> exporter_pb2.Source:
-    """Write a result. Its refs are named only: the exporter asks for what they are made of."""
+    """Write a result. It only contains the IDs of refs, whose layers the exporter requests separately."""
     message = exporter_pb2.Source(
         metadata=dict(source.metadata),
         attestations={
@@ -50,7 +50,7 @@ def source_message(source: Source) -> exporter_pb2.Source:
 
 
 def build_message(build: BuildInfo, session_id: str) -> exporter_pb2.BuildInfo:
-    """Write the facts about a build whose owner is reached through `session_id`."""
+    """Write the information about a build whose client is reachable through `session_id`."""
     return exporter_pb2.BuildInfo(
         ref=build.ref,
         session_id=session_id,

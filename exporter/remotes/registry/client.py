@@ -1,7 +1,7 @@
-"""Single HTTP requests: one try each, with failures that say whether another may help.
+"""Single HTTP requests, without retries. Failures tell whether a retry may help.
 
-aiohttp carries them. It streams bodies from asynchronous iterators and holds their writer back while the
-other side is slow. The registry libraries on PyPI (oras, dxf) are synchronous and take blobs as files.
+We use aiohttp, which streams bodies from asynchronous iterators, with backpressure. The registry libraries on
+PyPI (oras, dxf) are synchronous and accept blobs only as files.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _OK = frozenset({200})
 
 
 def basic_authorization(user: str, password: str) -> str:
-    """The header's value for a user and a password (RFC 7617)."""
+    """The header value for a user and a password (RFC 7617)."""
     return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
 
 
@@ -39,14 +39,14 @@ class Request:
     """A request.
 
     Attributes:
-        method: HTTP's.
-        url: Where to.
-        what: What it is for, to begin messages with: ``pushing sha256:… to HOST/PATH``.
-        expect: Statuses that are not failures.
-        scopes: What a token must allow (``repository:NAME:pull,push``).
-        headers: Beside the usual ones.
-        body: Bytes, or a form; a stream can be sent only once.
-        limit: Bytes of the longest answer that is read as a whole.
+        method: The HTTP method.
+        url: The URL.
+        what: Its purpose, with which messages begin: ``pushing sha256:… to HOST/PATH``.
+        expect: Status codes that are not failures.
+        scopes: The scopes that a token must have (``repository:NAME:pull,push``).
+        headers: Additional headers.
+        body: Bytes, a form, or a stream, which can be sent only once.
+        limit: Maximum size of a response that is read as a whole.
     """
 
     method: str
@@ -66,7 +66,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer that was read as a whole. `url` is where it came from, after redirections."""
+    """A response that was read as a whole. `url` is the final URL, after redirects."""
 
     status: int
     headers: Mapping[str, str]
@@ -78,9 +78,9 @@ class HTTPClient:
     """Connections to a registry and to its token server. Use as an asynchronous context manager.
 
     Args:
-        tls: Whom to trust.
-        connections: How many there may be at once.
-        stall_seconds: How long an answer may stand still.
+        tls: The TLS configuration.
+        connections: Maximum number of connections.
+        stall_seconds: How long a response may stall.
     """
 
     def __init__(self, tls: ssl.SSLContext, *, connections: int, stall_seconds: float) -> None:
@@ -95,7 +95,7 @@ class HTTPClient:
             timeout=aiohttp.ClientTimeout(
                 total=None, sock_connect=_CONNECT_SECONDS, sock_read=self._stall_seconds
             ),
-            # Blobs come as they are: a registry that compresses its answers would change their digests.
+            # No compressed responses, which would change the digests of blobs.
             headers={"User-Agent": "buildkit-exporter", "Accept-Encoding": "identity"},
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -109,19 +109,19 @@ class HTTPClient:
     async def stream(
         self, request: Request, authorization: str | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send a request and give the answer, with its body still to be read.
+        """Send a request, and yield the response with its body unread.
 
-        The block should do nothing but read the body: its connection errors are taken for the registry's.
+        The block should only read the body: any connection error in it is attributed to the registry.
 
         Raises:
-            RequestError: there is no answer, or none that is expected.
+            RequestError: there is no response, or its status is unexpected.
         """
         headers = CIMultiDict(request.headers)
         if authorization is not None:
             headers["Authorization"] = authorization
         proxy = proxy_for(request.url)
         proxy_headers = _proxy_headers(proxy)
-        if request.url.scheme == "http":  # there is no tunnel through the proxy that they could open
+        if request.url.scheme == "http":  # without TLS there is no CONNECT request to carry them
             headers.update(proxy_headers)
         try:
             async with self._session.request(
@@ -131,7 +131,7 @@ class HTTPClient:
                 data=_data(request),
                 proxy=proxy.with_user(None) if proxy else None,
                 proxy_headers=proxy_headers,
-                # A redirection needs the body once more.
+                # Following a redirect may require sending the body again.
                 allow_redirects=request.is_repeatable,
             ) as response:
                 if response.status not in request.expect:
@@ -142,31 +142,31 @@ class HTTPClient:
             raise connection_error(error, request.url, request.what) from error
 
     async def exchange(self, request: Request, authorization: str | None = None) -> Answer:
-        """Send a request and read the answer.
+        """Send a request and read the response.
 
         Raises:
-            RequestError: there is no answer, or none that is expected.
+            RequestError: there is no response, or its status is unexpected.
         """
         async with self.stream(request, authorization) as response:
             return await read_answer(response, request)
 
 
 async def read_answer(response: aiohttp.ClientResponse, request: Request) -> Answer:
-    """Read the rest of an answer.
+    """Read the rest of a response.
 
     Raises:
         RequestError: it is longer than the request's limit.
     """
     body = await read_body(response, request.limit + 1)
     if len(body) > request.limit:
-        message = f"{request.what}: the answer has more than {request.limit} bytes"
+        message = f"{request.what}: the response has more than {request.limit} bytes"
         raise RequestError(ResourceExhaustedError(message))
     return Answer(response.status, response.headers, body, response.url)
 
 
 def _data(request: Request) -> Any:
     body = request.body
-    # aiohttp sends bytes in one go, and a file piece by piece.
+    # aiohttp sends bytes in a single write, but a file in chunks.
     return io.BytesIO(body) if isinstance(body, bytes) and body else body
 
 

@@ -1,4 +1,4 @@
-"""Which repositories have a blob already, as containerd and BuildKit note it down."""
+"""Tracking which repositories have a blob, as containerd and BuildKit do."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from exporter.image import Reference
 from exporter.image.keys import DISTRIBUTION_SOURCE_PREFIX
 
 DistributionSources = Mapping[str, Mapping[str, str]]
-"""By a blob's digest, annotations that tell which repositories have it:
+"""Annotations by a blob's digest that list the repositories which have it:
 ``containerd.io/distribution.source.HOST`` with their names, separated by commas."""
 
 _MOST_CANDIDATES = 3
 
 
 def mount_candidates(target: Reference, annotations: Mapping[str, str]) -> list[str]:
-    """Other repositories of the same registry that are said to have a blob, the likeliest first.
+    """Other repositories in the same registry that probably have a blob, the likeliest first.
 
-    As in containerd, that is the one that has most of the beginning of its path in common with the target.
+    As in containerd, that is the repository with the longest common path prefix.
     """
     own = target.path.split("/")
 
@@ -33,12 +33,12 @@ def mount_candidates(target: Reference, annotations: Mapping[str, str]) -> list[
 
 
 def with_repository(reference: Reference, annotations: Mapping[str, str]) -> Mapping[str, str]:
-    """Note down that a repository has the blob."""
+    """Add a repository that has the blob."""
     key = _key(reference)
     paths = {path for path in annotations.get(key, "").split(",") if path} | {reference.path}
     return {**annotations, key: ",".join(sorted(paths))}
 
 
 def _key(reference: Reference) -> str:
-    # containerd leaves the port out.
+    # Without the port, as in containerd.
     return DISTRIBUTION_SOURCE_PREFIX + (URL(f"//{reference.domain}").host or reference.domain)

@@ -1,4 +1,4 @@
-"""Where a registry is, and how to get there: addresses, certificates, proxies."""
+"""How to reach a registry: addresses, certificates, proxies."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _HUB = "registry-1.docker.io"
 
 
 def endpoints(host: str, options: RegistryOptions, *, insecure: bool) -> list[URL]:
-    """The addresses that a registry may be at, in the order in which to try them.
+    """The possible addresses of a registry, in the order in which to try them.
 
-    A registry on this machine speaks plain HTTP, as for containerd, unless docker's directory of certificates
-    has something for it. Any other speaks HTTPS. With `insecure`, plain HTTP is the second choice.
+    As in containerd, a registry on this machine uses plain HTTP, unless docker's certificate directory has an
+    entry for it. Any other uses HTTPS. With `insecure`, plain HTTP is the fallback.
 
     Args:
         host: The registry, as in a reference.
@@ -32,7 +32,7 @@ def endpoints(host: str, options: RegistryOptions, *, insecure: bool) -> list[UR
         secure, plain = URL(f"https://{address}"), URL(f"http://{address}")
     except ValueError as error:
         raise InvalidArgumentError(
-            f"{host} is no address of a registry: {error}", field="attrs[name]"
+            f"{host} is not the address of a registry: {error}", field="attrs[name]"
         ) from None
     if insecure:
         return [secure, plain]
@@ -40,7 +40,7 @@ def endpoints(host: str, options: RegistryOptions, *, insecure: bool) -> list[UR
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host`, with or without a port, is this machine."""
+    """Whether `host`, with or without a port, is a loopback address."""
     name = URL(f"//{host}").host or host
     if name == "localhost":
         return True
@@ -51,9 +51,9 @@ def is_loopback(host: str) -> bool:
 
 
 def proxy_for(url: URL) -> URL | None:
-    """The proxy that the environment has for an address; never one for this machine, as in Go.
+    """The proxy for a URL according to the environment. As in Go, loopback addresses never use a proxy.
 
-    aiohttp's own way to the environment also reads ``.netrc``, which must not answer for a registry.
+    aiohttp's `trust_env` would also use credentials from ``.netrc``, which are not for registries.
     """
     if is_loopback(url.authority) or proxy_bypass(url.host or ""):
         return None
@@ -62,10 +62,10 @@ def proxy_for(url: URL) -> URL | None:
 
 
 def tls_context(host: str, options: RegistryOptions, *, insecure: bool) -> ssl.SSLContext:
-    """Say whom to trust and what to show of ourselves, as docker's directory of certificates has it. Blocks.
+    """The CAs and client certificates for a registry, from docker's certificate directory. Blocks.
 
     Raises:
-        InvalidArgumentError: a certificate or key is missing or cannot be used.
+        InvalidArgumentError: a certificate or key is missing or invalid.
     """
     context = client_context()
     if insecure:
@@ -79,6 +79,6 @@ def tls_context(host: str, options: RegistryOptions, *, insecure: bool) -> ssl.S
         for path in sorted(directory.glob("*.cert")):
             context.load_cert_chain(path, path.with_suffix(".key"))
     except OSError as error:
-        hint = "; an authority's certificate must be called *.crt" if path.suffix == ".cert" else ""
+        hint = "; a CA certificate must have the extension .crt" if path.suffix == ".cert" else ""
         raise InvalidArgumentError(f"certificate {path} cannot be used: {error}{hint}") from error
     return context

@@ -1,4 +1,4 @@
-"""What a registry's failures mean, and what to do about them."""
+"""Explaining a registry's failures, and what to do about them."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from exporter.remotes.http.answers import json_object
 from exporter.remotes.registry.retry import RequestError, parse_retry_after
 
 CONNECTION_ERRORS = (aiohttp.ClientError, OSError)
-"""What aiohttp raises when there is no connection, or no longer."""
+"""What aiohttp raises if a connection fails or breaks."""
 
 CERTIFICATES = "/etc/docker/certs.d"
-"""Docker's directory of certificates, unless --registry-certs-dir names another; for messages."""
+"""Docker's certificate directory, unless --registry-certs-dir specifies another; for messages."""
 
 INSECURE = "registry.insecure=true (for verify: --registry-insecure)"
-"""What makes any certificate acceptable, and plain HTTP; for messages."""
+"""The options that allow any certificate and plain HTTP; for messages."""
 
 _LONGEST_TEXT = 500
 _WANTS_TLS = b"Client sent an HTTP request to an HTTPS server"
-"""What Go's servers answer to those."""
+"""The response of Go's TLS servers to plain HTTP."""
 
 # Numbers of OpenSSL (X509_V_ERR_*).
 _EXPIRED = 10
@@ -42,22 +42,22 @@ _REDIRECTS = range(300, 400)
 
 
 def is_certificate_error(error: BaseException) -> bool:
-    """Whether the other side's certificate was not accepted."""
+    """Whether the server's certificate was rejected."""
     return isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError)
 
 
 def is_tls_error(error: BaseException) -> bool:
-    """Whether there was a connection but no TLS on it."""
+    """Whether the connection was established, but TLS failed."""
     return isinstance(error, aiohttp.ClientConnectorSSLError | ssl.SSLError)
 
 
 def connection_error(error: BaseException, url: URL, what: str) -> RequestError:
-    """Say what it means that a request got no answer.
+    """Explain why a request got no response.
 
     Args:
         error: One of `CONNECTION_ERRORS`.
-        url: Where the request went.
-        what: What was being done.
+        url: The URL of the request.
+        what: The purpose of the request.
     """
     origin, host = url.origin(), url.authority
     if is_certificate_error(error):
@@ -66,21 +66,23 @@ def connection_error(error: BaseException, url: URL, what: str) -> RequestError:
     if is_tls_error(error):
         return RequestError(FailedPreconditionError(f"{what}: {origin}: {_tls(error, host)}"))
     if _is_unknown_host(error):
-        text = f"{what}: the host {url.host} is not known: is its name right?"
+        text = f"{what}: unknown host {url.host}: is the name correct?"
         return RequestError(UnavailableError(text))
-    return RequestError(UnavailableError(f"{what}: no answer of {origin}: {_cause(error)}"), may_pass=True)
+    return RequestError(
+        UnavailableError(f"{what}: no response from {origin}: {_cause(error)}"), may_pass=True
+    )
 
 
 def _certificate(error: BaseException, host: str) -> str:
     code = getattr(error, "verify_code", 0)
-    insecure = f"or accept any with {INSECURE}"
+    insecure = f"or accept any certificate with {INSECURE}"
     if code in _OTHER_NAME:
-        return f"is for another name than {host}: use the name that it is for, {insecure}"
+        return f"is not valid for {host}: use a name that it is valid for, {insecure}"
     if code == _EXPIRED:
         return f"has expired: have it renewed, {insecure}"
     reason = getattr(error, "verify_message", "") or str(error)
     return (
-        f"is not trusted ({reason}): name its authority's certificate by --registry-ca, put it into "
+        f"is not trusted ({reason}): specify its CA certificate with --registry-ca, put it into "
         f"{CERTIFICATES}/{host}/ca.crt, {insecure}"
     )
 
@@ -89,30 +91,29 @@ def _tls(error: BaseException, host: str) -> str:
     cause = getattr(error, "os_error", error)
     reason = getattr(cause, "reason", None) or ""
     if reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"}:
-        return f"it does not speak TLS; if it speaks plain HTTP, set {INSECURE}"
+        return f"it does not use TLS; if it uses plain HTTP, set {INSECURE}"
     if "CERTIFICATE_REQUIRED" in reason or "BAD_CERTIFICATE" in reason:
         return (
-            "it asks for a client's certificate, or does not accept the one that it was shown: put one into "
+            "it requires a client certificate, or rejects the one that was sent: put one into "
             f"{CERTIFICATES}/{host}, as client.cert and client.key"
         )
-    return f"no TLS with it: {reason.lower().replace('_', ' ') or cause}"
+    return f"TLS failed: {reason.lower().replace('_', ' ') or cause}"
 
 
 def status_error(response: aiohttp.ClientResponse, body: bytes, what: str) -> RequestError:
-    """Say what an answer means whose status is not what was hoped for.
+    """Explain a response with an unexpected status.
 
     Args:
-        response: The answer.
-        body: Its body, or the beginning of that.
-        what: What was being done.
+        response: The response.
+        body: Its body, or the beginning of it.
+        what: The purpose of the request.
     """
     if response.status == 400 and response.url.scheme == "http" and _WANTS_TLS in body:
         host = response.url.authority
         return RequestError(
             FailedPreconditionError(
-                f"{what}: it speaks TLS, and was spoken to in plain HTTP, as registries on this machine are; "
-                f"make the directory {CERTIFICATES}/{host}, with its authority's certificate as ca.crt, or "
-                f"set {INSECURE}"
+                f"{what}: it uses TLS, but local registries are accessed with plain HTTP by default; create "
+                f"the directory {CERTIFICATES}/{host} with its CA certificate as ca.crt, or set {INSECURE}"
             )
         )
     status = response.status
@@ -136,19 +137,19 @@ def _meaning(status: int, message: str) -> ExporterError:
         return NotFoundError(message)
     if status == 413:
         return ResourceExhaustedError(
-            f"{message}; the registry, or a proxy before it, takes no larger requests"
+            f"{message}; the registry, or a proxy in front of it, accepts no larger requests"
         )
     if status == 429:
-        return ResourceExhaustedError(f"{message}; there have been too many requests: try again later")
+        return ResourceExhaustedError(f"{message}; there were too many requests: try again later")
     if status == 408 or status >= 500:
         return UnavailableError(message)
     if status in _REDIRECTS:
-        return UnavailableError(f"{message}; an upload that was begun cannot follow a redirection")
+        return UnavailableError(f"{message}; a streamed upload cannot follow a redirect")
     return FailedPreconditionError(message)
 
 
 def _is_unknown_host(error: BaseException) -> bool:
-    """Whether there is no such name; a name server that is away is another matter."""
+    """Whether the host does not exist, as opposed to a failure of the name server."""
     if not isinstance(error, aiohttp.ClientConnectorDNSError):
         return False
     causes = (error.os_error, error.os_error.__cause__)
@@ -162,7 +163,7 @@ def _cause(error: BaseException) -> str:
         return "it took too long"
     text: str | None = str(error)
     if isinstance(error, OSError):
-        # What asyncio has to say of its own is the address, which is told already.
+        # asyncio's own text only adds the address, which is already in the message.
         text = os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error.strerror
     return text or str(error) or type(error).__name__
 
@@ -175,10 +176,10 @@ def _reason(response: aiohttp.ClientResponse) -> str:
 
 
 def error_text(body: bytes) -> str:
-    """The text of an error: the specification's ``errors``, a token server's ``details``, or plain."""
+    """The text of an error: the specification's ``errors``, a token server's ``details`` or text."""
     answer = json_object(body)
     if answer is None:
-        # Proxies answer in HTML, which says nothing that the status does not.
+        # Proxies send HTML, which adds nothing to the status.
         return "" if body.lstrip()[:1] == b"<" else _plain(body.decode("utf-8", "replace"))
     errors = answer.get("errors")
     if isinstance(errors, list):
@@ -194,6 +195,6 @@ def _one(error: dict[str, Any]) -> str:
 
 
 def _plain(text: str) -> str:
-    """On one line, without what would move a terminal's cursor."""
+    """The text as a single line without control characters, safe for a terminal."""
     line = " ".join(text.split())
     return "".join(c for c in line if c.isprintable())[:_LONGEST_TEXT]

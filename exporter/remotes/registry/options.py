@@ -1,4 +1,4 @@
-"""How registries are reached."""
+"""Options for access to registries."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from exporter.remotes.registry.retry import RetryPolicy
 
 @dataclass(frozen=True, slots=True)
 class RegistryOptions:
-    """How registries are reached.
+    """Options for access to registries.
 
     Attributes:
-        credentials: Where to find user names and passwords.
-        certs_dir: Docker's directory of certificates: ``HOST[:PORT]/*.crt`` are authorities to trust,
-            ``*.cert`` with ``*.key`` is what to show of ourselves.
-        ca_files: More authorities, for all hosts.
-        retry: When to try again.
-        concurrency: Blobs of one push that are on their way at once.
-        chunk_size: Bytes of the largest upload request; None for no limit. One that is refused for its size
-            is sent again in smaller ones anyhow.
-        stall_seconds: How long a registry may take no bytes, or give none, before it counts as gone.
+        credentials: The source of user names and passwords.
+        certs_dir: Docker's certificate directory: ``HOST[:PORT]/*.crt`` are CA certificates, ``*.cert`` with
+            ``*.key`` are client certificates.
+        ca_files: Additional CA certificates, for all hosts.
+        retry: When to retry.
+        concurrency: The number of concurrent uploads in a push.
+        chunk_size: Maximum size of an upload request; None for no limit. A request that is rejected as too
+            large is retried with smaller ones in any case.
+        stall_seconds: How long a registry may neither accept nor send data before it counts as unavailable.
     """
 
     credentials: CredentialSource = field(default_factory=DockerCredentials)

@@ -1,6 +1,6 @@
-"""Pushing an image: blobs first, several at once, then manifests, the root last and under its name.
+"""Pushing an image: first the blobs, concurrently, then the manifests, and finally the root with its name.
 
-Order, progress texts and refusals are BuildKit's (``util/push``).
+Order, progress texts and errors are BuildKit's (``util/push``).
 """
 
 from __future__ import annotations
@@ -36,29 +36,29 @@ async def push(
     options: RegistryOptions | None = None,
     progress: VertexProgress,
 ) -> DistributionSources:
-    """Push `root` and all that it points to, except layers that must not be distributed.
+    """Push `root` and everything that it references, except nondistributable layers.
 
-    Can be repeated after a failure: what the registry has is not sent again. A name moves only when all that
-    it will stand for is there.
+    Idempotent: blobs that the registry already has are not sent again. A tag moves only after everything that
+    it references has been uploaded.
 
     Args:
-        provider: Where the blobs are.
-        root: An image's manifest or index.
-        name: A reference; without tag and digest, ``latest`` is meant.
+        provider: Has the blobs.
+        root: The descriptor of an image's manifest or index.
+        name: A reference; the default tag is ``latest``.
         by_digest: Push without a tag (``push-by-digest``).
-        insecure: Accept any certificate, and plain HTTP where there is no TLS (``registry.insecure``).
-        sources: Who has which blobs already: the registry is asked to take them over from there.
-        options: How registries are reached.
-        progress: Reports under it.
+        insecure: Accept any certificate, and plain HTTP if there is no TLS (``registry.insecure``).
+        sources: Repositories known to have certain blobs, from which the registry may mount them.
+        options: Options for access to the registry.
+        progress: The vertex to report to.
 
     Returns:
-        `sources`, and that the repository has the blobs now; for the next push of the same image.
+        `sources` plus the repository that now has the blobs; for the next push of the same image.
 
     Raises:
         ImageError: the name is not a reference.
         InvalidArgumentError: it has a tag although the push is by digest, or the root is not a manifest.
-        DataLossError: a blob is not what its descriptor says.
-        ExporterError: the registry refuses the push, or failed too often.
+        DataLossError: a blob does not match its descriptor.
+        ExporterError: the registry rejects the push, or failed too often.
     """
     reference = Reference.parse(name)
     if by_digest and not reference.is_name_only:
@@ -100,7 +100,7 @@ async def _push_manifest(
     repository: Repository, provider: Provider, descriptor: Descriptor, tag: str | None
 ) -> None:
     reference = tag or descriptor.digest
-    # Some registries refuse to set a tag again, even to what it is.
+    # Some registries have immutable tags, which cannot be set again even to the same manifest.
     if not await repository.has_manifest(descriptor, reference):
         await repository.put_manifest(descriptor, await read_blob(provider, descriptor), reference)
 

@@ -1,6 +1,6 @@
-"""One repository of a registry: reading blobs and manifests, storing manifests.
+"""A repository in a registry: reading blobs and manifests, and storing manifests.
 
-Source of the rules: the OCI distribution specification, 1.1.
+Source: the OCI distribution specification 1.1.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _ACCEPT = {"Accept": ", ".join([*sorted(MANIFEST_TYPES | INDEX_TYPES), "*/*"])}
 
 
 class Repository:
-    """A repository such as ``docker.io/library/alpine``, as a provider; made by `open_repository`.
+    """A repository such as ``docker.io/library/alpine``, as a provider; created by `open_repository`.
 
     Args:
-        transport: Reaches the registry.
+        transport: The transport to the registry.
         path: The repository's name within the registry (``library/alpine``).
-        push: Whether it is written to.
+        push: Whether write access is needed.
     """
 
     def __init__(self, transport: Transport, path: str, *, push: bool) -> None:
@@ -48,11 +48,11 @@ class Repository:
         return f"{self.transport.host}/{self.path}"
 
     def url(self, *parts: str) -> URL:
-        """The address of something in the repository: ``blobs``, DIGEST."""
+        """The URL of something in the repository, such as ``blobs``, DIGEST."""
         return self.transport.url("/".join(("/v2", self.path, *parts)))
 
     async def info(self, digest: str) -> BlobInfo:
-        """See `Provider.info`. Finds manifests, too."""
+        """See `Provider.info`. Also finds manifests."""
         for kind in (_BLOBS, _MANIFESTS):
             answer = await self._head(kind, digest)
             if answer is not None:
@@ -60,7 +60,7 @@ class Repository:
         raise NotFoundError(f"{self} has no {digest}")
 
     async def read(self, digest: str, *, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
-        """See `Provider.read`. Finds manifests, too; goes on where it was when a connection breaks."""
+        """See `Provider.read`. Also finds manifests. Resumes after a connection breaks."""
         split_digest(digest)
         kind, end = _BLOBS, None if length is None else offset + length
         retries = self.transport.retries()
@@ -79,11 +79,11 @@ class Repository:
                     await retries.wait(failure)
 
     async def has_blob(self, descriptor: Descriptor) -> bool:
-        """Whether a blob is there (manifests do not count)."""
+        """Whether the repository has a blob. Manifests do not count."""
         return await self._head(_BLOBS, descriptor.digest) is not None
 
     async def has_manifest(self, descriptor: Descriptor, reference: str) -> bool:
-        """Whether `reference`, a tag or digest, is this manifest already."""
+        """Whether `reference`, a tag or digest, already refers to this manifest."""
         answer = await self._head(_MANIFESTS, reference)
         if answer is None:
             return False
@@ -92,11 +92,11 @@ class Repository:
         )
 
     async def resolve(self, reference: str) -> Descriptor:
-        """Find the manifest behind a tag or a digest.
+        """Look up the manifest of a tag or a digest.
 
         Raises:
-            NotFoundError: there is none.
-            DataLossError: it does not have the digest that was asked for.
+            NotFoundError: there is no such manifest.
+            DataLossError: it does not have the requested digest.
         """
         what = f"resolving {reference} in {self}"
         request = self._request(
@@ -106,7 +106,7 @@ class Repository:
         digest = digest_bytes(answer.body)
         if reference.startswith("sha256:") and reference != digest:
             raise DataLossError(f"{what}: the registry sent {digest}")
-        if ":" in reference:  # another algorithm; whoever reads the manifest verifies it
+        if ":" in reference:  # a different algorithm; it is verified when the manifest is read
             digest = reference
         return Descriptor(media_type=_media_type(answer), digest=digest, size=len(answer.body))
 
@@ -114,8 +114,8 @@ class Repository:
         """Store a manifest under `reference`, a tag or its digest.
 
         Raises:
-            DataLossError: the registry understood something else.
-            FailedPreconditionError: it refuses the manifest, for instance since a blob is missing.
+            DataLossError: the registry stored a different manifest.
+            FailedPreconditionError: it rejects the manifest, for example because a blob is missing.
             ExporterError: see `Transport.call`.
         """
         request = self._request(
@@ -129,7 +129,7 @@ class Repository:
         answer = await self.transport.call(request)
         stored = answer.headers.get("Docker-Content-Digest", descriptor.digest)
         if stored != descriptor.digest:
-            raise DataLossError(f"{self} stored {stored} when it was sent manifest {descriptor.digest}")
+            raise DataLossError(f"{self} stored {stored} instead of manifest {descriptor.digest}")
 
     async def _head(self, kind: str, reference: str) -> Answer | None:
         request = self._request(
@@ -162,21 +162,21 @@ async def open_repository(
     options: RegistryOptions | None = None,
     on_retry: OnRetry | None = None,
 ) -> AsyncIterator[Repository]:
-    """Connect to the repository that a reference names.
+    """Connect to the repository in a reference.
 
     Args:
-        reference: Tag and digest do not matter here; see `Repository.resolve`.
-        push: Whether it will be written to.
-        insecure: Accept any certificate, and plain HTTP where there is no TLS.
-        options: How registries are reached.
-        on_retry: Told when something has to be tried again.
+        reference: The reference. Tag and digest are ignored; see `Repository.resolve`.
+        push: Whether write access is needed.
+        insecure: Accept any certificate, and plain HTTP if there is no TLS.
+        options: Options for access to the registry.
+        on_retry: See `OnRetry`.
 
     Raises:
         InvalidArgumentError: the reference has no registry.
         ExporterError: the registry cannot be reached.
     """
     if not reference.domain:
-        raise InvalidArgumentError(f"{reference} names no registry", field="attrs[name]")
+        raise InvalidArgumentError(f"{reference} does not include a registry", field="attrs[name]")
     transport = Transport(
         reference.domain, insecure=insecure, options=options or RegistryOptions(), on_retry=on_retry
     )
@@ -185,8 +185,8 @@ async def open_repository(
 
 
 async def _part(response: aiohttp.ClientResponse, offset: int, end: int | None) -> AsyncIterator[bytes]:
-    """The bytes from `offset` to `end`; a registry may ignore the range and send all."""
-    if response.status == 416:  # nothing lies behind the end
+    """The bytes from `offset` to `end`. A registry may ignore the range and send everything."""
+    if response.status == 416:  # the offset is at or after the end
         return
     skip = offset if response.status == 200 else 0
     left = None if end is None else end - offset
@@ -204,12 +204,12 @@ async def _part(response: aiohttp.ClientResponse, offset: int, end: int | None) 
 def _length(answer: Answer, what: str) -> int:
     text = answer.headers.get("Content-Length", "")
     if not (text.isascii() and text.isdigit()):
-        raise UnavailableError(f"{what}: the registry does not tell the size")
+        raise UnavailableError(f"{what}: the registry does not report the size")
     return int(text)
 
 
 def _media_type(answer: Answer) -> str:
-    """From the header; from the manifest itself where the registry sends it as some JSON."""
+    """The media type in the header or, if the registry only sends a generic type, in the manifest."""
     media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
     if media_type in MANIFEST_TYPES | INDEX_TYPES:
         return media_type

@@ -1,4 +1,4 @@
-"""When a request is tried again, and after how long."""
+"""When to retry a request, and after how long."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from dataclasses import dataclass
 from exporter.errors import ExporterError, UnavailableError
 
 OnRetry = Callable[[str], None]
-"""Told in a line of text what went wrong and that it will be tried again."""
+"""Called before a retry, with a line of text that says what failed."""
 
-_LONGEST_NUMBER = 9  # digits; more seconds than that mean never, and would not fit into a float one day
+_LONGEST_NUMBER = 9  # digits; more seconds mean never, and very large numbers would overflow a float
 
 
 class RequestError(Exception):
-    """A try that failed. Stays within this package: what a caller sees is `error`.
+    """A failed attempt. Internal to this package: callers get `error`.
 
     Attributes:
-        error: What it means.
-        may_pass: Whether the same request may succeed when tried again.
+        error: The error for the caller.
+        may_pass: Whether a retry may succeed.
         retry_after: Seconds that the registry wants us to wait.
-        status: Of the answer, if there was one.
-        challenges: The answer's ``WWW-Authenticate``.
+        status: The status of the response, if there was one.
+        challenges: The ``WWW-Authenticate`` headers of the response.
     """
 
     def __init__(
@@ -47,14 +47,15 @@ class RequestError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often, and after how long, something is tried again.
+    """How often to retry, and after how long.
 
     Attributes:
-        attempts: Tries in all, the first included. Progress made between two failures starts the count anew.
-        base: Seconds to wait before the second try; doubled before each further one.
-        cap: The longest such pause, in seconds. Each pause is then shortened at random, by half at the most,
-            so that many clients do not come back at the same moment.
-        patience: The longest ``Retry-After`` that is waited for, in seconds.
+        attempts: Total number of attempts, including the first. Progress between two failures resets the
+            count.
+        base: Seconds to wait before the second attempt; doubled before each further one.
+        cap: Maximum pause in seconds. Each pause is then randomly shortened by up to half, so that many
+            clients do not retry at the same time.
+        patience: Maximum ``Retry-After`` to wait for, in seconds.
         sleep: Waits; a parameter for tests.
     """
 
@@ -65,16 +66,16 @@ class RetryPolicy:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
     def pause(self, failures: int) -> float:
-        """Seconds to wait after so many failures in a row."""
+        """Seconds to wait after this number of consecutive failures."""
         longest: float = min(self.cap, self.base * 2 ** min(failures - 1, 30))
         return longest * random.uniform(0.5, 1.0)
 
 
 class Retries:
-    """The tries of one piece of work.
+    """The attempts of one operation.
 
     Args:
-        policy: How many there may be.
+        policy: The retry policy.
         on_retry: See `OnRetry`.
     """
 
@@ -84,14 +85,14 @@ class Retries:
         self._failures = 0
 
     def progressed(self) -> None:
-        """Something was achieved: the failures before it no longer count."""
+        """Record progress: previous failures no longer count."""
         self._failures = 0
 
     async def wait(self, failure: RequestError) -> None:
-        """Wait before the next try.
+        """Wait before the next attempt.
 
         Raises:
-            ExporterError: what `failure` means, if there is to be no other try.
+            ExporterError: the error of `failure`, if there is no further attempt.
         """
         self._failures += 1
         if not failure.may_pass or self._failures >= self._policy.attempts:
@@ -99,9 +100,7 @@ class Retries:
         pause = self._policy.pause(self._failures)
         wanted = failure.retry_after or 0.0
         if wanted > self._policy.patience:
-            message = (
-                f"{failure.error}; it asks not to be asked again for {wanted:.0f} s: try again after that"
-            )
+            message = f"{failure.error}; it asks to wait {wanted:.0f} s before a retry: try again after that"
             raise UnavailableError(message) from failure
         pause = max(pause, wanted)
         if self._on_retry is not None:
@@ -116,7 +115,7 @@ def parse_retry_after(value: str | None) -> float | None:
         return float(text) if len(text) <= _LONGEST_NUMBER else float("inf")
     try:
         when = email.utils.parsedate_to_datetime(text)
-        if when.tzinfo is None:  # ``-0000``: in UTC, but from an unknown place
+        if when.tzinfo is None:  # ``-0000``: UTC, with an unknown local time zone
             when = when.replace(tzinfo=datetime.UTC)
         return max((when - datetime.datetime.now(datetime.UTC)).total_seconds(), 0.0)
     except (ValueError, OverflowError, IndexError, TypeError):

@@ -1,4 +1,4 @@
-"""Requests to one registry: with authorization, and tried again where that may help."""
+"""Requests to a registry, with authorization and retries."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _TOKEN_CONNECTIONS = 1
 
 
 class Transport:
-    """Requests to one registry. Use as an asynchronous context manager, which finds out how to reach it.
+    """Requests to a registry. Entering this asynchronous context manager finds out how to reach it.
 
     Args:
-        host: As in a reference (``docker.io``, ``localhost:5000``).
-        insecure: ``registry.insecure=true``: accept any certificate, and plain HTTP where there is no TLS.
+        host: The registry as in a reference (``docker.io``, ``localhost:5000``).
+        insecure: ``registry.insecure=true``: accept any certificate, and plain HTTP if there is no TLS.
         options: See `RegistryOptions`.
         on_retry: See `OnRetry`.
 
@@ -61,20 +61,20 @@ class Transport:
         await self._stack.aclose()
 
     def url(self, path: str) -> URL:
-        """The address of a path of the API, such as ``/v2/``."""
+        """The URL of an API path, such as ``/v2/``."""
         return URL(f"{self._base}{path}", encoded=True)
 
     def retries(self) -> Retries:
-        """Tries for a new piece of work."""
+        """The attempts of a new operation."""
         return Retries(self.options.retry, self._on_retry)
 
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send a request once (again if authorization was lacking); see `HTTPClient.stream`.
+        """Send a request once, or twice if authorization was missing; see `HTTPClient.stream`.
 
         Raises:
-            RequestError: there is no answer, or none that is expected.
-            ExporterError: there is no token to be had.
+            RequestError: there is no response, or its status is unexpected.
+            ExporterError: no token can be obtained.
         """
         authorization = await self._authorization(request)
         try:
@@ -101,24 +101,24 @@ class Transport:
             raise
 
     async def exchange(self, request: Request) -> Answer:
-        """Send a request once, as `stream` does, and read the answer.
+        """Send a request once, as `stream` does, and read the response.
 
         Raises:
-            RequestError: there is no answer, or none that is expected.
-            ExporterError: there is no token to be had.
+            RequestError: there is no response, or its status is unexpected.
+            ExporterError: no token can be obtained.
         """
         async with self.stream(request) as response:
             return await read_answer(response, request)
 
     async def call(self, request: Request) -> Answer:
-        """Send a request until it succeeds or there is no hope, and read the answer.
+        """Send a request with retries, and read the response.
 
         Raises:
             PermissionDeniedError: 401 or 403.
             NotFoundError: 404.
             ResourceExhaustedError: 413 or 429.
             UnavailableError: no connection, or a failure of the registry.
-            FailedPreconditionError: any other status, or no TLS as it should be.
+            FailedPreconditionError: any other status, or a TLS failure.
         """
         retries = self.retries()
         while True:
@@ -137,12 +137,12 @@ class Transport:
             await self._authorizer.explain(failure)
 
     def _is_ours(self, url: URL) -> bool:
-        """Whether the registry itself is asked; an upload may lead to other hosts, which get no token."""
+        """Whether the URL is the registry's own. Uploads may lead to other hosts, which get no tokens."""
         base = self._base
         return (url.scheme, url.host, url.port) == (base.scheme, base.host, base.port)
 
     async def _connect(self) -> None:
-        """Find out which address works and whether authorization is wanted (``GET /v2/``)."""
+        """Find out which address works, and whether authorization is required (``GET /v2/``)."""
         addresses = endpoints(self.host, self.options, insecure=self._insecure)
         retries = self.retries()
         while True:
@@ -163,7 +163,7 @@ class Transport:
 
 
 def _may_be_plain(failure: RequestError, url: URL) -> bool:
-    """Whether plain HTTP is worth a try, as in BuildKit: no TLS there, or nothing at a port we guessed."""
+    """Whether to try plain HTTP, as in BuildKit: TLS failed, or nothing responds on the default port."""
     cause = failure.__cause__
     if cause is None:
         return False

@@ -1,7 +1,7 @@
-"""Getting one blob into a repository: mounted from another one, or uploaded, resumed if connections break.
+"""Getting a blob into a repository: by mounting it from another one, or by a resumable upload.
 
-Not every registry can resume: distribution 2.8 forgets an upload when a request broke in its middle. Then, or
-when a registry does not tell where it stands, the upload begins anew.
+Not every registry can resume: distribution 2.8 drops an upload when a request breaks midway. In this case, or
+if a registry does not report its position, the upload restarts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from exporter.remotes.registry.retry import RequestError
 _RANGE = re.compile(r"(?:bytes=)?0-([0-9]{1,18})", re.ASCII)
 _LOST = frozenset({400, 404, 416})
 _SMALLEST_CHUNK = 1 << 20
-_LARGEST_CHUNK = 64 << 20  # after a refusal for size; what common proxies let through
+_LARGEST_CHUNK = 64 << 20  # after a request was rejected as too large; most proxies accept this size
 
 
 async def upload_blob(
@@ -37,28 +37,28 @@ async def upload_blob(
     sources: Sequence[str] = (),
     on_bytes: OnBytes | None = None,
 ) -> None:
-    """Get a blob into a repository, unless it is there.
+    """Get a blob into a repository, unless it already has it.
 
     Args:
-        repository: Where to; opened for pushing.
-        descriptor: Of the blob.
-        provider: Has the blob. After a broken connection it is read again, from where the registry stands.
-        sources: Repositories of the same registry that may have the blob: it is asked to take it from there.
-        on_bytes: Told of the progress; a negative number means that so many bytes have to be sent again.
+        repository: The destination, opened for pushing.
+        descriptor: The blob's descriptor.
+        provider: Has the blob. After a broken connection, it is read again from the registry's position.
+        sources: Repositories in the same registry that may have the blob, to mount it from.
+        on_bytes: Receives the progress; a negative number of bytes has to be sent again.
 
     Raises:
-        DataLossError: the provider's bytes are not what the descriptor says.
-        ExporterError: the provider failed, or the registry did too often.
+        DataLossError: the provider's bytes do not match the descriptor.
+        ExporterError: the provider failed, or the registry failed too often.
     """
     await _Upload(repository, descriptor, provider, on_bytes).run(sources)
 
 
 def parse_range(text: str, default: int) -> int:
-    """Read how many bytes of an upload a registry has, from its ``Range``: ``0-LAST``.
+    """Read from a ``Range`` header (``0-LAST``) how many bytes of an upload the registry has.
 
     Args:
-        text: The header. ``0-0`` means nothing as well as one byte.
-        default: What to take where it does not tell.
+        text: The header. ``0-0`` is ambiguous: it can mean no byte or one byte.
+        default: The result if the header is ambiguous or malformed.
     """
     match = _RANGE.fullmatch(text.strip())
     last = int(match[1]) if match else 0
@@ -67,9 +67,10 @@ def parse_range(text: str, default: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Session:
-    """An upload that the registry has begun.
+    """An upload in progress.
 
-    `url` is where it goes on, `offset` how many bytes are there, `least` how many it wants at once.
+    `url` is the URL for the next request, `offset` the number of bytes that the registry has, and `least` the
+    minimum chunk size.
     """
 
     url: URL
@@ -92,7 +93,7 @@ class _Upload:
         self._retries = self._transport.retries()
         self._session: _Session | None = None
         self._is_interrupted = False
-        self._may_begin_anew = True
+        self._may_restart = True
 
     async def run(self, sources: Sequence[str]) -> None:
         if not await self._repository.has_blob(self._descriptor) and not await self._mount(sources):
@@ -106,17 +107,17 @@ class _Upload:
                 answer = await self._transport.call(self._begin_request(source))
                 if answer.status == 201:
                     return True
-                self._session = self._begun(answer)  # what the registry does where it cannot mount
+                self._session = self._begun(answer)  # it cannot mount, and has begun an upload instead
             except (ExporterError, RequestError):
-                continue  # refused, often because we may not read there; an upload needs no such right
+                continue  # often because we have no read access there, which an upload does not need
         return False
 
     async def _try(self) -> bool:
-        """Send what is left. Returns whether that worked; if not, it is time for another try."""
+        """Send the rest; return whether that succeeded. If not, it has to be retried."""
         try:
             if self._is_interrupted:
                 self._session = await self._find_position()
-                # Perhaps it was only the last answer that got lost.
+                # Perhaps only the last response was lost.
                 if self._session is None and await self._repository.has_blob(self._descriptor):
                     return True
             if self._session is None:
@@ -133,9 +134,10 @@ class _Upload:
     async def _prepare_next(self, failure: RequestError) -> None:
         if failure.status == 413 and self._shrink_chunks():
             return
-        if failure.status in _LOST and self._session is not None and self._may_begin_anew:
-            # The registry has lost count or the whole upload. Once, since a refusal may look the same.
-            self._may_begin_anew = False
+        if failure.status in _LOST and self._session is not None and self._may_restart:
+            # The registry has lost its position, or the upload. Restart only once, because a rejection may
+            # have the same status.
+            self._may_restart = False
             self._session = None
             return
         await self._retries.wait(failure)
@@ -148,7 +150,7 @@ class _Upload:
         return self._chunk_size >= max(_SMALLEST_CHUNK, self._session.least)
 
     async def _find_position(self) -> _Session | None:
-        """Ask where the registry stands; None if it does not know the upload any more."""
+        """Query the registry's position; None if it no longer knows the upload."""
         session = self._session
         if session is None:
             return None
@@ -158,16 +160,16 @@ class _Upload:
         except RequestError as failure:
             if failure.may_pass or failure.status in {None, 401, 403}:
                 raise
-            return None  # nor does it know if it does not let itself be asked
+            return None  # it does not support the query, so the position is unknown
         offset = parse_range(answer.headers.get("Range", ""), 0)
-        if offset > self._verifier.position:  # more than it was sent
+        if offset > self._verifier.position:  # more than we have sent
             return None
         if offset > session.offset:
             self._retries.progressed()
         return _Session(_location(answer, session.url), offset, session.least)
 
     async def _send_part(self, session: _Session) -> _Session:
-        """Send the rest, or as much of it as may go into one request."""
+        """Send the rest, or as much of it as fits into one request."""
         self._report(session.offset)
         begin, end = session.offset, session.offset + self._part_length(session)
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(end - begin)}
@@ -184,7 +186,7 @@ class _Upload:
             answer = await patch.finish()
         offset = min(parse_range(answer.headers.get("Range", ""), end), end)
         if offset <= begin:
-            message = f"{self._repository} takes none of the bytes of {self._descriptor.digest}"
+            message = f"{self._repository} accepts no bytes of {self._descriptor.digest}"
             raise RequestError(UnavailableError(message), may_pass=True)
         self._retries.progressed()
         return _Session(_location(answer, session.url), offset, session.least)
@@ -199,7 +201,7 @@ class _Upload:
                 try:
                     await patch.write(data)
                 except TimeoutError as error:
-                    message = f"{self._repository} takes no more bytes of {self._descriptor.digest}"
+                    message = f"{self._repository} accepts no more bytes of {self._descriptor.digest}"
                     raise RequestError(UnavailableError(message), may_pass=True) from error
                 self._report(position)
         if position != end:
@@ -209,15 +211,13 @@ class _Upload:
 
     async def _end(self, session: _Session) -> None:
         separator = "&" if session.url.raw_query_string else "?"
-        # Not taken apart and put together again: the rest of the address may be signed.
+        # Append to the string instead of parsing the URL, which might change a signed query.
         url = URL(f"{session.url}{separator}digest={self._descriptor.digest}", encoded=True)
         request = self._request("PUT", url, "ending the upload of", frozenset({200, 201, 202, 204}), body=b"")
         answer = await self._transport.exchange(request)
         stored = answer.headers.get("Docker-Content-Digest", self._descriptor.digest)
         if stored != self._descriptor.digest:
-            raise DataLossError(
-                f"{self._repository} stored {stored} when it was sent {self._descriptor.digest}"
-            )
+            raise DataLossError(f"{self._repository} stored {stored} instead of {self._descriptor.digest}")
 
     def _part_length(self, session: _Session) -> int:
         left = self._descriptor.size - session.offset
@@ -264,7 +264,7 @@ class _Upload:
 
 
 class _ResumableVerifier:
-    """Hashes a blob while it passes, although parts of it may pass twice."""
+    """Hashes a blob incrementally, although parts of it may be sent twice."""
 
     def __init__(self, descriptor: Descriptor) -> None:
         self._verifier = Verifier(descriptor)
@@ -281,12 +281,12 @@ class _ResumableVerifier:
 
 
 def _location(answer: Answer, default: URL | None = None) -> URL:
-    """Where an upload goes on; may be relative, and may lead to another host."""
+    """The URL for the next request of an upload. It may be relative, and may be on a different host."""
     location = answer.headers.get("Location")
     if location:
         return answer.url.join(URL(location, encoded=True))
     if default is None:
         raise RequestError(
-            UnavailableError(f"{answer.url.host} began an upload and does not tell where it goes on")
+            UnavailableError(f"{answer.url.host} accepted an upload, but sent no Location for it")
         )
     return default

@@ -1,4 +1,4 @@
-"""A content store behind containerd's content API: a session's, containerd's, buildkitd's."""
+"""A client for containerd's content API: the stores of a session, of containerd, of buildkitd."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from exporter.rpc.calls import StreamCall
 from exporter.rpc.status import from_rpc_error, rpc_errors
 
 STORE_ID = "buildkit-attachable-store-id"
-"""Metadata that chooses among the stores that a session serves."""
+"""Metadata that selects one of the stores of a session."""
 
 EXPORT_STORE = "export"
 """The store that buildctl serves for ``tar=false``."""
 
 CHUNK_SIZE = 1 << 20
-"""Bytes of the largest piece that is written. Each piece is answered before the next one goes out."""
+"""Maximum bytes per write request. Each request is answered before the next one is sent."""
 
 ABORT_SECONDS = 5.0
-"""How long throwing an unfinished write away may take."""
+"""The timeout for discarding an unfinished write."""
 
 CallMetadata = Sequence[tuple[str, str]]
 
@@ -39,8 +39,8 @@ class ContentClient:
     """Blobs behind containerd's content API; see `exporter.content.protocol.ContentStore`.
 
     Args:
-        channel: Reaches ``containerd.services.content.v1.Content``. Not closed here.
-        metadata: Goes with every call: `STORE_ID` chooses a session's store, ``containerd-namespace`` a
+        channel: A channel to ``containerd.services.content.v1.Content``; the caller closes it.
+        metadata: Metadata for every call: `STORE_ID` selects a session's store, ``containerd-namespace`` a
             namespace.
     """
 
@@ -53,7 +53,7 @@ class ContentClient:
 
         Raises:
             NotFoundError: there is no such blob.
-            UnavailableError: the other side has gone.
+            UnavailableError: the peer is gone.
         """
         with rpc_errors(f"blob {digest}"):
             request = content_pb2.InfoRequest(digest=digest)
@@ -65,10 +65,10 @@ class ContentClient:
 
         Raises:
             NotFoundError: there is no such blob.
-            InvalidArgumentError: the offset lies behind its end.
-            UnavailableError: the other side has gone.
+            InvalidArgumentError: the offset is after its end.
+            UnavailableError: the peer is gone.
         """
-        if length == 0:  # on the wire 0 means all
+        if length == 0:  # in the message, 0 means everything
             return
         request = content_pb2.ReadContentRequest(digest=digest, offset=offset, size=length or 0)
         with rpc_errors(f"blob {digest}"):
@@ -85,11 +85,11 @@ class ContentClient:
     ) -> AsyncIterator[BlobWriter]:
         """See `ContentStore.ingest`.
 
-        A write that was cut off with the connection goes on where it ended, if the store has kept it. One
-        that fails here is thrown away there.
+        A write that was interrupted with the connection is resumed, if the store has kept it. If the block
+        fails, the store discards the write.
 
         Raises:
-            UnavailableError: the other side has gone.
+            UnavailableError: the peer is gone.
         """
         writer = _Writer(self._stub, self._metadata, expected, labels or {})
         try:
@@ -99,10 +99,10 @@ class ContentClient:
             await writer.close()
 
     async def add_labels(self, digest: str, labels: Mapping[str, str]) -> None:
-        """See `LabelledStore.add_labels`. Nothing happens if the store has no labels.
+        """See `LabelledStore.add_labels`. A no-op if the store does not support labels.
 
         Raises:
-            UnavailableError: the other side has gone.
+            UnavailableError: the peer is gone.
         """
         await _add_labels(self._stub, self._metadata, digest, labels)
 
@@ -126,16 +126,16 @@ class _Writer:
         self._ref = ""
         self._call: StreamCall | None = None
         self._stored = 0  # bytes that the store has
-        self._skip = 0  # bytes that it had before, of those to come
+        self._skip = 0  # bytes to skip because the store already had them
         self._pending = bytearray()
         self._is_done = False  # the store has the blob
 
     async def open(self) -> None:
-        """Begin the write, or find that there is such a blob already."""
+        """Begin the write, or find out that the blob already exists."""
         if self._expected is None:
             await self._begin(f"buildkit-exporter-{uuid.uuid4()}")
             return
-        # Under a name that a later attempt finds again, unless another writer holds it now.
+        # Use a ref that a later attempt will find again, unless another writer has locked it.
         name = f"buildkit-exporter-{self._expected.digest}"
         try:
             await self._begin(name, total=self._expected.size, expected=self._expected.digest)
@@ -169,7 +169,7 @@ class _Writer:
         return info
 
     async def close(self) -> None:
-        """End the call, and have the store throw away what is not committed."""
+        """End the call, and tell the store to discard what is not committed."""
         if self._call is None:
             return
         self._call.cancel()
@@ -220,7 +220,7 @@ class _Writer:
         return response
 
     async def _found(self) -> None:
-        """The store has the blob, be it from another writer. It lacks our labels then, if it keeps any."""
+        """Handle a blob that already exists, perhaps from another writer: add our labels to it."""
         self._is_done = True
         if self._labels and self._expected is not None:
             await _add_labels(self._stub, self._metadata, self._expected.digest, self._labels)
@@ -242,5 +242,5 @@ async def _add_labels(
             raise from_rpc_error(error, f"labels of blob {digest}") from error
 
 
-# What stores without labels answer: containerd's bare directory store, ours.
+# The errors of stores without labels: containerd's plain directory store, and ours.
 _WITHOUT_LABELS = {grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.UNIMPLEMENTED}

@@ -1,4 +1,4 @@
-"""Refs whose owner is asked for their layers, through a session or at an address (``RefService``)."""
+"""Refs whose layers are requested from their owner, through a session or an address (``RefService``)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ GET_REMOTE_METHOD = "/buildkit.exporter.v1.RefService/GetRemote"
 
 
 class SessionRef:
-    """A ref of the other side of a channel; see `exporter.source.types.Ref`.
+    """A ref of the peer; see `exporter.source.types.Ref`.
 
     Args:
-        ref_id: Its ID there.
-        channel: Reaches the owner's ``RefService`` and ``Content``. Not closed here.
+        ref_id: The peer's ID for the ref.
+        channel: A channel to the owner's ``RefService`` and ``Content``; the caller closes it.
     """
 
     def __init__(self, ref_id: str, channel: grpc.aio.Channel) -> None:
@@ -36,9 +36,9 @@ class SessionRef:
         """See `Ref.remote`.
 
         Raises:
-            NotFoundError: the owner does not know the ref (any more).
-            InvalidArgumentError: the owner's answer holds a malformed descriptor.
-            UnavailableError: the owner has gone.
+            NotFoundError: the owner does not know the ref, or no longer does.
+            InvalidArgumentError: the owner's response contains a malformed descriptor.
+            UnavailableError: the owner is gone.
         """
         wanted = compression_message(compression) if compression is not None else None
         with rpc_errors(f"cannot get the layers of ref {self._id}"):
@@ -52,9 +52,9 @@ class SessionRef:
         """See `Ref.layer_chain`.
 
         Raises:
-            NotFoundError: the owner does not know the ref (any more).
-            InvalidArgumentError: the owner's answer holds a malformed time.
-            UnavailableError: the owner has gone.
+            NotFoundError: the owner does not know the ref, or no longer does.
+            InvalidArgumentError: the owner's response contains a malformed time.
+            UnavailableError: the owner is gone.
         """
         with rpc_errors(f"cannot get the layer chain of ref {self._id}"):
             response = await self._refs.GetLayerChain(exporter_pb2.GetLayerChainRequest(ref_id=self._id))

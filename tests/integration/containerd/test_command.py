@@ -61,7 +61,7 @@ def test_there_is_none(tmp_path: Path) -> None:
     assert f"containerd at {tmp_path}/none" in done.err
     done = run(tmp_path, *words, "--containerd", "none")
     assert done.status == 2
-    assert "--containerd: 'none' is no address of a containerd" in done.err
+    assert "--containerd: 'none' is not the address of a containerd" in done.err
     done = run(tmp_path, *words, "--containerd", "/none", "--addr", "unix:///none")
     assert done.status == 2
 

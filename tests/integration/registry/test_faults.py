@@ -124,7 +124,7 @@ async def test_requests_that_are_too_large_are_made_smaller(peer: Peer) -> None:
     assert await peer.digest_of("app", "v1") == root.digest
     refused.times = 100
     other = await peer.add_image(await peer.add(noise(BIG, 1)))
-    with pytest.raises(ResourceExhaustedError, match="413.*takes no larger requests"):
+    with pytest.raises(ResourceExhaustedError, match="413.*accepts no larger requests"):
         await peer.push(other, "app:v2")
     assert await peer.tags("app") == ["v1"]
 
@@ -236,7 +236,7 @@ async def test_a_registry_that_stalls(peer: Peer) -> None:
     root = await peer.add_image(zeros.descriptor)
 
     peer.proxy.hold.clear()
-    with pytest.raises(UnavailableError, match="takes no more bytes|it took too long"):
+    with pytest.raises(UnavailableError, match="accepts no more bytes|it took too long"):
         await peer.push(root, provider=Except(peer.store, zeros.descriptor.digest, zeros))
     assert len(peer.pauses) >= 4
 
@@ -258,7 +258,7 @@ async def test_nobody_is_there() -> None:
 
     options = RegistryOptions(credentials=StaticCredentials(), retry=RetryPolicy(attempts=3, sleep=sleep))
     with pytest.raises(
-        UnavailableError, match=r"connecting to 127.0.0.1:1: no answer of http://127.0.0.1:1: "
+        UnavailableError, match=r"connecting to 127.0.0.1:1: no response from http://127.0.0.1:1: "
     ):
         async with open_repository(Reference.parse("127.0.0.1:1/app"), options=options):
             pass

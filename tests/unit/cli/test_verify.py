@@ -144,7 +144,7 @@ def test_the_embedded_store(capsys: Output, tmp_path: Path) -> None:
         ),
         (["--platform", "a/b/c/d", "x"], "invalid value a/b/c/d for --platform"),
         (["--containerd-namespace", "x", "y"], "--containerd-namespace needs --containerd"),
-        (["--containerd", "c.sock", "x"], "--containerd: 'c.sock' is no address of a containerd"),
+        (["--containerd", "c.sock", "x"], "--containerd: 'c.sock' is not the address of a containerd"),
         (["--containerd", "/c", "x", "y"], "IMAGE chooses among the images of a directory or archive"),
     ],
 )

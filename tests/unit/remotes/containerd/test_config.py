@@ -31,6 +31,6 @@ def test_names(name: str) -> None:
 @pytest.mark.parametrize("name", ["", "-a", "a.", "a..b", "a b", "a/b", "ä", "a\n", "x" * 77])
 @pytest.mark.parametrize("key", ["namespace", "snapshotter"])
 def test_names_that_containerd_would_refuse(name: str, key: str) -> None:
-    with pytest.raises(InvalidArgumentError, match=f"no name of a containerd {key}") as caught:
+    with pytest.raises(InvalidArgumentError, match=f"not a valid name for a containerd {key}") as caught:
         ContainerdConfig(address="/c", **{key: name})
     assert caught.value.field == f"containerd_{key}"

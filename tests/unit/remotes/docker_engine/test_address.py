@@ -51,11 +51,11 @@ def test_addresses(host: str, address: EngineAddress) -> None:
     ("host", "text"),
     [
         ("ssh://jo@engine.example", "SSH is not supported; forward"),
-        ("npipe:////./pipe/docker", "unix:// and tcp:// are supported"),
-        ("fd://", "unix:// and tcp:// are supported"),
-        ("unix://", "unix:// and tcp:// are supported"),
-        ("tcp:", "unix:// and tcp:// are supported"),
-        ("engine.example:1234", "unix:// and tcp:// are supported"),
+        ("npipe:////./pipe/docker", "use unix:// or tcp://"),
+        ("fd://", "use unix:// or tcp://"),
+        ("unix://", "use unix:// or tcp://"),
+        ("tcp:", "use unix:// or tcp://"),
+        ("engine.example:1234", "use unix:// or tcp://"),
         ("tcp://engine.example:x", "port"),
         ("tcp://", "[Hh]ost"),
     ],
@@ -129,10 +129,12 @@ def test_errors_tell_where_an_address_comes_from(tmp_path: Path) -> None:
     add_context(tmp_path, "far", "npipe:////./pipe/docker")
     with pytest.raises(InvalidArgumentError, match=r"npipe.* \(from docker context 'far'\)$"):
         find_engine("far", environ=environ)
-    with pytest.raises(NotFoundError, match="no docker context 'none', which DOCKER_CONTEXT names; `docker"):
+    with pytest.raises(
+        NotFoundError, match="no docker context 'none', which DOCKER_CONTEXT refers to; `docker"
+    ):
         find_engine(environ={**environ, "DOCKER_CONTEXT": "none"})
     (tmp_path / "config.json").write_text('{"currentContext": "gone"}')
-    with pytest.raises(NotFoundError, match=r"no docker context 'gone', which \S+/config.json names"):
+    with pytest.raises(NotFoundError, match=r"no docker context 'gone', which \S+/config.json refers to"):
         find_engine(environ=environ)
 
 
