@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import shutil
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from exporter.content.layout import OCILayout
 from exporter.content.root import open_root
 from exporter.source.saved.load import SavedSource
 from tests.buildkit import mortal_buildkitd, own_buildkitd, require_buildkit
+from tests.integration import cli_process
 from tests.integration.cli_process import PATIENCE
 from tests.integration.dockerfiles import BASE_CASE, CASES, Case, write_context
 from tests.integration.proxied import (
@@ -423,6 +425,28 @@ def test_ctrl_c_stops_the_exporter(strict: Proxy, context: Path, tmp_path: Path)
         wait_for(tmp_path / "control" / "stopped")
         assert finished(process, metadata).status != 0
     assert not (strict.output / "half").exists()
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_client_that_goes_while_it_takes_its_file(
+    strict: Proxy, tmp_path: Path, how: signal.Signals
+) -> None:
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY blob /\n")
+    (context / "blob").write_bytes(os.urandom(64 << 20))
+    as_oci = "type=oci,compression=uncompressed,dest="
+    line = Build(context, [f"{as_oci}-"]).command(strict.address, tmp_path / "metadata")
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        assert len(process.stdout.read(1 << 20)) == 1 << 20
+        process.send_signal(how)  # nobody reads on, so it cannot have taken all
+        assert process.wait(PATIENCE) != 0
+    cli_process.wait_for(lambda: strict.scratch() == [], strict.process)
+
+    archive = tmp_path / "archive.tar"
+    whole = build(strict.address, Build(context, [f"{as_oci}{archive}"]))
+    assert root_of(archive) == whole.digest
 
 
 def test_a_client_that_is_killed(strict: Proxy, context: Path, tmp_path: Path) -> None:
