@@ -12,11 +12,11 @@ from functools import partial
 
 import grpc.aio
 
+from exporter.client.build_session import BuildSession
 from exporter.client.failure import SolveError, StepRecorder, solve_errors
 from exporter.client.gateway import BuildFunction, Gateway, run_gateway
 from exporter.client.options import CachePlace, Export, OurExport, SolveOptions
 from exporter.client.our_exports import OurExports
-from exporter.client.session_services import SessionServices
 from exporter.content.threads import run_in_thread
 from exporter.errors import InvalidArgumentError
 from exporter.pb.moby.buildkit.v1 import control_pb2, control_pb2_grpc
@@ -97,12 +97,12 @@ class Solving:
         session_id = uuid.uuid4().hex
         request = self._request(session_id)
         ours = await OurExports.resolve(self._channel, self._options, request)
-        async with SessionServices.open(self._options, ours.handlers, ours.daemon_index) as services:
-            for warning in services.warnings:
+        async with BuildSession.open(self._options, ours.handlers, ours.daemon_index) as session:
+            for warning in session.warnings:
                 _LOG.warning("%s", warning)
-            self._add_cache_imports(request, services.cache_imports)
+            self._add_cache_imports(request, session.cache_imports)
             ours.change_request(request)
-            attachables = (*services.attachables, ours.register)
+            attachables = (*session.attachables, ours.register)
             async with attach(
                 self._dial or self._channel,
                 attachables,
@@ -110,7 +110,7 @@ class Solving:
                 shared_key=self._options.shared_key,
             ):
                 response = await self._solve(request, ours)
-            await services.publish(response)
+            await session.publish(response)
             return SolveResult(self._ref, session_id, response)
 
     async def _solve(self, request: control_pb2.SolveRequest, ours: OurExports) -> dict[str, str]:

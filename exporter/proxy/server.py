@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 from exporter.proxy.builds import Builds
 from exporter.proxy.control import ControlProxy
 from exporter.proxy.daemon import Daemon
+from exporter.proxy.daemon_calls import DaemonCalls
 from exporter.proxy.decision import BuildRouter
 from exporter.proxy.metrics import ProxyMetrics
-from exporter.proxy.session_services import SessionServices
 from exporter.proxy.switch import Switch
 from exporter.rpc.answering import Answering
 from exporter.rpc.http2.sockets import Scheduler
@@ -43,7 +43,7 @@ async def running_switch(
             router=router,
             history=control.history,
             answering=answering,
-            services=SessionServices(daemon.channel),
+            calls=DaemonCalls(daemon.channel),
             builds=builds,
             metrics=metrics,
         )

@@ -7,7 +7,7 @@ from functools import partial
 from exporter.daemon.services.receive import EXPORTER_ID
 from exporter.errors import Code, UnavailableError
 from exporter.proxy.builds import Builds
-from exporter.proxy.session_services import SessionServices
+from exporter.proxy.daemon_calls import DaemonCalls
 from exporter.rpc.answering import Answering
 from exporter.rpc.http2.calling import Caller
 from exporter.rpc.http2.connection import Connection
@@ -39,7 +39,7 @@ class SessionSplice:
         headers: Of that stream.
         daemon: The connection to the daemon.
         answering: Runs the answers of the proxy.
-        services: Answer what is about exports of ours.
+        calls: Answer what is about exports of ours.
         scheduler: Flushes connections.
         builds: Where its builds are found.
     """
@@ -51,13 +51,13 @@ class SessionSplice:
         *,
         daemon: Connection,
         answering: Answering,
-        services: SessionServices,
+        calls: DaemonCalls,
         scheduler: Scheduler,
         builds: Builds,
     ) -> None:
         self._scheduler = scheduler
         self._answering = answering
-        self._services = services
+        self._calls = calls
         self._builds = builds
         self._is_over = False
         ids = header_values(headers, SESSION_ID)
@@ -142,7 +142,7 @@ class SessionSplice:
             headers = _with_client_index(headers, build)
         if build is not None and _is_ours(build, method, headers):
             is_question = method == FIND_EXPORTERS_METHOD
-            answer = self._services.find_exporters if is_question else self._services.send_file
+            answer = self._calls.find_exporters if is_question else self._calls.send_file
             self._answering.answer(
                 stream,
                 headers,

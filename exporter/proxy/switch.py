@@ -11,10 +11,10 @@ from exporter.errors import Code, UnavailableError
 from exporter.proxy.builds import Builds
 from exporter.proxy.control import HISTORY_METHOD, SOLVE_METHOD, STATUS_METHOD
 from exporter.proxy.daemon import Daemon
+from exporter.proxy.daemon_calls import DaemonCalls
 from exporter.proxy.decision import BuildRouter
 from exporter.proxy.metrics import ProxyMetrics
 from exporter.proxy.session import SessionSplice
-from exporter.proxy.session_services import SessionServices
 from exporter.rpc.answering import Answer, Answering
 from exporter.rpc.http2.budget import CLIENT_BYTES, Budget
 from exporter.rpc.http2.connection import Connection
@@ -48,7 +48,7 @@ class Switch:
         router: Passes builds and their watchers on.
         history: Answers those who read the build history.
         answering: Runs the answers of the proxy.
-        services: Answer what daemons ask sessions about exports of ours.
+        calls: Answer what daemons ask sessions about exports of ours.
         builds: Where builds are found.
         metrics: Counts connections and their bytes.
     """
@@ -61,14 +61,14 @@ class Switch:
         router: BuildRouter,
         history: Answer,
         answering: Answering,
-        services: SessionServices,
+        calls: DaemonCalls,
         builds: Builds,
         metrics: ProxyMetrics,
     ) -> None:
         self.scheduler = scheduler
         self._history = history
         self._answering = answering
-        self._services = services
+        self._calls = calls
         self.builds = builds
         self._router = router
         self._daemon = daemon
@@ -169,7 +169,7 @@ class Switch:
                 headers,
                 daemon=daemon,
                 answering=self._answering,
-                services=self._services,
+                calls=self._calls,
                 scheduler=self.scheduler,
                 builds=self.builds,
             )

@@ -14,7 +14,7 @@ from exporter.takeover.session import header, keep_result, run_instead
 from exporter.takeover.session_client import FIND_EXPORTERS_METHOD, SessionClient
 
 
-class SessionServices:
+class DaemonCalls:
     """Handles calls of the daemon to clients' sessions. Messages come in and go out as bytes.
 
     Args:

@@ -33,7 +33,7 @@ _LATEST = "latest"
 
 
 @dataclass(slots=True)
-class SessionServices:
+class BuildSession:
     """The services of one build.
 
     Attributes:
@@ -57,7 +57,7 @@ class SessionServices:
         options: SolveOptions,
         handlers: Mapping[int, FileHandler] | None = None,
         daemon_index: Callable[[int], int] = int,
-    ) -> AsyncIterator[SessionServices]:
+    ) -> AsyncIterator[BuildSession]:
         """Prepare the services; at the end, what has not been published is dropped.
 
         Args:
