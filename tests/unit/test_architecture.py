@@ -136,6 +136,8 @@ def test_the_image_core_is_pure() -> None:
     [
         ("exporter", "grpc"),
         ("exporter", "aiohttp"),
+        ("exporter.testing", "grpc"),
+        ("exporter.testing", "aiohttp"),
         ("exporter.cli.main", "grpc"),
         ("exporter.cli.build.command", "aiohttp"),
         ("exporter.cli.export.command", "aiohttp"),
