@@ -14,14 +14,17 @@ May use everything but the command line, and nothing uses it. Needs no test fram
 from exporter.testing.bench import Run, Workbench
 from exporter.testing.output import MemoryLayout, MemoryOutput, PublishedImage, WrittenFile
 from exporter.testing.progress import ProgressLog
+from exporter.testing.registry import MemoryRegistry, PushedImage
 from exporter.testing.sources import MemoryLayer, load_sample, ref_of, sample_names, source_of
 
 __all__ = [
     "MemoryLayer",
     "MemoryLayout",
     "MemoryOutput",
+    "MemoryRegistry",
     "ProgressLog",
     "PublishedImage",
+    "PushedImage",
     "Run",
     "Workbench",
     "WrittenFile",

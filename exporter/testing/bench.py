@@ -69,7 +69,8 @@ class Workbench:
 
         Args:
             root: An empty directory for them; None for a temporary one.
-            pusher: Takes images that are to be pushed. None for the built-in client, which needs a network.
+            pusher: Takes images that are to be pushed, such as `MemoryRegistry`. None for the
+                built-in client, which needs a network.
         """
         async with AsyncExitStack() as stack:
             if root is None:

@@ -31,7 +31,17 @@ from exporter import (
 )
 from exporter.content import run_in_thread
 from exporter.image.keys import IMAGE_NAME
-from exporter.testing import MemoryLayer, ProgressLog, Workbench, load_sample, ref_of, sample_names, source_of
+from exporter.testing import (
+    MemoryLayer,
+    MemoryRegistry,
+    ProgressLog,
+    PushedImage,
+    Workbench,
+    load_sample,
+    ref_of,
+    sample_names,
+    source_of,
+)
 
 
 class Probe(Exporter):
@@ -223,3 +233,19 @@ async def test_built_in_types_run_on_it() -> None:
 
         files = await bench.export(registry.make("local", {}), source_of(MemoryLayer({"etc/motd": b"hello"})))
         assert files.output.directory_files["etc/motd"].content == b"hello"
+
+
+async def test_pushes_go_into_memory_and_can_fail_at_first() -> None:
+    registry = MemoryRegistry(failures=[UnavailableError("the registry is away")])
+    exporter = default_registry().make("registry", {"name": "example.com/app:1"})
+    async with Workbench.open(pusher=registry) as bench:
+        run = await bench.export(exporter, await load_sample())
+        assert not registry.pushes, "a push is part of finalizing"
+        with pytest.raises(UnavailableError, match="failed to push example.com/app:1: the registry is away"):
+            await bench.finalize(run)
+        await bench.finalize(run)
+    assert run.descriptor is not None
+    assert registry.pushes == [PushedImage(run.descriptor, "example.com/app:1")]
+    manifest = json.loads(await read_blob(registry.store, run.descriptor))
+    present = {blob.digest for blob in registry.store.blobs()}
+    assert {layer["digest"] for layer in manifest["layers"]} < present
