@@ -19,7 +19,7 @@ import pytest
 
 from exporter.client import BuildkitClient, Export, SolveError, SolveOptions, SSHAgent
 from exporter.daemon.services.ssh import ID_KEY, SSHServicer
-from exporter.daemon.ssh.agents import agents_by_id
+from exporter.daemon.ssh.agents import agents_by_id, open_agent
 from exporter.errors import ExporterError
 from exporter.pb.moby.sshforward.v1 import ssh_pb2, ssh_pb2_grpc
 from tests.buildkit import own_buildkitd
@@ -144,10 +144,10 @@ async def test_a_raw_socket_that_is_an_agent(short: Path) -> None:
 def test_raw_is_for_one_socket(short: Path) -> None:
     key = make_key(short)
     with pytest.raises(ExporterError, match="raw mode only supported with socket paths"):
-        SSHAgent("", [str(key)], is_raw=True).open({})
+        open_agent(SSHAgent("", [str(key)], is_raw=True), {})
     for paths in ([], ["a", "b"]):
         with pytest.raises(ExporterError, match="must supply exactly one socket path"):
-            SSHAgent("", paths, is_raw=True).open({"SSH_AUTH_SOCK": str(key)})
+            open_agent(SSHAgent("", paths, is_raw=True), {"SSH_AUTH_SOCK": str(key)})
 
 
 async def sign_and_verify(directory: Path, agent: Path, key: Path) -> None:
@@ -188,8 +188,8 @@ async def test_an_agent_that_runs_can_be_used_and_not_be_changed(short: Path) ->
 
 async def test_an_agent_that_ends(short: Path) -> None:
     with ssh_agent(short, make_key(short)) as path:
-        open_agent = SSHAgent(paths=[str(path)]).open({})
-        servicer = SSHServicer({"default": open_agent})
+        opened = open_agent(SSHAgent(paths=[str(path)]), {})
+        servicer = SSHServicer({"default": opened})
     async with attached(servicer.register) as session:
         stub = ssh_pb2_grpc.SSHStub(session.channel)
 

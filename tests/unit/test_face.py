@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 import exporter
-from exporter import face
+from exporter import client, face, testing
 from exporter.exporters.registry import Registry
 
 REPOSITORY = Path(__file__).parents[2]
@@ -121,14 +121,16 @@ def test_the_listing_of_the_public_api_is_fresh() -> None:
 
 
 def test_all_that_an_export_is_given_can_be_imported() -> None:
-    """From `ExportContext` and `Source`, through the attributes and methods of each type."""
+    """And all that clients and tests get: through the attributes and methods of each type."""
     modules = [importlib.import_module(name) for name in PUBLIC]
     known = {id(value) for module in modules for value in _public_names(module).values()}
     seen: set[type] = set()
     pending: list[type] = [exporter.ExportContext, exporter.Source, exporter.SavedSource, exporter.Exporter]
+    pending += [client.BuildkitClient, client.SolveOptions, client.SolveError, client.OurExport]
+    pending += [testing.Run, testing.MemoryRegistry, testing.MemoryLayer]
     while pending:
         kind = pending.pop()
-        if kind in seen or issubclass(kind, enum.Enum):
+        if kind in seen or issubclass(kind, enum.Enum) or kind.__module__.startswith("exporter.pb."):
             continue
         seen.add(kind)
         assert id(kind) in known, f"{kind.__module__}.{kind.__qualname__} is in no public module"

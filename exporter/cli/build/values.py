@@ -8,7 +8,7 @@ from pathlib import Path
 from exporter.cli.csvvalue import split_fields
 from exporter.cli.failures import UsageError
 from exporter.client import CachePlace, Secret, SSHAgent
-from exporter.daemon.ssh.agents import DEFAULT_ID
+from exporter.daemon.ssh.agents import DEFAULT_ID, open_agent
 from exporter.errors import ExporterError, ImageError, InvalidArgumentError
 from exporter.image.go.text import lower, parse_bool
 from exporter.image.reference import Reference
@@ -137,7 +137,7 @@ def parse_ssh(texts: Sequence[str], environ: Mapping[str, str], *, needs_agent: 
         if any(other.id == agent.id for other in agents):
             raise UsageError(f"--ssh {text}: duplicate agent ID {agent.id!r}")
         try:
-            agent.open(environ)
+            open_agent(agent, environ)
         except ExporterError as error:
             raise UsageError(f"--ssh {text}: {error.message}") from error
         agents.append(agent)

@@ -43,36 +43,6 @@ class SSHAgent:
     paths: Sequence[str] = ()
     is_raw: bool = False
 
-    def open(self, environ: Mapping[str, str]) -> OpenAgent:
-        """Find out what the paths are, and read keys. Blocks.
-
-        Raises:
-            InvalidArgumentError: a path is neither a socket nor a key that can be used, or there is none.
-            NotFoundError, PermissionDeniedError: a path does not exist, or may not be read.
-            UnavailableError: no agent listens at the socket.
-        """
-        if self.is_raw and len(self.paths) != 1:
-            raise InvalidArgumentError("raw mode must supply exactly one socket path")
-        paths = [path for path in self.paths if path] or [environ.get(AGENT_VARIABLE, "")]
-        if not paths[0]:
-            raise InvalidArgumentError(
-                f"there is no SSH agent: make sure {AGENT_VARIABLE} is set (ssh-agent), or name a socket or "
-                "private keys"
-            )
-        sockets = [path for path in paths if _is_socket(path)]
-        if not sockets and self.is_raw:
-            raise InvalidArgumentError(f"raw mode only supported with socket paths: {paths[0]} is a file")
-        if not sockets:
-            from exporter.daemon.ssh.keys import KeyRing
-
-            return OpenAgent(keys=KeyRing.read(map(Path, paths)))
-        if len(sockets) < len(paths):
-            raise InvalidArgumentError(f"invalid combination of keys and sockets: {', '.join(paths)}")
-        if len(sockets) > 1:
-            raise InvalidArgumentError(f"only single socket allowed: {', '.join(paths)}")
-        _check_listener(sockets[0])
-        return OpenAgent(socket=sockets[0], is_raw=self.is_raw)
-
 
 @dataclass(frozen=True, slots=True)
 class OpenAgent:
@@ -127,18 +97,49 @@ class _ForwardedAgent:
         self._writer.transport.abort()
 
 
+def open_agent(agent: SSHAgent, environ: Mapping[str, str]) -> OpenAgent:
+    """Find out what the paths are, and read keys. Blocks.
+
+    Raises:
+        InvalidArgumentError: a path is neither a socket nor a key that can be used, or there is none.
+        NotFoundError, PermissionDeniedError: a path does not exist, or may not be read.
+        UnavailableError: no agent listens at the socket.
+    """
+    if agent.is_raw and len(agent.paths) != 1:
+        raise InvalidArgumentError("raw mode must supply exactly one socket path")
+    paths = [path for path in agent.paths if path] or [environ.get(AGENT_VARIABLE, "")]
+    if not paths[0]:
+        raise InvalidArgumentError(
+            f"there is no SSH agent: make sure {AGENT_VARIABLE} is set (ssh-agent), or name a socket or "
+            "private keys"
+        )
+    sockets = [path for path in paths if _is_socket(path)]
+    if not sockets and agent.is_raw:
+        raise InvalidArgumentError(f"raw mode only supported with socket paths: {paths[0]} is a file")
+    if not sockets:
+        from exporter.daemon.ssh.keys import KeyRing
+
+        return OpenAgent(keys=KeyRing.read(map(Path, paths)))
+    if len(sockets) < len(paths):
+        raise InvalidArgumentError(f"invalid combination of keys and sockets: {', '.join(paths)}")
+    if len(sockets) > 1:
+        raise InvalidArgumentError(f"only single socket allowed: {', '.join(paths)}")
+    _check_listener(sockets[0])
+    return OpenAgent(socket=sockets[0], is_raw=agent.is_raw)
+
+
 def agents_by_id(agents: Sequence[SSHAgent], environ: Mapping[str, str]) -> dict[str, OpenAgent]:
     """Open several agents. Blocks.
 
     Raises:
-        InvalidArgumentError: two have the same ID; otherwise, see `SSHAgent.open`.
+        InvalidArgumentError: two have the same ID; otherwise, see `open_agent`.
     """
     found: dict[str, OpenAgent] = {}
     for agent in agents:
         name = agent.id or DEFAULT_ID
         if name in found:
             raise InvalidArgumentError(f"duplicate agent ID {name!r}: give each SSH agent an ID of its own")
-        found[name] = agent.open(environ)
+        found[name] = open_agent(agent, environ)
     return found
 
 

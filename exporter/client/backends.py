@@ -1,0 +1,22 @@
+"""Who runs exports of ours in a build: what `exporter.client.OurExport` takes as its backend.
+
+::
+
+    async with LocalBackend.open(WorkplaceConfig(), default_registry()) as backend:
+        options = SolveOptions(..., exports=[OurExport("my-type", {}, backend)])
+"""
+
+from exporter.engine.config import WorkplaceConfig
+from exporter.takeover.backend import Backend, Destination, Exported, Resolved
+from exporter.takeover.local import LocalBackend
+from exporter.takeover.plugin_server import PluginBackend
+
+__all__ = [
+    "Backend",
+    "Destination",
+    "Exported",
+    "LocalBackend",
+    "PluginBackend",
+    "Resolved",
+    "WorkplaceConfig",
+]
