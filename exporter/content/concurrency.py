@@ -1,6 +1,7 @@
-"""Doing several things at once: the first failure ends the others, and is raised as itself, not in a group.
+"""Running several operations concurrently, like Go's ``errgroup``.
 
-As Go's ``errgroup`` does it; callers look at the type of an error.
+The first failure cancels the others and is raised itself, not in an exception group, because callers depend
+on its type.
 """
 
 from __future__ import annotations
@@ -14,26 +15,26 @@ R = TypeVar("R")
 
 
 async def gather(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Run coroutines, all at the same time, and wait for them.
+    """Run coroutines concurrently and wait for all of them.
 
     Returns:
         Their results, in order.
 
     Raises:
-        BaseException: that of the first that fails, when the others have ended.
+        BaseException: the first failure, after the other coroutines have ended.
     """
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(coroutine) for coroutine in coroutines]
     except BaseExceptionGroup as errors:
-        # As if it had been awaited alone: without the group, and with its own cause.
+        # Raise it as if it had been awaited alone: without the group, and with its own cause.
         error = errors.exceptions[0]
         raise error from error.__cause__
     return [task.result() for task in tasks]
 
 
 async def map_each(items: Iterable[T], action: Callable[[T], Awaitable[R]], concurrency: int) -> list[R]:
-    """Do something with each item, at most `concurrency` at once; each is taken when its turn comes.
+    """Run `action` for each item, at most `concurrency` at a time. `items` is consumed lazily.
 
     Returns:
         The results, in the order of the items.

@@ -1,8 +1,7 @@
-"""Which blobs running exports use, and which ones they have written: notes beside the blobs.
+"""Journals of the blobs that exports use and write, stored next to the blobs.
 
-An export notes the digest of each blob before it relies on it. It holds a lock (``flock``) on its notes as
-long as it runs. What is noted by an export that failed or was killed, and by no other, can be removed.
-All calls block.
+An export records the digest of each blob before it relies on it, and holds a lock (``flock``) on its journal
+as long as it runs. Blobs that only failed or killed exports have recorded can be removed. All calls block.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ _WRITTEN, _USED = "+", "="
 
 
 class Journal:
-    """The notes of one export.
+    """The journal of one export.
 
     Args:
-        staging: Has the file, among others.
+        staging: The directory for its file.
     """
 
     def __init__(self, staging: Staging) -> None:
@@ -34,7 +33,7 @@ class Journal:
         self._noted: set[str] = set()
 
     def note(self, digest: str, *, is_there: bool) -> None:
-        """Note that the export uses a blob; if the blob is not there, that it is about to write it."""
+        """Record that the export uses an existing blob, or is about to write a missing one."""
         line = f"{_USED if is_there else _WRITTEN}{digest}\n"
         if line not in self._noted:
             self._noted.add(line)
@@ -44,7 +43,7 @@ class Journal:
         """End the export.
 
         Args:
-            keep: Leave the notes to whoever removes what the export has written.
+            keep: Leave the journal behind, for the removal of what the export has written.
         """
         if keep and any(line.startswith(_WRITTEN) for line in self._noted):
             self._file.leave()
@@ -54,39 +53,39 @@ class Journal:
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """The notes of an export that has ended without an image."""
+    """The journal of an export that has ended without an image."""
 
     path: Path
     written: frozenset[str]
 
 
 class Journals:
-    """The notes of all exports that use the blobs of a directory.
+    """The journals of all exports that use the blobs of a directory.
 
     Args:
-        staging: Where they are.
+        staging: The directory of the journals.
     """
 
     def __init__(self, staging: Staging) -> None:
         self._staging = staging
 
     def in_use(self) -> set[str]:
-        """The digests that running exports have noted."""
+        """The digests that running exports have recorded."""
         with self._read() as (in_use, _):
             return in_use
 
     def has_ended(self) -> bool:
-        """Whether there are notes of an export that has ended without an image."""
+        """Whether there is a journal of an export that has ended without an image."""
         with self._read() as (_, ended):
             return bool(ended)
 
     def collect(self, needed: Callable[[str], bool], remove: Callable[[str], None]) -> None:
-        """Remove what exports have written that ended without an image, unless somebody needs it.
+        """Remove the blobs of exports that ended without an image, unless they are needed.
 
-        No export must note anything meanwhile.
+        The caller prevents exports from recording anything meanwhile.
 
         Args:
-            needed: Whether an image needs a blob.
+            needed: Tells whether an image needs a blob.
             remove: Removes a blob.
         """
         with self._read() as (in_use, ended):
@@ -94,7 +93,7 @@ class Journals:
                 for digest in journal.written - in_use:
                     if not needed(digest):
                         remove(digest)
-                # What others use may be without any image once they have ended, too.
+                # Keep the journal if others use its blobs: they, too, may end without an image.
                 if not journal.written & in_use:
                     journal.path.unlink(missing_ok=True)
         self._staging.tidy()
@@ -111,7 +110,7 @@ class Journals:
                     continue
                 file = stack.enter_context(os.fdopen(fd, "rb"))
                 is_ended = try_flock(fd)
-                # A line without its end is about a blob that has not been written yet.
+                # An incomplete line belongs to a blob that has not been written yet.
                 lines = file.read().decode("ascii", "replace").split("\n")[:-1]
                 if is_ended:
                     ended.append(_Ended(path, frozenset(line[1:] for line in lines if line[:1] == _WRITTEN)))

@@ -114,7 +114,7 @@ class OCILayout:
         """Write a blob.
 
         Args:
-            note: Told its digest before it becomes visible, see `exporter.content.lease`.
+            note: Called with its digest before it becomes visible; see `exporter.content.lease`.
             expected: See `ContentStore.ingest`.
         """
         writer = LayoutWriter(self.staging, self._blobs, Verifier(expected), note)
@@ -207,10 +207,10 @@ class OCILayout:
         return self.path / "index.json"
 
     async def collect(self, *, keep: Collection[str] = (), timeout: float = LOCK_TIMEOUT) -> None:
-        """Remove what exports have written that ended without an image; see `exporter.content.lease`.
+        """Remove the blobs of exports that ended without an image; see `exporter.content.lease`.
 
         Args:
-            keep: Digests of blobs that are needed, beside those that entries of ``index.json`` need.
+            keep: Digests of blobs to keep, in addition to those that ``index.json`` references.
             timeout: Seconds to wait for the lock.
 
         Raises:
@@ -222,12 +222,12 @@ class OCILayout:
             await run_in_thread(self.journals.collect, needed.__contains__, self._remove)
 
     def has(self, digest: str) -> bool:
-        """Whether there is a blob. Blocks."""
+        """Whether the layout has a blob. Blocks."""
         return self._blobs.path_of(digest).exists()
 
     @asynccontextmanager
     async def locked(self, *, shared: bool = False, timeout: float = LOCK_TIMEOUT) -> AsyncIterator[None]:
-        """Keep blobs from being removed, and unless the lock is shared, also ``index.json`` from changes.
+        """Prevent the removal of blobs and, unless the lock is shared, changes of ``index.json``.
 
         Raises:
             UnavailableError: timed out waiting for the lock.
@@ -290,7 +290,7 @@ class OCILayout:
         sync_directory(self.path.parent)
 
     def _complete(self) -> None:
-        """Create what a layout has beside its first file; whoever created that may have been killed then."""
+        """Create the rest of a layout. Its creator may have been killed after the first file."""
         blobs = self.path / "blobs" / "sha256"
         if blobs.is_dir() and self._index_path.exists():
             return

@@ -18,7 +18,7 @@ class LayoutWriter:
         staging: Holds the file until it is complete.
         blobs: The file's destination.
         verifier: Verifies the blob.
-        note: Told the digest before the file becomes visible; None if nobody is.
+        note: Called with the digest before the file becomes visible, if not None.
     """
 
     def __init__(

@@ -68,7 +68,7 @@ class EmbeddedStore:
             yield writer
 
     def lease(self) -> Lease:
-        """The use of the store by one export; to be entered."""
+        """A lease of the store for one export, to be entered."""
 
         @asynccontextmanager
         async def needed() -> AsyncIterator[Collection[str]]:

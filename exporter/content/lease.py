@@ -1,4 +1,4 @@
-"""The use of a store by one export: what an export that fails has written does not stay."""
+"""The use of a store by one export, which removes the blobs of failed exports."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from exporter.image import Descriptor
 log = logging.getLogger(__name__)
 
 FindLayout = Callable[[], Awaitable[OCILayout | None]]
-"""Gives the layout; None if there is none and none is to be made."""
+"""Returns the layout; None if it does not exist and must not be created."""
 
 Needed = Callable[[], AbstractAsyncContextManager[Collection[str]]]
-"""Gives the digests that images beside the layout need; none comes until the block ends."""
+"""Yields the digests that images outside of the layout need. No image can be added until the block ends."""
 
 _COLLECT_TIMEOUT = 5.0
 
 
 class Lease:
-    """A content store with names: an OCI layout, used by one export. A context manager.
+    """An OCI layout as the store of one export. Use it as a context manager.
 
-    If the block fails, the blobs that came through the lease are removed, but for those that an image needs
-    or that another running export uses, in whatever process. The last of those exports removes them if it
-    fails as well. What a killed export has written is removed by the next one.
+    If the block fails, the blobs that were written through the lease are removed, except for those that an
+    image needs or that another running export (in any process) uses. If all of these exports fail as well,
+    the last one removes them. The next export removes what a killed export has written.
 
     Args:
         layout: Opens the layout for writing.
-        existing: Finds it for reading.
-        needed: See `Needed`; None if images are in the layout only.
+        existing: Opens it for reading.
+        needed: See `Needed`; None if all images are in the layout.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Lease:
         await self._collect(layout)
 
     async def info(self, digest: str) -> BlobInfo:
-        """See `Provider.info`. The blob stays until the lease ends."""
+        """See `Provider.info`. The blob is protected until the lease ends."""
         layout = await self._existing()
         if layout is None:
             raise NotFoundError(f"blob {digest} not found")
@@ -110,7 +110,7 @@ class Lease:
         await (await self._open()).publish(descriptor, names, tags=tags, epoch=epoch)
 
     async def _note(self, layout: OCILayout, digest: str) -> None:
-        # Whoever removes blobs holds the lock from looking at the notes until the blobs are gone.
+        # The removal of blobs holds the exclusive lock from reading the journals until the blobs are gone.
         async with layout.locked(shared=True):
             journal = await self._journal_in(layout)
             await run_in_thread(lambda: journal.note(digest, is_there=layout.has(digest)))
@@ -123,7 +123,7 @@ class Lease:
             return self._journal
 
     async def _collect(self, layout: OCILayout) -> None:
-        """Remove what ended exports have left. If that fails, a later one tries again."""
+        """Remove the blobs of failed exports. Best effort: a later export will retry."""
         if not await run_in_thread(layout.journals.has_ended):
             return
         try:
@@ -133,11 +133,11 @@ class Lease:
             async with self._needed() as needed:
                 await layout.collect(keep=needed, timeout=_COLLECT_TIMEOUT)
         except (ExporterError, OSError) as error:
-            log.warning("cannot remove what failed exports have left in %s: %s", layout.path, error)
+            log.warning("cannot remove the blobs of failed exports in %s: %s", layout.path, error)
 
 
 def lease_of(layout: OCILayout) -> Lease:
-    """A lease of a layout that is open."""
+    """A lease of an open layout."""
 
     async def found() -> OCILayout:
         return layout

@@ -24,7 +24,7 @@ def try_flock(fd: int, *, shared: bool = False) -> bool:
 
     Args:
         fd: The file.
-        shared: Whether others may hold it, too, if they say the same.
+        shared: Whether to take a shared lock.
     """
     try:
         fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
@@ -44,7 +44,7 @@ async def file_lock(
     Args:
         path: The file; its contents are ignored.
         transient: Remove the file before releasing the lock.
-        shared: Exclude only those that do not share.
+        shared: Exclude only holders of an exclusive lock.
         timeout: Seconds to wait.
 
     Raises:

@@ -26,7 +26,7 @@ class MemoryStore:
 
     @classmethod
     def of(cls, blobs: Mapping[str, bytes]) -> Self:
-        """A store of blobs under digests that nobody has verified, such as those in a message."""
+        """A store of blobs with unverified digests, such as those in a message."""
         store = cls()
         store._blobs.update(blobs)
         return store

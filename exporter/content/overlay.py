@@ -10,7 +10,7 @@ from exporter.content.protocol import BlobInfo, Provider
 from exporter.errors import NotFoundError
 
 Place = Callable[[], Awaitable[Provider | None]]
-"""Gives a provider when it is needed; None if there is none in this place."""
+"""Returns a provider on demand; None if this place has none."""
 
 
 class MultiProvider:
@@ -41,11 +41,11 @@ class MultiProvider:
 
 
 class FirstProvider:
-    """Blobs from the first of several places that has them.
+    """A provider that reads each blob from the first of several places that has it.
 
     Args:
-        places: Asked in this order, and each only if those before it do not have the blob.
-        where: All of them, for people, in errors.
+        places: The places, in order. Each is used only if those before it do not have the blob.
+        where: A description of all places, for errors.
     """
 
     def __init__(self, *places: Place, where: str = "any place") -> None:
@@ -87,11 +87,11 @@ class FirstProvider:
 
 
 class CountingProvider:
-    """A provider that tells how much is read from it.
+    """A provider that reports how much is read from it.
 
     Args:
         provider: The provider.
-        on_read: Told how many more bytes have been read.
+        on_read: Called with the number of additional bytes read.
     """
 
     def __init__(self, provider: Provider, on_read: Callable[[int], None]) -> None:

@@ -13,7 +13,7 @@ from exporter.content.lock import is_at, try_flock
 from exporter.errors import FailedPreconditionError, naming
 
 NO_LINKS = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP})
-"""What `os.link` fails with on or between file systems that cannot do it."""
+"""The errors of `os.link` on or between file systems that do not support it."""
 
 _ATTEMPTS = 1000
 _KIND = "staged"
@@ -44,7 +44,7 @@ class Staging:
 
         Args:
             mode: The permissions.
-            kind: What its name begins with. `remove_stale` leaves files of other kinds alone.
+            kind: The prefix of its name. `remove_stale` leaves files of other kinds alone.
 
         Raises:
             OSError: it cannot be created.
@@ -90,7 +90,7 @@ class Staging:
             return
 
     def files(self, name: re.Pattern[str]) -> list[Path]:
-        """The files with such names."""
+        """The files with matching names."""
         try:
             return [path for path in self.directory.iterdir() if name.fullmatch(path.name)]
         except FileNotFoundError:
@@ -123,7 +123,7 @@ class StagedFile:
         sync_directory(destination.parent)
 
     def publish_new(self, destination: Path) -> None:
-        """As `publish`, but what is at `destination` already stays."""
+        """Like `publish`, but keep an existing file at `destination`."""
         assert self._fd is not None, "the file was published or discarded"
         with naming(destination, instead=True):
             os.fsync(self._fd)
@@ -134,7 +134,7 @@ class StagedFile:
             except OSError as error:
                 if error.errno not in NO_LINKS:
                     raise
-                if not destination.exists():  # the best that such a file system can do
+                if not destination.exists():  # the best effort on such a file system
                     self._path.rename(destination)
         self.discard()
         sync_directory(destination.parent)

@@ -34,7 +34,7 @@ OpenStore = Callable[[], AbstractAsyncContextManager[NamedStore]]
 """Opens the image store for an export, and releases it after the export."""
 
 OpenImages = Callable[[], AbstractAsyncContextManager[ImageStore]]
-"""Likewise for images by ID."""
+"""Opens the store of images by ID for an export, and releases it after the export."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,7 @@ class Engine:
     Args:
         open_store: Opens the image store for an export.
         check_store: Raises an error if the store cannot be used.
-        open_images: Likewise the store of images by ID.
+        open_images: Opens the store of images by ID for an export.
         scratch: Creates the exports' scratch directories.
         admission: Limits the number of concurrent exports.
         tokens: Keeps exports that wait to be published.

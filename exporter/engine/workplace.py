@@ -80,7 +80,7 @@ async def open_workplace(
 
 @asynccontextmanager
 async def _images(root: Path, store: EmbeddedStore) -> AsyncIterator[ImageStore]:
-    """The images by ID of one export."""
+    """The store of images by ID for one export."""
     async with store.lease() as lease:
         yield image_store(root, lease)
 

@@ -65,7 +65,7 @@ class LayerExport:
             return remote
         epoch = export_epoch(self._options.epoch, source.metadata, platform.id)
         if epoch is None:
-            # The client is not told either by BuildKit.
+            # As in BuildKit, the client gets no warning.
             logger.warning("rewrite-timestamp is specified, but no source-date-epoch was found")
             return remote
         return await self._converter.rewrite_timestamps(

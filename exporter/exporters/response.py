@@ -1,4 +1,4 @@
-"""The response of an image exporter: writing it, and reading what a daemon or a server answered."""
+"""The response of an image exporter: writing our own, and reading that of a daemon or a server."""
 
 from __future__ import annotations
 

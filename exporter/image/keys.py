@@ -1,8 +1,8 @@
-"""The keys by which BuildKit's parts tell each other things: metadata, responses, annotations. Each once.
+"""The keys of metadata, responses and annotations.
 
-The frontend's metadata maps keys to bytes. A key can stand for all platforms or, with ``/<platform ID>``
-behind it, for one. An exporter's response maps keys to strings, and so do the annotations of a descriptor.
-Keys and meanings are those of BuildKit, containerd, Docker and the OCI.
+The frontend's metadata maps keys to bytes. A key applies to all platforms or, with the suffix ``/<platform
+ID>``, to one. An exporter's response and a descriptor's annotations map keys to strings. Keys and meanings
+are those of BuildKit, containerd, Docker and the OCI.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ IMAGE_NAME: Final = "image.name"
 PLATFORMS: Final = "refs.platforms"
 """The platforms of a keyed result, JSON; see `exporter.image.platforms.result`."""
 EPOCH: Final = "source.date.epoch"
-"""Seconds since 1970 that timestamps are clamped to; by platform."""
+"""The epoch to clamp timestamps to, in seconds since 1970; by platform."""
 
 ATTESTATION_REASON: Final = "reason"
-"""In an attestation's own metadata: why it was made, ``sbom`` or ``provenance``."""
+"""In an attestation's own metadata: the reason for it, ``sbom`` or ``provenance``."""
 ATTESTATION_SBOM_CORE: Final = "sbom-core"
 """In an attestation's own metadata: base name of the SBOM about the image itself, not its build stages."""
 ATTESTATION_INLINE_ONLY: Final = "inline-only"
@@ -37,7 +37,7 @@ ATTESTATION_INLINE_ONLY: Final = "inline-only"
 # The response of an exporter.
 
 RESPONSE_PREFIX: Final = "containerimage."
-"""What BuildKit's keys about an image begin with."""
+"""The prefix of BuildKit's keys about an image."""
 IMAGE_DIGEST: Final = "containerimage.digest"
 """Digest of the image's root, a manifest or an index (moby: the image ID)."""
 IMAGE_CONFIG_DIGEST: Final = "containerimage.config.digest"
@@ -47,40 +47,40 @@ IMAGE_DESCRIPTOR: Final = "containerimage.descriptor"
 CACHE_MANIFEST: Final = "cache.manifest"
 """From a daemon: the descriptor of an exported cache, JSON."""
 FRONTEND_PREFIX: Final = "frontend."
-"""What the keys begin with that a frontend gives to the client, through its result's metadata."""
+"""The prefix of the keys that a frontend passes to the client, through its result's metadata."""
 ENGINE_IMAGE_ID: Final = "docker.image.id"
-"""Ours: IDs that a Docker engine gave the images that it loaded, separated by commas."""
+"""Ours: the IDs of the images that a Docker engine loaded, separated by commas."""
 ENGINE_IMAGE_NAME: Final = "docker.image.name"
-"""Ours: the names that a Docker engine gave them, separated by commas."""
+"""Ours: the names of these images in the engine, separated by commas."""
 
 # Annotations of descriptors, and labels of blobs.
 
 DIFF_ID: Final = "containerd.io/uncompressed"
-"""The digest of a layer's uncompressed bytes; not written to manifests."""
+"""A layer's diff ID, the digest of its uncompressed bytes; not written to manifests."""
 DISTRIBUTION_SOURCE_PREFIX: Final = "containerd.io/distribution.source."
-"""With a registry's host behind it: the repositories there that have the blob; not written to manifests."""
+"""With a registry's host as suffix: the repositories there that have the blob; not written to manifests."""
 LAYER_CREATED_AT: Final = "buildkit/createdat"
-"""When a layer was made; not written to manifests."""
+"""When a layer was created; not written to manifests."""
 REWRITTEN_TIMESTAMP: Final = "buildkit/rewritten-timestamp"
 """The epoch that a layer's timestamps have been clamped to."""
 PREDICATE_TYPE: Final = "in-toto.io/predicate-type"
 """The type of the predicate in an attestation's blob."""
 REFERENCE_TYPE: Final = "vnd.docker.reference.type"
-"""What a manifest in an index is if it is not an image, such as `ATTESTATION_REFERENCE`."""
+"""The kind of a manifest in an index that is not an image, such as `ATTESTATION_REFERENCE`."""
 ATTESTATION_REFERENCE: Final = "attestation-manifest"
 """The value of `REFERENCE_TYPE` for attestations."""
 REFERENCE_DIGEST: Final = "vnd.docker.reference.digest"
-"""The digest of the manifest that an attestation manifest is about."""
+"""The digest of the manifest that an attestation manifest refers to."""
 CREATED: Final[str] = _oci.AnnotationCreated
-"""When an image was made."""
+"""When an image was created."""
 REF_NAME: Final[str] = _oci.AnnotationRefName
-"""In an OCI layout's index: the name within the layout, by custom just the tag."""
+"""In an OCI layout's index: the name within the layout, by convention only the tag."""
 CONTAINERD_NAME: Final = "io.containerd.image.name"
-"""In an OCI layout's index: the image's whole name."""
+"""In an OCI layout's index: the image's full name."""
 STARGZ_TOC_DIGEST: Final = "containerd.io/snapshot/stargz/toc.digest"
-"""Digest of an eStargz layer's table of contents."""
+"""The digest of an eStargz layer's table of contents."""
 STARGZ_UNCOMPRESSED_SIZE: Final = "io.containers.estargz.uncompressed-size"
-"""Bytes of an eStargz layer's tar."""
+"""The size of an eStargz layer's tar, in bytes."""
 
 # Keys of an image config.
 
@@ -89,7 +89,7 @@ INLINE_CACHE: Final = "moby.buildkit.cache.v0"
 
 
 class MetadataValueError(ImageError):
-    """A value, or a key, in the metadata of a build result cannot be used.
+    """A value or a key in the metadata of a build result is invalid.
 
     Args:
         key: The key.
@@ -97,7 +97,7 @@ class MetadataValueError(ImageError):
 
     Attributes:
         key: The key.
-        field: The path of the request field at fault, as a server tells it to its client.
+        field: The path of the request field at fault, as a server reports it to its client.
     """
 
     def __init__(self, key: str, message: str) -> None:
@@ -106,17 +106,17 @@ class MetadataValueError(ImageError):
 
 
 def platform_key(key: str, platform_id: str) -> str:
-    """The key that holds one platform's value."""
+    """The key for one platform's value."""
     return f"{key}/{platform_id}"
 
 
 def parse_key(metadata: Mapping[str, bytes], key: str, platform_id: str | None = None) -> bytes | None:
-    """The value for a platform, else the one for all; None if there is neither.
+    """The value for a platform, or else the one for all platforms; None if there is neither.
 
     Args:
-        metadata: Of the build result.
-        key: Without platform.
-        platform_id: None for only the value that is for all.
+        metadata: The build result's metadata.
+        key: The key without platform.
+        platform_id: The platform; None to read only the value for all platforms.
     """
     if platform_id is not None:
         value = metadata.get(platform_key(key, platform_id))

@@ -141,7 +141,7 @@ class _Unpacking:
             self._contents.flush()
 
     def _check(self, header: Header) -> None:
-        """Refuse what is too large before its first byte is read."""
+        """Reject a file that is too large before reading its first byte."""
         if self._position + header.size > self._max_size:
             name = header.name.decode("utf-8", "backslashreplace")
             raise ResourceExhaustedError(

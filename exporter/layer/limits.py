@@ -1,6 +1,6 @@
-"""How much of a layer is unpacked."""
+"""Limits for unpacking layers."""
 
 from __future__ import annotations
 
 MAX_CONTENT_BYTES = 128 << 30
-"""Largest sum of the sizes of a ref's files, by default."""
+"""Default maximum for the total size of a ref's files."""

@@ -1,4 +1,4 @@
-"""The names of the package `exporter.layer`, for exporters that change layers or look into them."""
+"""The public names of the package `exporter.layer`, for exporters that convert or inspect layers."""
 
 from __future__ import annotations
 

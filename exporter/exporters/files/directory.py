@@ -166,7 +166,7 @@ class DirectoryWriter:
             with place.explained(f"error setting dir metadata for {shown(entry.path)}"):
                 place.set_attributes(entry, self._owner, self._announced.move(entry.path.split(b"/")))
             yield
-        self._run.end()  # before the other side is told that all is done
+        self._run.end()  # before the sender learns that everything is done
 
     def close(self) -> None:
         """Close the directory."""

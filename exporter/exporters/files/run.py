@@ -1,9 +1,9 @@
-"""Names of unfinished files in a destination directory, and what killed exports left of them.
+"""Naming unfinished files in a destination directory, and removing those of killed exports.
 
-An export (here: a run) marks the destination with a directory that it locks (``flock``) as long as it lives,
-and whose name has an identifier. The names of its unfinished files have the same one. So a later run can tell
-what was left by one that was killed from the work of another, and from a user's files: it looks for such
-files only if it finds a mark that nobody holds. All calls block.
+An export (here: a run) marks the destination with a directory that it keeps locked (``flock``). The name of
+the mark contains an ID, and so do those of its unfinished files. This distinguishes the leftovers of a killed
+run from concurrent work and from a user's files: a later run searches for them only if it finds an unlocked
+mark. All calls block.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Run:
-    """One export into a directory. Made by `begin`.
+    """An export into a directory; created by `begin`.
 
     Args:
-        root: The directory, open; not closed here.
-        run_id: The identifier.
-        lock: Holds the mark's lock; -1 if there is no mark.
+        root: The open directory; the caller closes it.
+        run_id: The ID.
+        lock: The file descriptor that locks the mark; -1 if there is no mark.
     """
 
     def __init__(self, root: int, run_id: str, lock: int) -> None:
@@ -46,8 +46,8 @@ class Run:
     def begin(cls, root: int) -> Run:
         """Remove what killed runs left below `root`, and mark it.
 
-        Where no mark can be made (a directory that is not ours to write, with others in it that are), the run
-        does without.
+        If the mark cannot be created (in a directory that is not writable, but contains writable ones), the
+        run continues without it.
         """
         _remove_dead(root)
         for _ in range(_ATTEMPTS):
@@ -60,18 +60,18 @@ class Run:
             lock = _lock(mark, root)
             if lock >= 0:
                 return cls(root, run_id, lock)
-            # Taken for that of a dead run before it was locked; or there are no locks on this file system.
+            # Another run removed the mark before we locked it, or the file system does not support locks.
             with suppress(OSError):
                 os.rmdir(mark, dir_fd=root)
         return cls(root, secrets.token_hex(16), -1)
 
     def temporary_name(self) -> bytes:
-        """A name for an unfinished file, which nothing has."""
+        """A unique name for an unfinished file."""
         self._count += 1
         return f"{_UNFINISHED}{self._id}.{self._count}".encode()
 
     def end(self) -> None:
-        """Remove the mark; all unfinished files are finished or gone."""
+        """Remove the mark. There must not be any unfinished files left."""
         if self._lock >= 0:
             with suppress(OSError):
                 os.rmdir(f"{_MARK}{self._id}".encode(), dir_fd=self._root)
@@ -80,7 +80,7 @@ class Run:
 
 
 def is_ours(name: bytes) -> bool:
-    """Whether a name is that of a mark or an unfinished file of some run."""
+    """Whether this is the name of a mark or of an unfinished file of any run."""
     return bool(_NAMES.fullmatch(name))
 
 
@@ -98,7 +98,7 @@ def _remove_dead(root: int) -> None:
         prefixes = tuple(_UNFINISHED.encode() + run_id + b"." for run_id in dead)
         is_complete = _remove_unfinished(root, prefixes)
         for run_id in dead:
-            if is_complete:  # else a later run tries again
+            if is_complete:  # otherwise, a later run will retry
                 with suppress(OSError):
                     os.rmdir(_MARK.encode() + run_id, dir_fd=root)
     finally:
@@ -107,7 +107,7 @@ def _remove_dead(root: int) -> None:
 
 
 def _remove_unfinished(root: int, prefixes: tuple[bytes, ...]) -> bool:
-    """Remove what has such a name, wherever it is; returns whether that worked."""
+    """Remove all files with these prefixes, at any depth; return whether that succeeded."""
     failures: list[OSError] = []
     for _, directories, files, parent in os.fwalk(
         b".", dir_fd=root, follow_symlinks=False, onerror=failures.append
@@ -125,7 +125,7 @@ def _remove_unfinished(root: int, prefixes: tuple[bytes, ...]) -> bool:
 
 
 def _lock(name: bytes, root: int) -> int:
-    """Lock a mark that is there; -1 if somebody else has, or it is gone."""
+    """Lock an existing mark; return -1 if another process holds it, or it is gone."""
     try:
         descriptor = os.open(name, _DIRECTORY, dir_fd=root)
     except OSError:

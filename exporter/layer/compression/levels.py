@@ -13,7 +13,7 @@ HUFFMAN_ONLY = -2
 """Go's gzip level for entropy coding only."""
 
 GZIP_DEFAULT = -1
-"""Go's gzip level for those who name none."""
+"""Go's gzip level for the default."""
 
 # Upper bounds of BuildKit's levels "fastest", "default" and "better", each with a similar level of libzstd.
 _ZSTD_CLASSES = ((2, 1), (5, 3), (9, 7))

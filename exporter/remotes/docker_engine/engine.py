@@ -193,7 +193,7 @@ class DockerEngine:
 
     @property
     def api_version(self) -> tuple[int, int]:
-        """The version of the API that is spoken: the engine's, or the newest one known here."""
+        """The API version in use: the engine's, or the newest one that we support."""
         major, minor = self._base.name.removeprefix("v").split(".")
         return int(major), int(minor)
 

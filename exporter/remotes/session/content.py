@@ -213,7 +213,7 @@ class _Writer:
 
     async def _step(self, request: content_pb2.WriteContentRequest) -> content_pb2.WriteContentResponse:
         assert self._call is not None
-        await self._call.send(request)  # should it have ended, reading tells why
+        await self._call.send(request)  # if the call has ended, reading it tells why
         response = await self._call.read()
         if not isinstance(response, content_pb2.WriteContentResponse):
             raise UnavailableError(f"{self._what}: the store ended the write")
