@@ -185,7 +185,7 @@ async def test_children_come_first_however_an_index_is_nested() -> None:
     assert [recorder.reads.count(digest) for digest in layers] == [1, 1]
 
 
-async def test_a_manifest_that_is_also_somebodys_layer_keeps_its_children() -> None:
+async def test_a_manifest_that_is_also_referenced_as_a_layer_keeps_its_children() -> None:
     provider, inner = image()
     outer = manifest(b"{}", replace(inner, media_type="application/x"))
     root = index(describe(outer, OCI_MANIFEST), inner)
@@ -195,7 +195,7 @@ async def test_a_manifest_that_is_also_somebodys_layer_keeps_its_children() -> N
     assert set(_digests(store)) == set(_digests(provider))
 
 
-async def test_layers_that_must_not_be_distributed_can_be_left_out() -> None:
+async def test_nondistributable_layers_can_be_skipped() -> None:
     foreign = describe(b"foreign", OCI_LAYER_NONDISTRIBUTABLE_GZIP)
     data = manifest(b"{}", foreign, describe(b"layer"))
     root = describe(data, OCI_MANIFEST)

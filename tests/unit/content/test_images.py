@@ -81,7 +81,7 @@ async def test_layers_that_the_config_does_not_name_are_refused(images: ImageSto
     assert await images.list() == ()
 
 
-async def test_layers_that_are_not_there_are_refused(images: ImageStore) -> None:
+async def test_missing_layers_are_rejected(images: ImageStore) -> None:
     config, layers = docker_image(b"first", b"missing")
     with pytest.raises(FailedPreconditionError, match=f"{layers[1].digest} not in the content store"):
         await images.create(config, layers)
@@ -153,7 +153,7 @@ async def test_an_unknown_image_is_not_found(images: ImageStore) -> None:
             await attempt
 
 
-async def test_damage_is_told(images: ImageStore) -> None:
+async def test_damage_is_reported(images: ImageStore) -> None:
     image_id = await images.create(*docker_image())
     (images.path / "tags.json").write_bytes(b"[]")
     with pytest.raises(FailedPreconditionError, match="tags.json is damaged"):
@@ -193,7 +193,7 @@ async def test_what_images_consist_of_is_needed(images: ImageStore) -> None:
     await tagging
 
 
-async def test_images_without_a_name_are_pruned_if_that_is_wanted(images: ImageStore) -> None:
+async def test_images_without_a_name_are_pruned_on_request(images: ImageStore) -> None:
     named, layers = docker_image(*LAYERS)
     await images.tag("app", await images.create(named, layers))
     unnamed, layers = docker_image(b"third")

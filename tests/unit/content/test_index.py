@@ -145,7 +145,7 @@ def test_what_is_no_index_is_refused(text: bytes, message: str) -> None:
         LayoutIndex.parse(text)
 
 
-def test_entries_that_are_no_descriptors_are_refused_when_they_are_asked_for() -> None:
+def test_entries_that_are_not_descriptors_are_rejected_on_access() -> None:
     index = LayoutIndex.parse(
         b'{"manifests":[{"size":"5","annotations":{"org.opencontainers.image.ref.name":"v1"}}]}'
     )

@@ -55,7 +55,7 @@ def test_a_directory_of_something_else_is_refused_and_left_alone(tmp_path: Path)
     assert files_below(tmp_path) == {"precious": b"data"}
 
 
-def test_a_file_is_no_directory(tmp_path: Path) -> None:
+def test_a_file_is_not_a_directory(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"data")
     with pytest.raises(FailedPreconditionError, match="file is not a directory"):
         OCILayout(tmp_path / "file")
@@ -76,7 +76,7 @@ def test_a_layout_of_another_kind_is_refused(tmp_path: Path, text: bytes, messag
         OCILayout(tmp_path)
 
 
-def test_nothing_is_made_where_nothing_may_be_made(tmp_path: Path) -> None:
+def test_nothing_is_created_without_create(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="is not an OCI image layout"):
         OCILayout(tmp_path / "layout", create=False)
     assert names_in(tmp_path) == []
@@ -102,7 +102,7 @@ async def test_blobs_cannot_be_written_to(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) & 0o222 == 0
 
 
-async def test_a_damaged_blob_is_healed_by_writing_it_again(tmp_path: Path) -> None:
+async def test_writing_a_damaged_blob_again_repairs_it(tmp_path: Path) -> None:
     layout = await OCILayout.open(tmp_path)
     info = await write_blob(layout, b"blob")
     path = tmp_path / "blobs" / "sha256" / info.digest.removeprefix("sha256:")
@@ -128,7 +128,7 @@ def test_the_default_root_is_in_the_users_data_directory(
         assert default_root() == root
 
 
-def test_a_user_without_a_home_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_without_a_home_directory_learns_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_home() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
@@ -207,7 +207,7 @@ async def test_everything_below_an_index_must_be_there(tmp_path: Path) -> None:
     assert (await layout.resolve(IMAGE_NAME)).digest == describe(data).digest
 
 
-async def test_layers_that_must_not_be_distributed_may_be_missing(tmp_path: Path) -> None:
+async def test_nondistributable_layers_may_be_missing(tmp_path: Path) -> None:
     layout = await OCILayout.open(tmp_path)
     layer = replace(describe(b"windows", OCI_LAYER_NONDISTRIBUTABLE_GZIP), urls=("https://example.com/w",))
     data = manifest(b"{}", layer)
@@ -217,7 +217,7 @@ async def test_layers_that_must_not_be_distributed_may_be_missing(tmp_path: Path
     assert (await layout.resolve(IMAGE_NAME)).digest == describe(data).digest
 
 
-async def test_something_malformed_gets_no_name(tmp_path: Path) -> None:
+async def test_a_malformed_image_is_not_named(tmp_path: Path) -> None:
     layout = await OCILayout.open(tmp_path)
     data = index(describe(b"{}", OCI_MANIFEST))
     await write_blob(layout, data)
@@ -274,7 +274,7 @@ def _age(layout: OCILayout, *digests: str) -> None:
         os.utime(layout.path / "blobs" / digest.replace(":", "/"), (1000, 1000))
 
 
-async def test_blobs_that_nobody_needs_are_pruned(tmp_path: Path) -> None:
+async def test_unreferenced_blobs_are_pruned(tmp_path: Path) -> None:
     layout, root = await _with_image(tmp_path)
     assert len(await layout.prune()) == 4
     assert await layout.blobs() == []
@@ -312,7 +312,7 @@ async def test_what_is_new_is_not_pruned(tmp_path: Path) -> None:
     assert [blob.digest for blob in await layout.prune(before=2000)] == [root.digest]
 
 
-async def test_images_without_a_name_are_pruned_if_that_is_wanted(tmp_path: Path) -> None:
+async def test_images_without_a_name_are_pruned_on_request(tmp_path: Path) -> None:
     layout, root = await _with_image(tmp_path)
     await layout.publish(root)
     assert await layout.prune() == []
@@ -336,7 +336,7 @@ async def test_nothing_is_pruned_next_to_something_damaged(tmp_path: Path) -> No
     assert lost in await layout.blobs()
 
 
-async def test_files_that_are_no_blobs_stay(tmp_path: Path) -> None:
+async def test_files_that_are_not_blobs_stay(tmp_path: Path) -> None:
     layout = await OCILayout.open(tmp_path)
     (tmp_path / "blobs" / "sha256" / "notes").write_bytes(b"x")
     assert await layout.prune() == []
@@ -344,7 +344,7 @@ async def test_files_that_are_no_blobs_stay(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [["oci-layout"], ["oci-layout", "blobs"], ["oci-layout", "index.json"], []])
-async def test_a_layout_whose_maker_was_killed_is_completed(kept: list[str], tmp_path: Path) -> None:
+async def test_a_layout_whose_creator_was_killed_is_completed(kept: list[str], tmp_path: Path) -> None:
     whole = await OCILayout.open(tmp_path)
     for path in list(whole.path.iterdir()):
         if path.name not in kept:

@@ -20,7 +20,7 @@ def names(path: Path) -> list[str]:
     return [entry.name for entry in path.iterdir()]
 
 
-async def test_reading_makes_nothing(tmp_path: Path) -> None:
+async def test_reading_creates_nothing(tmp_path: Path) -> None:
     store = EmbeddedStore(tmp_path)
     with pytest.raises(NotFoundError):
         await store.info(BLOB.digest)
@@ -42,14 +42,16 @@ async def test_writing_makes_it(tmp_path: Path) -> None:
     assert [item.id for item in await images.list()] == [image]
 
 
-async def test_the_users_own_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_default_store_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     store = EmbeddedStore()
     assert await store.open() is await store.open()
     assert names(tmp_path) == ["buildkit-exporter"]
 
 
-async def test_one_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_exporter_that_cannot_be_instantiated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "file"))
     store = EmbeddedStore()

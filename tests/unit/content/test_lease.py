@@ -199,7 +199,7 @@ async def test_pruning_leaves_what_running_exports_use(tmp_path: Path) -> None:
     assert [blob.digest for blob in await prune_root(tmp_path, before=float("inf"))] == [DIGEST]
 
 
-async def test_a_lease_that_only_reads_makes_nothing(tmp_path: Path) -> None:
+async def test_a_lease_that_only_reads_creates_nothing(tmp_path: Path) -> None:
     async with EmbeddedStore(tmp_path / "root").lease() as lease:
         assert not await has_blob(lease, DESCRIPTOR)
     assert not (tmp_path / "root").exists()

@@ -53,7 +53,7 @@ async def _hold_shortly(path: Path) -> None:
         pass
 
 
-async def test_a_transient_file_is_gone_afterwards(tmp_path: Path) -> None:
+async def test_a_transient_file_is_removed_afterwards(tmp_path: Path) -> None:
     path = tmp_path / "lock"
 
     async def hold() -> None:
@@ -65,7 +65,7 @@ async def test_a_transient_file_is_gone_afterwards(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-async def test_a_file_that_was_replaced_is_no_lock(tmp_path: Path) -> None:
+async def test_a_replaced_file_does_not_lock(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     async with file_lock(path):
         path.unlink()

@@ -87,7 +87,7 @@ def test_malformed_documents_are_refused(media_type: str, fields: dict[str, Any]
     assert descriptor.digest in str(caught.value)
 
 
-def test_text_that_is_no_json_is_refused() -> None:
+def test_text_that_is_not_json_is_rejected() -> None:
     with pytest.raises(InvalidArgumentError, match="unexpected end of JSON input"):
         children(describe(b"{", OCI_MANIFEST), b"{")
 

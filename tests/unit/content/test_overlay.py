@@ -64,7 +64,7 @@ async def test_the_first_place_that_has_a_blob_gives_it() -> None:
     assert await provider.info(digest_bytes(TWO)) == BlobInfo(digest_bytes(TWO), 3)
 
 
-async def test_nobody_has_it() -> None:
+async def test_no_place_has_the_blob() -> None:
     provider = FirstProvider(place(MemoryStore()), place(None), where="the attic or the cellar")
     with pytest.raises(NotFoundError, match="not found in the attic or the cellar"):
         await provider.info(digest_bytes(ONE))
@@ -72,7 +72,7 @@ async def test_nobody_has_it() -> None:
         await read(provider, digest_bytes(ONE))
 
 
-async def test_other_failures_are_not_taken_for_absence() -> None:
+async def test_other_failures_are_not_mistaken_for_absence() -> None:
     class Broken(MemoryStore):
         async def read(
             self, digest: str, *, offset: int = 0, length: int | None = None
@@ -126,7 +126,7 @@ async def test_a_read_that_is_left_early_is_ended_at_once(
     assert ended
 
 
-async def test_blobs_under_digests_that_nobody_has_verified() -> None:
+async def test_blobs_with_unverified_digests() -> None:
     provider = MemoryStore.of({"d": b"0123"})
     assert await provider.info("d") == BlobInfo("d", 4)
     assert await read(provider, "d") == b"0123"

@@ -44,7 +44,7 @@ def test_a_discarded_file_leaves_nothing(tmp_path: Path) -> None:
     assert names_in(tmp_path) == []
 
 
-def test_permissions_are_those_asked_for_less_the_umask(tmp_path: Path) -> None:
+def test_permissions_respect_the_umask(tmp_path: Path) -> None:
     file = Staging(tmp_path / "staging").create(mode=0o444)
     file.write(b"contents")
     file.publish(tmp_path / "file")
@@ -60,7 +60,7 @@ def test_a_failed_replacement_leaves_the_old_contents(tmp_path: Path) -> None:
     assert names_in(tmp_path) == ["place"]
 
 
-def test_a_link_that_leads_nowhere_is_no_directory(tmp_path: Path) -> None:
+def test_a_dangling_link_is_not_a_directory(tmp_path: Path) -> None:
     (tmp_path / "staging").symlink_to(tmp_path / "nowhere")
     with pytest.raises(FailedPreconditionError, match="cannot create files in"):
         Staging(tmp_path / "staging").create()

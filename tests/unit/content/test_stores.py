@@ -51,7 +51,7 @@ async def test_gives_back_what_it_took(store: Stores, pieces: tuple[bytes, ...])
     assert await _read(store, digest_bytes(data)) == data
 
 
-async def test_tells_the_digest_of_what_was_not_promised(store: Stores) -> None:
+async def test_returns_the_digest_without_a_descriptor(store: Stores) -> None:
     assert await _write(store, None, b"abc") == BlobInfo(digest_bytes(b"abc"), 3)
     assert await _read(store, digest_bytes(b"abc")) == b"abc"
 

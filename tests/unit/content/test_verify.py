@@ -14,7 +14,7 @@ def _expect(digest: str, size: int) -> Verifier:
     return Verifier(Descriptor("", digest, size))
 
 
-def test_tells_digest_and_size_of_what_was_not_promised() -> None:
+def test_returns_digest_and_size_without_a_descriptor() -> None:
     verifier = Verifier()
     verifier.update(b"ab")
     verifier.update(b"c")
@@ -64,7 +64,7 @@ def test_refuses_too_many_bytes_at_once() -> None:
         "sha256/../x:" + "a" * 64,
     ],
 )
-def test_refuses_what_is_no_digest(digest: str) -> None:
+def test_rejects_invalid_digests(digest: str) -> None:
     with pytest.raises(InvalidArgumentError, match="digest"):
         split_digest(digest)
     with pytest.raises(InvalidArgumentError):

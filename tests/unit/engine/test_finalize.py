@@ -66,7 +66,7 @@ async def test_a_failure_can_be_repeated_with_the_resources_still_there() -> Non
     await store.close()
 
 
-async def test_calls_at_once_take_turns() -> None:
+async def test_concurrent_calls_are_serialized() -> None:
     store, artifact = FinalizeStore(60), Artifact(UnavailableError("first"), None)
     token = store.add("x", artifact.work, artifact.resources())
     results = await asyncio.gather(*(store.run(token, ignore) for _ in range(5)), return_exceptions=True)
@@ -75,7 +75,7 @@ async def test_calls_at_once_take_turns() -> None:
     await store.close()
 
 
-async def test_a_cancelled_call_leaves_the_work_to_the_next() -> None:
+async def test_the_next_call_retries_after_a_cancelled_one() -> None:
     store, artifact = FinalizeStore(60), Artifact()
     artifact.gate.clear()
     token = store.add("x", artifact.work, artifact.resources())
@@ -103,7 +103,7 @@ async def test_tokens_are_unguessable_and_unknown_ones_not_found() -> None:
     await store.close()
 
 
-async def test_an_expired_token_is_gone_with_what_it_held() -> None:
+async def test_an_expired_token_releases_its_resources() -> None:
     store, artifact = FinalizeStore(0.01), Artifact()
     token = store.add("x", artifact.work, artifact.resources())
     await artifact.released.wait()
@@ -166,7 +166,7 @@ async def test_dropping_and_closing_release_without_publishing(end: str) -> None
         await store.run(token, ignore)
 
 
-async def test_resources_that_fail_to_go_do_not_spoil_the_answer(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failed_cleanup_does_not_affect_the_result(caplog: pytest.LogCaptureFixture) -> None:
     store, artifact = FinalizeStore(60), Artifact()
 
     def fail() -> None:

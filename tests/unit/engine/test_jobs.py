@@ -48,7 +48,7 @@ async def test_progress_of_a_failure_is_sent_before_it_is_raised() -> None:
     assert [entry.data for update in sent for entry in update.logs] == [b"1\n"]
 
 
-async def test_a_slow_reader_holds_up_neither_the_work_nor_memory() -> None:
+async def test_a_slow_reader_neither_blocks_the_work_nor_grows_memory() -> None:
     finished, may_read = asyncio.Event(), asyncio.Event()
     received: list[StatusUpdate] = []
 
@@ -96,7 +96,7 @@ async def test_cancelling_waits_until_the_work_has_cleaned_up() -> None:
     assert len(jobs) == 0
 
 
-async def test_a_caller_that_is_gone_cancels_the_work() -> None:
+async def test_a_disconnected_caller_cancels_the_work() -> None:
     jobs, cancelled = Jobs(), False
 
     async def work(sink: StatusSink) -> None:

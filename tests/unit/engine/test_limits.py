@@ -12,7 +12,7 @@ def nobody_waits(ahead: int) -> None:
     raise AssertionError("had to wait")
 
 
-async def test_more_than_fit_wait_in_line_and_come_in_order() -> None:
+async def test_excess_exports_wait_in_fifo_order() -> None:
     admission = Admission(running=2, waiting=10)
     release, entered, ahead = asyncio.Event(), list[int](), list[int]()
 
@@ -32,7 +32,7 @@ async def test_more_than_fit_wait_in_line_and_come_in_order() -> None:
     assert admission.waiting == 0
 
 
-async def test_a_full_line_is_refused_and_recovers() -> None:
+async def test_a_full_queue_rejects_and_recovers() -> None:
     admission = Admission(running=1, waiting=1)
     async with admission.slot(nobody_waits):
         waiter = asyncio.create_task(_hold(admission))

@@ -80,7 +80,7 @@ def test_values_of_other_kinds(name: str, value: str, problem: str) -> None:
         ("local", "source-date-epoc", "source-date-epoch"),
     ],
 )
-def test_slips_of_the_pen(exporter_type: str, given: str, meant: str) -> None:
+def test_typos_in_attribute_names(exporter_type: str, given: str, meant: str) -> None:
     kind = Registry().get(exporter_type)
     assert [*misspelt(kind.attributes, [given, "name", "push"])] == [(given, meant)]
 

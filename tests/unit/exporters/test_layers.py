@@ -73,7 +73,7 @@ async def test_forced_compression(work: Workplace) -> None:
     assert {layer["mediaType"] for layer in layers} == {"application/vnd.oci.image.layer.v1.tar"}
 
 
-async def test_the_ref_is_told_what_is_wanted(work: Workplace) -> None:
+async def test_the_ref_receives_the_requested_compression(work: Workplace) -> None:
     asked: list[CompressionConfig | None] = []
 
     class Asking:
@@ -115,7 +115,7 @@ async def test_without_an_epoch_there_is_nothing_to_rewrite(
     assert "rewrite-timestamp is specified, but no source-date-epoch was found" in caplog.messages
 
 
-async def test_a_base_config_that_is_none(work: Workplace) -> None:
+async def test_an_invalid_base_config(work: Workplace) -> None:
     with pytest.raises(
         ImageError, match=r"^failed to unmarshal base image config: unexpected end of JSON input"
     ):

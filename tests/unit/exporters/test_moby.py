@@ -124,7 +124,7 @@ async def test_refusals(work: Workplace, source: Source, message: str) -> None:
     assert await stored(work) == ([], {}, [])
 
 
-async def test_a_name_that_is_none_is_refused_at_once() -> None:
+async def test_an_invalid_name_is_rejected_early() -> None:
     with pytest.raises(ImageError, match="invalid reference format"):
         MobyExporter({"name": "a,,b"})
 

@@ -210,7 +210,7 @@ async def test_a_damaged_layer_leaves_no_image(work: Workplace, tmp_path: Path, 
         assert await (await OCILayout.open(path)).index() == ()
 
 
-async def test_a_ref_that_is_gone(work: Workplace) -> None:
+async def test_a_ref_that_no_longer_exists(work: Workplace) -> None:
     class Gone:
         id = "gone"
 

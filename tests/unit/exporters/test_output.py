@@ -122,7 +122,7 @@ async def test_a_directory_is_refused(tmp_path: Path) -> None:
         await write(LocalOutput(str(tmp_path)), b"bytes")
 
 
-async def test_a_missing_directory_is_not_made(tmp_path: Path) -> None:
+async def test_a_missing_directory_is_not_created(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="no directory"):
         await write(LocalOutput(str(tmp_path / "missing" / "image.tar")), b"bytes")
     assert names_in(tmp_path) == set()

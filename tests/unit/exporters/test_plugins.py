@@ -58,7 +58,7 @@ def test_what_explains_itself_passes(error: BaseException) -> None:
     assert raised.value is error
 
 
-def test_faults_of_ours_are_ours() -> None:
+def test_bugs_in_built_in_types_are_not_blamed_on_plugins() -> None:
     assert origin_of(OCIExporter) is None
     with pytest.raises(KeyError), blaming(OCIExporter):
         raise KeyError("key")
@@ -81,12 +81,12 @@ def test_values_are_checked_before_the_build() -> None:
         registry().make("acme", {"quiet": "loud"})
 
 
-def test_built_in_types_speak_for_themselves() -> None:
+def test_built_in_types_report_their_own_errors() -> None:
     with pytest.raises(ValueError, match="non-bool value specified for push: "):
         registry().make("image", {"push": "loud"})
 
 
-def test_a_name_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Acme, "name", None)
     with pytest.raises(PluginError, match="TypeError: name is None, not a string"):
         registry().make("acme", {})

@@ -90,7 +90,7 @@ def test_plugin_is_found() -> None:
         ("good_plugin:Good", 'says that its type is "good", but its entry point is named "bad"'),
     ],
 )
-def test_broken_plugin_leaves_the_others_alone(value: str, reason: str) -> None:
+def test_a_broken_plugin_does_not_affect_others(value: str, reason: str) -> None:
     registry = Registry([entry_point("bad", value), entry_point("good", "good_plugin:Good")])
     assert "good" in [kind.type for kind in registry.all()]
     assert registry.warnings == (f"plugin {value} {reason}",)

@@ -70,7 +70,7 @@ async def test_everything_counts(tmp_path: Path, source: str, recipe: Recipe) ->
 
 
 @pytest.mark.parametrize("damage", [b"blub", b"blo", b"blobs", None])
-async def test_a_damaged_blob_is_forgotten(tmp_path: Path, damage: bytes | None) -> None:
+async def test_a_damaged_blob_is_dropped(tmp_path: Path, damage: bytes | None) -> None:
     cache = LayerCache(tmp_path / "cache")
     layer = await put(cache, tmp_path / "a", b"blob")
     path = BlobDirectory(tmp_path / "cache" / "blobs").path_of(layer.descriptor.digest)
@@ -121,7 +121,7 @@ async def test_what_was_unused_for_longest_goes(tmp_path: Path) -> None:
     assert read(tmp_path / "a", layers[1]) == b"\x01" * 10
 
 
-async def test_a_blob_of_two_records_counts_once(tmp_path: Path) -> None:
+async def test_a_blob_in_two_records_counts_once(tmp_path: Path) -> None:
     cache = LayerCache(tmp_path / "cache", limit=10)
     for number in range(3):
         await put(cache, tmp_path / "a", b"0123456789", f"sha256:{number:064x}")
@@ -181,7 +181,7 @@ async def test_many_at_once(tmp_path: Path) -> None:
     assert [await caches[0].get(source, RECIPE, into) for source in sources] == layers
 
 
-async def test_a_lower_limit_is_kept_without_anything_new(tmp_path: Path) -> None:
+async def test_a_lower_limit_is_enforced_without_a_new_layer(tmp_path: Path) -> None:
     cache = LayerCache(tmp_path / "cache")
     await cache.prune()
     assert not (tmp_path / "cache").exists()

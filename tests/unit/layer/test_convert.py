@@ -92,7 +92,7 @@ async def test_force_converts_layers_of_other_types(
         assert status_names(updates) == [f"converting layer {layer.digest} to {target}"]
 
 
-async def test_a_level_makes_no_layer_of_the_same_type_new(converter: LayerConverter) -> None:
+async def test_a_level_does_not_recompress_layers_of_the_same_type(converter: LayerConverter) -> None:
     blobs = tars.Blobs()
     remote = tars.remote(blobs, tars.layer(blobs, TAR, GZIP))
     assert (await converter.convert(remote, force(GZIP, 9))).descriptors == remote.descriptors
@@ -154,7 +154,7 @@ async def test_missing_media_types_are_found_out(converter: LayerConverter) -> N
     assert found == replace(layer, media_type=media_types.DOCKER_LAYER_GZIP)
 
 
-async def test_a_layer_that_is_not_pulled_yet_stays_so(converter: LayerConverter) -> None:
+async def test_a_lazy_layer_stays_lazy(converter: LayerConverter) -> None:
     lazy = Descriptor(media_types.OCI_LAYER_GZIP, "sha256:" + "1" * 64, 1000)
     remote = tars.remote(tars.Blobs(), lazy)
     assert (await converter.convert(remote, force(GZIP))).descriptors == (lazy,)
@@ -181,7 +181,9 @@ async def test_to_estargz(converter: LayerConverter, source: CompressionType) ->
 
 
 @pytest.mark.parametrize("target", [UNCOMPRESSED, GZIP, ZSTD])
-async def test_from_estargz_the_table_goes(converter: LayerConverter, target: CompressionType) -> None:
+async def test_converting_from_estargz_drops_the_toc(
+    converter: LayerConverter, target: CompressionType
+) -> None:
     blobs = tars.Blobs()
     remote = await converter.convert(tars.remote(blobs, tars.layer(blobs, TAR)), force(ESTARGZ))
     assert (await converter.convert(remote, force(ESTARGZ))).descriptors == remote.descriptors
@@ -220,7 +222,7 @@ async def test_a_blob_that_was_changed(
     assert not files_in(tmp_path) - {"index.json", "oci-layout"}
 
 
-async def test_a_blob_that_never_was_right(converter: LayerConverter) -> None:
+async def test_a_blob_that_was_always_corrupt(converter: LayerConverter) -> None:
     blobs = tars.Blobs()
     data = gzip.compress(TAR)[:-20]
     layer = Descriptor(media_types.OCI_LAYER_GZIP, blobs.put(data), len(data))
@@ -330,7 +332,7 @@ def times(tar: bytes) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("target", list(CompressionType))
-async def test_rewriting_compresses_anew(
+async def test_rewriting_recompresses(
     converter: LayerConverter, target: CompressionType, updates: list[StatusUpdate]
 ) -> None:
     blobs = tars.Blobs()
@@ -416,7 +418,7 @@ async def test_a_layer_that_cannot_be_rewritten_stays_with_a_warning(
     assert bad.digest in warning.short
 
 
-async def test_a_damaged_layer_is_no_matter_of_a_warning(converter: LayerConverter) -> None:
+async def test_a_damaged_layer_is_an_error_not_a_warning(converter: LayerConverter) -> None:
     blobs = tars.Blobs()
     layer = tars.layer(blobs, TAR)
     blobs.put(gzip.compress(OTHER_TAR), layer.digest)

@@ -147,7 +147,7 @@ async def test_layers_are_verified(tmp_path: Path) -> None:
         await LayerFiles.unpack(tars.remote(blobs, layer), scratch=tmp_path)
 
 
-async def test_layers_that_are_gone(tmp_path: Path) -> None:
+async def test_layers_that_no_longer_exist(tmp_path: Path) -> None:
     layer = Descriptor(media_types.OCI_LAYER, "sha256:" + "1" * 64, 5)
     with pytest.raises(NotFoundError):
         await LayerFiles.unpack(Remote((layer,), tars.Blobs()), scratch=tmp_path)

@@ -72,7 +72,7 @@ def test_numbers_survive_a_wide_field(number: int) -> None:
     assert blk.parse_numeric(blk.format_numeric(12, number)) == number
 
 
-def test_a_cut_name_does_not_end_in_a_slash() -> None:
+def test_a_truncated_name_does_not_end_in_a_slash() -> None:
     assert blk.format_string(5, b"ab///cd") == b"ab\x00//"
     assert blk.format_string(5, b"abcdefg") == b"abcde"
 
@@ -181,7 +181,7 @@ def test_says_where_an_archive_is_damaged() -> None:
 
 
 @pytest.mark.parametrize("cut", [100, 600, 1100])
-def test_a_cut_archive_is_an_error(cut: int) -> None:
+def test_a_truncated_archive_is_an_error(cut: int) -> None:
     data = tars.tar(tars.entry("a", b"1" * 600))
     with pytest.raises(TarError, match="the archive ends"):
         read_all(data[:cut])

@@ -76,7 +76,7 @@ def test_what_follows_the_archive_is_read() -> None:
     assert source.read() == b""
 
 
-def test_doing_it_twice_changes_nothing_more() -> None:
+def test_rewriting_is_idempotent() -> None:
     once = rewrite(
         tars.tar(tars.entry("é" * 60, b"x" * 600), tars.directory("d"), tars.symlink("l", "t" * 120))
     )

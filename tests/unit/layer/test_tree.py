@@ -95,11 +95,11 @@ def test_directories_that_are_not_listed_are_made() -> None:
     assert (made.find(b"a/b").mode, made.find(b"a/b").uid) == (0o755, 0)
 
 
-def test_the_last_of_equal_names_wins() -> None:
+def test_the_last_of_duplicate_names_wins() -> None:
     assert contents(tree([header("a"), header("./a"), header("/a")])) == {"a": 3}
 
 
-def test_the_root_is_not_a_layers_affair() -> None:
+def test_layers_do_not_change_the_root() -> None:
     made = tree([folder("./", mode=0o700, uid=5), folder("/"), folder(".."), header("a")])
     assert (made.root.mode, made.root.uid) == (0o755, 0)
     assert contents(made) == {"a": 4}
@@ -151,7 +151,7 @@ def test_a_link_to_a_link_is_that_link() -> None:
         ([hard("a", "../../etc/passwd")], "does not exist"),
     ],
 )
-def test_hard_links_that_cannot_be(entries: list[Header], message: str) -> None:
+def test_invalid_hard_links(entries: list[Header], message: str) -> None:
     with pytest.raises(InvalidArgumentError, match=message):
         tree(entries)
 
@@ -183,12 +183,12 @@ def test_links_at_the_end_are_replaced() -> None:
     assert contents(tree([header("f"), link("l", "f")], [header("l")])) == {"f": 1, "l": 3}
 
 
-def test_links_in_circles() -> None:
+def test_cyclic_links() -> None:
     with pytest.raises(InvalidArgumentError, match="too many links"):
         tree([link("a", "b"), link("b", "a"), header("a/f")])
 
 
-def test_files_are_no_directories() -> None:
+def test_files_are_not_directories() -> None:
     with pytest.raises(InvalidArgumentError, match="f is not a directory"):
         tree([header("f"), header("f/x")])
 

@@ -20,7 +20,7 @@ def vertexes(*vertexes: Vertex) -> StatusUpdate:
     return StatusUpdate(vertexes=vertexes)
 
 
-def test_the_latest_word_on_a_vertex_wins() -> None:
+def test_the_latest_message_about_a_vertex_wins() -> None:
     state = ProgressState()
     state.apply(vertexes(Vertex("v", "first")))
     assert (state.vertexes, state.total, state.completed) == ([], 1, 0)
@@ -32,7 +32,7 @@ def test_the_latest_word_on_a_vertex_wins() -> None:
     assert shown.seconds(now=0) == 2.0
 
 
-def test_an_announcement_takes_nothing_back() -> None:
+def test_an_announcement_does_not_reset_a_vertex() -> None:
     state = ProgressState()
     state.apply(vertexes(Vertex("v", "name", started=at(1), completed=at(2), error="broken")))
     changes = state.apply(vertexes(Vertex("v", "other name")))

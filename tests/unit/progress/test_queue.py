@@ -107,7 +107,7 @@ async def test_the_note_about_lost_output_begins_on_a_line_of_its_own() -> None:
     ]
 
 
-async def test_of_a_message_that_is_too_long_the_end_is_kept() -> None:
+async def test_the_end_of_an_overlong_message_is_kept() -> None:
     queue = CoalescingQueue(log_limit=4)
     queue.put(log(b"0123456789"))
     [update] = await drain(queue)

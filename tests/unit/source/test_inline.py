@@ -17,7 +17,7 @@ DESCRIPTORS = tuple(
 )
 
 
-async def test_a_ref_gives_back_what_it_was_made_of() -> None:
+async def test_a_ref_returns_its_chain_and_layers() -> None:
     provider = MemoryStore()
     ref = InlineRef("two", list(CHAIN), list(DESCRIPTORS), provider)
     assert ref.id == "two"

@@ -248,7 +248,7 @@ async def test_all_fields_of_attestations_and_of_the_build(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", ["source.json", "chains.json"])
-async def test_a_directory_of_something_else_is_told(tmp_path: Path, name: str) -> None:
+async def test_a_directory_with_something_else_is_reported(tmp_path: Path, name: str) -> None:
     documents = {key: value for key, value in DOCUMENTS.items() if key != name}
     with pytest.raises(NotFoundError, match=f"is not a saved source: it has no file {name}"):
         await _open(tmp_path, documents)
@@ -368,7 +368,7 @@ def _damaged(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @given(_damaged())
-async def test_damage_anywhere_is_an_error_of_ours_or_none(
+async def test_any_damage_raises_our_error_or_none(
     tmp_path_factory: pytest.TempPathFactory, documents: dict[str, Any]
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "damaged"

@@ -126,7 +126,7 @@ async def test_a_chain_that_does_not_fit_its_layers_survives(
     await _round_trip(Source(ref=_ref(*chain)), tmp_path / "saved")
 
 
-async def test_the_chain_is_asked_for_after_the_layers(tmp_path: Path) -> None:
+async def test_the_chain_is_requested_after_the_layers(tmp_path: Path) -> None:
     class Lazy(InlineRef):
         async def remote(self, compression: CompressionConfig | None = None) -> Remote:
             self._chain = CHAIN

@@ -48,7 +48,7 @@ async def ref_of(*blobs: bytes, name: str = "r") -> InlineRef:
     return InlineRef(name, CHAIN[: len(blobs)], [layer_descriptor(blob) for blob in blobs], store)
 
 
-async def test_a_refs_layers_are_asked_for_through_the_session() -> None:
+async def test_a_refs_layers_are_requested_through_the_session() -> None:
     refs = RefServicer({"one": await ref_of(b"a", b"b"), "two": await ref_of(b"c"), "none": await ref_of()})
     async with attached(refs.register, ContentServicer(refs.provider).register) as session:
         assert session.supports(GET_REMOTE_METHOD)
@@ -117,7 +117,7 @@ async def test_an_unknown_ref_is_not_found() -> None:
                 await ask()
 
 
-async def test_an_owner_without_the_service_is_told_so() -> None:
+async def test_an_owner_without_the_service_is_reported() -> None:
     async with serving() as channel:
         with pytest.raises(FailedPreconditionError, match="cannot get the layers of ref r: "):
             await SessionRef("r", channel).remote()
@@ -149,7 +149,7 @@ async def test_malformed_answers_are_refused_with_the_field() -> None:
         assert caught.value.field == "GetLayerChain(r).layers[0].created_at"
 
 
-async def test_an_owner_that_leaves_is_unavailable() -> None:
+async def test_an_owner_that_disconnects_is_unavailable() -> None:
     class Slow(InlineRef):
         async def remote(self, compression: CompressionConfig | None = None) -> Remote:
             asked.set()

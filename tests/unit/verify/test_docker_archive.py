@@ -64,17 +64,17 @@ async def test_missing_files(archive: Callable[[Change], Path], key: str) -> Non
     assert "it is missing" in texts(report)
 
 
-async def test_a_layer_too_few(archive: Callable[[Change], Path]) -> None:
+async def test_a_missing_layer(archive: Callable[[Change], Path]) -> None:
     path = archive(lambda _, manifest: manifest[0]["Layers"].pop())
     assert [check for _, _, check in found(await verify(path))] == ["layers", "history"]
 
 
-async def test_a_name_that_is_none(archive: Callable[[Change], Path]) -> None:
+async def test_an_invalid_name(archive: Callable[[Change], Path]) -> None:
     report = await verify(archive(lambda _, manifest: manifest[0].update(RepoTags=["Not A Name"])))
     assert found(report) == [("image", "", "names")]
 
 
-async def test_a_manifest_that_is_none(archive: Callable[[Change], Path]) -> None:
+async def test_a_blob_that_is_not_a_manifest(archive: Callable[[Change], Path]) -> None:
     report = await verify(archive(lambda _, manifest: manifest.__setitem__(0, "nothing")))
     assert found(report) == [("archive", "manifest.json", "schema")]
 

@@ -29,7 +29,7 @@ def test_paths(parts: list[str | int], text: str) -> None:
     assert path_of(parts) == text
 
 
-def test_all_that_is_wrong_is_told() -> None:
+def test_all_errors_are_reported() -> None:
     document = {"schemaVersion": "2", "layers": [{"mediaType": "x", "digest": 1}, {"digest": None}]}
     assert [(finding.where, finding.what) for finding in schema_findings(document, "manifest")] == [
         ("", "config is missing"),

@@ -37,7 +37,7 @@ def test_numbers(literal: str, written: str) -> None:
     assert normalize(literal.encode()) == written.encode()
 
 
-def test_a_number_that_no_float_can_hold() -> None:
+def test_a_number_out_of_the_range_of_floats() -> None:
     with pytest.raises(ImageError, match="json: cannot unmarshal number 1e999 into Go value of type float64"):
         normalize(b'{"a":[1e999]}')
 
@@ -67,7 +67,7 @@ json_values = st.recursive(
 
 
 @given(json_values)
-def test_it_means_the_same_and_stays_the_same(value: object) -> None:
+def test_the_result_is_equivalent_and_stable(value: object) -> None:
     once = normalize(json.dumps(value).encode())
     assert json.loads(once, parse_int=float) == value
     assert normalize(once) == once

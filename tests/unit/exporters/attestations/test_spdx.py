@@ -15,7 +15,7 @@ RECORDED = [json.loads(line) for line in gzip.decompress(DATA.read_bytes()).spli
 
 
 @pytest.mark.parametrize("case", RECORDED, ids=range(len(RECORDED)))
-def test_answers_of_the_library(case: dict[str, Any]) -> None:
+def test_results_of_the_go_library(case: dict[str, Any]) -> None:
     data = case["document"].encode()
     if case.get("fails") == "read":
         with pytest.raises(spdx.SPDXError):

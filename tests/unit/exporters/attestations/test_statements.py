@@ -52,7 +52,7 @@ def test_subjects() -> None:
     ]
 
 
-def test_a_predicate_that_is_no_json() -> None:
+def test_a_predicate_that_is_not_json() -> None:
     with pytest.raises(ImageError, match=r"^failed to marshal attestation: .*unexpected end of JSON input"):
         make_statement(attestation(), b'{"a":', IMAGE)
 

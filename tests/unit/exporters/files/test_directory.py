@@ -220,7 +220,7 @@ def test_nothing_is_deleted_when_it_fails(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [b"dat", b"data!"])
-def test_a_file_that_is_not_as_long_as_announced(tmp_path: Path, data: bytes) -> None:
+def test_a_file_with_the_wrong_size(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "f").write_text("old")
     with pytest.raises(DataLossError, match=rf"f: received {len(data)} bytes instead of 4"):
         write(tmp_path, FileEntry(path=b"f", size=4, content=BytesContent(data)))
@@ -239,7 +239,7 @@ def test_what_is_abandoned_leaves_nothing_half_written(
     assert contents(tmp_path) == {"a": b"data"}
 
 
-def test_a_file_in_the_place_of_the_directory(tmp_path: Path) -> None:
+def test_a_file_instead_of_the_directory(tmp_path: Path) -> None:
     (tmp_path / "f").write_text("x")
     for path in (tmp_path / "f", tmp_path / "f/sub"):
         with pytest.raises(FailedPreconditionError, match="destination directory is a file"):

@@ -24,7 +24,7 @@ def test_trees_are_merged_name_by_name() -> None:
     assert [e.path.decode() for e in merged(lower, upper)] == ["a", "a/x", "a/y", "a/z", "a.a", "a.b", "b"]
 
 
-def test_the_last_tree_counts() -> None:
+def test_the_last_tree_wins() -> None:
     result = list(merged(files("a", "b", mode=1), files("b", mode=2), files("b", "c", mode=3)))
     assert [(entry.path, entry.mode) for entry in result] == [(b"a", 1), (b"b", 3), (b"c", 3)]
     assert list(merged()) == []

@@ -65,7 +65,7 @@ def test_order(paths: list[bytes]) -> None:
         check(*(directory(path) for path in paths))
 
 
-def test_nothing_is_below_what_is_no_directory() -> None:
+def test_nothing_is_below_a_non_directory() -> None:
     link = FileEntry(path=b"a", kind=Kind.SYMLINK, link=b"/etc")
     with pytest.raises(InvalidArgumentError, match='changes out of order: "a/passwd" "a"'):
         check(link, FileEntry(path=b"a/passwd"))
@@ -74,7 +74,7 @@ def test_nothing_is_below_what_is_no_directory() -> None:
 @pytest.mark.parametrize(
     "target", [directory(b"a"), FileEntry(path=b"a", kind=Kind.SYMLINK, link=b"x"), FileEntry(path=b"b")]
 )
-def test_hard_links_are_names_of_files_that_have_come(target: FileEntry) -> None:
+def test_hard_links_refer_to_earlier_files(target: FileEntry) -> None:
     with pytest.raises(InvalidArgumentError, match='invalid link z to unknown path: "a"'):
         check(target, FileEntry(path=b"z", link=b"a"))
 

@@ -43,7 +43,7 @@ async def test_attributes(tmp_path: Path) -> None:
         assert (s.kind, s.link, s.size) == (Kind.SYMLINK, b"target", 6)
 
 
-async def test_of_several_names_the_first_is_the_file(tmp_path: Path) -> None:
+async def test_the_first_of_several_names_is_the_file(tmp_path: Path) -> None:
     async with unpacked(
         tmp_path,
         tars.entry("z", b"data"),

@@ -53,7 +53,7 @@ def test_what_a_killed_export_left_is_removed_by_the_next(tmp_path: Path, *, del
 
 
 @pytest.mark.parametrize("delete", [False, True])
-def test_a_living_export_is_not_disturbed(
+def test_a_running_export_is_not_disturbed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, delete: bool
 ) -> None:
     monkeypatch.setattr("exporter.content.threads._STEP_SECONDS", 0)

@@ -188,7 +188,7 @@ def test_all_members_are_read(parts: list[bytes], type_: CompressionType, size: 
 
 
 @pytest.mark.parametrize("type_", [GZIP, ZSTD])
-def test_input_may_trickle_in(type_: CompressionType) -> None:
+def test_input_may_arrive_in_small_pieces(type_: CompressionType) -> None:
     data = text(5000)
     blob = tars.compress(data, type_) * 2
     reader = decompressed(Trickle(blob), type_)
@@ -211,7 +211,7 @@ def test_skippable_frames_are_skipped() -> None:
 
 
 @pytest.mark.parametrize("type_", [GZIP, ZSTD])
-def test_nothing_is_nothing(type_: CompressionType) -> None:
+def test_an_empty_result(type_: CompressionType) -> None:
     assert read_all(b"", type_) == b""
 
 
@@ -227,7 +227,7 @@ def test_nothing_is_nothing(type_: CompressionType) -> None:
         (lambda blob: b"neither of the two", "damaged"),
     ],
 )
-def test_damage_is_told(type_: CompressionType, damage: Callable[[bytes], bytes], message: str) -> None:
+def test_damage_is_reported(type_: CompressionType, damage: Callable[[bytes], bytes], message: str) -> None:
     blob = tars.compress(text(50_000), type_)
     if type_ is ZSTD:
         blob = zstd.compress(text(50_000), options={zstd.CompressionParameter.checksum_flag: 1})
@@ -235,7 +235,7 @@ def test_damage_is_told(type_: CompressionType, damage: Callable[[bytes], bytes]
         read_all(damage(blob), type_)
 
 
-def test_a_bomb_is_given_out_in_pieces() -> None:
+def test_a_decompression_bomb_is_read_in_pieces() -> None:
     bomb = zlib.compressobj(9, zlib.DEFLATED, 31)
     blob = bomb.compress(bytes(64 << 20)) + bomb.flush()
     reader = decompressed(io.BytesIO(blob), GZIP)
@@ -244,7 +244,7 @@ def test_a_bomb_is_given_out_in_pieces() -> None:
     assert len(reader.read(1000)) <= 1000
 
 
-def test_a_window_beyond_reason_is_refused() -> None:
+def test_an_excessive_window_is_rejected() -> None:
     compressor = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: 28})
     blob = compressor.compress(b"not much") + compressor.flush()
     with pytest.raises(DataLossError, match="memory"):

@@ -114,16 +114,16 @@ def test_sniffing(blob: bytes, compression: CompressionType | None) -> None:
 
 @pytest.mark.parametrize("blob", [TAR, gzip.compress(TAR), zstd.compress(TAR)])
 @pytest.mark.parametrize("media_type", [media_types.OCI_LAYER_GZIP, media_types.DOCKER_LAYER_ZSTD])
-def test_bytes_beat_the_name_of_a_compression(blob: bytes, media_type: str) -> None:
+def test_bytes_take_precedence_over_a_compressed_media_type(blob: bytes, media_type: str) -> None:
     assert read_all(open_layer(io.BytesIO(blob), media_type)) == TAR
 
 
-def test_the_name_of_no_compression_beats_bytes() -> None:
+def test_an_uncompressed_media_type_takes_precedence_over_bytes() -> None:
     blob = gzip.compress(TAR)
     assert read_all(open_layer(io.BytesIO(blob), media_types.OCI_LAYER)) == blob
 
 
-def test_a_blob_that_is_no_layer() -> None:
+def test_a_blob_that_is_not_a_layer() -> None:
     with pytest.raises(InvalidArgumentError, match=r"tar\+gzip beginning with b'plain te' is neither gzip"):
         open_layer(io.BytesIO(b"plain text"), media_types.OCI_LAYER_GZIP)
 
@@ -136,18 +136,18 @@ def test_a_blob_that_is_no_layer() -> None:
         (zstd.compress(TAR), media_types.DOCKER_LAYER_ZSTD),
     ],
 )
-async def test_a_missing_media_type_is_found_out(blob: bytes, media_type: str) -> None:
+async def test_a_missing_media_type_is_detected(blob: bytes, media_type: str) -> None:
     blobs = tars.Blobs()
     assert await detect_media_type(blobs, blobs.put(blob)) == media_type
 
 
-async def test_a_missing_media_type_that_cannot_be_found_out() -> None:
+async def test_a_missing_media_type_that_cannot_be_detected() -> None:
     blobs = tars.Blobs()
     with pytest.raises(InvalidArgumentError, match="failed to detect layer sha256:.* compression type"):
         await detect_media_type(blobs, blobs.put(b"plain text"))
 
 
-async def test_the_table_of_estargz_is_found(executor: ThreadPoolExecutor) -> None:
+async def test_the_toc_of_estargz_is_found(executor: ThreadPoolExecutor) -> None:
     blobs = tars.Blobs()
     blob = estargz()
     descriptor = Descriptor(media_types.OCI_LAYER_GZIP, blobs.put(blob), len(blob))

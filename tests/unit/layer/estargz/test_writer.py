@@ -139,7 +139,7 @@ def test_what_follows_the_archive_is_kept() -> None:
     assert Estargz.open(make(tar)[0]).tar == tar
 
 
-def test_names_that_are_no_text() -> None:
+def test_names_that_are_not_text() -> None:
     tar = tars.tar(tars.entry("a", b"x")).replace(b"a\x00", b"\xff\x00", 1)
     block = bytearray(tar[:512])
     block[148:156] = b"%06o\x00 " % (sum(block[:148]) + sum(block[156:]) + 256)
@@ -192,7 +192,7 @@ def test_the_footer_is_found_again(offset: int) -> None:
         gzip.compress(b"x" * 30),
     ],
 )
-def test_other_ends_are_no_footer(tail: bytes) -> None:
+def test_other_endings_are_not_a_footer(tail: bytes) -> None:
     assert parse_footer(tail) is None
 
 
@@ -207,6 +207,6 @@ def test_any_end_is_a_footer_or_not(tail: bytes) -> None:
     parse_footer(tail)
 
 
-def test_the_table_is_known_by_its_name() -> None:
+def test_the_toc_is_recognised_by_its_name() -> None:
     assert all(map(is_toc, [b"stargz.index.json", b"./stargz.index.json", b"/x/../stargz.index.json"]))
     assert not any(map(is_toc, [b"x/stargz.index.json", b"stargz.index.jsonx", b""]))

@@ -34,7 +34,7 @@ async def test_an_empty_body() -> None:
         assert await request.finish() == b""
 
 
-async def test_the_writer_is_held_back() -> None:
+async def test_the_writer_gets_backpressure() -> None:
     taken = asyncio.Semaphore(0)
     written = 0
 
@@ -81,7 +81,7 @@ async def test_a_request_that_fails_at_the_end() -> None:
             await request.finish()
 
 
-async def test_an_early_answer_ends_the_body() -> None:
+async def test_an_early_response_ends_the_body() -> None:
     async def send(body: AsyncIterable[bytes]) -> str:
         async for _ in body:
             break
@@ -121,7 +121,7 @@ async def test_leaving_early_ends_the_request(error: BaseException) -> None:
     assert ended.is_set()
 
 
-async def test_an_unheard_failure_is_no_noise(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_unretrieved_failure_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
     async def send(body: AsyncIterable[bytes]) -> None:
         async for _ in body:
             raise ConnectionResetError("gone")

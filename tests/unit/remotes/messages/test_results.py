@@ -89,7 +89,7 @@ def test_all_refs_can_be_asked_for() -> None:
     assert list(refs_of(Source(ref=NamedRef("r1")))) == ["r1"]
 
 
-def test_facts_about_the_build_arrive() -> None:
+def test_build_information_arrives() -> None:
     build = BuildInfo("build", "old session", 10, {"": b"cache"}, "buildkit-v1")
     assert build_info_of(build_message(build, "session")) == replace(build, session_id="session")
 

@@ -102,7 +102,7 @@ async def test_tokens_are_kept_until_they_are_refused(http: HTTPClient, tokens: 
     assert requester.source.asked == 1
 
 
-async def test_a_token_is_asked_for_once(http: HTTPClient, tokens: TokenServer) -> None:
+async def test_a_token_is_requested_once(http: HTTPClient, tokens: TokenServer) -> None:
     requester = Requester(http)
     requester.refuse(f'Bearer realm="{tokens.url}"', PUSH)
     headers = await asyncio.gather(*(requester.header(PUSH) for _ in range(5)))
@@ -166,7 +166,7 @@ async def test_a_token_is_better_than_a_password(http: HTTPClient, tokens: Token
 
 
 @pytest.mark.parametrize("header", ['Basic realm="r"', "Negotiate", ""])
-async def test_nothing_to_answer_with(http: HTTPClient, header: str) -> None:
+async def test_no_credentials_for_a_challenge(http: HTTPClient, header: str) -> None:
     requester = Requester(http)
     requester.refuse(header, PULL)
     assert await requester.header(PULL) is None

@@ -85,7 +85,7 @@ async def test_the_store_serves_all_hosts_and_may_hold_tokens(
     assert await source.get("docker.io") == Credentials(identity_token="t")
 
 
-async def test_a_helper_that_knows_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_helper_without_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     helper(tmp_path, monkeypatch, "no", "echo 'credentials not found in native keychain'; exit 1")
     assert (await write_config(tmp_path, credsStore="no").get("r.example")).anonymous
 
@@ -114,7 +114,7 @@ async def test_an_empty_helper_turns_the_store_off(tmp_path: Path) -> None:
     assert await source.get("r.example") == Credentials("jo", "pw")
 
 
-async def test_the_exact_key_goes_first(tmp_path: Path) -> None:
+async def test_the_exact_key_takes_precedence(tmp_path: Path) -> None:
     source = write_config(
         tmp_path,
         auths={
@@ -137,7 +137,7 @@ async def test_the_place_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert await DockerCredentials().get("r.example") == Credentials("jo", "pw")
 
 
-async def test_a_helper_that_answers_nonsense(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_helper_with_malformed_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     helper(tmp_path, monkeypatch, "odd", "cat >/dev/null; echo '[]'")
     with pytest.raises(UnavailableError, match="gave no Username and Secret for r.example"):
         await write_config(tmp_path, credsStore="odd").get("r.example")

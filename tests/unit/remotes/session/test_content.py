@@ -176,7 +176,7 @@ def test_any_part_can_be_read(offset: int, length: int | None) -> None:
         assert asyncio.run(read()) == BLOB[offset:][: length if length is not None else None]
 
 
-async def test_a_missing_blob_is_told_at_the_first_step() -> None:
+async def test_a_missing_blob_is_reported_by_the_first_step() -> None:
     async with serving(ContentServicer(MemoryStore()).register) as channel:
         with pytest.raises(NotFoundError, match="not found"):
             await anext(ContentClient(channel).read(digest_bytes(b"")))
@@ -206,7 +206,7 @@ async def test_a_reader_that_stops_early_stops_the_other_side() -> None:
             await closed.wait()
 
 
-async def test_a_wrong_blob_is_refused_and_thrown_away(tmp_path: Path) -> None:
+async def test_a_wrong_blob_is_rejected_and_discarded(tmp_path: Path) -> None:
     layout = await OCILayout.open(tmp_path / "layout")
     async with serving(ContentServicer(stores={EXPORT_STORE: layout}).register) as channel:
         store = ContentClient(channel, metadata=EXPORT)
@@ -268,7 +268,7 @@ async def test_cancelling_aborts_the_write() -> None:
         assert peer.aborted == [f"buildkit-exporter-{digest_bytes(BLOB)}"]
 
 
-async def test_a_write_goes_on_where_the_connection_broke() -> None:
+async def test_a_write_resumes_where_the_connection_broke() -> None:
     blob, peer = os.urandom(5 * CHUNK_SIZE // 2), ContainerdLike()
     async with session_server() as (sessions, channel), AsyncExitStack() as stack:
         async with attach(channel, [peer.register]) as attachment:
@@ -291,7 +291,7 @@ async def test_a_write_goes_on_where_the_connection_broke() -> None:
     assert peer.blobs == {digest_bytes(blob): blob}
 
 
-async def test_a_spoilt_rest_of_an_earlier_write_is_found_and_thrown_away() -> None:
+async def test_a_corrupt_partial_write_is_detected_and_discarded() -> None:
     peer = ContainerdLike()
     peer.unfinished[f"buildkit-exporter-{digest_bytes(BLOB)}"] = bytearray(b"rubbish")
     async with serving(peer.register) as channel:
@@ -301,7 +301,7 @@ async def test_a_spoilt_rest_of_an_earlier_write_is_found_and_thrown_away() -> N
     assert peer.blobs == {digest_bytes(BLOB): BLOB}
 
 
-async def test_a_write_that_another_holds_gets_a_name_of_its_own() -> None:
+async def test_a_write_that_is_locked_by_another_writer_uses_a_new_ref() -> None:
     peer = ContainerdLike()
     peer.locked.add(f"buildkit-exporter-{digest_bytes(BLOB)}")
     async with serving(peer.register) as channel:
@@ -321,7 +321,7 @@ async def test_a_blob_that_appears_meanwhile_is_fine() -> None:
     assert peer.aborted == []
 
 
-async def test_labels_go_with_the_commit_and_to_what_is_there_already() -> None:
+async def test_labels_are_set_on_commit_and_added_to_existing_blobs() -> None:
     peer = ContainerdLike()
     async with serving(peer.register) as channel:
         store = ContentClient(channel)
@@ -351,7 +351,7 @@ async def test_stores_without_labels_are_fine(code: grpc.StatusCode, kind: type[
                 await write
 
 
-async def test_a_store_that_loses_bytes_is_found_out() -> None:
+async def test_a_store_that_loses_bytes_is_detected() -> None:
     peer, blob = ContainerdLike(), bytes(3 * CHUNK_SIZE)
     peer.lies = True
     async with serving(peer.register) as channel:
@@ -380,7 +380,7 @@ async def test_metadata_goes_with_every_call() -> None:
     assert set(seen) == {("containerd-namespace", "moby")}
 
 
-async def test_the_other_side_going_away_is_unavailable() -> None:
+async def test_a_peer_that_disconnects_is_unavailable() -> None:
     source = MemoryStore()
     await write_blob(source, BLOB)
     async with session_server() as (sessions, channel):
