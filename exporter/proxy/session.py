@@ -13,7 +13,7 @@ from exporter.rpc.http2.calling import Caller
 from exporter.rpc.http2.connection import Connection
 from exporter.rpc.http2.frames import ErrorCode
 from exporter.rpc.http2.grpc import end_with_status, header_values, path_of
-from exporter.rpc.http2.headers import Headers
+from exporter.rpc.http2.headers import CLIENT_HEADER_BYTES, Headers
 from exporter.rpc.http2.relay import relay
 from exporter.rpc.http2.sockets import Scheduler
 from exporter.rpc.http2.stream import Stream
@@ -80,6 +80,7 @@ class SessionSplice:
                 self._scheduler,
                 is_client=True,
                 share=self._client_stream.connection.share,
+                max_header_bytes=CLIENT_HEADER_BYTES,
             )
             daemon = Connection(
                 self._daemon_end,

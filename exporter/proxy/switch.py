@@ -20,7 +20,7 @@ from exporter.rpc.http2.budget import CLIENT_BYTES, Budget
 from exporter.rpc.http2.connection import Connection
 from exporter.rpc.http2.frames import ErrorCode, ProtocolError
 from exporter.rpc.http2.grpc import end_with_status, path_of
-from exporter.rpc.http2.headers import Headers
+from exporter.rpc.http2.headers import CLIENT_HEADER_BYTES, Headers
 from exporter.rpc.http2.peek import Peek
 from exporter.rpc.http2.relay import relay
 from exporter.rpc.http2.sockets import Scheduler, SocketTransport
@@ -111,7 +111,13 @@ class Switch:
 
     def _make(self, transport: SocketTransport) -> Connection:
         share = self._budget.share(CLIENT_BYTES)
-        client = Connection(transport, self.scheduler, is_client=False, share=share)
+        client = Connection(
+            transport,
+            self.scheduler,
+            is_client=False,
+            share=share,
+            max_header_bytes=CLIENT_HEADER_BYTES,
+        )
         self._connections.add(client)
         self._metrics.connected()
         client.on_closed = lambda error: self._connections.discard(client)

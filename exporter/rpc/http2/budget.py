@@ -103,13 +103,13 @@ class Allowance:
         self._left = float(burst)
         self._time = clock()
 
-    def use(self) -> bool:
-        """Do it once; returns whether it may be done."""
-        if self._left < 1:
+    def use(self, times: int = 1) -> bool:
+        """Do it; returns whether it may be done so often."""
+        if self._left < times:
             now = self._clock()
             self._left = min(self._burst, self._left + (now - self._time) * self._rate)
             self._time = now
-            if self._left < 1:
+            if self._left < times:
                 return False
-        self._left -= 1
+        self._left -= times
         return True

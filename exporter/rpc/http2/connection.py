@@ -53,6 +53,10 @@ MAX_STREAMS = 2048
 _RESETS, _RESETS_PER_SECOND = 2000, 100.0
 """Streams that a peer may open and reset, or break the rules of, at once and in the long run."""
 
+_USUAL_FIELDS, _FIELDS, _FIELDS_PER_SECOND = 64, 16384, 1000.0
+"""Headers of a call that are as many as usual, and how many more there may be, at once and in the long run.
+One takes a byte, and some microseconds."""
+
 logger = logging.getLogger(__name__)
 
 _DATA, _WINDOW_UPDATE = int(FrameType.DATA), int(FrameType.WINDOW_UPDATE)
@@ -67,6 +71,7 @@ class Connection(Sender):
         schedule: See `Sender`.
         is_client: Whether streams are opened here; if not, the peer opens them.
         share: Counts what is held for the connection; None for a budget of its own.
+        max_header_bytes: Largest headers that are taken.
 
     Attributes:
         on_stream: Is given each stream that the peer opens, its headers, and whether nothing follows; it sets
@@ -87,6 +92,7 @@ class Connection(Sender):
         *,
         is_client: bool,
         share: Share | None = None,
+        max_header_bytes: int = MAX_HEADER_BYTES,
     ) -> None:
         super().__init__(transport, schedule)
         self.share = share or Budget().share()
@@ -113,15 +119,16 @@ class Connection(Sender):
         self._is_draining = False
         self._rest = b""
         self._needs_preface = not is_client
-        self._blocks = BlockReader()
+        self._blocks = BlockReader(max_header_bytes)
         self._held_by_block = 0
         self._resets = Allowance(_RESETS, _RESETS_PER_SECOND, time.monotonic)
+        self._fields = Allowance(_FIELDS, _FIELDS_PER_SECOND, time.monotonic)
         if is_client:
             self.write(PREFACE)
         settings = {
             Setting.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
             Setting.MAX_FRAME_SIZE: MAX_FRAME_SIZE,
-            Setting.MAX_HEADER_LIST_SIZE: MAX_HEADER_BYTES,
+            Setting.MAX_HEADER_LIST_SIZE: max_header_bytes,
         }
         if is_client:
             settings[Setting.ENABLE_PUSH] = 0
@@ -359,6 +366,9 @@ class Connection(Sender):
         self._count_block()
         if block is None:
             return  # there is more of it to come
+        unusual = len(block.headers) - _USUAL_FIELDS
+        if unusual > 0 and not self._fields.use(unusual):
+            raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "calls have too many headers")
         stream = self._streams.get(block.stream_id)
         if stream is None:
             self._receive_new(block)

@@ -27,6 +27,10 @@ Headers = list[Header]
 MAX_HEADER_BYTES = 16 << 20
 """Largest headers: metadata of exports, and build errors with their sources."""
 
+CLIENT_HEADER_BYTES = 1 << 20
+"""Largest headers that clients of the proxy may send: their methods, and a few values. Decompressing a MiB
+can take 0.2 s, in which nothing else is done."""
+
 MAX_FIELDS = 4096
 """Most headers in one block. One byte is enough for a header, and Python needs 150 for it."""
 
@@ -94,10 +98,14 @@ class BlockReader:
     """Reads the header blocks of a connection, each of which is in one frame or in several.
 
     Whatever is wrong with a block ends the connection: the state of the compression is lost.
+
+    Args:
+        max_bytes: Largest headers that are taken.
     """
 
-    def __init__(self) -> None:
-        self._decoder = hpack.Decoder(MAX_HEADER_BYTES)
+    def __init__(self, max_bytes: int = MAX_HEADER_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._decoder = hpack.Decoder(max_bytes)
         self._open: tuple[int, int, bytearray] | None = None
         self._frames = 0
 
@@ -139,7 +147,7 @@ class BlockReader:
         _, first_flags, block = self._open
         block += payload
         self._frames += 1
-        if len(block) > MAX_HEADER_BYTES or self._frames > _SPARE_FRAMES + len(block) // _SMALL_FRAME:
+        if len(block) > self._max_bytes or self._frames > _SPARE_FRAMES + len(block) // _SMALL_FRAME:
             raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "headers are too large, or in too many frames")
         if not flags & END_HEADERS:
             return None
@@ -152,7 +160,7 @@ class BlockReader:
         size = 0
         try:
             for piece in (block,) if len(block) <= _PIECE_BYTES else _pieces(block):
-                self._decoder.max_header_list_size = MAX_HEADER_BYTES - size
+                self._decoder.max_header_list_size = self._max_bytes - size
                 found = list(self._decoder.decode(piece, raw=True))
                 if len(block) > _PIECE_BYTES:
                     size += sum(len(name) + len(value) + _ENTRY_BYTES for name, value in found)

@@ -22,7 +22,7 @@ from exporter.rpc.http2.frames import (
     settings_frame,
     window_update,
 )
-from exporter.rpc.http2.headers import Headers
+from exporter.rpc.http2.headers import MAX_HEADER_BYTES, Headers
 from exporter.rpc.http2.relay import relay
 from exporter.rpc.http2.stream import Stream
 from tests.unit.rpc.http2.wire import REQUEST, Cable, Turn
@@ -54,14 +54,19 @@ class Victim:
     Args:
         window: What the receiver takes on each stream.
         limit: How many streams it takes.
+        max_header_bytes: See `Connection`.
     """
 
-    def __init__(self, window: int = 0, limit: int | None = None) -> None:
+    def __init__(
+        self, window: int = 0, limit: int | None = None, *, max_header_bytes: int = MAX_HEADER_BYTES
+    ) -> None:
         self.turn = Turn()
         self.cables = Cable(), Cable()
         self.far = Connection(self.cables[1], self.turn, is_client=True)
         share = Budget().share(CLIENT_BYTES)
-        self.near = Connection(self.cables[0], self.turn, is_client=False, share=share)
+        self.near = Connection(
+            self.cables[0], self.turn, is_client=False, share=share, max_header_bytes=max_header_bytes
+        )
         self.streams: list[Stream] = []
         self.near.on_stream = self._take
         self.near.receive(PREFACE + settings_frame({}))

@@ -22,7 +22,7 @@ from exporter.rpc.http2.frames import (
     varint,
     window_update,
 )
-from exporter.rpc.http2.headers import Headers
+from exporter.rpc.http2.headers import CLIENT_HEADER_BYTES, Headers
 from exporter.rpc.http2.peek import MAX_PEEK_BYTES, Peek
 from exporter.rpc.http2.served import ServedCall
 from exporter.rpc.http2.stream import STREAM_WINDOW, Stream
@@ -57,6 +57,29 @@ def test_headers_of_very_many_fields() -> None:
     with measured() as memory, few_lines(1_000_000):
         victim.send(data)
     assert memory.peak < 8 * MIB
+
+
+def test_calls_of_very_many_headers() -> None:
+    """Each byte is a header that is decoded, checked and encoded."""
+    victim = Victim()
+    block = request(1)[9:] + b"\x90" * 4000
+    victim.send(b"".join(frame(FrameType.HEADERS, END_HEADERS, 1 + 2 * n, block) for n in range(20)))
+    assert victim.near.is_closed
+    assert len(victim.streams) == 4
+
+
+def test_clients_of_the_proxy_may_send_headers_of_a_mebibyte() -> None:
+    for size, is_taken in ((1_000_000, True), (1 << 20, False)):
+        victim = Victim(max_header_bytes=CLIENT_HEADER_BYTES)
+        block = (
+            request(1)[9:] + b"\x00\x01x" + bytes(hpack.hpack.encode_integer(size, 7)) + bytes([120]) * size
+        )
+        pieces = [block[n : n + 16384] for n in range(0, len(block), 16384)]
+        data = frame(FrameType.HEADERS, 0, 1, pieces[0])
+        data += b"".join(frame(FrameType.CONTINUATION, 0, 1, piece) for piece in pieces[1:])
+        victim.send(data + frame(FrameType.CONTINUATION, END_HEADERS, 1))
+        assert len(victim.streams) == is_taken
+        assert victim.near.is_closed is not is_taken
 
 
 def test_a_long_block_of_short_headers_is_not_copied_for_each(monkeypatch: pytest.MonkeyPatch) -> None:

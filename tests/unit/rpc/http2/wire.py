@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from exporter.rpc.http2.budget import Budget
 from exporter.rpc.http2.connection import Connection
 from exporter.rpc.http2.headers import Headers
 from exporter.rpc.http2.stream import Stream
@@ -86,14 +87,19 @@ class Wire:
 
     Args:
         chunk: How many bytes arrive at once; None for all that there are.
+        turn: Shared with other connections; None for one of its own.
+        budget: Likewise.
     """
 
-    def __init__(self, chunk: int | None = None) -> None:
-        self.turn = Turn()
+    def __init__(
+        self, chunk: int | None = None, *, turn: Turn | None = None, budget: Budget | None = None
+    ) -> None:
+        self.turn = turn or Turn()
         self._chunk = chunk
         self.cables = Cable(), Cable()
-        self.client = Connection(self.cables[0], self.turn, is_client=True)
-        self.server = Connection(self.cables[1], self.turn, is_client=False)
+        budget = budget or Budget()
+        self.client = Connection(self.cables[0], self.turn, is_client=True, share=budget.share())
+        self.server = Connection(self.cables[1], self.turn, is_client=False, share=budget.share())
         self.opened: list[Received] = []
         self.ends: list[Exception | None] = []
         self.gives_credit = True
