@@ -57,7 +57,10 @@ def problem_of_directory(path: Path, *, is_layout: bool = False) -> str:
 
 
 def _can_be_layout(directory: Path) -> bool:
-    return (directory / "oci-layout").exists() or not any(directory.iterdir())
+    from exporter.content.layout import STAGING_NAME  # only here: most commands do without stores
+
+    found = {path.name for path in directory.iterdir()}
+    return "oci-layout" in found or not found - {STAGING_NAME}
 
 
 def _problem_of_parent(directory: Path) -> str:

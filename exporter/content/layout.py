@@ -24,7 +24,9 @@ from exporter.image import Descriptor, ImageError
 from exporter.image.go import json as gojson
 
 _LAYOUT_VERSION = "1.0.0"
-_STAGING = ".buildkit-exporter"
+STAGING_NAME = ".buildkit-exporter"
+"""The directory for unfinished files; all that is left of a layout whose creator was killed at once."""
+
 _LAYOUT = gojson.Struct("v1.ImageLayout", {"imageLayoutVersion": gojson.String()})
 _SMALL_FILE = 64 << 20
 
@@ -83,7 +85,7 @@ class OCILayout:
     def __init__(self, path: Path | str, *, create: bool = True) -> None:
         self.path = Path(path)
         self._blobs = BlobDirectory(self.path / "blobs")
-        self.staging = Staging(self.path / _STAGING)
+        self.staging = Staging(self.path / STAGING_NAME)
         self.journals = Journals(self.staging)
         self._prepare(create=create)
         self.staging.remove_stale()
@@ -277,7 +279,7 @@ class OCILayout:
 
     def _make(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        found = {path.name for path in self.path.iterdir()} - {_STAGING}
+        found = {path.name for path in self.path.iterdir()} - {STAGING_NAME}
         # Another process may be creating the same layout. This is the first file that it writes.
         if found and "oci-layout" not in found:
             raise FailedPreconditionError(

@@ -17,16 +17,18 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from exporter.content.threads import run_in_thread
-from exporter.errors import InvalidArgumentError, ResourceExhaustedError, naming
+from exporter.errors import InvalidArgumentError, naming
 from exporter.image import Descriptor
 from exporter.layer.compression.detect import open_layer
-from exporter.layer.gotar import Header, TarReader, TypeFlag
-from exporter.layer.limits import MAX_CONTENT_BYTES
+from exporter.layer.gotar import TarReader, TypeFlag
+from exporter.layer.limits import MAX_CONTENT_BYTES, check_content
 from exporter.layer.pipe import discard, run_piped
 from exporter.layer.streams import PIECE_SIZE, Readable, Writable, drain
 from exporter.layer.tree import FileTree, Inode, Kind
 from exporter.layer.verifying import verified
 from exporter.source.types import Remote
+
+_HINT = " (--max-content-bytes)"
 
 
 class LayerFiles:
@@ -131,7 +133,8 @@ class _Unpacking:
             reader = TarReader(tar)
             while (header := reader.next()) is not None:
                 if header.typeflag == TypeFlag.REG:
-                    self._check(header)
+                    total = self._position + header.size
+                    check_content(header.name, header.size, total, self._max_size, _HINT)
                 self._tree.apply(header, self._position)
                 if header.typeflag == TypeFlag.REG:
                     self._copy(reader, sink)
@@ -139,15 +142,6 @@ class _Unpacking:
         with naming(self._scratch):
             self._contents.truncate()  # there may be a hole at the end
             self._contents.flush()
-
-    def _check(self, header: Header) -> None:
-        """Reject a file that is too large before reading its first byte."""
-        if self._position + header.size > self._max_size:
-            name = header.name.decode("utf-8", "backslashreplace")
-            raise ResourceExhaustedError(
-                f"{name} has {header.size} bytes; with it, the files of the layers have more than the "
-                f"{self._max_size} bytes that are allowed (--max-content-bytes)"
-            )
 
     def _copy(self, reader: TarReader, sink: Writable) -> None:
         while data := reader.read(PIECE_SIZE):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from exporter.layer.gotar import TarReader, TarTime, TarWriter
+from exporter.layer.limits import check_content
 from exporter.layer.streams import PIECE_SIZE, Pieces, Readable, drain
 
 
@@ -24,12 +25,17 @@ def rewrite_times(source: Readable, epoch: int) -> Iterator[bytes]:
         The new tar, in pieces.
 
     Raises:
+        ResourceExhaustedError: sparse files come to more than `MAX_CONTENT_BYTES`; names the file.
         TarError: the tar is malformed, or a header cannot be written by Go's rules.
     """
     limit = TarTime(epoch)
     written = Pieces()
     reader, writer = TarReader(source), TarWriter(written)
+    filled = 0
     while (header := reader.next()) is not None:
+        if reader.is_sparse:
+            filled += header.size
+            check_content(header.name, header.size, filled)
         header.mod_time = _clamp(header.mod_time, limit)
         header.access_time = _clamp(header.access_time, limit)
         header.change_time = _clamp(header.change_time, limit)

@@ -60,13 +60,13 @@ def make_private_directory(parent: Path | None = None) -> tuple[Path, int]:
     for _ in range(_ATTEMPTS):
         path = parent / f"{_PREFIX}{secrets.token_hex(8)}"
         path.mkdir(0o700)
-        descriptor = _lock(path, or_nothing=False)
+        descriptor = lock_directory(path, or_nothing=False)
         if descriptor is not None:
             return path, descriptor
     raise OSError(f"directories in {parent} vanish as soon as they have been made")
 
 
-def _lock(path: Path, *, or_nothing: bool = True) -> int | None:
+def lock_directory(path: Path, *, or_nothing: bool = True) -> int | None:
     """Lock a directory that is there; None if somebody else has done so, or has removed it.
 
     Args:
@@ -102,7 +102,7 @@ def _remove_dead(parent: Path) -> None:
         for entry in parent.iterdir():
             if not _NAME.fullmatch(entry.name) or entry.lstat().st_uid != os.getuid():
                 continue
-            descriptor = _lock(entry)
+            descriptor = lock_directory(entry)
             if descriptor is not None:
                 shutil.rmtree(entry, ignore_errors=True)
                 os.close(descriptor)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from exporter.content.staging import sync_directory
 from exporter.content.threads import run_in_thread
 from exporter.errors import FailedPreconditionError
 from exporter.image.keys import PLATFORMS
+from exporter.rpc.temporary import lock_directory
 from exporter.source.saved.format import (
     ATTESTATION_KINDS,
     SUBJECT_KINDS,
@@ -52,19 +55,37 @@ async def save_source(source: Source, build: BuildInfo, path: Path | str) -> Non
     """
     path = Path(path)
     partial = path.parent / f".{path.name}.{secrets.token_hex(8)}.partial"
+    lock = None
     try:
-        await run_in_thread(_begin, path, partial)
+        lock = await run_in_thread(_begin, path, partial)
         await _write(source, build, partial)
         await run_in_thread(_end, partial, path)
     except BaseException:
         await run_in_thread(shutil.rmtree, partial, ignore_errors=True)
         raise
+    finally:
+        if lock is not None:
+            os.close(lock)
 
 
-def _begin(path: Path, partial: Path) -> None:
+def _begin(path: Path, partial: Path) -> int | None:
+    """Create the directory for what is unfinished; returns what holds its lock."""
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise FailedPreconditionError(f"{path} already exists; save the source to a new directory")
+    _remove_dead(path)
     partial.mkdir(parents=True)
+    return lock_directory(partial)
+
+
+def _remove_dead(path: Path) -> None:
+    """Remove what killed processes have left of the same source."""
+    name = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{16}}\.partial")
+    if not path.parent.is_dir():
+        return
+    for entry in path.parent.iterdir():
+        if name.fullmatch(entry.name) and (lock := lock_directory(entry)) is not None:
+            shutil.rmtree(entry, ignore_errors=True)
+            os.close(lock)
 
 
 def _end(partial: Path, path: Path) -> None:

@@ -104,7 +104,10 @@ async def test_filling_the_hole_of_a_bomb_can_be_cancelled(tmp_path: Path) -> No
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    with pytest.raises(ResourceExhaustedError, match=r"^f has 46\d+ bytes; .* 1000 bytes .*max-content"):
+    with pytest.raises(
+        ResourceExhaustedError,
+        match=r"^f has 46\d+ bytes; .* 1000 bytes .*--max-content-bytes",
+    ):
         await LayerFiles.unpack(remote, scratch=tmp_path, max_size=1000)
 
 

@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 
+from exporter.errors import ResourceExhaustedError
 from exporter.layer.gotar import TarError
+from exporter.layer.gotar.pax import format_record
 from exporter.layer.timestamps import rewrite_times
 from tests.unit.layer import tars
+from tests.unit.layer.test_gotar import sparse_archive
 
 EPOCH = 1_500_000_000
 VECTORS = Path(__file__).parents[2] / "data" / "layers" / "rewrite_times.jsonl.gz"
@@ -92,3 +95,11 @@ def test_content_comes_in_pieces() -> None:
 def test_malformed_tars_are_refused() -> None:
     with pytest.raises(TarError):
         rewrite(b"not a tar" * 100)
+
+
+def test_a_hole_of_many_terabytes_is_not_filled() -> None:
+    records = {b"GNU.sparse.size": b"%d" % (1 << 40), b"GNU.sparse.numblocks": b"0", b"GNU.sparse.map": b""}
+    records |= {b"GNU.sparse.major": b"0", b"GNU.sparse.minor": b"1", b"GNU.sparse.name": b"var/log/lastlog"}
+    archive = sparse_archive(b"".join(format_record(key, value) for key, value in records.items()), b"")
+    with pytest.raises(ResourceExhaustedError, match=r"^var/log/lastlog has 1099511627776 bytes"):
+        rewrite(archive)
