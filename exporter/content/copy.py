@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import cast
 
 from exporter.content.concurrency import map_each
 from exporter.content.manifest import children, gc_labels, is_parent, must_not_be_distributed
-from exporter.content.protocol import BlobInfo, ContentStore, LabelledStore, Provider
+from exporter.content.protocol import BlobInfo, BulkProvider, ContentStore, LabelledStore, Provider
 from exporter.content.threads import run_in_thread
 from exporter.content.verify import Verifier
 from exporter.errors import NotFoundError, ResourceExhaustedError
@@ -19,6 +20,9 @@ _Key = tuple[str, bool]
 PARSE_LIMIT = 32 << 20
 """Maximum size of a blob that is read into memory for parsing. Registries reject
 manifests of more than 4 MiB, but configs with inline cache data can be larger."""
+
+_HASHED_AT_ONCE = 32 << 10
+"""Bytes whose digest takes no longer than a switch to another thread."""
 
 CONCURRENCY = 4
 """Default number of concurrent copies; BuildKit's limit per registry."""
@@ -72,7 +76,10 @@ async def read_blob(provider: Provider, descriptor: Descriptor, limit: int = PAR
     pieces: list[bytes] = []
     async with reading(provider, descriptor) as source:
         async for data in source:
-            await run_in_thread(verifier.update, data)
+            if len(data) > _HASHED_AT_ONCE:
+                await run_in_thread(verifier.update, data)
+            else:
+                verifier.update(data)
             pieces.append(data)
     verifier.finish()
     return b"".join(pieces)
@@ -109,6 +116,31 @@ async def has_blob(provider: Provider, descriptor: Descriptor) -> bool:
     return info.size == descriptor.size
 
 
+async def present_blobs(provider: Provider, descriptors: Iterable[Descriptor]) -> set[str]:
+    """The digests of those blobs that the provider has, in their full length."""
+    items = list(descriptors)
+    infos = await _infos(provider, list({item.digest: None for item in items}))
+    # One digest with two sizes is wrong once at least.
+    absent = {
+        item.digest for item in items if item.digest not in infos or infos[item.digest].size != item.size
+    }
+    return infos.keys() - absent
+
+
+async def _infos(provider: Provider, digests: Sequence[str]) -> dict[str, BlobInfo]:
+    if hasattr(provider, "infos"):  # faster than asking whether it is a BulkProvider
+        return await cast(BulkProvider, provider).infos(digests)
+
+    async def find(digest: str) -> BlobInfo | None:
+        try:
+            return await provider.info(digest)
+        except NotFoundError:
+            return None
+
+    found = await map_each(digests, find, CONCURRENCY)
+    return {digest: info for digest, info in zip(digests, found, strict=True) if info is not None}
+
+
 async def copy_blob(
     store: ContentStore,
     provider: Provider,
@@ -130,11 +162,27 @@ async def copy_blob(
         NotFoundError: the provider does not have it.
     """
     if await has_blob(store, descriptor):
-        if on_bytes is not None:
-            on_bytes(descriptor.size)
-        if labels and isinstance(store, LabelledStore):
-            await store.add_labels(descriptor.digest, labels)
-        return
+        await _keep(store, descriptor, on_bytes, labels)
+    else:
+        await _copy(store, provider, descriptor, on_bytes, labels)
+
+
+async def _keep(
+    store: ContentStore, descriptor: Descriptor, on_bytes: OnBytes | None, labels: Labels | None
+) -> None:
+    if on_bytes is not None:
+        on_bytes(descriptor.size)
+    if labels and isinstance(store, LabelledStore):
+        await store.add_labels(descriptor.digest, labels)
+
+
+async def _copy(
+    store: ContentStore,
+    provider: Provider,
+    descriptor: Descriptor,
+    on_bytes: OnBytes | None,
+    labels: Labels | None,
+) -> None:
     async with reading(provider, descriptor) as source, store.ingest(descriptor, labels=labels) as writer:
         async for data in source:
             await writer.write(data)
@@ -164,11 +212,16 @@ async def copy_blobs(
     Raises:
         DataLossError, NotFoundError: see `copy_blob`.
     """
+    unique = {descriptor.digest: descriptor for descriptor in descriptors}
+    present = await present_blobs(store, unique.values())
 
     async def copy(descriptor: Descriptor) -> None:
-        await copy_blob(store, provider, descriptor, on_bytes, (labels or {}).get(descriptor.digest))
+        own_labels = (labels or {}).get(descriptor.digest)
+        if descriptor.digest in present:
+            await _keep(store, descriptor, on_bytes, own_labels)
+        else:
+            await _copy(store, provider, descriptor, on_bytes, own_labels)
 
-    unique = {descriptor.digest: descriptor for descriptor in descriptors}
     await map_each(unique.values(), copy, concurrency)
 
 
@@ -271,7 +324,8 @@ async def missing_blobs(provider: Provider, root: Descriptor) -> list[str]:
         ExporterError: a manifest cannot be read (see `read_blob`) or is malformed (see `children`).
     """
     needed = await load_graph(provider, [root], skip=must_not_be_distributed, missing_ok=True)
-    return [node.descriptor.digest for node in needed if not await has_blob(provider, node.descriptor)]
+    present = await present_blobs(provider, (node.descriptor for node in needed))
+    return [node.descriptor.digest for node in needed if node.descriptor.digest not in present]
 
 
 async def _only(data: bytes) -> AsyncIterator[bytes]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import abc
 import os
 import stat
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -64,6 +65,18 @@ class _FileBacked(abc.ABC):
     async def info(self, digest: str) -> BlobInfo:
         """See `Provider.info`."""
         return await run_in_thread(self.stat, digest)
+
+    async def infos(self, digests: Sequence[str]) -> dict[str, BlobInfo]:
+        """See `BulkProvider.infos`."""
+        return await run_in_thread(self.stat_all, digests)
+
+    def stat_all(self, digests: Sequence[str]) -> dict[str, BlobInfo]:
+        """Like `infos`, but blocking."""
+        found = {}
+        for digest in digests:
+            with suppress(NotFoundError):
+                found[digest] = self.stat(digest)
+        return found
 
     def stat(self, digest: str) -> BlobInfo:
         """Like `info`, but blocking."""

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from exporter.content.copy import has_blob, write_blob
+from exporter.content.copy import present_blobs, write_blob
 from exporter.content.files import read_file
 from exporter.content.lock import file_lock
 from exporter.content.manifest import children
@@ -181,7 +181,8 @@ class ImageStore:
             yield
 
     async def _check_present(self, image_id: str, descriptors: Sequence[Descriptor]) -> None:
-        missing = [item.digest for item in descriptors if not await has_blob(self.content, item)]
+        present = await present_blobs(self.content, descriptors)
+        missing = [item.digest for item in descriptors if item.digest not in present]
         if missing:
             raise FailedPreconditionError(
                 f"image {image_id} is incomplete: {', '.join(missing)} not in the content store"

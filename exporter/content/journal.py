@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,22 +23,31 @@ _WRITTEN, _USED = "+", "="
 
 
 class Journal:
-    """The journal of one export.
+    """The journal of one export. Made by `Journals.begin`.
 
     Args:
-        staging: The directory for its file.
+        file: The journal's file.
+        on_closed: Called when the export has ended.
     """
 
-    def __init__(self, staging: Staging) -> None:
-        self._file: StagedFile = staging.create(kind=_KIND)
-        self._noted: set[str] = set()
+    def __init__(self, file: StagedFile, on_closed: Callable[[], None]) -> None:
+        self._file = file
+        self._on_closed = on_closed
+        self._mutex = threading.Lock()
+        self._noted: dict[str, str] = {}
 
-    def note(self, digest: str, *, is_there: bool) -> None:
-        """Record that the export uses an existing blob, or is about to write a missing one."""
-        line = f"{_USED if is_there else _WRITTEN}{digest}\n"
-        if line not in self._noted:
-            self._noted.add(line)
-            self._file.write(line.encode())
+    def has_noted(self, digests: Iterable[str]) -> bool:
+        """Whether all of these are recorded. Does not block."""
+        return all(digest in self._noted for digest in digests)
+
+    def note(self, digests: Iterable[str], *, is_there: bool) -> None:
+        """Record that the export uses existing blobs, or is about to write missing ones."""
+        mark = _USED if is_there else _WRITTEN
+        with self._mutex:
+            fresh = [digest for digest in digests if digest not in self._noted]
+            if fresh:
+                self._file.write("".join(f"{mark}{digest}\n" for digest in fresh).encode())
+                self._noted.update(dict.fromkeys(fresh, mark))
 
     def close(self, *, keep: bool) -> None:
         """End the export.
@@ -45,10 +55,13 @@ class Journal:
         Args:
             keep: Leave the journal behind, for the removal of what the export has written.
         """
-        if keep and any(line.startswith(_WRITTEN) for line in self._noted):
-            self._file.leave()
-        else:
-            self._file.discard()
+        try:
+            if keep and _WRITTEN in self._noted.values():
+                self._file.leave()
+            else:
+                self._file.discard()
+        finally:
+            self._on_closed()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +81,13 @@ class Journals:
 
     def __init__(self, staging: Staging) -> None:
         self._staging = staging
+        self._own: set[Path] = set()
+
+    def begin(self) -> Journal:
+        """Begin the journal of an export in this process."""
+        file = self._staging.create(kind=_KIND)
+        self._own.add(file.path)
+        return Journal(file, lambda: self._own.discard(file.path))
 
     def in_use(self) -> set[str]:
         """The digests that running exports have recorded."""
@@ -76,7 +96,7 @@ class Journals:
 
     def has_ended(self) -> bool:
         """Whether there is a journal of an export that has ended without an image."""
-        with self._read() as (_, ended):
+        with self._read(skip=frozenset(self._own)) as (_, ended):
             return bool(ended)
 
     def collect(self, needed: Callable[[str], bool], remove: Callable[[str], None]) -> None:
@@ -99,11 +119,13 @@ class Journals:
         self._staging.tidy()
 
     @contextmanager
-    def _read(self) -> Iterator[tuple[set[str], list[_Ended]]]:
+    def _read(self, skip: Collection[Path] = ()) -> Iterator[tuple[set[str], list[_Ended]]]:
         in_use: set[str] = set()
         ended: list[_Ended] = []
         with ExitStack() as stack:
             for path in self._staging.files(_NAME):
+                if path in skip:
+                    continue
                 try:
                     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
                 except FileNotFoundError:

@@ -7,21 +7,26 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from exporter.content.copy import load_graph, missing_blobs
 from exporter.content.files import BlobDirectory, read_file
 from exporter.content.index import LayoutIndex
 from exporter.content.journal import Journals
 from exporter.content.layout_writer import LayoutWriter
-from exporter.content.lock import LOCK_TIMEOUT, file_lock
+from exporter.content.lock import LOCK_TIMEOUT, FileLock, call_locked, file_locks
 from exporter.content.protocol import BlobInfo, BlobWriter
+from exporter.content.publishing import IndexFile, Publication, Publisher
 from exporter.content.staging import Staging, replace_file, sync_directory
 from exporter.content.threads import run_in_thread
 from exporter.content.verify import Verifier
 from exporter.errors import FailedPreconditionError, NotFoundError
 from exporter.image import Descriptor, ImageError
 from exporter.image.go import json as gojson
+
+T = TypeVar("T")
 
 _LAYOUT_VERSION = "1.0.0"
 STAGING_NAME = ".buildkit-exporter"
@@ -87,6 +92,8 @@ class OCILayout:
         self._blobs = BlobDirectory(self.path / "blobs")
         self.staging = Staging(self.path / STAGING_NAME)
         self.journals = Journals(self.staging)
+        self._index = IndexFile(self._index_path, self.staging)
+        self._publisher = Publisher(self._index, self._locked_for_publishing, self._check_complete)
         self._prepare(create=create)
         self.staging.remove_stale()
 
@@ -98,6 +105,10 @@ class OCILayout:
     async def info(self, digest: str) -> BlobInfo:
         """See `Provider.info`."""
         return await self._blobs.info(digest)
+
+    async def infos(self, digests: Sequence[str]) -> dict[str, BlobInfo]:
+        """See `BulkProvider.infos`."""
+        return await self._blobs.infos(digests)
 
     def read(self, digest: str, *, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
         """See `Provider.read`."""
@@ -149,9 +160,7 @@ class OCILayout:
             FailedPreconditionError: a blob is missing, or ``index.json`` is not an index.
             UnavailableError: timed out waiting for another process to release the lock.
         """
-        async with self.locked():
-            await self._check_complete(descriptor)
-            await run_in_thread(self._enter, descriptor, names, tags)
+        await self._publisher.publish(Publication(descriptor, names, tags))
 
     async def index(self) -> tuple[Descriptor, ...]:
         """The entries of ``index.json``.
@@ -159,7 +168,7 @@ class OCILayout:
         Raises:
             FailedPreconditionError: it is not an index, or an entry is not a descriptor.
         """
-        return await run_in_thread(self._entries)
+        return await run_in_thread(self._index.read, LayoutIndex.descriptors)
 
     async def resolve(self, name: str) -> Descriptor:
         """The entry with this image name, or else the first one with this tag.
@@ -168,7 +177,7 @@ class OCILayout:
             FailedPreconditionError: ``index.json`` is not an index.
             NotFoundError: there is no such entry.
         """
-        descriptor = await run_in_thread(self._find, name)
+        descriptor = await run_in_thread(self._index.read, partial(LayoutIndex.find, name=name))
         if descriptor is None:
             raise NotFoundError(f"{self.path} has no image named {name}")
         return descriptor
@@ -197,7 +206,7 @@ class OCILayout:
                 removed.
             UnavailableError: timed out waiting for another process to release the lock.
         """
-        async with self.locked():
+        async with self._locked_for_removal():
             if unnamed:
                 await run_in_thread(self._drop_unnamed, before)
             nodes = await load_graph(self, await self.index(), missing_ok=True)
@@ -218,33 +227,44 @@ class OCILayout:
         Raises:
             FailedPreconditionError, UnavailableError: see `prune`.
         """
-        async with self.locked(timeout=timeout):
+        async with self._locked_for_removal(timeout):
             nodes = await load_graph(self, await self.index(), missing_ok=True)
             needed = {*keep, *(node.descriptor.digest for node in nodes)}
             await run_in_thread(self.journals.collect, needed.__contains__, self._remove)
+
+    def stat_all(self, digests: Sequence[str]) -> dict[str, BlobInfo]:
+        """Like `infos`, but blocking."""
+        return self._blobs.stat_all(digests)
 
     def has(self, digest: str) -> bool:
         """Whether the layout has a blob. Blocks."""
         return self._blobs.path_of(digest).exists()
 
-    @asynccontextmanager
-    async def locked(self, *, shared: bool = False, timeout: float = LOCK_TIMEOUT) -> AsyncIterator[None]:
-        """Prevent the removal of blobs and, unless the lock is shared, changes of ``index.json``.
+    async def while_blobs_stay(self, function: Callable[[], T]) -> T:
+        """Call a blocking function in a thread while no blob can be removed.
 
         Raises:
-            UnavailableError: timed out waiting for the lock.
+            UnavailableError: timed out waiting for another process that removes blobs.
         """
-        if shared:
-            async with file_lock(self.path / "oci-layout", shared=True, timeout=timeout):
-                yield
-            return
+        return await call_locked(function, self._blobs_stay)
+
+    @property
+    def _blobs_stay(self) -> FileLock:
+        return FileLock(self.path / "oci-layout", shared=True)
+
+    @property
+    def _index_locks(self) -> tuple[FileLock, FileLock]:
         # The second lock is that of BuildKit's client, which may be writing to the same directory. It is not
         # sufficient: the client removes the file after releasing the lock, when others may already hold it.
-        async with (
-            file_lock(self.path / "oci-layout", timeout=timeout),
-            file_lock(self.path / "index.json.lock", transient=True, timeout=timeout),
-        ):
-            yield
+        return FileLock(self.path, is_directory=True), FileLock(self.path / "index.json.lock", transient=True)
+
+    def _locked_for_publishing(self) -> AbstractAsyncContextManager[None]:
+        """Prevent changes of the index by others, and the removal of blobs."""
+        return file_locks(self._blobs_stay, *self._index_locks)
+
+    def _locked_for_removal(self, timeout: float = LOCK_TIMEOUT) -> AbstractAsyncContextManager[None]:
+        """Prevent others from relying on blobs, and from changing the index."""
+        return file_locks(FileLock(self.path / "oci-layout"), *self._index_locks, timeout=timeout)
 
     async def _check_complete(self, root: Descriptor) -> None:
         if missing := await missing_blobs(self, root):
@@ -306,49 +326,11 @@ class OCILayout:
             staged.discard()
         sync_directory(self.path)
 
-    def _load_index(self) -> LayoutIndex:
-        try:
-            return LayoutIndex.parse(read_file(self._index_path, _SMALL_FILE))
-        except FileNotFoundError:
-            return LayoutIndex()
-        except ImageError as error:
-            raise self._bad_index(error) from error
-
-    def _enter(self, descriptor: Descriptor, names: Sequence[str], tags: Sequence[str]) -> None:
-        index = self._load_index()
-        for name in names:
-            index.insert_name(descriptor, name)
-        for tag in tags:
-            index.insert_tag(descriptor, tag)
-        if not names and not tags:
-            index.insert(descriptor)
-        replace_file(self.staging, self._index_path, index.marshal())
-
-    def _entries(self) -> tuple[Descriptor, ...]:
-        index = self._load_index()
-        try:
-            return index.descriptors()
-        except ImageError as error:
-            raise self._bad_index(error) from error
-
-    def _find(self, name: str) -> Descriptor | None:
-        index = self._load_index()
-        try:
-            return index.find(name)
-        except ImageError as error:
-            raise self._bad_index(error) from error
-
-    def _bad_index(self, error: ImageError) -> FailedPreconditionError:
-        return FailedPreconditionError(f"{self._index_path}: {error}")
-
     def _drop_unnamed(self, before: float) -> None:
-        index = self._load_index()
-        try:
-            is_changed = index.remove_unnamed(lambda entry: self._is_older(entry.digest, before))
-        except ImageError as error:
-            raise self._bad_index(error) from error
-        if is_changed:
-            replace_file(self.staging, self._index_path, index.marshal())
+        def is_older(entry: Descriptor) -> bool:
+            return self._is_older(entry.digest, before)
+
+        self._index.change(lambda index: index.remove_unnamed(is_older))
 
     def _remove_others(self, needed: AbstractSet[str], before: float) -> list[BlobInfo]:
         removed = []

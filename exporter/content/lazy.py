@@ -50,6 +50,11 @@ class EmbeddedStore:
             raise NotFoundError(f"blob {digest} not found")
         return await layout.info(digest)
 
+    async def infos(self, digests: Sequence[str]) -> dict[str, BlobInfo]:
+        """See `BulkProvider.infos`."""
+        layout = await self._existing()
+        return {} if layout is None else await layout.infos(digests)
+
     async def read(self, digest: str, *, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
         """See `Provider.read`."""
         layout = await self._existing()

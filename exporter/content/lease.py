@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -52,7 +53,7 @@ class Lease:
         self._needed = needed
         self._journal: Journal | None = None
         self._layout: OCILayout | None = None
-        self._beginning = asyncio.Lock()
+        self._beginning = threading.Lock()
 
     async def __aenter__(self) -> Self:
         return self
@@ -69,12 +70,20 @@ class Lease:
 
     async def info(self, digest: str) -> BlobInfo:
         """See `Provider.info`. The blob is protected until the lease ends."""
+        found = await self.infos([digest])
+        if digest not in found:
+            raise NotFoundError(f"blob {digest} not found")
+        return found[digest]
+
+    async def infos(self, digests: Sequence[str]) -> dict[str, BlobInfo]:
+        """See `BulkProvider.infos`. The blobs are protected until the lease ends."""
         layout = await self._existing()
         if layout is None:
-            raise NotFoundError(f"blob {digest} not found")
-        await layout.info(digest)
-        await self._note(layout, digest)
-        return await layout.info(digest)
+            return {}
+        found = await layout.infos(digests)
+        if found and not self._has_noted(found):
+            found = await layout.while_blobs_stay(partial(self._note_existing, layout, list(found)))
+        return found
 
     async def read(self, digest: str, *, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
         """See `Provider.read`."""
@@ -109,16 +118,28 @@ class Lease:
         """See `OCILayout.publish`."""
         await (await self._open()).publish(descriptor, names, tags=tags, epoch=epoch)
 
-    async def _note(self, layout: OCILayout, digest: str) -> None:
-        # The removal of blobs holds the exclusive lock from reading the journals until the blobs are gone.
-        async with layout.locked(shared=True):
-            journal = await self._journal_in(layout)
-            await run_in_thread(lambda: journal.note(digest, is_there=layout.has(digest)))
+    # The removal of blobs holds the exclusive lock from reading the journals until the blobs are gone.
 
-    async def _journal_in(self, layout: OCILayout) -> Journal:
-        async with self._beginning:
+    async def _note(self, layout: OCILayout, digest: str) -> None:
+        if not self._has_noted([digest]):
+            await layout.while_blobs_stay(partial(self._note_one, layout, digest))
+
+    def _has_noted(self, digests: Iterable[str]) -> bool:
+        return self._journal is not None and self._journal.has_noted(digests)
+
+    def _note_existing(self, layout: OCILayout, digests: Sequence[str]) -> dict[str, BlobInfo]:
+        found = layout.stat_all(digests)
+        if found:
+            self._begin(layout).note(found, is_there=True)
+        return found
+
+    def _note_one(self, layout: OCILayout, digest: str) -> None:
+        self._begin(layout).note([digest], is_there=layout.has(digest))
+
+    def _begin(self, layout: OCILayout) -> Journal:
+        with self._beginning:
             if self._journal is None:
-                self._journal = await run_in_thread(Journal, layout.staging)
+                self._journal = layout.journals.begin()
                 self._layout = layout
             return self._journal
 

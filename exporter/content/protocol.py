@@ -5,7 +5,7 @@ Modelled on containerd's content store. Every visible blob has been verified: on
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -41,6 +41,14 @@ class Provider(Protocol):
         Raises:
             NotFoundError: the store has no such blob (raised by the first step of the iteration).
         """
+        ...
+
+
+class BulkProvider(Provider, Protocol):
+    """A provider that tells about many blobs at once, in less time than about one after the other."""
+
+    async def infos(self, digests: Sequence[str]) -> dict[str, BlobInfo]:
+        """The blobs of these that it has, by digest."""
         ...
 
 

@@ -105,6 +105,11 @@ class StagedFile:
         self._fd: int | None = fd
         self._path = path
 
+    @property
+    def path(self) -> Path:
+        """Where it is before it is published."""
+        return self._path
+
     def write(self, data: bytes) -> None:
         """Append `data`."""
         assert self._fd is not None, "the file was published or discarded"

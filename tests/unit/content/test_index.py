@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.content.index import LayoutIndex
+from exporter.content.index import LayoutIndex, _parse, _parse_quickly
 from exporter.image import Descriptor, ImageError
 from exporter.image.keys import CONTAINERD_NAME, REF_NAME
 from exporter.image.media_types import OCI_INDEX, OCI_MANIFEST
@@ -204,3 +204,29 @@ def test_any_sequence_of_changes_keeps_the_foreign_and_one_entry_per_name(
             named[owner] = entry["digest"]
     assert named == {owner: digest for owner, digest in latest.items() if owner[0]}
     assert LayoutIndex.parse(data).marshal() == data
+
+
+KEYS = st.sampled_from(["a", "<", "manifests"])
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(VALUES, st.sampled_from([None, 2]))
+def test_the_quick_reader_reads_what_the_careful_one_reads(value: Any, indent: int | None) -> None:
+    for document in ({"manifests": value, "schemaVersion": 2}, value):
+        data = json.dumps(document, indent=indent, ensure_ascii=False).encode("utf-8", "replace")
+        quick = _parse_quickly(data)
+        if quick is not None:
+            careful, manifests = _parse(data)
+            careful.pop("manifests", None)
+            assert quick == (careful, manifests)
+
+
+def test_entries_that_occur_twice_stay_twice() -> None:
+    entry = ONE.marshal()
+    index = LayoutIndex.parse(b'{"manifests":[%s,%s]}' % (entry, entry))
+    index.insert(ONE)
+    assert len(json.loads(index.marshal())["manifests"]) == 2
