@@ -180,7 +180,7 @@ def _built_in_pusher() -> Pusher:
 
 
 def _check_pushed_names(options: ImageExporterOptions) -> None:
-    """Reject names that cannot be pushed already before the build, as far as they are known."""
+    """Before the build, reject names that cannot be pushed, if they are known by then."""
     name = options.commit.image_name
     for target in name.split(",") if name not in {"", "*"} else ():
         try:

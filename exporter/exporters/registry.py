@@ -160,7 +160,7 @@ class Registry:
         close = difflib.get_close_matches(exporter_type, self.types)
         if close:
             return f" (did you mean {' or '.join(map(gotext.quote, close))}?)"
-        return f" (there are: {', '.join(self.types)})"
+        return f" (available: {', '.join(self.types)})"
 
 
 def default_registry() -> Registry:

@@ -5,7 +5,7 @@
 - ``attestations.json``: the attestations, if there are any
 - ``build.json``: what an exporter may know about the build; optional
 - ``oci/``: the blobs, as an OCI layout; ``layers/`` may hold more of them, by algorithm and digits
-- ``save/``: an unpacked ``docker save``, in place of ``oci/``, if a Docker daemon was recorded
+- ``save/``: an unpacked ``docker save``, instead of ``oci/``, if a Docker daemon was recorded
 
 Bytes are in base64. Unknown fields are ignored.
 """
@@ -100,7 +100,7 @@ class ChainsFile(msgspec.Struct, omit_defaults=True):
 
 
 class Base64(msgspec.Struct):
-    """Bytes in place of text, because they are not UTF-8."""
+    """Bytes instead of text, because they are not UTF-8."""
 
     base64: bytes
 

@@ -58,8 +58,8 @@ def test_built_in_types_describe_themselves(exporter_type: str) -> None:
     ("wanted", "message"),
     [
         ("dokcer", 'exporter "dokcer" could not be found (did you mean "docker"?)'),
-        ("nosuch", f'exporter "nosuch" could not be found (there are: {", ".join(BUILT_IN)})'),
-        ('a"b', rf'exporter "a\"b" could not be found (there are: {", ".join(BUILT_IN)})'),
+        ("nosuch", f'exporter "nosuch" could not be found (available: {", ".join(BUILT_IN)})'),
+        ('a"b', rf'exporter "a\"b" could not be found (available: {", ".join(BUILT_IN)})'),
     ],
 )
 def test_unknown_type(wanted: str, message: str) -> None:
