@@ -27,6 +27,17 @@ async def peer(name: str, directory: Path) -> AsyncIterator[str]:
     elif name == "containerd":
         with containerd() as running:
             yield running.socket
+    elif name == "simulator":
+        path = directory / "d"
+        line = [sys.executable, "-m", "tests.integration.simulator", str(path)]
+        process = await asyncio.create_subprocess_exec(*line)
+        try:
+            while not path.exists():  # noqa: ASYNC110 - it happens in another process
+                await asyncio.sleep(0.05)
+            yield f"unix://{path}"
+        finally:
+            process.kill()
+            await process.wait()
     else:
         yield ""
 
@@ -43,6 +54,10 @@ async def campaign(name: str, *, sample: int) -> Campaign:
             result = Campaign(destination, directory, directory / "source", address)
             result.run(sample=sample)
             return result
+
+
+_SHOWN = 10
+_PROGRAMS = ("registry", "containerd")
 
 
 def main() -> int:
@@ -62,7 +77,8 @@ def main() -> int:
     chosen = [
         found
         for found in DESTINATIONS
-        if found.name in (options.destinations or [found.name]) and not (options.no_peers and found.peer)
+        if found.name in (options.destinations or [found.name])
+        and not (options.no_peers and found.peer in _PROGRAMS)
     ]
     if options.list:
         print(*(found.name for found in chosen), sep="\n")
@@ -78,7 +94,7 @@ def main() -> int:
         print(
             f"{destination.name:36} {result.kills:5} kills {len(result.problems):4} problems {seconds:6.0f} s"
         )
-        for problem in result.problems:
+        for problem in result.problems[:_SHOWN]:
             print(f"  {problem}")
         sys.stdout.flush()
     print(f"{'all':36} {kills:5} kills {failures:4} problems")

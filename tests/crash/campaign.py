@@ -105,10 +105,10 @@ class Campaign:
     def _export(self, place: Place, at: Point | None = None) -> Ended:
         """Run the export, or rather the server that does it; gives how what may be killed has ended."""
         words = self.destination.export(place)
-        if not self.destination.is_served:
+        if self.destination.server is None:
             return self._run(place, words, at)
         trace = self.directory / "trace"
-        server = start(place.path, place.server, trace=trace, at=at)
+        server = start(place.path, self.destination.server(place), trace=trace, at=at)
         client = Ended(0, "")
         if listens(server, place.socket):
             client = run(place.path, words, trace=self.directory / "client")
@@ -153,4 +153,4 @@ def _entries(directory: Path) -> Iterator[tuple[str, str]]:
 def _spread(points: Sequence[Point], sample: int) -> Sequence[Point]:
     if not 0 < sample < len(points):
         return points
-    return [points[len(points) * position // sample] for position in range(sample)]
+    return [points[len(points) * (2 * position + 1) // (2 * sample)] for position in range(sample)]

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.crash import simulated
+
 IMAGE = "example.com/app:new"
 OLD_IMAGE = "example.com/app:old"
 OLD = b"what was there before"
@@ -37,11 +39,6 @@ class Place:
         """Where a server listens."""
         return self.path / "s"
 
-    @property
-    def server(self) -> Words:
-        """The command that runs it."""
-        return ["serve", "--addr", f"unix://{self.socket}", "--root", str(self.path / "root")]
-
 
 @dataclass(frozen=True)
 class Destination:
@@ -55,7 +52,7 @@ class Destination:
         intact: Commands that must succeed right after the kill: what was there is still good.
         replaced: A file that has its old content or its new one at any time.
         peer: The program that is needed.
-        is_served: Whether a server exports, which is killed, and the export is a client's.
+        server: The command that runs a server, if that exports, and is killed in place of its client.
     """
 
     name: str
@@ -65,7 +62,7 @@ class Destination:
     intact: Callable[[Place], Sequence[Words]] = lambda place: []
     replaced: str = ""
     peer: str = ""
-    is_served: bool = False
+    server: Callable[[Place], Words] | None = None
 
 
 def _export(place: Place, output: str, *words: str) -> Words:
@@ -96,6 +93,21 @@ def _file(name: str, output: str, *, verified: bool = True) -> Destination:
         check=(lambda place: _verify(place, "dest")) if verified else (lambda place: []),
         replaced="dest",
     )
+
+
+def _serve(place: Place) -> Words:
+    return ["serve", "--addr", f"unix://{place.socket}", "--root", _dest(place, "root")]
+
+
+def _proxy(place: Place) -> Words:
+    return [
+        *("proxy", "--buildkitd", place.peer, "--addr", f"unix://{place.socket}"),
+        *("--root", _dest(place, "root"), "--output-dir", str(place.path)),
+    ]
+
+
+def _simulated(*words: str) -> Callable[[Place], Words]:
+    return lambda place: [simulated.COMMAND, f"unix://{place.socket}", *words, EPOCH]
 
 
 def _served(output: str) -> Callable[[Place], Words]:
@@ -194,26 +206,43 @@ DESTINATIONS = [
         check=lambda place: _verify(place, "root", IMAGE),
         before=lambda place: [_store(OLD_IMAGE)(place)],
         intact=lambda place: _verify(place, "root", OLD_IMAGE),
-        is_served=True,
+        server=_serve,
     ),
     Destination(
         "serve: moby",
         _served(f"type=moby,name={IMAGE}"),
         check=lambda place: _verify(place, "root"),
-        is_served=True,
+        server=_serve,
     ),
     Destination(
         "serve: oci archive",
         _served(f"type=oci,name={IMAGE},dest={{dest}}"),
         check=lambda place: _verify(place, "dest"),
         replaced="dest",
-        is_served=True,
+        server=_serve,
     ),
-    Destination("serve: local", _served("type=local,dest={dest}"), is_served=True),
+    Destination("serve: local", _served("type=local,dest={dest}"), server=_serve),
     Destination(
         "serve: oci layout",
         _served(f"type=oci,tar=false,name={IMAGE},dest={{dest}}"),
         check=lambda place: _verify(place, "dest"),
-        is_served=True,
+        server=_serve,
+    ),
+    Destination(
+        "proxy: image, beside another",
+        _simulated("plugin.image", f"name={IMAGE}"),
+        check=lambda place: _verify(place, "root", IMAGE),
+        before=lambda place: [_store(OLD_IMAGE)(place)],
+        intact=lambda place: _verify(place, "root", OLD_IMAGE),
+        peer="simulator",
+        server=_proxy,
+    ),
+    Destination(
+        "proxy: oci archive",
+        _simulated("plugin.oci", f"name={IMAGE}", "proxy-dest=dest"),
+        check=lambda place: _verify(place, "dest"),
+        replaced="dest",
+        peer="simulator",
+        server=_proxy,
     ),
 ]

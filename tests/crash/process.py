@@ -18,6 +18,7 @@ from pathlib import Path
 
 import exporter
 from exporter.cli.main import main
+from tests.crash import simulated
 from tests.crash.points import Counter, Point, install
 
 TIMEOUT = 120
@@ -57,7 +58,8 @@ def start(home: Path, words: Sequence[str], *, trace: Path, at: Point | None = N
     try:
         _become(home, trace.with_suffix(".log"))
         install(Counter(at, trace))
-        status = main([str(word) for word in words])
+        command, *arguments = [str(word) for word in words]
+        status = simulated.build(arguments) if command == simulated.COMMAND else main([command, *arguments])
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else 1
     except BaseException:
