@@ -20,7 +20,7 @@ This is the face of the SDK: what a new kind of output needs. A minimal one::
 
 The parts behind it: `exporter.image` computes images (bytes in, bytes out), `exporter.content` holds blobs,
 `exporter.layer` changes the bytes of layers, `exporter.testing` helps to test an exporter. Names are loaded
-when they are asked for, so that nobody pays for what he does not use.
+on first access, so importing the package is cheap.
 """
 
 from typing import TYPE_CHECKING

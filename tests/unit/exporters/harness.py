@@ -17,6 +17,7 @@ from exporter.progress.model import StatusUpdate
 from exporter.progress.producer import VertexProgress
 from exporter.source.inline import InlineRef
 from exporter.source.types import BuildInfo, Layer, Ref, Source
+from exporter.testing import ProgressLog
 
 VERTEX = "sha256:" + "e" * 64
 
@@ -27,11 +28,16 @@ class Workplace:
 
     Attributes:
         root: An empty directory.
-        updates: Progress messages, in order.
+        log: Takes the progress.
     """
 
     root: Path
-    updates: list[StatusUpdate] = field(default_factory=list)
+    log: ProgressLog = field(default_factory=ProgressLog)
+
+    @property
+    def updates(self) -> list[StatusUpdate]:
+        """Progress messages, in order."""
+        return self.log.updates
 
     async def context(self, *, build: BuildInfo | None = None, output: Output | None = None) -> ExportContext:
         store = await OCILayout.open(self.root / "store")
@@ -39,7 +45,7 @@ class Workplace:
         scratch.mkdir(exist_ok=True)
         return ExportContext(
             build=build or BuildInfo(),
-            progress=VertexProgress(self.updates.append, VERTEX),
+            progress=VertexProgress(self.log, VERTEX),
             store=store,
             images=ImageStore(self.root / "images", store),
             scratch=scratch,
@@ -58,12 +64,11 @@ class Workplace:
 
     def status_ids(self) -> list[str]:
         """The pieces of work that were reported, in the order in which they began."""
-        return list(dict.fromkeys(status.id for update in self.updates for status in update.statuses))
+        return self.log.statuses
 
     def unfinished(self) -> set[str]:
         """The pieces of work whose end was not reported."""
-        last = {status.id: status.completed for update in self.updates for status in update.statuses}
-        return {status_id for status_id, completed in last.items() if completed is None}
+        return self.log.unfinished
 
     def leftovers(self) -> list[Path]:
         """Files in the making that were left behind."""
@@ -91,8 +96,6 @@ class FakeLayer:
 
 def make_ref(layers: Sequence[FakeLayer], *, ref_id: str = "ref", provider: Provider | None = None) -> Ref:
     """A ref with layers in memory."""
-    store = MemoryStore()
-    for layer in layers:
-        store._blobs[digest_bytes(layer.data)] = layer.data
+    store = MemoryStore(*(layer.data for layer in layers))
     chain = [Layer(f"{ref_id}-{i}", layer.description, layer.created_at) for i, layer in enumerate(layers)]
     return InlineRef(ref_id, chain, [layer.descriptor() for layer in layers], provider or store)
