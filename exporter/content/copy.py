@@ -22,7 +22,7 @@ PARSE_LIMIT = 32 << 20
 manifests of more than 4 MiB, but configs with inline cache data can be larger."""
 
 _HASHED_AT_ONCE = 32 << 10
-"""Bytes whose digest takes no longer than a switch to another thread."""
+"""Maximum bytes to hash without a thread, because the switch would take longer."""
 
 CONCURRENCY = 4
 """Default number of concurrent copies; BuildKit's limit per registry."""
@@ -120,7 +120,7 @@ async def present_blobs(provider: Provider, descriptors: Iterable[Descriptor]) -
     """The digests of those blobs that the provider has, in their full length."""
     items = list(descriptors)
     infos = await _infos(provider, list({item.digest: None for item in items}))
-    # One digest with two sizes is wrong once at least.
+    # If a digest occurs with two sizes, at least one of them is wrong.
     absent = {
         item.digest for item in items if item.digest not in infos or infos[item.digest].size != item.size
     }

@@ -21,7 +21,7 @@ _ANNOTATIONS = gojson.Struct("v1.Descriptor", {"annotations": gojson.Map(gojson.
 
 
 class _Names(msgspec.Struct):
-    """The part of an entry that names are read from."""
+    """The part of an entry that contains its names."""
 
     annotations: dict[str, str] | None = None
 
@@ -154,7 +154,7 @@ class LayoutIndex:
 
 
 def _parse_quickly(data: bytes) -> tuple[dict[str, bytes], list[bytes]] | None:
-    """Read an index that is as usual; None for what is up to `_parse`, errors included."""
+    """The fast path for ordinary indexes; None if `_parse` has to handle it, including errors."""
     if not data.isascii():
         return None
     try:

@@ -48,7 +48,7 @@ class FileLock:
     Attributes:
         path: The file, which is created if it does not exist; its contents are ignored.
         transient: Remove the file before releasing the lock.
-        shared: Exclude only those that do not share.
+        shared: Exclude only holders of an exclusive lock.
         is_directory: Lock an existing directory. Best effort: NFS has no locks on directories.
     """
 
@@ -58,7 +58,7 @@ class FileLock:
     is_directory: bool = False
 
     def try_acquire(self) -> int | None:
-        """An open file that holds the lock; None if somebody else does. Blocks, but not for the lock."""
+        """Return an open file that holds the lock, or None if it is taken. Blocks, but not for the lock."""
         if self.is_directory:
             fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         else:
@@ -84,7 +84,9 @@ class FileLock:
 
 @asynccontextmanager
 async def file_locks(*locks: FileLock, timeout: float = LOCK_TIMEOUT) -> AsyncIterator[None]:
-    """Hold locks: all or, while waiting, none. They exclude other processes and other tasks of this process.
+    """Hold several locks, which exclude other processes and other tasks of this process.
+
+    While waiting, none of them is held.
 
     Args:
         locks: The locks.
@@ -102,7 +104,7 @@ async def file_locks(*locks: FileLock, timeout: float = LOCK_TIMEOUT) -> AsyncIt
 
 
 async def call_locked(function: Callable[[], T], *locks: FileLock, timeout: float = LOCK_TIMEOUT) -> T:
-    """Call a function that blocks in a thread that holds locks: one switch of threads instead of two.
+    """Call a blocking function in a thread while holding locks, with one thread switch instead of two.
 
     Raises:
         UnavailableError: timed out waiting for one of them.

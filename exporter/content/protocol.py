@@ -45,10 +45,10 @@ class Provider(Protocol):
 
 
 class BulkProvider(Provider, Protocol):
-    """A provider that tells about many blobs at once, in less time than about one after the other."""
+    """A provider with a bulk lookup, which is faster than individual lookups."""
 
     async def infos(self, digests: Sequence[str]) -> dict[str, BlobInfo]:
-        """The blobs of these that it has, by digest."""
+        """Those of the blobs that it has, by digest."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Adding images to the ``index.json`` of an OCI layout: those that wait are added together."""
+"""Adding images to the ``index.json`` of an OCI layout, with group commit."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class IndexFile:
 
     Args:
         path: The file.
-        staging: Where the next version is written.
+        staging: The directory for the next version.
     """
 
     def __init__(self, path: Path, staging: Staging) -> None:
@@ -51,7 +51,7 @@ class IndexFile:
             return read(self._load())
 
     def change(self, change: Callable[[LayoutIndex], bool]) -> None:
-        """Replace the file atomically by one with a change in it.
+        """Change the file atomically.
 
         Args:
             change: Changes the index; returns whether it did.
@@ -111,10 +111,10 @@ class Publication:
 
 
 class Publisher:
-    """Adds images to an index, in the order in which they come.
+    """Adds images to an index, in order of arrival.
 
-    Most of the time goes into writing the index to disk, under a lock that other processes take as well. So
-    whoever gets the lock adds all images that wait at that moment ("group commit").
+    Most of the time is spent writing the index to disk, under a lock that other processes take as well. So
+    the call that gets the lock adds all images that are waiting at that moment ("group commit").
 
     Args:
         file: The index.
