@@ -251,6 +251,12 @@ async def test_wrong_attributes(client: BuildkitClient) -> None:
             await solve(client, "run-chain", export)
 
 
+async def test_a_misspelt_attribute_is_told_to_the_client(client: BuildkitClient) -> None:
+    screen = Screen()
+    await solve(client, "run-chain", oci(proxy_dest="misspelt.tar", compresion="zstd"), screen=screen)
+    assert screen.warnings() == ["type=oci has no attribute compresion: did you mean compression?"]
+
+
 async def test_cancelling_stops_the_exporter(strict: Proxy, client: BuildkitClient, tmp_path: Path) -> None:
     before = strict.scratch()
     stalled = Export("stalled", {"control": str(tmp_path), "proxy-dest": "half"})

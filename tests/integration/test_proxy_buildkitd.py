@@ -418,6 +418,16 @@ def test_wrong_attributes_cost_no_build(strict: Proxy, context: Path) -> None:
     assert 'exporter "nonesuch" could not be found' in ours.errors
 
 
+def test_a_misspelt_attribute_is_told_by_buildctl(strict: Proxy, context: Path) -> None:
+    wanted = Build(context, ["type=plugin.oci,compresion=zstd,proxy-dest=misspelt.tar"])
+    ours = build(strict.address, wanted)
+    assert ours.status == 0, ours.errors
+    warning = "type=oci has no attribute compresion: did you mean compression?"
+    assert ours.warnings() == [warning]
+    line = wanted.command(strict.address, context.with_suffix(".metadata"), "plain")
+    assert warning in subprocess.run(line, capture_output=True, check=True).stderr.decode()
+
+
 def test_ctrl_c_stops_the_exporter(strict: Proxy, context: Path, tmp_path: Path) -> None:
     with started(strict.address, stalled(context, tmp_path / "control")) as (process, metadata):
         wait_for(tmp_path / "control" / "started")
