@@ -74,7 +74,7 @@ class ServerAccess:
             name=options.tlsservername,
         )
         if access.uses_tls and isinstance(address, UnixAddress):
-            raise UsageError("TLS is for servers that listen on TCP: --addr names a Unix socket")
+            raise UsageError("TLS is for servers on TCP, and --addr names a Unix socket: leave --tls* out")
         return access
 
     def ssl_context(self) -> ssl.SSLContext:

@@ -23,9 +23,7 @@ def containerd_config(options: ContainerdArgs) -> ContainerdConfig | None:
     if options.containerd is None:
         for key, value in named.items():
             if value is not None:
-                raise UsageError(
-                    f"--containerd-{key} needs --containerd: there is no containerd without that"
-                )
+                raise UsageError(f"--containerd-{key} needs --containerd, the address of the containerd")
         return None
     # Only here: it takes a moment to import.
     from exporter.remotes.containerd import ContainerdConfig

@@ -19,6 +19,7 @@ from exporter.cli.failures import ExitCode, UsageError
 from exporter.cli.inspect.load import PlaceKind, kind_of, view_manifest, with_names
 from exporter.cli.inspect.view import ImageView, LayerView, view_image
 from exporter.cli.printing import UNKNOWN, output_width, print_tables, show_digest, show_moment
+from exporter.cli.stores import naming_store
 from exporter.content.copy import load_graph, read_blob
 from exporter.content.images import StoredImage
 from exporter.content.layout import OCILayout, default_root_path
@@ -85,7 +86,8 @@ def run_images(options: ImagesArgs) -> int:
     """
     root: Path = options.root or default_root_path()
     # Before the first export there is no store, and that is not the user's mistake.
-    entries = asyncio.run(_load(root)) if options.root is not None or root.exists() else []
+    with naming_store(root):
+        entries = asyncio.run(_load(root)) if options.root is not None or root.exists() else []
     if options.json:
         print(json.dumps([_to_dict(entry) for entry in entries], indent=2, ensure_ascii=False))
     else:
@@ -146,7 +148,7 @@ def _check_place(root: Path) -> None:
     except InvalidArgumentError:
         raise UsageError(
             f"{root} is not an image store: it has no file oci/oci-layout, which the first export with "
-            "--root makes"
+            "--root creates"
         ) from None
     if kind is not PlaceKind.ROOT:
         raise UsageError(

@@ -167,7 +167,7 @@ def place_output(option: OutputOption, kind: ExporterDescription, *, stdout_is_t
         case ArtifactKind.ARCHIVE:
             return Output(option.type, attrs, _file(dest, kind.type, stdout_is_terminal=stdout_is_terminal))
     if dest:
-        raise _bad_destination(f"output {dest} is not supported by {kind.type} exporter")
+        raise _bad_destination(f"output {dest} is not supported by {kind.type} exporter: leave dest out")
     return Output(option.type, attrs, None)
 
 
@@ -288,7 +288,7 @@ def _mode_of(dest: str, what: str) -> int | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise _bad_destination(f"invalid destination {what}: {dest}: {error.strerror}") from error
+        raise _bad_destination(f"invalid destination {what}: {dest}: {error.strerror or error}") from error
 
 
 def _bad_destination(problem: str) -> UsageError:

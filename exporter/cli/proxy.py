@@ -161,7 +161,7 @@ async def _proxy(options: ProxyArgs) -> AsyncIterator[_Proxy]:
         raise_file_limit()
         workplace = workplace_config(options)
         if problem := await problem_of_store(workplace):
-            logger.warning("%s. Exports that store no image work", problem)
+            logger.warning("%s. Until then, only exports that store no image work", problem)
         local = await stack.enter_async_context(LocalBackend.open(workplace, default_registry()))
         remote = {
             exporter_type: await stack.enter_async_context(
@@ -224,7 +224,7 @@ def _access(tls: PeerTLS, address: Address) -> ServerAccess:
         prefix=f"--{tls.prefix}-tls",
     )
     if access.uses_tls and isinstance(address, UnixAddress):
-        raise UsageError(f"TLS is for servers that listen on TCP: --{tls.prefix} names a Unix socket")
+        raise UsageError(f"TLS is for servers on TCP, and --{tls.prefix} names a Unix socket")
     return access
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from exporter.cli.commands.shared import RegistryArgs
 from exporter.cli.failures import UsageError
+from exporter.errors import os_error_text
 
 if TYPE_CHECKING:
     from exporter.remotes.registry import RegistryOptions
@@ -44,4 +45,4 @@ def _check_ca(path: Path) -> None:
             f"--registry-ca: {path} cannot be used: it has no certificates in PEM form"
         ) from error
     except OSError as error:
-        raise UsageError(f"--registry-ca: {path} cannot be used: {error.strerror or error}") from error
+        raise UsageError(f"--registry-ca: {path} cannot be used: {os_error_text(error)}") from error

@@ -51,7 +51,7 @@ async def _wait(options: WaitArgs) -> int:
         await asyncio.sleep(_PAUSE_SECONDS)
     reason = await why_unreachable(await access.endpoint())
     raise UnavailableError(
-        f"nothing answers at {access.address}, after {access.timeout:g} s: "
+        f"{access.address} is not ready after {access.timeout:g} s: "
         f"{reason or failure.details() or failure.code().name}"
     )
 

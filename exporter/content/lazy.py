@@ -107,7 +107,7 @@ class EmbeddedStore:
         except (ExporterError, OSError) as error:
             reason = (error.strerror if isinstance(error, OSError) else None) or failure_of(error).message
             raise FailedPreconditionError(
-                f"the image store in {root} cannot be used: {reason}; choose another place with --root"
+                f"the image store in {root} cannot be used: {reason}; choose another one with --root"
             ) from error
 
     async def _existing(self) -> OCILayout | None:

@@ -119,7 +119,7 @@ def _certificate(error: ssl.SSLCertVerificationError, endpoint: Endpoint) -> str
             name = endpoint.server_name or endpoint.address.host
             return (
                 f"its certificate is not for {name}; if it is the right server, give the name that its "
-                f"certificate has by {endpoint.option('servername')}"
+                f"certificate has with {endpoint.option('servername')}"
             )
         case code if code == _EXPIRED:
             return "its certificate has expired: renew it there, or look at this machine's clock"
@@ -127,7 +127,7 @@ def _certificate(error: ssl.SSLCertVerificationError, endpoint: Endpoint) -> str
             return "its certificate is not valid yet: look at the clocks of both machines"
     return (
         f"its certificate is not trusted ({error.verify_message}): give the certificate of the authority "
-        f"that signed it by {endpoint.option('cacert')}"
+        f"that signed it with {endpoint.option('cacert')}"
     )
 
 
@@ -149,7 +149,7 @@ def _client_certificate(endpoint: Endpoint, *, refused: bool) -> str:
     if refused and endpoint.shows_certificate:
         return f"it does not accept the certificate that {endpoint.option('cert')} names"
     return (
-        f"it asks clients for a certificate: give one by {endpoint.option('cert')}, and its key by "
+        f"it asks clients for a certificate: give one with {endpoint.option('cert')}, and its key with "
         f"{endpoint.option('key')}"
     )
 

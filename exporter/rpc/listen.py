@@ -102,8 +102,8 @@ async def _open(
 async def _check_tcp(address: TCPAddress, tls: TLSConfig | None, *, insecure: bool) -> None:
     if tls is None and not insecure and not await _is_loopback(address):
         raise InvalidArgumentError(
-            f"{address}: without TLS, anybody in the network could read and write images; give a certificate "
-            "and key, listen on loopback or on a Unix socket, or allow it by --insecure-listen",
+            f"{address}: without TLS, anybody on the network could read and write images; give a certificate "
+            "and key, listen on loopback or on a Unix socket, or allow it with --insecure-listen",
             field="addresses",
         )
 

@@ -147,7 +147,7 @@ def _check_directory(directory: Path, address: UnixAddress) -> None:
     except OSError as error:
         raise FailedPreconditionError(
             f"cannot listen on {address}: its directory {directory} is missing and cannot be made: "
-            f"{error.strerror}: {error.filename}",
+            f"{error.strerror}",
             field="addresses",
         ) from error
     if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
@@ -175,8 +175,8 @@ def _remove_stale(path: Path) -> None:
         return
     if not stat.S_ISSOCK(mode):
         raise FailedPreconditionError(
-            f"cannot listen on unix://{path}: there is something that is not a socket; remove it, or choose "
-            "another path",
+            f"cannot listen on unix://{path}: a file that is not a socket is in the way; remove it, or "
+            "choose another path",
             field="addresses",
         )
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:

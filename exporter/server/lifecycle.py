@@ -179,7 +179,7 @@ class PluginServer:
                 open_workplace(config.workplace, admission=admission, tokens=tokens)
             )
             if problem := await problem_of_store(config.workplace):
-                logger.warning("%s. Exports that store no image work", problem)
+                logger.warning("%s. Until then, only exports that store no image work", problem)
             service = ExporterService(
                 registry=registry or default_registry(),
                 engine=workplace.engine,

@@ -101,6 +101,14 @@ def _user(place: Place, argument: str) -> Iterator[Mapping[str, str]]:
 
 
 @contextmanager
+def _no_daemon(place: Place, argument: str) -> Iterator[Mapping[str, str]]:
+    """No daemon at the default address, which is the same for everybody on a machine."""
+    if Path("/run/buildkit/buildkitd.sock").exists():
+        pytest.skip("there is a buildkitd at the default address")
+    yield {}
+
+
+@contextmanager
 def _small_disk(place: Place, size: str) -> Iterator[Mapping[str, str]]:
     """A file system in ``disk`` that is soon full, of 256 KiB or ``small-disk:SIZE``."""
     disk = place.cwd / "disk"
@@ -238,6 +246,7 @@ NEEDS: Mapping[str, Need] = {
     "saved": _saved,
     "plugins": _plugins,
     "user": _user,
+    "no-daemon": _no_daemon,
     "small-disk": _small_disk,
 }
 PEERS: Mapping[str, Peer] = {

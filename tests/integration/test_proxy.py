@@ -655,10 +655,10 @@ async def test_tls_on_both_sides(tmp_path: Path, daemon: str, directory: Path) -
         (("--exporter", "image=x"), "--exporter: 'x' is not an address"),
         (("--buildkitd", "x"), "--buildkitd: 'x' is not an address"),
         (("--buildkitd-tlscert", "x"), "--buildkitd-tlscert and --buildkitd-tlskey belong together"),
-        (("--buildkitd-tlscacert", "x"), "TLS is for servers that listen on TCP: --buildkitd names"),
+        (("--buildkitd-tlscacert", "x"), "TLS is for servers on TCP, and --buildkitd names"),
         (("--exporter", "x=unix:///x", "--exporter-tlscacert", "x"), "--exporter names a Unix socket"),
         (("--tlscert", "x"), "--tlscert and --tlskey belong together"),
-        (("--addr", "tcp://0.0.0.0:0"), "without TLS, anybody in the network"),
+        (("--addr", "tcp://0.0.0.0:0"), "without TLS, anybody on the network"),
     ],
 )
 def test_wrong_usage(tmp_path: Path, words: tuple[str, ...], message: str) -> None:

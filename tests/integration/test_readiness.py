@@ -110,7 +110,7 @@ def test_wait_waits_for_the_daemon_of_a_proxy(home: Path) -> None:
         done = run(home, "wait", "--addr", f"unix://{home}/s", "--timeout", "0.5")
         assert done.status == 1
         assert done.err == (
-            f"error: nothing answers at unix://{home}/s, after 0.5 s: cannot reach buildkitd at unix://{home}"
+            f"error: unix://{home}/s is not ready after 0.5 s: cannot reach buildkitd at unix://{home}"
             "/daemon/d.sock: there is no such socket: is it running, and does it listen there?\n"
         )
         with simulator(home / "daemon"):

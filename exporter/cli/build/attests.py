@@ -92,7 +92,9 @@ def _attestation(option: str, written: str, text: str) -> tuple[str, str | None]
     for field in fields:
         key, equals, value = field.partition("=")
         if not equals:
-            raise UsageError(f"{option}: invalid value {field}: write true, false, or KEY=VALUE,...")
+            raise UsageError(
+                f"{option}: invalid value {field}: write true, false, or attributes such as mode=max"
+            )
         match lower(key).strip():
             case "type":
                 name = value

@@ -69,7 +69,7 @@ class Call:
             else:
                 raise UsageError(f"--call: invalid print field: {field}: there are format= and ignorestatus=")
         if form not in {"", "json", "text"}:
-            raise UsageError(f"--call: invalid format {form}: there is json")
+            raise UsageError(f"--call: invalid format {form}: the formats are text and json")
         if not name:
             raise UsageError(f"--call: there is no method in {text!r}: write check, outline or targets")
         return (

@@ -58,6 +58,10 @@ _BUILDKIT_HOST = "BUILDKIT_HOST"
 _HOW_TO_REACH = (
     "Name another one with --addr or $BUILDKIT_HOST; --addr docker means the BuildKit of a Docker engine."
 )
+_NO_OUTPUT = (
+    "warning: no output specified: the result stays in the daemon's build cache. --push pushes an image to a "
+    "registry, --load loads it into Docker, --output does anything else"
+)
 _HOSTS = "add-hosts"
 _RESOLVE_MODE = "image-resolve-mode"
 _SNAPSHOTTER_LABEL = "org.mobyproject.buildkit.worker.snapshotter"
@@ -89,8 +93,8 @@ def run_build(options: BuildArgs) -> int:
     """
     if options.builder is not None:
         raise UsageError(
-            "--builder: builders are buildx's own: name the daemon with --addr, at the endpoint that "
-            f"docker buildx inspect {options.builder} shows"
+            "--builder: only buildx knows its builders: give the daemon's address with --addr "
+            f"(`docker buildx inspect {options.builder}` shows it as Endpoint)"
         )
     if options.quiet and options.progress not in {ProgressMode.AUTO, ProgressMode.QUIET}:
         raise UsageError(f"progress={options.progress} and quiet cannot be used together")
@@ -240,7 +244,7 @@ def _plan(options: BuildArgs, *, for_engine: bool, exporter_pushes: bool) -> lis
         raise UsageError("--iidfile: none of the outputs is an image: there is no ID to write")
     is_silent = options.quiet or options.progress in {ProgressMode.RAWJSON, ProgressMode.QUIET}
     if not outputs and not options.output and not is_silent:
-        print("warning: there is no --output: the result stays in the daemon's cache", file=sys.stderr)
+        print(_NO_OUTPUT, file=sys.stderr)
     return outputs
 
 

@@ -211,7 +211,10 @@ def _no_dockerfile(path: Path, context: Path, *, named: bool) -> str:
     if not named:
         return f"{text}: name the Dockerfile with --file"
     if (context / path).is_file():
-        return f"{text}: --file is looked up from here, not from the context: did you mean {context / path}?"
+        return (
+            f"{text}: --file is relative to the working directory, not to the context: did you mean "
+            f"{context / path}?"
+        )
     return text
 
 

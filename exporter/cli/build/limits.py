@@ -64,7 +64,9 @@ def size_in_bytes(text: str, option: str) -> int:
     except ValueError:
         number = None
     if match is None or number is None:
-        raise UsageError(f"{option}: invalid size: '{text}': write a number, and b, k, m or g behind it")
+        raise UsageError(
+            f"{option}: invalid size: '{text}': write a number of bytes, or one with a unit such as 128m"
+        )
     return int(number * (1 << _POWERS.get((match[2] or "").lower(), 0)))
 
 

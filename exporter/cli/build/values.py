@@ -66,7 +66,9 @@ def parse_secret(text: str, environ: Mapping[str, str]) -> Secret:
         raise UsageError(f"invalid value for --secret: unsupported secret type {kind!r}")
     secret_id = values.get("id", "")
     if not secret_id:
-        raise UsageError(f"invalid value for --secret: {text!r} has no id")
+        raise UsageError(
+            f"invalid value for --secret: {text!r} has no id: write id=ID,src=FILE or id=ID,env=NAME"
+        )
     source, variable = values.get("src", values.get("source", "")), values.get("env", "")
     if kind == "env" and not variable:
         source, variable = "", source
@@ -77,7 +79,7 @@ def parse_secret(text: str, environ: Mapping[str, str]) -> Secret:
     else:
         secret = Secret.named(secret_id, environ)
     if secret.file is not None and not secret.file.exists():
-        raise UsageError(f"invalid value for --secret: {secret.file} does not exist")
+        raise UsageError(f"invalid value for --secret: there is no file {secret.file}")
     return secret
 
 
@@ -170,7 +172,7 @@ def parse_privileges(texts: Iterable[str]) -> list[str]:
         name = text.partition("=")[0]
         if text not in _PRIVILEGES and name != _DEVICE and text != _LOCAL_DELETE:
             known = ", ".join([*_PRIVILEGES, _DEVICE])
-            raise UsageError(f"--allow: unknown entitlement {text}: there are {known}")
+            raise UsageError(f"--allow: unknown entitlement {text}: the entitlements are {known}")
         if text != _LOCAL_DELETE:
             privileges.append(text)
     return privileges

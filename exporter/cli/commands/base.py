@@ -28,7 +28,7 @@ class Args:
     """What the command line says to every command.
 
     Attributes:
-        debug: Whether to show debug messages, and where errors come from.
+        debug: Whether to show debug messages, and tracebacks of errors.
     """
 
     debug: bool
@@ -154,7 +154,7 @@ class Argument(click.Argument):
 
 def debug_switch() -> Switch:
     """The flag that every command has, and the program itself."""
-    return Switch("--debug", help="show debug messages, and where errors come from")
+    return Switch("--debug", help="show debug messages, and tracebacks of errors")
 
 
 class Command(click.Command, Generic[A]):
@@ -265,7 +265,7 @@ class Program(click.Group):
             PROGRAM,
             params=[*params, debug_switch()],
             help=summary,
-            epilog=f"'{PROGRAM} COMMAND --help' tells about a command.",
+            epilog=f"'{PROGRAM} COMMAND --help' shows the options of a command.",
             no_args_is_help=False,
             invoke_without_command=True,
             context_settings={"help_option_names": ["-h", "--help"]},

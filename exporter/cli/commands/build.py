@@ -94,8 +94,8 @@ BUILD = Command(
             metavar="OUTPUT",
             multiple=True,
             help="type=TYPE[,dest=PATH][,KEY=VALUE...]; repeatable. Types that the daemon does not have run "
-            "here. A mere DIR stands for type=local,dest=DIR, and - for type=tar,dest=-; type=cacheonly is "
-            "no output",
+            "here. DIR alone means type=local,dest=DIR, and - means type=tar,dest=-; type=cacheonly exports "
+            "nothing",
             shell_complete=complete_output,
         ),
         Switch("--push", help="push the image to the registries in its names"),
@@ -111,21 +111,21 @@ BUILD = Command(
         ),
         Switch(
             "--strict",
-            help="fail where the daemon's image is not the one computed here: its config, for types that run "
-            "here; its ID, with a Docker engine",
+            help="fail if the daemon's image differs from the one computed here: in its config, for types "
+            "that run here; in its ID, with a Docker engine",
         ),
         directory_flag(
             "--save-source",
             help="save the build result of each output that runs here in a directory below this one",
         ),
-        file_flag("--iidfile", help="write the image's ID there"),
+        file_flag("--iidfile", help="write the image's ID to this file"),
         Flag(
             "--call",
             metavar="METHOD",
-            help="build nothing, but print what the Dockerfile is: check, outline or targets"
+            help="do not build, but print what is known about the Dockerfile: check, outline or targets"
             "[,format=json][,ignorestatus=true]",
         ),
-        Switch("--check", help="the same as --call=check: look for mistakes in the Dockerfile"),
+        Switch("--check", help="short for --call=check: look for mistakes in the Dockerfile"),
         Flag("--builder", metavar="NAME", help="", hidden=True),
         *reporting_flags(),
         Flag(
@@ -140,7 +140,7 @@ BUILD = Command(
             "--build-arg",
             metavar="NAME[=VALUE]",
             multiple=True,
-            help="set an ARG; without value: from the environment",
+            help="set an ARG; without a value, to that of the environment variable",
             section=_DOCKERFILE,
         ),
         Flag(
@@ -161,27 +161,27 @@ BUILD = Command(
             "--annotation",
             metavar="[TYPE:]KEY=VALUE",
             multiple=True,
-            help="annotation of the image, or of what TYPE says: index, manifest, index-descriptor, "
-            "manifest-descriptor, each with [PLATFORM] behind it or not; several, with commas",
+            help="annotation of the image, or of each TYPE: index, manifest, index-descriptor, "
+            "manifest-descriptor, optionally followed by [PLATFORM] and separated by commas",
             section=_DOCKERFILE,
         ),
         Flag(
             "--attest",
             metavar="type=TYPE,...",
             multiple=True,
-            help="attestation of the image: type=sbom or type=provenance, and their attributes",
+            help="attach an attestation: type=sbom or type=provenance, with its attributes",
             section=_DOCKERFILE,
         ),
         Flag(
             "--provenance",
             metavar="BOOL|KEY=VALUE,...",
-            help="the same as --attest=type=provenance",
+            help="short for --attest=type=provenance",
             section=_DOCKERFILE,
         ),
         Flag(
             "--sbom",
             metavar="BOOL|KEY=VALUE,...",
-            help="the same as --attest=type=sbom",
+            help="short for --attest=type=sbom",
             section=_DOCKERFILE,
         ),
         Flag(
@@ -194,14 +194,14 @@ BUILD = Command(
             "--platform",
             metavar="PLATFORM,...",
             multiple=True,
-            help="what to build for (default: the daemon's own)",
+            help="platforms to build for (default: the daemon's own)",
             section=_DOCKERFILE,
         ),
         Flag(
             "--secret",
             metavar="SECRET",
             multiple=True,
-            help="id=ID[,src=FILE|,env=NAME]: what RUN --mount=type=secret gets",
+            help="secret for RUN --mount=type=secret: id=ID[,src=FILE|,env=NAME]",
             section=_STEPS,
         ),
         Flag(
@@ -217,7 +217,7 @@ BUILD = Command(
             "--allow",
             metavar="PRIVILEGE",
             multiple=True,
-            help="let steps have it: network.host, security.insecure, device; repeatable",
+            help="grant steps a privilege: network.host, security.insecure, device; repeatable",
             section=_STEPS,
         ),
         Flag(
@@ -238,16 +238,16 @@ BUILD = Command(
             "--ulimit",
             metavar="TYPE=SOFT[:HARD]",
             multiple=True,
-            help="limit of processes, such as nofile=1024; repeatable",
+            help="resource limit of processes, such as nofile=1024; repeatable",
             section=_STEPS,
         ),
-        Flag("--cgroup-parent", metavar="NAME", help="the steps' parent in the cgroups", section=_STEPS),
+        Flag("--cgroup-parent", metavar="NAME", help="parent cgroup of the steps", section=_STEPS),
         Flag(
             "--resource",
             metavar="KEY=VALUE",
             multiple=True,
-            help="limit of containers: memory, memory-swap, cpu-shares, cpu-period, cpu-quota, cpuset-cpus, "
-            "cpuset-mems",
+            help="resource limit of containers: memory, memory-swap, cpu-shares, cpu-period, cpu-quota, "
+            "cpuset-cpus, cpuset-mems",
             section=_STEPS,
         ),
         Flag(
@@ -257,27 +257,27 @@ BUILD = Command(
             help="attribute of the Dockerfile frontend; repeatable",
             section=_DOCKERFILE,
         ),
-        Switch("--no-cache", help="run all steps, whatever the cache has", section=_CACHE),
+        Switch("--no-cache", help="do not use the cache", section=_CACHE),
         Flag(
             "--no-cache-filter",
             metavar="STAGE",
             multiple=True,
-            help="run all steps of this stage, whatever the cache has; repeatable",
+            help="do not use the cache for this stage; repeatable",
             section=_CACHE,
         ),
-        Switch("--pull", help="look for newer base images", section=_CACHE),
+        Switch("--pull", help="always look for newer base images", section=_CACHE),
         Flag(
             "--cache-from",
             metavar="PLACE",
             multiple=True,
-            help="where cache comes from: type=TYPE[,KEY=VALUE...]; repeatable",
+            help="import cache from: type=TYPE[,KEY=VALUE...]; repeatable",
             section=_CACHE,
         ),
         Flag(
             "--cache-to",
             metavar="PLACE",
             multiple=True,
-            help="where cache goes: type=TYPE[,KEY=VALUE...]; repeatable",
+            help="export cache to: type=TYPE[,KEY=VALUE...]; repeatable",
             section=_CACHE,
         ),
         *client_flags(

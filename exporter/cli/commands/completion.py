@@ -14,12 +14,12 @@ ASKING = "_BUILDKIT_EXPORTER_COMPLETE"
 SHELLS = ("bash", "zsh", "fish")
 
 _EPILOG = f"""\
-For the running shell:
+In the current shell:
   bash  source <({PROGRAM} completion bash)
   zsh   source <({PROGRAM} completion zsh)
   fish  {PROGRAM} completion fish | source
 
-For every shell to come (the directory has to exist; bash needs the package bash-completion):
+In all new shells (the directory has to exist; bash needs the package bash-completion):
   bash  {PROGRAM} completion bash > ~/.local/share/bash-completion/completions/{PROGRAM}
   zsh   {PROGRAM} completion zsh > DIR/_{PROGRAM}, with a DIR of $fpath
   fish  {PROGRAM} completion fish > ~/.config/fish/completions/{PROGRAM}.fish"""

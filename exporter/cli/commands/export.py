@@ -56,7 +56,7 @@ EXPORT = Command(
             metavar="DIR",
             type=Path,
             required=True,
-            help="saved source: the build result",
+            help="directory of the saved source: a build result",
             shell_complete=complete_directory,
         ),
         Flag(

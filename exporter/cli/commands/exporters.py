@@ -37,10 +37,10 @@ EXPORTERS = Command(
         Flag(
             "--type",
             metavar="TYPE",
-            help="tell about the attributes of this type",
+            help="show the attributes of this type",
             shell_complete=complete_type,
         ),
         Switch("--json", help="print JSON"),
-        *client_flags("ask the server at this address (default: tell what is installed here)"),
+        *client_flags("ask the server at this address (default: list what is installed here)"),
     ],
 )

@@ -37,7 +37,7 @@ IMAGES = Command(
     usage="[OPTIONS]",
     params=[
         root_flag(),
-        Switch("--no-trunc", help="shorten neither digests nor times"),
+        Switch("--no-trunc", help="do not shorten digests and times"),
         Switch("--json", help="print JSON"),
     ],
 )

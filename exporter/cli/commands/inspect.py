@@ -43,12 +43,12 @@ INSPECT = Command(
         Argument(
             "path",
             type=Path,
-            help="OCI layout directory, OCI or Docker archive, saved source, or a --root",
+            help="OCI layout directory, OCI or Docker archive, saved source, or image store (a --root)",
             shell_complete=complete_file,
         ),
         Argument("image", required=False, help="only this one: a name, or the beginning of a digest"),
         Flag("--platform", metavar="PLATFORM", help="only images for this platform, e.g. linux/arm64"),
-        Switch("--no-trunc", help="shorten neither digests nor commands"),
+        Switch("--no-trunc", help="do not shorten digests and commands"),
         Switch("--json", help="print JSON"),
     ],
 )

@@ -127,17 +127,16 @@ PROXY = Command(
             "for as plugin.TYPE without that",
             shell_complete=complete_types,
         ),
-        Switch("--strict", help="fail where buildkitd's image config differs from the one computed here"),
+        Switch("--strict", help="fail if buildkitd's image config differs from the one computed here"),
         directory_flag(
             "--output-dir",
-            help="let clients have files written below this directory, by the attribute proxy-dest "
-            "(default: no)",
+            help="let outputs with the attribute proxy-dest write files below this directory (default: off)",
         ),
         directory_flag("--save-source", help="save each build result in a directory below this one"),
         seconds_flag(
             "--shutdown-grace",
             default=DEFAULT_SHUTDOWN_GRACE,
-            help="seconds that running builds get to end after SIGTERM",
+            help="how long running builds may take to end after SIGTERM",
         ),
         *listener_flags(
             "where to listen for clients of the daemon, unix:///PATH, tcp://HOST:PORT or, for systemd's "

@@ -37,11 +37,11 @@ PRUNE = Command(
     usage="[OPTIONS]",
     params=[
         root_flag(),
-        Switch("--all", help="images without a name, too"),
+        Switch("--all", help="also remove images without a name"),
         seconds_flag(
             "--keep-duration",
             default=3600.0,
-            help="leave what is newer than that: exports may be about to use it",
+            help="keep data newer than this: running exports may need it",
         ),
     ],
 )

@@ -41,7 +41,7 @@ SAMPLE = Command(
             metavar="DIR",
             type=Path,
             required=False,
-            help="where it goes; a new or empty directory",
+            help="a new or empty directory to write it to",
             shell_complete=complete_directory,
         ),
         Flag(

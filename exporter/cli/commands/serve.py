@@ -53,44 +53,48 @@ SERVE = Command(
             "--allow-endpoint",
             metavar="PATTERN",
             multiple=True,
-            help="addresses that requests may have the server dial for refs: unix:///run/*.sock, "
-            "tcp://10.0.0.0/24:*, tcp://10.0.0.*:1234 (addresses only), tcp://*.example.com:1234 (names "
-            "only, label by label); repeatable (default: none)",
+            help="addresses that the server may dial for refs if a request asks it to: "
+            "unix:///run/*.sock, tcp://10.0.0.0/24:*, tcp://10.0.0.*:1234 (addresses only), tcp://*.example.com:1234"
+            " (names only, label by label); repeatable (default: none)",
             section=_LIMITS,
         ),
         count_flag(
             "--max-concurrent-exports",
             default=32,
             least=1,
-            help="exports that run at once",
+            help="how many exports run at once",
             section=_LIMITS,
         ),
         count_flag(
             "--max-queued-exports",
             default=1024,
             least=0,
-            help="exports that may wait in line",
+            help="how many more may wait in line",
             section=_LIMITS,
         ),
         count_flag(
-            "--max-message-bytes", default=128 << 20, least=1, help="largest request", section=_LIMITS
+            "--max-message-bytes",
+            default=128 << 20,
+            least=1,
+            help="largest request that is accepted",
+            section=_LIMITS,
         ),
         seconds_flag(
             "--session-timeout",
             default=5.0,
-            help="seconds to wait for the session that a request names",
+            help="how long to wait for the session that a request names",
             section=_LIMITS,
         ),
         seconds_flag(
             "--finalize-ttl",
             default=600.0,
-            help="seconds that a finalize token stays valid after its last use",
+            help="how long a finalize token stays valid after its last use",
             section=_LIMITS,
         ),
         seconds_flag(
             "--shutdown-grace",
             default=DEFAULT_SHUTDOWN_GRACE,
-            help="seconds that running exports get to end after SIGTERM",
+            help="how long running exports may take to end after SIGTERM",
             section=_LIMITS,
         ),
         *workplace_flags(),

@@ -170,7 +170,7 @@ def count_flag(name: str, *, default: int, least: int, help: str, section: str =
 def reporting_flags() -> list[Flag]:
     """Those of `ReportingArgs`."""
     return [
-        file_flag("--metadata-file", help="write the exporters' response there, as JSON"),
+        file_flag("--metadata-file", help="write the exporters' response to this file, as JSON"),
         Flag(
             "--progress",
             metavar="MODE",
@@ -213,7 +213,7 @@ def containerd_flags(help: str, *, with_snapshotter: bool, section: str) -> list
             Flag(
                 "--containerd-snapshotter",
                 metavar="NAME",
-                help="where it puts layers with unpack=true "
+                help="snapshotter that unpack=true unpacks layers with "
                 "(default: $CONTAINERD_SNAPSHOTTER, else overlayfs)",
                 section=section,
             )
@@ -226,19 +226,19 @@ def registry_flags() -> list[Flag]:
     return [
         file_flag(
             "--registry-config",
-            help="docker's configuration, with the credentials for registries (default: "
+            help="Docker's configuration file, which has the credentials for registries (default: "
             "$DOCKER_CONFIG/config.json, else ~/.docker/config.json)",
             section=_REGISTRIES,
         ),
         file_flag(
             "--registry-ca",
-            help="CA certificates that vouch for registries, besides the system's (PEM); repeatable",
+            help="CA certificates to verify registries with, besides the system's (PEM); repeatable",
             section=_REGISTRIES,
             multiple=True,
         ),
         directory_flag(
             "--registry-certs-dir",
-            help="certificates for single registries, in HOST:PORT/*.crt, *.cert and *.key "
+            help="certificates for individual registries, in HOST:PORT/*.crt, *.cert and *.key "
             "(default: /etc/docker/certs.d)",
             section=_REGISTRIES,
         ),
@@ -250,7 +250,7 @@ def workplace_flags() -> list[Flag]:
     return [
         root_flag(_STORE),
         *containerd_flags(
-            "images go to this containerd: the path of its socket (default: the embedded store)",
+            "store images in this containerd, given by the path of its socket (default: the embedded store)",
             with_snapshotter=True,
             section=_STORE,
         ),
@@ -258,8 +258,8 @@ def workplace_flags() -> list[Flag]:
             "--layer-cache-bytes",
             metavar="N",
             type=count(0),
-            help="how much of converted layers is kept below the root "
-            f"(default: {DEFAULT_LAYER_CACHE_BYTES}; 0: nothing)",
+            help="size limit of the cache of converted layers, below the root "
+            f"(default: {DEFAULT_LAYER_CACHE_BYTES}; 0 turns it off)",
             section=_STORE,
         ),
         Flag(
@@ -279,7 +279,7 @@ def client_flags(
     *,
     required: bool = False,
     timeout: float = 5.0,
-    timeout_help: str = "how long connecting may take",
+    timeout_help: str = "how long to try to connect",
 ) -> list[Flag]:
     """Those of `ClientArgs`."""
     return [
@@ -287,10 +287,10 @@ def client_flags(
         Flag(
             "--tlsservername",
             metavar="NAME",
-            help="name that the server's certificate must have",
+            help="name that the server's certificate must be for",
             section=_CONNECTION,
         ),
-        file_flag("--tlscacert", help="CA certificates that vouch for the server (PEM)", section=_CONNECTION),
+        file_flag("--tlscacert", help="CA certificates to verify the server with (PEM)", section=_CONNECTION),
         file_flag("--tlscert", help="client certificate (PEM)", section=_CONNECTION),
         file_flag("--tlskey", help="its private key (PEM)", section=_CONNECTION),
         seconds_flag("--timeout", default=timeout, help=timeout_help, section=_CONNECTION),
@@ -304,7 +304,7 @@ def listener_flags(addr_help: str) -> list[Flag]:
         Flag(
             "--metrics-addr",
             metavar="HOST:PORT",
-            help="serve Prometheus metrics there, and /healthz and /readyz (default: no)",
+            help="serve Prometheus metrics, /healthz and /readyz at this address (default: off)",
         ),
         Flag(
             "--log-format",
@@ -317,17 +317,17 @@ def listener_flags(addr_help: str) -> list[Flag]:
             "--ready-fd",
             metavar="N",
             type=count(0),
-            help="write the addresses to this file descriptor, and close it, once connections are taken",
+            help="once connections are accepted, write the addresses to this file descriptor and close it",
         ),
         Flag("--addr", metavar="ADDRESS", multiple=True, help=addr_help, section=section),
         file_flag("--tlscert", help="certificate for TCP addresses (PEM)", section=section),
         file_flag("--tlskey", help="its private key (PEM)", section=section),
         file_flag(
-            "--tlscacert", help="ask clients for certificates that these CAs signed (PEM)", section=section
+            "--tlscacert", help="require client certificates signed by these CAs (PEM)", section=section
         ),
         Switch(
             "--insecure-listen",
-            help="allow TCP without TLS on other interfaces than loopback",
+            help="allow TCP without TLS on interfaces other than loopback",
             section=section,
         ),
     ]
@@ -345,11 +345,11 @@ def peer_flags(prefix: str, peer: str, section: str) -> list[Flag]:
         Flag(
             f"--{prefix}-tlsservername",
             metavar="NAME",
-            help=f"name that the certificate of {peer} must have",
+            help=f"name that the certificate of {peer} must be for",
             section=section,
         ),
         file_flag(
-            f"--{prefix}-tlscacert", help=f"CA certificates that vouch for {peer} (PEM)", section=section
+            f"--{prefix}-tlscacert", help=f"CA certificates to verify {peer} with (PEM)", section=section
         ),
         file_flag(f"--{prefix}-tlscert", help=f"certificate to show to {peer} (PEM)", section=section),
         file_flag(f"--{prefix}-tlskey", help="its private key (PEM)", section=section),

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 SUMMARIES = {
     "serve": "run the plugin server",
-    "proxy": "run exporters that an unmodified buildkitd does not have, between it and its clients",
+    "proxy": "stand between buildkitd and its clients, and run exporters that buildkitd lacks",
     "build": "build a Dockerfile with a buildkitd or a Docker engine",
-    "export": "export a saved source, without any daemon",
-    "sample": "write a small recorded build, to try exports with",
+    "export": "export a saved source, without a daemon",
+    "sample": "write a small recorded build to try exports with",
     "wait": "wait until a server, a proxy and its daemon, or a buildkitd answers",
-    "exporters": "list the types of outputs and their attributes",
+    "exporters": "list output types and their attributes",
     "images": "list the images in the embedded store",
     "inspect": "show what an image is made of",
-    "verify": "check whether an image is complete, undamaged and of one piece",
-    "prune": "remove what no image in the embedded store needs",
-    "completion": "print the script by which a shell completes commands, flags and values",
+    "verify": "check that an image is complete, undamaged and consistent",
+    "prune": "remove data that no image in the embedded store needs",
+    "completion": "print a completion script for bash, zsh or fish",
 }
 """By the name of a command. The module of that name declares it, as a constant of that name."""

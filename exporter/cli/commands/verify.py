@@ -47,8 +47,8 @@ VERIFY = Command(
     params=[
         Argument(
             "place",
-            help="OCI layout directory, OCI or Docker archive, or a --root; else the name of an image in "
-            "a registry",
+            help="OCI layout directory, OCI or Docker archive, or image store (a --root); "
+            "anything else is the name of an image in a registry",
             shell_complete=complete_file,
         ),
         Argument(

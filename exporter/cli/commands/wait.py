@@ -33,7 +33,7 @@ WAIT = Command(
     _run,
     usage="--addr ADDRESS [OPTIONS]",
     params=[
-        Switch("--quiet", help="say nothing if it answers"),
+        Switch("--quiet", help="print nothing if it answers"),
         *client_flags(
             "where it listens, unix:///PATH or tcp://HOST:PORT",
             required=True,
@@ -41,5 +41,5 @@ WAIT = Command(
             timeout=DEFAULT_SECONDS,
         ),
     ],
-    epilog="exit status: 0 it answers, 1 it does not, 2 wrong usage, 130 interrupted",
+    epilog="Exit status: 0 it answers, 1 it does not, 2 wrong usage, 130 interrupted.",
 )

@@ -29,7 +29,7 @@ def select(contents: Contents, image: str | None, platform: str | None) -> Conte
     if image is not None:
         items = [item for item in items if is_meant(item.names, _digests(item), image)]
         if not items:
-            raise NotFoundError(f"there is no image {image}; there are: {_listing(contents.items)}")
+            raise NotFoundError(f"there is no image {image}; the images are: {_listing(contents.items)}")
     if platform is not None:
         wanted = _parse_platform(platform)
         found = [item for item in items if isinstance(item, ImageView)]
@@ -44,7 +44,7 @@ def _parse_platform(text: str) -> Platform:
     try:
         return Platform.parse(text).normalized()
     except ImageError as error:
-        raise UsageError(f"invalid value {text} for --platform: {error}") from error
+        raise UsageError(f"invalid value {text} for --platform: {error}: write OS/ARCH[/VARIANT]") from error
 
 
 def _digests(item: ImageView | ArtifactView) -> list[str]:

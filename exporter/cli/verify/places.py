@@ -69,7 +69,9 @@ class Selection:
             try:
                 platform = PlatformMatcher(Platform.parse(options.platform))
             except ImageError as error:
-                raise UsageError(f"invalid value {options.platform} for --platform: {error}") from error
+                raise UsageError(
+                    f"invalid value {options.platform} for --platform: {error}: write OS/ARCH[/VARIANT]"
+                ) from error
         return cls(
             place=options.place,
             image=options.image,
@@ -235,7 +237,7 @@ class _Wanted:
         """Raises NotFoundError if there was none."""
         if self._image is not None and not self._is_found:
             others = ", ".join(self._others) or "none"
-            raise NotFoundError(f"there is no image {self._image}; there are: {others}")
+            raise NotFoundError(f"there is no image {self._image}; the images are: {others}")
 
 
 def _read_if_there(path: Path) -> bytes | None:

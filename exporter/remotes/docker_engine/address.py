@@ -16,8 +16,8 @@ from typing import Any
 
 from yarl import URL
 
-from exporter.errors import InvalidArgumentError, NotFoundError
-from exporter.remotes.http.tls import client_context
+from exporter.errors import InvalidArgumentError, NotFoundError, os_error_text
+from exporter.remotes.http.tls import client_context, loading_problem
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 
@@ -52,7 +52,8 @@ class TLSFiles:
                 context.load_cert_chain(certificate, key)
         except OSError as error:
             raise InvalidArgumentError(
-                f"the certificates for the Docker engine in {self.directory} cannot be used: {error}"
+                f"the certificates for the Docker engine in {self.directory} cannot be used: "
+                f"{loading_problem(error)}"
             ) from error
         return context
 
@@ -164,8 +165,10 @@ def _parse(host: str, tls: TLSFiles | None, origin: str) -> EngineAddress:
 def _read_object(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise InvalidArgumentError(f"{path} cannot be read: {error}") from error
+    except OSError as error:
+        raise InvalidArgumentError(f"cannot read docker's configuration: {os_error_text(error)}") from error
+    except ValueError as error:
+        raise InvalidArgumentError(f"{path} is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise InvalidArgumentError(f"{path} is not a JSON object")
     return value

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from exporter.content.threads import run_in_thread
-from exporter.errors import InvalidArgumentError, UnavailableError
+from exporter.errors import InvalidArgumentError, PermissionDeniedError, UnavailableError, os_error_text
 
 DOCKER_HUB_SERVER = "https://index.docker.io/v1/"
 """Under which docker keeps the credentials of docker.io."""
@@ -141,6 +141,9 @@ class DockerCredentials:
             text = self.path.read_text(encoding="utf-8")
         except FileNotFoundError:
             return {}
+        except OSError as error:
+            kind = PermissionDeniedError if isinstance(error, PermissionError) else InvalidArgumentError
+            raise kind(f"cannot read docker's configuration: {os_error_text(error)}") from error
         try:
             config = json.loads(text)
         except ValueError as error:
@@ -168,7 +171,9 @@ def _from_entry(entry: dict[str, Any], where: str) -> Credentials:
             decoded = base64.b64decode(str(entry["auth"]), validate=True).decode("utf-8")
             username, _, password = decoded.partition(":")
         except (binascii.Error, UnicodeDecodeError) as error:
-            raise InvalidArgumentError(f"{where}: auth is not base64 of user:password: {error}") from error
+            raise InvalidArgumentError(
+                f"{where}: auth is not base64 of user:password; `docker login` writes it"
+            ) from error
         password = password.rstrip("\0")
     return Credentials(
         username=username,
@@ -191,7 +196,9 @@ async def _ask_helper(name: str, server: str) -> Credentials:
             stderr=asyncio.subprocess.PIPE,
         )
     except OSError as error:
-        raise UnavailableError(f"credential helper {program} cannot be run: {error}") from error
+        raise UnavailableError(
+            f"cannot run the credential helper that docker's configuration names: {os_error_text(error)}"
+        ) from error
     try:
         async with asyncio.timeout(_HELPER_SECONDS):
             stdout, stderr = await process.communicate(server.encode())

@@ -10,7 +10,7 @@ from yarl import URL
 
 from exporter.errors import InvalidArgumentError
 from exporter.image.reference import DEFAULT_DOMAIN
-from exporter.remotes.http.tls import client_context
+from exporter.remotes.http.tls import client_context, loading_problem
 from exporter.remotes.registry.options import RegistryOptions
 
 _HUB = "registry-1.docker.io"
@@ -80,5 +80,7 @@ def tls_context(host: str, options: RegistryOptions, *, insecure: bool) -> ssl.S
             context.load_cert_chain(path, path.with_suffix(".key"))
     except OSError as error:
         hint = "; a CA certificate must have the extension .crt" if path.suffix == ".cert" else ""
-        raise InvalidArgumentError(f"certificate {path} cannot be used: {error}{hint}") from error
+        raise InvalidArgumentError(
+            f"certificate {path} cannot be used: {loading_problem(error)}{hint}"
+        ) from error
     return context

@@ -58,5 +58,5 @@ def write_sample(directory: Path, name: str = DEFAULT) -> None:
 
 def _find(name: str) -> Path:
     if name not in sample_names():
-        raise NotFoundError(f"there is no sample {name!r}; there are: {', '.join(sample_names())}")
+        raise NotFoundError(f"there is no sample {name!r}; the samples are: {', '.join(sample_names())}")
     return _DIRECTORY / name

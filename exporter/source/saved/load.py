@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeVar
 
 from exporter.content.files import BlobDirectory, FileProvider
 from exporter.content.memory import MemoryStore
-from exporter.content.overlay import MultiProvider
+from exporter.content.overlay import FirstProvider, MultiProvider
 from exporter.content.threads import run_in_thread
 from exporter.content.verify import split_digest
 from exporter.errors import InvalidArgumentError, NotFoundError
@@ -88,7 +88,13 @@ class _Loader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._provider = MultiProvider(BlobDirectory(path / "oci" / "blobs"))
+        blobs = BlobDirectory(path / "oci" / "blobs")
+
+        async def place() -> BlobDirectory:
+            return blobs
+
+        where = f"the saved source {path}: it is incomplete; save the build result again"
+        self._provider = MultiProvider(FirstProvider(place, where=where))
         self._refs: dict[str, InlineRef] = {}
         self._chains: dict[str, list[LayerRecord]] = {}
 

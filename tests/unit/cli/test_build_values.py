@@ -43,7 +43,7 @@ def test_secrets(tmp_path: Path) -> None:
         ("id=s,what=x", "unexpected key 'what'"),
         ("id=s,type=vault", "unsupported secret type 'vault'"),
         ("id", "must be a key=value pair"),
-        ("id=s,src=/no/such/file", "/no/such/file does not exist"),
+        ("id=s,src=/no/such/file", "there is no file /no/such/file"),
         ('id=s,"src=x', "parse error"),
     ],
 )

@@ -238,7 +238,7 @@ def test_images_are_chosen_by_platform(two: Contents) -> None:
 
 def test_a_choice_that_leaves_nothing_says_what_there_is(two: Contents) -> None:
     with pytest.raises(
-        NotFoundError, match=r"there is no image bbbb; there are: example.com/app:v1, docker.io/lib"
+        NotFoundError, match=r"there is no image bbbb; the images are: example.com/app:v1, docker.io/lib"
     ):
         select(two, "bbbb", None)
     with pytest.raises(

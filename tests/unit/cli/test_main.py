@@ -183,7 +183,7 @@ def test_how_to_reach_a_server() -> None:
     ("words", "message"),
     [
         (("--addr", "tcp://host:1", "--tlscert", "x"), "belong together"),
-        (("--addr", "unix:///run/x.sock", "--tlscacert", "x"), "TLS is for servers that listen on TCP"),
+        (("--addr", "unix:///run/x.sock", "--tlscacert", "x"), "TLS is for servers on TCP"),
     ],
 )
 def test_tls_options_that_make_no_sense_are_refused(words: tuple[str, ...], message: str) -> None:

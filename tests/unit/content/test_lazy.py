@@ -59,7 +59,7 @@ async def test_an_exporter_that_cannot_be_instantiated(
         await store.info(BLOB.digest)
     message = (
         f"the image store in {tmp_path}/file/buildkit-exporter cannot be used: Not a directory; "
-        "choose another place with --root"
+        "choose another one with --root"
     )
     with pytest.raises(FailedPreconditionError, match=f"^{message}$"):
         await store.open()

@@ -115,7 +115,7 @@ def test_contexts_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match="'odd' has no address of a Docker engine"):
         find_engine("odd", environ=environ)
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(InvalidArgumentError, match="config.json cannot be read"):
+    with pytest.raises(InvalidArgumentError, match="config.json is not JSON"):
         find_engine(environ=environ)
     (tmp_path / "config.json").write_text("[]")
     with pytest.raises(InvalidArgumentError, match="config.json is not a JSON object"):

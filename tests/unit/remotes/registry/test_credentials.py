@@ -94,7 +94,9 @@ async def test_a_helper_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     helper(tmp_path, monkeypatch, "bad", "echo locked >&2; exit 1")
     with pytest.raises(UnavailableError, match="docker-credential-bad failed for r.example: locked"):
         await write_config(tmp_path, credsStore="bad").get("r.example")
-    with pytest.raises(UnavailableError, match="docker-credential-absent cannot be run"):
+    with pytest.raises(
+        UnavailableError, match="cannot run the credential helper .*: docker-credential-absent: No such file"
+    ):
         await write_config(tmp_path, credsStore="absent").get("r.example")
 
 

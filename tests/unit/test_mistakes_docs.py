@@ -1,0 +1,22 @@
+"""docs/mistakes.md, which a script makes of the table of mistakes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.mistakes import read_table
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def test_the_page_about_mistakes_is_fresh() -> None:
+    script = REPOSITORY / "scripts" / "mistakes-docs"
+    done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_it_has_every_text() -> None:
+    page = (REPOSITORY / "docs" / "mistakes.md").read_text("utf-8")
+    assert [mistake.name for mistake in read_table() if mistake.stderr not in page] == []
