@@ -1,0 +1,311 @@
+"""Hostile clients of a running proxy: its memory, and whether another client is answered meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+import struct
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from exporter.proxy.control import SOLVE_METHOD
+from exporter.proxy.switch import SESSION_METHOD_NAME
+from exporter.rpc.http2.frames import (
+    ACK,
+    END_HEADERS,
+    END_STREAM,
+    HEADER_SIZE,
+    PREFACE,
+    FrameType,
+    frame_header,
+    settings_frame,
+    varint,
+)
+from tests.integration.cli_process import PATIENCE
+from tests.integration.proxied import Proxy, proxy
+
+MIB = 1 << 20
+MORE_BYTES = 224 * MIB
+"""What an attack may make of the proxy's memory: windows, what may be held for a client, and the holes that
+the allocator leaves between messages that grow side by side."""
+
+ASK = "/a.B/Ask"
+STALL = "/a.B/Stall"
+
+
+def frame(kind: int, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
+    return frame_header(len(payload), kind, flags, stream_id) + payload
+
+
+def literal(name: bytes, value: bytes) -> bytes:
+    return b"\x00" + _string(name) + _string(value)
+
+
+def _string(value: bytes) -> bytes:
+    size = len(value)
+    return (bytes((size,)) if size < 127 else b"\x7f" + varint(size - 127)) + value
+
+
+def block(path: str) -> bytes:
+    fields = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", path.encode()), (b"te", b"trailers")]
+    return b"".join(literal(name, value) for name, value in fields)
+
+
+def request(stream_id: int, path: str = STALL, flags: int = END_HEADERS) -> bytes:
+    return frame(FrameType.HEADERS, flags, stream_id, block(path))
+
+
+def data(stream_id: int, payload: bytes) -> bytes:
+    return frame(FrameType.DATA, 0, stream_id, payload)
+
+
+class Daemon(asyncio.Protocol):
+    """Answers calls of `ASK`; takes no DATA, ever."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.write(settings_frame({4: 0}))
+
+    def data_received(self, data: bytes) -> None:
+        assert self._transport is not None
+        self._rest = (self._rest + data).removeprefix(PREFACE)
+        while len(self._rest) >= HEADER_SIZE:
+            size = HEADER_SIZE + int.from_bytes(self._rest[:3], "big")
+            if len(self._rest) < size:
+                break
+            found, self._rest = self._rest[:size], self._rest[size:]
+            stream_id = int.from_bytes(found[5:9], "big")
+            if found[3] == FrameType.SETTINGS and not found[4] & ACK:
+                self._transport.write(frame(FrameType.SETTINGS, ACK, 0))
+            elif found[3] == FrameType.HEADERS and ASK.encode() in found:
+                answer = literal(b":status", b"200") + literal(b"grpc-status", b"0")
+                flags = END_HEADERS | END_STREAM
+                self._transport.write(frame(FrameType.HEADERS, flags, stream_id, answer))
+            elif found[3] == FrameType.HEADERS and SESSION_METHOD_NAME.encode() in found:
+                answer = literal(b":status", b"200")
+                self._transport.write(frame(FrameType.HEADERS, END_HEADERS, stream_id, answer))
+
+
+@contextmanager
+def daemon(path: str) -> Iterator[None]:
+    """Run a daemon in a thread."""
+    loop = asyncio.new_event_loop()
+    server = loop.run_until_complete(loop.create_unix_server(Daemon, path))
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield
+    finally:
+        loop.call_soon_threadsafe(server.close)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Proxy]:
+    directory = Path(tempfile.mkdtemp(prefix="bke-", dir="/tmp"))  # the path of a socket has to be short
+    try:
+        with daemon(str(directory / "d.sock")), proxy(directory, f"unix://{directory}/d.sock") as running:
+            yield running
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def connected(running: Proxy) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(PATIENCE)
+        connection.connect(running.address.removeprefix("unix://"))
+        connection.sendall(PREFACE + settings_frame({}))
+        yield connection
+
+
+def is_answered(running: Proxy) -> bool:
+    """Whether another client is served."""
+    with connected(running) as connection:
+        connection.sendall(request(1, ASK, END_HEADERS | END_STREAM))
+        found = b""
+        while b"grpc-status" not in found:
+            received = connection.recv(65536)
+            if not received:
+                return False
+            found += received
+    return True
+
+
+def memory_of(running: Proxy, what: str) -> int:
+    status = Path(f"/proc/{running.process.pid}/status").read_text()
+    return int(status.partition(f"{what}:")[2].split()[0]) << 10
+
+
+def _forget_peak(running: Proxy) -> int:
+    """Have the peak count from here, where the system allows it; returns what is used now."""
+    with suppress(OSError):
+        Path(f"/proc/{running.process.pid}/clear_refs").write_text("5")
+    return memory_of(running, "VmRSS")
+
+
+def _references() -> Iterator[bytes]:
+    """250 KB that refer to one header again and again: a GiB of headers."""
+    value = b"v" * 3900
+    yield frame(FrameType.HEADERS, END_HEADERS, 1, block(STALL) + b"\x40" + _string(b"x") + _string(value))
+    for n in range(60):
+        yield frame(FrameType.HEADERS, END_HEADERS, 3 + 2 * n, block(STALL) + b"\xbe" * 4000)
+
+
+def _empty_data() -> Iterator[bytes]:
+    yield request(1) + data(1, b"x")
+    for _ in range(30):
+        yield data(1, b"") * (MIB // HEADER_SIZE)
+
+
+def _pinned_reads() -> Iterator[bytes]:
+    yield request(1)
+    for _ in range(2000):
+        yield data(1, b"x") + frame(0xEE, 0, 0, bytes(60_000)) * 4
+
+
+def _small_data() -> Iterator[bytes]:
+    for stream_id in range(1, 17, 2):
+        yield request(stream_id)
+        for _ in range(10):
+            yield data(stream_id, b"x") * 100_000
+
+
+def _announced(path: str, prefix: bytes) -> Callable[[], Iterator[bytes]]:
+    def attack() -> Iterator[bytes]:
+        for stream_id in range(1, 61, 2):
+            yield request(stream_id, path) + data(stream_id, prefix)
+        for _ in range(300):
+            for stream_id in range(1, 61, 2):
+                yield data(stream_id, bytes(16_000))
+
+    return attack
+
+
+def _pings() -> Iterator[bytes]:
+    for _ in range(200):
+        yield frame(FrameType.PING, 0, 0, bytes(8)) * 10_000
+
+
+def _settings() -> Iterator[bytes]:
+    for n in range(2000):
+        yield request(1 + 2 * n)
+    for _ in range(5):
+        yield frame(FrameType.SETTINGS, 0, 0, b"".join(struct.pack(">HL", 4, n % 9) for n in range(10_000)))
+
+
+def _resets() -> Iterator[bytes]:
+    for n in range(50_000):
+        yield request(1 + 2 * n) + frame(FrameType.RST_STREAM, 0, 1 + 2 * n, bytes(4))
+
+
+def _once(attack: bytes) -> Callable[[], Iterator[bytes]]:
+    return lambda: iter((attack,))
+
+
+LARGE = struct.pack(">BL", 0, 16 * MIB)
+
+ATTACKS = {
+    "references to a large header": _references,
+    "empty DATA": _empty_data,
+    "bytes that pin read buffers": _pinned_reads,
+    "DATA of one byte": _small_data,
+    "Solves that never come": _announced(SOLVE_METHOD, LARGE),
+    "sessions of another field": _announced(SESSION_METHOD_NAME, LARGE + b"\x12" + varint(16 * MIB - 5)),
+    "pings": _pings,
+    "settings over many streams": _settings,
+    "resets": _resets,
+    "a path that is not ASCII": _once(request(1, "/ä.B/C") + request(3, SOLVE_METHOD + "\xff")),
+    "a header block that is none": _once(frame(FrameType.HEADERS, END_HEADERS, 1, b"\xff" * 40)),
+    "headers twice": _once(request(1, SOLVE_METHOD) + request(1, SOLVE_METHOD)),
+    "frames of no size": _once(settings_frame({5: 0}) + request(1, ASK)),
+    "DATA without a window": _once(request(1) + data(1, b"") + data(1, b"x") + data(1, b"")),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
+def test_an_attack_costs_little_and_hurts_nobody_else(
+    running: Proxy, attack: Callable[[], Iterator[bytes]], record_property: Callable[[str, object], None]
+) -> None:
+    assert is_answered(running)
+    before = _forget_peak(running)
+    with connected(running) as connection:
+        pieces: list[bytes] = []
+        with suppress(ConnectionError):  # it has been cut off
+            for piece in attack():
+                pieces.append(piece)
+                if sum(map(len, pieces)) > 60_000:
+                    _send(connection, pieces)
+            _send(connection, pieces)
+        assert is_answered(running)
+    more = memory_of(running, "VmHWM") - before
+    record_property("more_mib", more >> 20)
+    print(f"{more / MIB:.0f} MiB more")
+    assert more < MORE_BYTES
+
+
+def _send(connection: socket.socket, pieces: list[bytes]) -> None:
+    """Send, and give the proxy's credit no thought: a connection that is cut off for that ends the attack."""
+    connection.sendall(b"".join(pieces))
+    pieces.clear()
+
+
+def test_credit_that_is_given_is_used_up(running: Proxy) -> None:
+    """As above, with a client that keeps to its credit: it gets none beyond what may be held for it."""
+    before = _forget_peak(running)
+    streams = range(1, 41, 2)
+    with connected(running) as connection:
+        for stream_id in streams:
+            connection.sendall(request(stream_id, SOLVE_METHOD) + data(stream_id, LARGE))
+        sent = _pour(connection, list(streams))
+        assert is_answered(running)
+    more = memory_of(running, "VmHWM") - before
+    print(f"{more / MIB:.0f} MiB more, {sent / MIB:.0f} MiB sent")
+    assert more < MORE_BYTES
+
+
+def _pour(connection: socket.socket, streams: list[int]) -> int:
+    """Send as much on each stream as there is credit for, up to 15 MiB; returns how much."""
+    total, sent = 65_535 - 5 * len(streams), 0
+    credit = dict.fromkeys(streams, MIB - 5)
+    left = dict.fromkeys(streams, 15 * MIB)
+    rest = b""
+    connection.settimeout(2.0)
+    while True:
+        for stream_id in list(credit):
+            while min(credit[stream_id], total, left[stream_id]) >= 16_000:
+                connection.sendall(data(stream_id, bytes(16_000)))
+                credit[stream_id] -= 16_000
+                left[stream_id] -= 16_000
+                total -= 16_000
+                sent += 16_000
+        try:
+            received = connection.recv(65_536)
+        except TimeoutError:
+            return sent  # no more credit comes
+        if not received:
+            return sent
+        rest += received
+        while len(rest) >= HEADER_SIZE and len(rest) >= HEADER_SIZE + int.from_bytes(rest[:3], "big"):
+            size = HEADER_SIZE + int.from_bytes(rest[:3], "big")
+            found, rest = rest[:size], rest[size:]
+            stream_id = int.from_bytes(found[5:9], "big")
+            if found[3] == FrameType.RST_STREAM:
+                credit.pop(stream_id, None)
+            elif found[3] == FrameType.WINDOW_UPDATE and stream_id in credit:
+                credit[stream_id] += int.from_bytes(found[9:], "big")
+            elif found[3] == FrameType.WINDOW_UPDATE and not stream_id:
+                total += int.from_bytes(found[9:], "big")
