@@ -415,3 +415,20 @@ def test_a_session_of_small_pieces_before_it_is_taken() -> None:
             turn.run()
         victim.receive(small * 50_000)
     assert memory.held < 4 * MIB
+
+
+def test_large_headers_for_a_receiver_that_does_not_read() -> None:
+    """Flow control does not cover headers: 120 bytes are 230 KB of them."""
+    victim = Victim()
+    victim.far.pause()
+    value = b"v" * 3900
+    entry = b"\x40\x01x" + bytes(hpack.hpack.encode_integer(len(value), 7)) + value
+    data = frame(FrameType.HEADERS, END_HEADERS, 1, request(1)[9:] + entry)
+    block = request(1)[9:] + b"\xbe" * 58
+    data += b"".join(frame(FrameType.HEADERS, END_HEADERS, 3 + 2 * n, block) for n in range(1000))
+    with measured() as memory:
+        victim.send(data)
+    assert memory.peak < 128 * MIB  # the headers, their copy for the transport, and what the cable has taken
+    assert not victim.near.is_closed
+    refused = [stream for stream in victim.streams if stream.is_closed]
+    assert 800 < len(refused) < 1000

@@ -4,6 +4,8 @@ import asyncio
 import socket
 from typing import Any, cast
 
+import pytest
+
 from exporter.rpc.http2.connection import Connection
 from exporter.rpc.http2.sockets import Scheduler, SocketTransport
 
@@ -80,3 +82,25 @@ async def test_what_comes_although_the_transport_was_paused_is_kept_and_the_paus
     assert transport.calls[-1] == "resume"
     protocol.data_received(b", three")
     assert recorder.data == b"one, two, three"
+
+
+async def test_a_peer_that_does_not_read_is_cut_off_after_its_connection_was_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("exporter.rpc.http2.sockets.CLOSE_SECONDS", 0.01)
+    ended = asyncio.Event()
+
+    class Watched(SocketTransport):
+        def connection_lost(self, exc: Exception | None) -> None:
+            ended.set()
+
+    ours, theirs = socket.socketpair()
+    with theirs:
+        loop = asyncio.get_running_loop()
+        make = lambda _: cast(Connection, Recorder())  # noqa: E731
+        _, protocol = await loop.create_unix_connection(lambda: Watched(make, Scheduler()), sock=ours)
+        monkeypatch.setattr(Recorder, "pause", lambda self: None, raising=False)
+        protocol.write([bytes(8 << 20)])
+        protocol.close()
+        async with asyncio.timeout(5):
+            await ended.wait()
