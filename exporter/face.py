@@ -34,6 +34,7 @@ from exporter.exporters.base import (
 )
 from exporter.exporters.files.entry import BytesContent, FileEntry
 from exporter.exporters.files.entry import Content as FileContent
+from exporter.exporters.options import option
 from exporter.exporters.plugins import PluginError
 from exporter.exporters.registry import ENTRY_POINT_GROUP, Registry, default_registry
 from exporter.image import (
@@ -142,6 +143,7 @@ __all__ = [
     "copy_blobs",
     "copy_chain",
     "default_registry",
+    "option",
     "read_blob",
     "save_source",
     "write_blob",

@@ -80,11 +80,11 @@ def misspelt(attributes: Sequence[Attribute], given: Iterable[str]) -> Iterator[
         if name in names or name in _KNOWN or name.startswith(tuple(families)):
             continue
         # In a key such as annotation.KEY, only compare the part before the user's own text.
-        candidates = [*names, *families]
+        candidates = {**{name: name for name in names}, **{item.rstrip("."): item for item in families}}
         close = difflib.get_close_matches(re.split(r"[.\[]", name)[0], candidates, n=1, cutoff=_SIMILAR)
         close = close or difflib.get_close_matches(name, names, n=1, cutoff=_SIMILAR)
         if close:
-            yield name, close[0]
+            yield name, candidates[close[0]]
 
 
 def _problem(kind: str, value: str) -> str:

@@ -14,9 +14,22 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Generic,
+    Protocol,
+    cast,
+    get_args,
+    get_origin,
+    runtime_checkable,
+)
+
+from typing_extensions import TypeVar
 
 from exporter.content.protocol import ContentStore, Provider
+from exporter.exporters.options import OptionSpec
 from exporter.image import CompressionConfig, Descriptor
 from exporter.layer.limits import MAX_CONTENT_BYTES
 from exporter.progress.producer import VertexProgress
@@ -27,6 +40,10 @@ if TYPE_CHECKING:
     from exporter.exporters.files.entry import FileEntry
     from exporter.layer.cache import LayerCache
     from exporter.remotes.registry import DistributionSources
+
+
+O_co = TypeVar("O_co", covariant=True, default=object)
+"""The dataclass with an exporter's options."""
 
 
 class ArtifactKind(enum.Enum):
@@ -247,12 +264,15 @@ class ExportResult:
     finalize: Finalize | None = None
 
 
-class Exporter(abc.ABC):
+class Exporter(abc.ABC, Generic[O_co]):
     """A kind of output, resolved with its attributes.
 
     The class declares the type and its attributes; an instance is one use of it (BuildKit:
     ``ExporterInstance``). The constructor must be cheap and without I/O: a daemon calls it before the build,
     so that a typo costs seconds, not a build. As in BuildKit, unknown attributes are not an error.
+
+    ``Exporter[Options]`` takes the attributes from a frozen dataclass; see `option`. An exporter without such
+    a class declares `attributes`, and parses them in ``__init__``.
     """
 
     type: ClassVar[str]
@@ -262,13 +282,37 @@ class Exporter(abc.ABC):
     attributes: ClassVar[tuple[Attribute, ...]] = ()
     artifact: ClassVar[ArtifactKind] = ArtifactKind.IMAGE
 
+    option_spec: ClassVar[OptionSpec | None] = None
+    """The options of ``Exporter[Options]``; set by the class statement."""
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        """Read the declaration of the options.
+
+        Raises:
+            TypeError: the options cannot be attributes; see `OptionSpec`.
+        """
+        super().__init_subclass__(**keywords)
+        declared = _options_of(cls)
+        if declared is None:
+            return
+        cls.option_spec = OptionSpec(declared)
+        fields = [Attribute(item.name, item.kind, item.default, item.help) for item in cls.option_spec.fields]
+        names = {item.name for item in fields}
+        cls.attributes = (*fields, *(item for item in cls.attributes if item.name not in names))
+
     def __init__(self, attrs: Mapping[str, str]) -> None:
-        """Parse `attrs`.
+        """Parse `attrs`, and with ``Exporter[Options]`` make `options` of them.
 
         Raises:
             ImageError, InvalidArgumentError: an attribute's value is invalid.
         """
         self.attrs = dict(attrs)
+        self.__options = None if self.option_spec is None else self.option_spec.parse(attrs)
+
+    @property
+    def options(self) -> O_co:
+        """The attributes as an instance of the class that ``Exporter[Options]`` names; None without one."""
+        return cast(O_co, self.__options)
 
     @property
     @abc.abstractmethod
@@ -291,3 +335,23 @@ class Exporter(abc.ABC):
 
         Cancellation arrives as `asyncio.CancelledError`; roll back unfinished work then.
         """
+
+
+def _options_of(kind: type[Exporter]) -> type | None:
+    """The class in the brackets of ``Exporter[Options]``, or of a generic base class.
+
+    Raises:
+        TypeError: it is not a class.
+    """
+    for base in kind.__dict__.get("__orig_bases__", ()):
+        origin, arguments = get_origin(base), get_args(base)
+        if not (isinstance(origin, type) and issubclass(origin, Exporter)):
+            continue
+        declared = arguments[0]
+        if isinstance(declared, str) or type(declared).__name__ == "ForwardRef":
+            raise TypeError(
+                f"{kind.__name__}: declare the class with the options first, and name it without quotes"
+            )
+        if isinstance(declared, type) and declared is not object:
+            return declared
+    return None

@@ -103,7 +103,8 @@ class Registry:
         if origin_of(kind) is None:
             return kind(attrs)
         with blaming(kind):
-            check_values(kind.attributes, attrs)
+            parsed = {item.name for item in kind.option_spec.fields} if kind.option_spec else set()
+            check_values([item for item in kind.attributes if item.name not in parsed], attrs)
             exporter = kind(attrs)
             # If these properties are broken, fail before the build instead of after it.
             if not isinstance(exporter.name, str):
