@@ -13,6 +13,7 @@ from exporter.cli.client import ServerAccess, connect
 from exporter.cli.commands.proxy import DEFAULT_PROXY_ADDRESS, PeerTLS, ProxyArgs
 from exporter.cli.failures import ExitCode, UsageError
 from exporter.cli.logs import configure_logging
+from exporter.cli.registries import operator_credentials
 from exporter.cli.serve import listener_tls, make_socket_directory
 from exporter.cli.workplace import workplace_config
 from exporter.content.threads import run_in_thread
@@ -24,6 +25,7 @@ from exporter.proxy.daemon import Daemon
 from exporter.proxy.metrics import ProxyMetrics
 from exporter.proxy.server import running_switch
 from exporter.proxy.switch import Switch
+from exporter.remotes.registry import RegistryOptions
 from exporter.rpc.activation import listen_addresses
 from exporter.rpc.address import Address, UnixAddress, parse_address
 from exporter.rpc.limits import raise_file_limit
@@ -31,6 +33,7 @@ from exporter.rpc.listen import accepting
 from exporter.server.notify import Supervisor
 from exporter.server.signals import queued_signals
 from exporter.server.watching import watched
+from exporter.takeover.access import OperatorAccess
 from exporter.takeover.backend import Backend
 from exporter.takeover.build import BuildOptions
 from exporter.takeover.local import LocalBackend
@@ -159,7 +162,9 @@ async def _proxy(options: ProxyArgs) -> AsyncIterator[_Proxy]:
             on_end=metrics.ended,
         )
         raise_file_limit()
-        workplace = workplace_config(options)
+        workplace, lent = workplace_config(options), operator_credentials(options)
+        for problem in await lent.problems() if lent is not None else ():
+            logger.warning("%s", problem)
         if problem := await problem_of_store(workplace):
             logger.warning("%s. Until then, only exports that store no image work", problem)
         local = await stack.enter_async_context(LocalBackend.open(workplace, default_registry()))
@@ -184,7 +189,11 @@ async def _proxy(options: ProxyArgs) -> AsyncIterator[_Proxy]:
             open_channel(str(access.address), credentials, server_name=access.name)
         )
         daemon = Daemon(await access.dialler(), await access.endpoint(), channel)
-        switch = await stack.enter_async_context(running_switch(daemon, routes, build_options, metrics))
+        operator = None
+        if lent is not None:
+            operator = OperatorAccess(lent, workplace.registries or RegistryOptions())
+        running = running_switch(daemon, routes, build_options, metrics, operator)
+        switch = await stack.enter_async_context(running)
         proxies.append(_Proxy(switch, daemon))
         yield proxies[0]
 

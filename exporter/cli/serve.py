@@ -9,6 +9,7 @@ from exporter.cli.commands.serve import DEFAULT_ADDRESS, ServeArgs
 from exporter.cli.commands.shared import ListenerArgs
 from exporter.cli.failures import ExitCode, UsageError
 from exporter.cli.logs import configure_logging
+from exporter.cli.registries import operator_credentials
 from exporter.cli.workplace import workplace_config
 from exporter.errors import InvalidArgumentError
 from exporter.server import ServerConfig, TLSConfig, serve
@@ -50,6 +51,7 @@ def _config(options: ServeArgs) -> ServerConfig:
         tls=listener_tls(options),
         insecure_listen=options.insecure_listen,
         allow_endpoints=options.allow_endpoint,
+        operator=operator_credentials(options),
         max_concurrent_exports=options.max_concurrent_exports,
         max_queued_exports=options.max_queued_exports,
         max_message_bytes=options.max_message_bytes,

@@ -15,6 +15,8 @@ from exporter.layer.cache import DEFAULT_LIMIT
 from exporter.layer.limits import MAX_CONTENT_BYTES
 
 _OPTIONS = frozenset(field.name for field in fields(WorkplaceArgs)) - {field.name for field in fields(Args)}
+_USERS = frozenset({"registry_config"})
+"""Options that are about the user, wherever the work is done."""
 
 
 def workplace_config(options: WorkplaceArgs) -> WorkplaceConfig:
@@ -42,7 +44,7 @@ def refuse_workplace_options(options: WorkplaceArgs) -> None:
     Raises:
         UsageError: there are some.
     """
-    for name in sorted(_OPTIONS):
+    for name in sorted(_OPTIONS - _USERS):
         if getattr(options, name) not in {None, ()}:
             raise UsageError(
                 f"--{name.replace('_', '-')} is for exports in this process and cannot be combined "

@@ -7,7 +7,7 @@
 """
 
 from exporter.engine.config import WorkplaceConfig
-from exporter.takeover.backend import Backend, Destination, Exported, Resolved
+from exporter.takeover.backend import Backend, Destination, Exported, RegistryAccess, Resolved
 from exporter.takeover.local import LocalBackend
 from exporter.takeover.plugin_server import PluginBackend
 
@@ -17,6 +17,7 @@ __all__ = [
     "Exported",
     "LocalBackend",
     "PluginBackend",
+    "RegistryAccess",
     "Resolved",
     "WorkplaceConfig",
 ]

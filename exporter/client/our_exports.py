@@ -22,6 +22,8 @@ from exporter.pb.moby.exporter.v1 import exporter_pb2
 from exporter.progress.model import StatusSink
 from exporter.remotes.session.content import ContentClient
 from exporter.rpc.session.handling import Context, add_stream_method
+from exporter.takeover.access import access_of_user
+from exporter.takeover.backend import RegistryAccess
 from exporter.takeover.build import BuildOptions, ProxiedBuild, ProxiedExport
 from exporter.takeover.plan import PlannedExport
 from exporter.takeover.progress import BuildProgress
@@ -37,15 +39,21 @@ class OurExports:
         channel: Reaches the daemon.
         build: The build; None if nothing in it is ours.
         progress: What the exports report.
+        access: The user's credentials for registries.
     """
 
     def __init__(
-        self, channel: grpc.aio.Channel, build: ProxiedBuild | None, progress: BuildProgress
+        self,
+        channel: grpc.aio.Channel,
+        build: ProxiedBuild | None,
+        progress: BuildProgress,
+        access: RegistryAccess,
     ) -> None:
         self._control = control_pb2_grpc.ControlStub(channel)
         self._content = ContentClient(channel)
         self._build = build
         self._progress = progress
+        self._access = access
 
     @classmethod
     async def resolve(
@@ -74,13 +82,13 @@ class OurExports:
                 index, export.type, export.type, export.attrs, attrs, export.backend, export.place
             )
             plans.append((plan, await export.backend.resolve(index, export.type, attrs)))
-        progress = BuildProgress()
+        progress, access = BuildProgress(), access_of_user(options.registries)
         if not plans:
-            return cls(channel, None, progress)
+            return cls(channel, None, progress, access)
         original = control_pb2.SolveRequest()
         original.CopyFrom(request)
         choices = BuildOptions(strict=options.strict, source_dir=options.save_source)
-        return cls(channel, ProxiedBuild(original, plans, choices, progress), progress)
+        return cls(channel, ProxiedBuild(original, plans, choices, progress), progress, access)
 
     @property
     def handlers(self) -> dict[int, FileHandler]:
@@ -157,4 +165,4 @@ class OurExports:
             await context.write(exporter_pb2.FindExportersResponse().SerializeToString())
 
     async def _run(self, index: int, context: Context) -> None:
-        await run_instead(self._exports[index], context, None, self._content)
+        await run_instead(self._exports[index], context, None, self._content, self._access)

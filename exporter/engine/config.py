@@ -28,7 +28,8 @@ class WorkplaceConfig:
             only exports that store images fail.
         containerd: The containerd that stores images instead of the embedded store, if any. Requests cannot
             choose.
-        registries: How to access registries; None for the current user's Docker configuration.
+        registries: How to access registries, with the current user's credentials, for the user's own exports;
+            None for the defaults and the user's Docker configuration.
         layer_cache_bytes: Maximum size of the cache of converted layers; 0 for no cache.
         max_content_bytes: Maximum total size of a result's files, for types that unpack layers.
     """

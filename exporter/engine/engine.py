@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from exporter.content.images import ImageStore
 from exporter.engine.finalize import FinalizeStore, Work
@@ -28,6 +28,8 @@ from exporter.layer.cache import LayerCache
 from exporter.layer.limits import MAX_CONTENT_BYTES
 from exporter.progress.model import StatusSink
 from exporter.progress.producer import VertexProgress, vertex
+from exporter.remotes.registry import CredentialSource, RegistryOptions
+from exporter.remotes.registry.pusher import RegistryPusher
 from exporter.source.types import BuildInfo, Source
 
 OpenStore = Callable[[], AbstractAsyncContextManager[NamedStore]]
@@ -47,6 +49,7 @@ class ExportJob:
         source: The build result.
         build: Information about the build.
         output: The destination of files for the client; None if the client accepts none.
+        credentials: The credentials for registries of the client that asked for the export.
         resources: Closed after the export or, if it issues a finalize token, with the token.
     """
 
@@ -55,6 +58,7 @@ class ExportJob:
     source: Source
     build: BuildInfo
     output: Output | None
+    credentials: CredentialSource
     resources: AsyncExitStack
 
     @property
@@ -83,7 +87,8 @@ class Engine:
         admission: Limits the number of concurrent exports.
         tokens: Keeps exports that wait to be published.
         layer_cache: The cache of converted layers; None for no cache.
-        pusher: Pushes images; None for the built-in client with default options.
+        registries: How to access registries; the credentials, and the tokens, are those of each export.
+        pusher: Pushes images instead of the built-in client; for tests.
         max_content_bytes: See `ExportContext`.
     """
 
@@ -97,6 +102,7 @@ class Engine:
         admission: Admission,
         tokens: FinalizeStore,
         layer_cache: LayerCache | None = None,
+        registries: RegistryOptions | None = None,
         pusher: Pusher | None = None,
         max_content_bytes: int = MAX_CONTENT_BYTES,
     ) -> None:
@@ -107,6 +113,7 @@ class Engine:
         self._admission = admission
         self._tokens = tokens
         self._layer_cache = layer_cache
+        self._registries = registries or RegistryOptions()
         self._pusher = pusher
         self._max_content_bytes = max_content_bytes
 
@@ -136,7 +143,7 @@ class Engine:
                     scratch=await resources.enter_async_context(self._scratch.directory()),
                     output=output,
                     layer_cache=self._layer_cache,
-                    pusher=self._pusher,
+                    pusher=self._pusher or self._pusher_of(job),
                     max_content_bytes=self._max_content_bytes,
                 )
                 with blaming(kind):
@@ -151,6 +158,10 @@ class Engine:
                     return Outcome(result)
                 work = _finalizing(kind, result.finalize, job.vertex_digest, job.exporter.name)
                 return Outcome(result, self._tokens.add(job.exporter.type, work, resources.pop_all()))
+
+    def _pusher_of(self, job: ExportJob) -> Pusher:
+        """What pushes with the credentials of whom an export is for; with a cache of tokens of its own."""
+        return RegistryPusher(replace(self._registries, credentials=job.credentials))
 
     async def finalize(self, token: str, sink: StatusSink) -> Mapping[str, str]:
         """Publish the artifact of an export; see `FinalizeStore.run`."""

@@ -22,7 +22,6 @@ from exporter.engine.limits import Admission
 from exporter.engine.scratch import ScratchSpace
 from exporter.engine.stores import image_stores
 from exporter.errors import ExporterError, FailedPreconditionError
-from exporter.exporters.base import Pusher
 from exporter.layer.cache import LayerCache
 
 
@@ -72,7 +71,7 @@ async def open_workplace(
             admission=admission,
             tokens=tokens,
             layer_cache=await _layer_cache(root, config.layer_cache_bytes),
-            pusher=_pusher(config),
+            registries=config.registries,
             max_content_bytes=config.max_content_bytes,
         )
         yield Workplace(engine, store, stores.shared)
@@ -117,12 +116,3 @@ async def _layer_cache(root: Path | None, limit: int) -> LayerCache | None:
     # The limit may have changed.
     await cache.prune()
     return cache if limit else None
-
-
-def _pusher(config: WorkplaceConfig) -> Pusher | None:
-    if config.registries is None:
-        return None
-    # Imported late, because the client is slow to import.
-    from exporter.remotes.registry.push import push
-
-    return partial(push, options=config.registries)

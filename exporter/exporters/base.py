@@ -220,7 +220,8 @@ class ExportContext:
         images: Images by image ID and their tags, as dockerd keeps them; in addition to `store`.
         scratch: A directory for this export only, removed after the export (and its finalize).
         output: The destination of files for the client; None if the client accepts none.
-        pusher: Pushes images; None for the built-in client with the user's Docker credentials.
+        pusher: Pushes images with the credentials of the client that asked for the export; None, as in tests,
+            for the built-in client with the current user's Docker credentials.
         layer_cache: The cache of converted layers; None if there is none.
         max_content_bytes: Maximum total size of a ref's files, for exporters that unpack layers.
     """

@@ -9,6 +9,7 @@ from exporter.pb.moby.buildkit.v1 import control_pb2_grpc
 from exporter.pb.moby.exporter.v1 import exporter_pb2
 from exporter.remotes.session.content import ContentClient
 from exporter.rpc.forward import Call, forward
+from exporter.takeover.access import OperatorAccess, access_of_client
 from exporter.takeover.build import ProxiedBuild
 from exporter.takeover.session import header, keep_result, run_instead
 from exporter.takeover.session_client import FIND_EXPORTERS_METHOD, SessionClient
@@ -19,11 +20,13 @@ class DaemonCalls:
 
     Args:
         daemon: Reaches the daemon.
+        operator: The credentials that the operator lends to clients; None for none.
     """
 
-    def __init__(self, daemon: grpc.aio.Channel) -> None:
+    def __init__(self, daemon: grpc.aio.Channel, operator: OperatorAccess | None = None) -> None:
         self._control = control_pb2_grpc.ControlStub(daemon)
         self._content = ContentClient(daemon)
+        self._operator = operator
 
     async def find_exporters(self, client: SessionClient, build: ProxiedBuild, context: Call) -> None:
         """Keep what the daemon tells about its build result, and ask it what the refs are made of.
@@ -47,4 +50,5 @@ class DaemonCalls:
     async def send_file(self, client: SessionClient, build: ProxiedBuild, context: Call) -> None:
         """Run an export of ours; see `run_instead`."""
         index = int(header(context, EXPORTER_ID))
-        await run_instead(build.exports[index], context, client, self._content)
+        access = access_of_client(client, self._operator)
+        await run_instead(build.exports[index], context, client, self._content, access)

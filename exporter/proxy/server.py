@@ -14,13 +14,18 @@ from exporter.proxy.metrics import ProxyMetrics
 from exporter.proxy.switch import Switch
 from exporter.rpc.answering import Answering
 from exporter.rpc.http2.sockets import Scheduler
+from exporter.takeover.access import OperatorAccess
 from exporter.takeover.build import BuildOptions
 from exporter.takeover.plan import Routes
 
 
 @asynccontextmanager
 async def running_switch(
-    daemon: Daemon, routes: Routes, options: BuildOptions, metrics: ProxyMetrics | None = None
+    daemon: Daemon,
+    routes: Routes,
+    options: BuildOptions,
+    metrics: ProxyMetrics | None = None,
+    operator: OperatorAccess | None = None,
 ) -> AsyncIterator[Switch]:
     """Run a proxy, which is to be given its clients' sockets.
 
@@ -29,6 +34,7 @@ async def running_switch(
         routes: Where exporters run.
         options: The operator's.
         metrics: Counts what is done; None for nothing.
+        operator: The credentials for registries that the operator lends to clients; None for none.
     """
     builds = Builds()
     metrics = metrics or ProxyMetrics()
@@ -43,7 +49,7 @@ async def running_switch(
             router=router,
             history=control.history,
             answering=answering,
-            calls=DaemonCalls(daemon.channel),
+            calls=DaemonCalls(daemon.channel, operator),
             builds=builds,
             metrics=metrics,
         )

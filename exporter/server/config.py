@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from exporter.engine.config import WorkplaceConfig
+from exporter.remotes.registry.operator import OperatorCredentials
 from exporter.rpc.limits import MAX_MESSAGE_BYTES
 from exporter.rpc.tls import TLSConfig
 
@@ -22,6 +23,7 @@ class ServerConfig:
         allow_endpoints: Patterns of addresses that a request may have the server dial
             (``unix:///run/*/refs.sock``, ``tcp://10.0.0.5:*``); ``*`` and ``?`` match within one path
             element, host or port. None by default.
+        operator: The credentials for registries that the operator lends to clients; None for none.
         max_concurrent_exports: Exports that run at once; more wait in line.
         max_queued_exports: Exports that may wait in line; more are refused with ``RESOURCE_EXHAUSTED``.
         max_message_bytes: Largest request.
@@ -37,6 +39,7 @@ class ServerConfig:
     tls: TLSConfig | None = None
     insecure_listen: bool = False
     allow_endpoints: tuple[str, ...] = field(default=())
+    operator: OperatorCredentials | None = None
     max_concurrent_exports: int = 32
     max_queued_exports: int = 1024
     max_message_bytes: int = MAX_MESSAGE_BYTES

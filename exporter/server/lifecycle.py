@@ -180,6 +180,8 @@ class PluginServer:
             )
             if problem := await problem_of_store(config.workplace):
                 logger.warning("%s. Until then, only exports that store no image work", problem)
+            for problem in await config.operator.problems() if config.operator is not None else ():
+                logger.warning("%s", problem)
             service = ExporterService(
                 registry=registry or default_registry(),
                 engine=workplace.engine,
@@ -191,6 +193,7 @@ class PluginServer:
                     shared=workplace.shared,
                     allowed=patterns,
                     metrics=metrics,
+                    operator=config.operator,
                 ),
                 jobs=jobs,
                 metrics=metrics,

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from exporter.content.protocol import Provider
 from exporter.daemon.sending.output import SessionOutput
+from exporter.remotes.registry import CredentialSource
+from exporter.remotes.registry.operator import LentCredentials, OperatorCredentials
+from exporter.remotes.session.auth import SessionCredentials
 from exporter.rpc.allowed import AddressPattern
 from exporter.rpc.session.manager import SessionManager
 from exporter.server.metrics import Metrics
@@ -26,6 +29,7 @@ class Peers:
         allowed: Addresses that requests may have dialled.
         metrics: Counts what is read and sent.
         daemons: Owners of refs that the operator has configured; asked after all those that a request names.
+        operator: The credentials for registries that the operator lends to clients; None for none.
     """
 
     sessions: SessionManager
@@ -35,6 +39,7 @@ class Peers:
     metrics: Metrics
     shared: Provider | None = None
     daemons: Sequence[RefOwner] = ()
+    operator: OperatorCredentials | None = None
 
     def session(self, session_id: str) -> SessionOwner | None:
         """The client of a request; None if the request names none."""
@@ -57,3 +62,8 @@ class Peers:
     def output(self, session: SessionOwner | None, exporter_id: int) -> SessionOutput | None:
         """Where files for the client go; None without a client."""
         return SessionOutput(session.session, exporter_id, self.metrics.sent) if session is not None else None
+
+    def credentials(self, session: SessionOwner | None) -> CredentialSource:
+        """Whose credentials registries are shown: the client's, but for those that the operator lends."""
+        sessions = () if session is None else (session.connected,)
+        return LentCredentials(SessionCredentials(sessions), self.operator)

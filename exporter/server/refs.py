@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Protocol
 
 import grpc.aio
@@ -57,6 +57,15 @@ class SessionOwner:
             UnavailableError: it has not come in time.
         """
         return await self._sessions.wait(self._session_id, self._timeout)
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[Session]:
+        """Wait for the client, to be asked while the block runs.
+
+        Raises:
+            UnavailableError: it has not come in time.
+        """
+        yield await self.session()
 
     async def ref(self, ref_id: str) -> Ref | None:
         """See `RefOwner.ref`. The client is asked if it announced that it can be."""

@@ -145,6 +145,7 @@ class ExporterService(exporter_pb2_grpc.ExporterServiceServicer):
                 source=source_of(request.source, self._peers.refs(session, resources).ref),
                 build=build,
                 output=self._peers.output(session, request.id),
+                credentials=self._peers.credentials(session),
                 resources=resources,
             )
             return await self._engine.export(job, sink)

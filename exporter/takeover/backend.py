@@ -13,6 +13,7 @@ from exporter.content.protocol import ContentStore
 from exporter.exporters.base import ArtifactKind, Output
 from exporter.image import CompressionConfig, Descriptor
 from exporter.progress.model import StatusSink
+from exporter.remotes.registry import CredentialSource
 from exporter.source.types import BuildInfo, Source
 
 if TYPE_CHECKING:
@@ -67,6 +68,19 @@ class Destination:
     layout: ContentStore | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class RegistryAccess:
+    """Whose credentials registries are shown in an export: the same, for either kind of backend.
+
+    Attributes:
+        credentials: For an exporter in this process.
+        services: For a server elsewhere: session services that give them.
+    """
+
+    credentials: CredentialSource
+    services: Sequence[Attachable] = ()
+
+
 class Backend(Protocol):
     """Runs exports."""
 
@@ -89,6 +103,7 @@ class Backend(Protocol):
         source: Source,
         build: BuildInfo,
         destination: Destination,
+        access: RegistryAccess,
         sink: StatusSink,
     ) -> Exported:
         """Export a build result.
@@ -100,6 +115,7 @@ class Backend(Protocol):
             source: The result.
             build: Facts about it; its session does not count.
             destination: Where files go.
+            access: Whose credentials registries are shown, until what was exported is published or discarded.
             sink: Is shown the progress, under a vertex of whatever digest.
 
         Raises:

@@ -21,7 +21,7 @@ from exporter.pb.moby.buildkit.v1 import control_pb2
 from exporter.progress.producer import CANCELED
 from exporter.source.saved.save import save_source
 from exporter.source.types import BuildInfo
-from exporter.takeover.backend import Exported, Resolved
+from exporter.takeover.backend import Exported, RegistryAccess, Resolved
 from exporter.takeover.comparison import compare_configs, doubts_that_matter
 from exporter.takeover.daemon_image import read_image
 from exporter.takeover.destination import check_destination, delivering
@@ -101,13 +101,20 @@ class ProxiedExport:
         self._place = plan.place or check_destination(plan, resolved, build.options.output_dir)
         self._has_begun = False
 
-    async def run(self, root: Descriptor, client: SessionClient | None, content: Provider) -> None:
+    async def run(
+        self,
+        root: Descriptor,
+        client: SessionClient | None,
+        content: Provider,
+        access: RegistryAccess,
+    ) -> None:
         """Export what the daemon has made.
 
         Args:
             root: Of the daemon's image.
             client: Whose build it is, if its session is not ours.
             content: The daemon's content store.
+            access: Whose credentials registries are shown.
 
         Raises:
             Exception: the export failed; it is told to the client once more by the build's end.
@@ -118,7 +125,7 @@ class ProxiedExport:
         self.vertex.begin()
         try:
             with self._timed("export"):
-                self.exported = await self._export(root, client, content)
+                self.exported = await self._export(root, client, content, access)
         except asyncio.CancelledError:
             self.vertex.end(CANCELED)
             raise
@@ -140,7 +147,13 @@ class ProxiedExport:
             if self._build.options.on_end is not None:
                 self._build.options.on_end(phase, self.plan.type, code, time.monotonic() - started)
 
-    async def _export(self, root: Descriptor, client: SessionClient | None, content: Provider) -> Exported:
+    async def _export(
+        self,
+        root: Descriptor,
+        client: SessionClient | None,
+        content: Provider,
+        access: RegistryAccess,
+    ) -> Exported:
         live, build = await self._gather(root, content)
         if self._build.options.source_dir is not None:
             await save_source(live.source, build, self._build.options.source_dir / self._source_name())
@@ -154,6 +167,7 @@ class ProxiedExport:
                 source=live.source,
                 build=build,
                 destination=delivery.destination,
+                access=access,
                 sink=self.vertex.report,
             )
             await delivery.commit(exported)

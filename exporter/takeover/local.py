@@ -17,7 +17,7 @@ from exporter.exporters.base import Exporter
 from exporter.exporters.registry import Registry
 from exporter.progress.model import StatusSink
 from exporter.source.types import BuildInfo, Source
-from exporter.takeover.backend import Destination, Exported, Resolved
+from exporter.takeover.backend import Destination, Exported, RegistryAccess, Resolved
 
 _RUNNING, _WAITING = 32, 1024
 """Exports that run at once, and that wait in line; as of a server."""
@@ -72,6 +72,7 @@ class LocalBackend:
         source: Source,
         build: BuildInfo,
         destination: Destination,
+        access: RegistryAccess,
         sink: StatusSink,
     ) -> Exported:
         """See `Backend.export`."""
@@ -82,6 +83,7 @@ class LocalBackend:
                 source=source,
                 build=replace(build, session_id=uuid.uuid4().hex),
                 output=destination.output,
+                credentials=access.credentials,
                 resources=resources,
             )
             outcome = await self._engine.export(job, sink)

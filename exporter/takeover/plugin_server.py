@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 import grpc.aio
 
@@ -21,7 +21,7 @@ from exporter.remotes.session.content import EXPORT_STORE
 from exporter.rpc.session.attach import attach
 from exporter.rpc.status import rpc_errors
 from exporter.source.types import BuildInfo, Ref, Source
-from exporter.takeover.backend import Destination, Exported, Resolved
+from exporter.takeover.backend import Destination, Exported, RegistryAccess, Resolved
 from exporter.takeover.plugin_calls import follow_call
 
 _RESOLVE_SECONDS = 30.0
@@ -42,6 +42,7 @@ class PluginBackend:
         self._stub = exporter_pb2_grpc.ExporterServiceStub(channel)
         self._address = address
         self._artifacts: dict[str, ArtifactKind | None] = {}
+        self._sessions: dict[str, AsyncExitStack] = {}
 
     async def resolve(self, index: int, exporter_type: str, attrs: Mapping[str, str]) -> Resolved:
         """See `Backend.resolve`."""
@@ -81,9 +82,14 @@ class PluginBackend:
         source: Source,
         build: BuildInfo,
         destination: Destination,
+        access: RegistryAccess,
         sink: StatusSink,
     ) -> Exported:
-        """See `Backend.export`. The server reads the source through a session for this export alone."""
+        """See `Backend.export`.
+
+        The server reads the source, and has the client's credentials, through a session for this export
+        alone. It stays until there is nothing left to publish.
+        """
         session_id = uuid.uuid4().hex
         request = exporter_pb2.ExportRequest(
             id=index,
@@ -92,9 +98,13 @@ class PluginBackend:
             source=source_message(source),
             build=build_message(build, session_id),
         )
-        async with self._session(session_id, refs_of(source), destination):
+        async with AsyncExitStack() as stack:
+            session = self._session(session_id, refs_of(source), destination, access)
+            await stack.enter_async_context(session)
             message = await follow_call(self._stub.Export(request), sink, "the export")
-        result = message.result
+            result = message.result
+            if result.finalize_token:
+                self._sessions[result.finalize_token] = stack.pop_all()
         root = None
         if result.HasField("descriptor"):
             root = descriptor_of(result.descriptor, "result.descriptor")
@@ -102,13 +112,17 @@ class PluginBackend:
 
     @asynccontextmanager
     async def _session(
-        self, session_id: str, refs: Mapping[str, Ref], destination: Destination
+        self,
+        session_id: str,
+        refs: Mapping[str, Ref],
+        destination: Destination,
+        access: RegistryAccess,
     ) -> AsyncIterator[None]:
-        """Let the server reach what it exports, and those that it sends files to."""
+        """Let the server reach what it exports, those that it sends files to, and credentials."""
         servicer = RefServicer(refs)
         stores = {} if destination.layout is None else {EXPORT_STORE: destination.layout}
         content = ContentServicer(servicer.provider, stores)
-        attachables = (servicer.register, content.register, *destination.files)
+        attachables = (servicer.register, content.register, *destination.files, *access.services)
         async with attach(self._channel, attachables, session_id=session_id, name=self._session_name):
             yield
 
@@ -116,10 +130,17 @@ class PluginBackend:
         """See `Backend.finalize`."""
         request = exporter_pb2.FinalizeRequest(finalize_token=token)
         message = await follow_call(self._stub.Finalize(request), sink, "publishing")
+        await self._end_session(token)
         return dict(message.result.response)
 
     async def discard(self, token: str) -> None:
-        """Do nothing: ``ExporterService`` has no call for it; the server waits for the token to expire."""
+        """End the session. ``ExporterService`` has no call for more: the token expires."""
+        await self._end_session(token)
+
+    async def _end_session(self, token: str) -> None:
+        session = self._sessions.pop(token, None)
+        if session is not None:
+            await session.aclose()
 
     def __str__(self) -> str:
         return self._address

@@ -17,6 +17,7 @@ from exporter.pb.moby.buildkit.v1 import control_pb2, control_pb2_grpc
 from exporter.pb.moby.exporter.v1 import exporter_pb2
 from exporter.rpc.session import handling
 from exporter.rpc.status import rpc_errors
+from exporter.takeover.backend import RegistryAccess
 from exporter.takeover.build import ProxiedBuild, ProxiedExport
 from exporter.takeover.live_source import BuildResult
 from exporter.takeover.session_client import SessionClient
@@ -58,7 +59,11 @@ async def keep_result(build: ProxiedBuild, data: bytes, control: control_pb2_grp
 
 
 async def run_instead(
-    export: ProxiedExport, context: handling.Context, client: SessionClient | None, content: Provider
+    export: ProxiedExport,
+    context: handling.Context,
+    client: SessionClient | None,
+    content: Provider,
+    access: RegistryAccess,
 ) -> None:
     """Run an export of ours instead of taking the daemon's file, and refuse that.
 
@@ -69,13 +74,14 @@ async def run_instead(
         context: The call with which the daemon wants to send its file.
         client: Whose build it is, if its session is not ours.
         content: The daemon's content store.
+        access: Whose credentials registries are shown.
 
     Raises:
         Exception: the export failed.
     """
     root = _root(header(context, _DESCRIPTOR_HEADER))
     try:
-        await export.run(root, client, content)
+        await export.run(root, client, content, access)
     except Exception as error:
         if failure_of(error).code is Code.ALREADY_EXISTS:
             raise SwallowedError(str(error)) from error

@@ -17,6 +17,7 @@ from exporter.engine.limits import Admission
 from exporter.engine.scratch import ScratchSpace
 from exporter.exporters.base import Exporter, Output, Pusher
 from exporter.image import Descriptor
+from exporter.remotes.registry import RegistryOptions
 from exporter.source.saved.load import SavedSource
 from exporter.source.types import BuildInfo, Source
 from exporter.testing.output import MemoryOutput
@@ -137,6 +138,7 @@ class Workbench:
                 source=source,
                 build=build or BuildInfo(session_id=_SESSION),
                 output=taken,
+                credentials=RegistryOptions().credentials,
                 resources=resources,
             )
             outcome = await self._engine.export(job, progress)

@@ -30,17 +30,14 @@ async def guarded_registry(tmp_path: Path) -> AsyncIterator[str]:
         yield host
 
 
-def way_to(host: str, directory: Path) -> list[str]:
+def way_to(host: str, directory: Path) -> tuple[list[str], list[str]]:
+    """Options that say who one is, and whom to trust."""
     config = directory / "docker.json"
     config.write_text(json.dumps({"auths": {host: {"auth": base64.b64encode(b"jo:s3cret").decode()}}}))
     # What says that a registry on this machine speaks TLS.
     (directory / "certs" / host).mkdir(parents=True)
-    options = {
-        "--registry-config": config,
-        "--registry-ca": directory / "ca.pem",
-        "--registry-certs-dir": directory / "certs",
-    }
-    return [word for option, path in options.items() for word in (option, str(path))]
+    trust = ["--registry-ca", str(directory / "ca.pem"), "--registry-certs-dir", str(directory / "certs")]
+    return ["--registry-config", str(config)], trust
 
 
 def pushed(directory: Path, repository: str) -> str:
@@ -60,17 +57,20 @@ def pushed(directory: Path, repository: str) -> str:
     return link.read_text() if link.exists() else ""
 
 
-@pytest.mark.parametrize("where", ["here", "on a server"])
+@pytest.mark.parametrize("where", ["here", "on a server", "on a server that lends its own"])
 async def test_a_way_to_registries(where: str, guarded_registry: str, tmp_path: Path) -> None:
     output = f"type=registry,name={guarded_registry}/app:v1"
     words = ["export", "--source", str(scenario(BUILD)), "-o", output]
-    way = way_to(guarded_registry, tmp_path)
+    config, trust = way_to(guarded_registry, tmp_path)
 
     def export() -> None:
         if where == "here":
-            result = run(tmp_path, *words, *way)
+            result = run(tmp_path, *words, *config, *trust)
+        elif where == "on a server":
+            with server(tmp_path, *trust) as address:
+                result = run(tmp_path, *words, *config, "--addr", address)
         else:
-            with server(tmp_path, *way) as address:
+            with server(tmp_path, *config, *trust, "--operator-credentials", guarded_registry) as address:
                 result = run(tmp_path, *words, "--addr", address)
         assert result.status == 0, result.err
 

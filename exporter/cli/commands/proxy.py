@@ -10,9 +10,11 @@ from exporter.cli.commands.shared import (
     DEFAULT_BUILDKITD,
     DEFAULT_SHUTDOWN_GRACE,
     ListenerArgs,
+    OperatorArgs,
     WorkplaceArgs,
     directory_flag,
     listener_flags,
+    operator_flag,
     peer_flags,
     seconds_flag,
     workplace_flags,
@@ -42,7 +44,7 @@ class PeerTLS:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProxyArgs(ListenerArgs, WorkplaceArgs):
+class ProxyArgs(ListenerArgs, WorkplaceArgs, OperatorArgs):
     """What the command line says.
 
     Attributes:
@@ -145,5 +147,6 @@ PROXY = Command(
         *peer_flags("buildkitd", "the daemon", "TLS to the daemon"),
         *peer_flags("exporter", "plugin servers", "TLS to plugin servers"),
         *workplace_flags(),
+        operator_flag(),
     ],
 )

@@ -8,9 +8,11 @@ from exporter.cli.commands.base import Command, Flag
 from exporter.cli.commands.shared import (
     DEFAULT_SHUTDOWN_GRACE,
     ListenerArgs,
+    OperatorArgs,
     WorkplaceArgs,
     count_flag,
     listener_flags,
+    operator_flag,
     seconds_flag,
     workplace_flags,
 )
@@ -21,7 +23,7 @@ _LIMITS = "Limits"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServeArgs(ListenerArgs, WorkplaceArgs):
+class ServeArgs(ListenerArgs, WorkplaceArgs, OperatorArgs):
     """What the command line says; see `exporter.server.ServerConfig` for what it means."""
 
     allow_endpoint: tuple[str, ...]
@@ -98,5 +100,6 @@ SERVE = Command(
             section=_LIMITS,
         ),
         *workplace_flags(),
+        operator_flag(),
     ],
 )

@@ -111,6 +111,17 @@ class ListenerArgs(Args):
 
 
 @dataclass(frozen=True, kw_only=True)
+class OperatorArgs(RegistryArgs):
+    """Flags about the credentials of whoever runs a server.
+
+    Attributes:
+        operator_credentials: Registries, separated by commas, for which clients are lent them.
+    """
+
+    operator_credentials: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportingArgs(Args):
     """Flags about what is told of an export or build.
 
@@ -243,6 +254,18 @@ def registry_flags() -> list[Flag]:
             section=_REGISTRIES,
         ),
     ]
+
+
+def operator_flag() -> Flag:
+    """That of `OperatorArgs`."""
+    return Flag(
+        "--operator-credentials",
+        metavar="HOST,...",
+        multiple=True,
+        help="use the credentials of --registry-config for these registries, whoever asks, e.g. "
+        "registry.example.com:5000, or * for all; repeatable (default: none, clients' own are used)",
+        section=_REGISTRIES,
+    )
 
 
 def workplace_flags() -> list[Flag]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
 from exporter.cli.commands.export import ExportArgs
 from exporter.cli.destinations import check_file
@@ -14,6 +14,7 @@ from exporter.cli.failures import ExitCode, UsageError
 from exporter.cli.image_places import tell_image_places
 from exporter.cli.metadata_file import write_metadata_file
 from exporter.cli.outputs import Output, OutputOption, attributes_of, check_destinations, place_output
+from exporter.cli.registries import registry_options
 from exporter.cli.running import run_async
 from exporter.cli.workplace import refuse_workplace_options, workplace_config
 from exporter.content.threads import run_in_thread
@@ -74,7 +75,7 @@ def _place(options: ExportArgs, workplace: WorkplaceConfig | None) -> AbstractAs
         return here(default_registry(), workplace)
     from exporter.cli.client import ServerAccess  # imports gRPC, which exports here do without
 
-    return on_server(ServerAccess.of(options))
+    return on_server(ServerAccess.of(options), registry_options(options))
 
 
 async def _resolve(place: Place, requested: Sequence[OutputOption]) -> list[Output]:
@@ -106,21 +107,24 @@ async def export_all(
     """
     response: dict[str, str] = {}
     tokens: list[str] = []
-    for index, output in enumerate(outputs):
-        async with place.deliver(index, output, sink) as delivery:
-            exported = await place.backend.export(
-                index,
-                output.type,
-                output.attrs,
-                source=saved.source,
-                build=saved.build,
-                destination=delivery.destination,
-                sink=sink,
-            )
-            await delivery.commit(exported)
-        response.update({**exported.response, **delivery.response})
-        if exported.token:
-            tokens.append(exported.token)
-    for token in tokens:
-        response.update(await place.backend.finalize(token, sink))
+    async with AsyncExitStack() as unpublished:
+        for index, output in enumerate(outputs):
+            async with place.deliver(index, output, sink) as delivery:
+                exported = await place.backend.export(
+                    index,
+                    output.type,
+                    output.attrs,
+                    source=saved.source,
+                    build=saved.build,
+                    destination=delivery.destination,
+                    access=place.access,
+                    sink=sink,
+                )
+                if exported.token:
+                    tokens.append(exported.token)
+                    unpublished.push_async_callback(place.backend.discard, exported.token)
+                await delivery.commit(exported)
+            response.update({**exported.response, **delivery.response})
+        for token in tokens:
+            response.update(await place.backend.finalize(token, sink))
     return response

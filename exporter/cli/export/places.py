@@ -15,7 +15,8 @@ from exporter.engine.config import WorkplaceConfig
 from exporter.errors import NotFoundError
 from exporter.exporters.registry import Registry
 from exporter.progress.model import StatusSink
-from exporter.takeover.backend import Backend
+from exporter.remotes.registry import RegistryOptions
+from exporter.takeover.backend import Backend, RegistryAccess
 from exporter.takeover.local import LocalBackend
 
 if TYPE_CHECKING:
@@ -31,11 +32,13 @@ class Place:
     Attributes:
         backend: Runs them.
         describe: Tells about a type; raises `NotFoundError` if there is none.
+        access: The user's credentials for registries.
         deliver: Prepares to take the artifact of the output with an index; what is not committed is dropped.
     """
 
     backend: Backend
     describe: Callable[[str], Awaitable[ExporterDescription]]
+    access: RegistryAccess
     deliver: Callable[[int, Output, StatusSink], AbstractAsyncContextManager[Delivery]]
 
 
@@ -51,18 +54,24 @@ async def here(registry: Registry, workplace: WorkplaceConfig) -> AsyncIterator[
         return describe(await run_in_thread(registry.get, exporter_type))  # may import a plugin
 
     async with LocalBackend.open(workplace, registry) as backend:
-        yield Place(backend, describe_type, LocalDelivery.open)
+        access = RegistryAccess((workplace.registries or RegistryOptions()).credentials)
+        yield Place(backend, describe_type, access, LocalDelivery.open)
 
 
 @asynccontextmanager
-async def on_server(access: ServerAccess) -> AsyncIterator[Place]:
+async def on_server(access: ServerAccess, registries: RegistryOptions | None) -> AsyncIterator[Place]:
     """Run exports on a server, in the place of a daemon.
+
+    Args:
+        access: How to reach it.
+        registries: The user's credentials for registries, which the server gets when it pushes.
 
     Raises:
         UnavailableError: it cannot be reached.
     """
     from exporter.cli.client import connect, list_exporters  # imports gRPC, which exports here do without
     from exporter.cli.export.remote_delivery import RemoteDelivery
+    from exporter.takeover.access import access_of_user
     from exporter.takeover.plugin_server import PluginBackend
 
     async with connect(access) as channel:
@@ -80,4 +89,4 @@ async def on_server(access: ServerAccess) -> AsyncIterator[Place]:
             return RemoteDelivery.open(index, output, sink, kinds[output.type].artifact)
 
         backend = PluginBackend(channel, str(access.address), _SESSION_NAME)
-        yield Place(backend, describe_type, deliver)
+        yield Place(backend, describe_type, access_of_user(registries), deliver)

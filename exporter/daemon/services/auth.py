@@ -22,15 +22,14 @@ from nacl.signing import SigningKey
 from exporter.content.threads import run_in_thread
 from exporter.image import ImageError
 from exporter.image.go import text as gotext
-from exporter.image.reference import DEFAULT_DOMAIN
 from exporter.pb.moby.filesync.v1 import auth_pb2, auth_pb2_grpc
 from exporter.remotes.registry import Credentials as RegistryCredentials
 from exporter.remotes.registry import RegistryOptions
+from exporter.remotes.registry.hosts import host_at
 
 if TYPE_CHECKING:
-    from exporter.remotes.registry.auth import Token
+    from exporter.remotes.registry.tokens import Token
 
-_DOCKER_HUB = "registry-1.docker.io"
 _NO_TOKENS = "BUILDKIT_NO_CLIENT_TOKEN"
 _SEED_BYTES = 32
 
@@ -100,7 +99,7 @@ class AuthServicer(auth_pb2_grpc.AuthServicer):
         from exporter.remotes.registry.endpoint import tls_context
         from exporter.remotes.registry.retry import Retries
 
-        options, host = self._registries, _host_of(request.Host)
+        options, host = self._registries, host_at(request.Host)
         tls = await run_in_thread(tls_context, host, options, insecure=False)
         async with HTTPClient(tls, connections=1, stall_seconds=options.stall_seconds) as http:
             return await fetch_token(
@@ -121,12 +120,7 @@ class AuthServicer(auth_pb2_grpc.AuthServicer):
         return SigningKey(hmac.digest(salt, secret, hashlib.sha256))
 
     async def _find(self, host: str) -> RegistryCredentials:
-        return await self._registries.credentials.get(_host_of(host))
-
-
-def _host_of(host: str) -> str:
-    """The registry as in a reference."""
-    return DEFAULT_DOMAIN if host == _DOCKER_HUB else host
+        return await self._registries.credentials.get(host_at(host))
 
 
 def _is_true(text: str) -> bool:

@@ -13,6 +13,7 @@ from exporter.remotes.registry.credentials import (
 from exporter.remotes.registry.distribution_sources import DistributionSources
 from exporter.remotes.registry.options import RegistryOptions
 from exporter.remotes.registry.retry import RetryPolicy
+from exporter.remotes.registry.tokens import Token, TokenCache
 
 __all__ = [
     "CredentialSource",
@@ -22,4 +23,6 @@ __all__ = [
     "RegistryOptions",
     "RetryPolicy",
     "StaticCredentials",
+    "Token",
+    "TokenCache",
 ]

@@ -1,68 +1,67 @@
 """Answering a registry's ``WWW-Authenticate``: user and password, or a token.
 
-Source of the rules: the distribution project's token authentication, and its OAuth2 form for identity tokens.
+Source of the rules: the distribution project's token authentication and its OAuth2 form, and what containerd
+does where token servers know only one of the two.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
 
 from yarl import URL
 
-from exporter.errors import PermissionDeniedError, UnavailableError
+from exporter.errors import FailedPreconditionError, PermissionDeniedError, UnavailableError
 from exporter.remotes.http.answers import json_object
 from exporter.remotes.registry.challenge import Challenge, parse_challenges
 from exporter.remotes.registry.client import HTTPClient, Request, basic_authorization
-from exporter.remotes.registry.credentials import Credentials, CredentialSource
+from exporter.remotes.registry.credentials import Credentials, CredentialSource, DelegatingSource
+from exporter.remotes.registry.endpoint import is_loopback, server_url
 from exporter.remotes.registry.retry import RequestError, Retries
+from exporter.remotes.registry.tokens import Token, TokenCache, TokenSource, is_token
 
 _CLIENT_ID = "buildkit-exporter"
-# A token is renewed somewhat before it ends: clocks differ, and requests take time.
-_MARGIN_SECONDS = 10.0
 # The specification's, for answers that do not tell.
 _DEFAULT_LIFETIME = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """A bearer token, and the seconds from now that it is good for."""
-
-    value: str
-    lifetime: float
-
-
-@dataclass(frozen=True, slots=True)
-class _KeptToken:
-    value: str
-    expires: float
-
-    @classmethod
-    def of(cls, token: Token) -> _KeptToken:
-        return cls(token.value, time.monotonic() + max(token.lifetime - _MARGIN_SECONDS, 1.0))
+_LONGEST_LIFETIME = 86400.0
+_LONGEST_SHOWN = 200
+_REFUSALS = frozenset({400, 401, 403})
+# With these, servers say that they do not know the OAuth2 form, among them those of Google (404), Azure (400)
+# and JFrog (401). A POST is not redirected: that would hand the password on.
+_NO_OAUTH2 = frozenset({301, 302, 303, 307, 308, 400, 401, 404, 405})
 
 
 class Authorizer:
     """Gives the ``Authorization`` for requests to one registry.
 
-    Tokens are kept for each set of scopes until shortly before they end.
-
     Args:
         http: Reaches the token server.
         host: The registry, as in a reference (``docker.io``).
         credentials: Where to find what to show.
+        cache: Keeps the tokens, for this and for later authorizers of the same user.
+        is_unchecked: Whether the registry may be an impostor: nobody looks at its certificate.
     """
 
-    def __init__(self, http: HTTPClient, host: str, credentials: CredentialSource) -> None:
+    def __init__(
+        self,
+        http: HTTPClient,
+        host: str,
+        credentials: CredentialSource,
+        cache: TokenCache | None = None,
+        *,
+        is_unchecked: bool = False,
+    ) -> None:
         self._http = http
         self._host = host
         self._source = credentials
+        self._cache = cache or TokenCache()
+        self._is_unchecked = is_unchecked
         self._credentials: Credentials | None = None
+        self._fetcher: TokenSource | None = None
+        self._asked_for_fetcher = False
         self._challenge: Challenge | None = None
-        self._tokens: dict[tuple[str, ...], _KeptToken] = {}
+        self._is_plain = False
         self._wanted: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._lock = asyncio.Lock()
 
@@ -75,40 +74,45 @@ class Authorizer:
 
         Raises:
             PermissionDeniedError: the token server refuses our credentials.
+            FailedPreconditionError: the credentials cannot be sent to it safely.
             UnavailableError: it cannot be reached, or does not do its work.
             ExporterError: the credentials cannot be read.
         """
         async with self._lock:
             if self._challenge is None:
                 return None
-            credentials = await self._get_credentials()
             if self._challenge.scheme == "basic":
-                return _basic(credentials)
-            if credentials.registry_token:
-                return f"Bearer {credentials.registry_token}"
-            token = self._tokens.get(scopes)
-            if token is None or token.expires <= time.monotonic():
-                fetched = await self._fetch(self._challenge, scopes, credentials, retries)
-                token = self._tokens[scopes] = _KeptToken.of(fetched)
+                return _basic(await self._get_credentials())
+            kept = self._cache.get(self._host, scopes)
+            if kept is not None:
+                return f"Bearer {kept}"
+            fetcher = await self._get_fetcher()
+            if fetcher is None and (registry_token := (await self._get_credentials()).registry_token):
+                return f"Bearer {registry_token}"
+            token = await self._fetch(self._challenge, scopes, fetcher, retries)
+            self._cache.keep(self._host, scopes, token)
             return f"Bearer {token.value}"
 
-    def challenged(self, headers: Iterable[str], scopes: tuple[str, ...], refused: str | None) -> None:
+    def challenged(
+        self, headers: Iterable[str], scopes: tuple[str, ...], refused: str | None, *, is_plain: bool = False
+    ) -> None:
         """Take the challenge of a 401. It makes sense to try again if `header` then gives something new.
 
         Args:
             headers: The answer's ``WWW-Authenticate``; the best challenge that can be answered is taken.
             scopes: What the request needed.
             refused: The ``Authorization`` that it had. A token is forgotten.
+            is_plain: Whether the registry speaks plain HTTP.
         """
         offered = {challenge.scheme: challenge for challenge in reversed(parse_challenges(headers))}
         challenge = offered.get("bearer") or offered.get("basic")
         if challenge is None:
             return
         self._challenge = challenge
+        self._is_plain = is_plain
         self._wanted[scopes] = tuple(challenge.parameters.get("scope", "").split())
-        token = self._tokens.get(scopes)
-        if token is not None and refused == f"Bearer {token.value}":
-            del self._tokens[scopes]
+        if refused is not None:
+            self._cache.forget(self._host, scopes, refused.removeprefix("Bearer "))
 
     async def explain(self, failure: RequestError) -> None:
         """Have a refusal say whose credentials were refused, where they are from, and what to do.
@@ -117,26 +121,49 @@ class Authorizer:
             failure: Of a request to the registry, with the status 401 or 403.
         """
         assert failure.status is not None
-        credentials = await self._get_credentials()
-        advice = credentials.advice(self._host, failure.status)
+        if self._fetcher is not None:
+            advice = self._fetcher.advice(failure.status)
+        else:
+            advice = (await self._get_credentials()).advice(self._host, failure.status)
         failure.error = PermissionDeniedError(f"{failure.error}; {advice}")
 
     async def _get_credentials(self) -> Credentials:
         if self._credentials is None:
-            self._credentials = await self._source.get(self._host)
+            found = await self._source.get(self._host)
+            if found.is_operators and self._is_unchecked:
+                raise FailedPreconditionError(
+                    f"the operator's credentials for {self._host} are not shown to a registry whose "
+                    "certificate is not checked: leave registry.insecure out, and have the operator trust it"
+                )
+            self._credentials = found
         return self._credentials
 
+    async def _get_fetcher(self) -> TokenSource | None:
+        if not self._asked_for_fetcher:
+            if isinstance(self._source, DelegatingSource):
+                self._fetcher = await self._source.token_source(self._host)
+            self._asked_for_fetcher = True
+        return self._fetcher
+
     async def _fetch(
-        self, challenge: Challenge, scopes: tuple[str, ...], credentials: Credentials, retries: Retries
+        self, challenge: Challenge, scopes: tuple[str, ...], fetcher: TokenSource | None, retries: Retries
     ) -> Token:
+        realm, service = challenge.parameters.get("realm", ""), challenge.parameters.get("service", "")
+        wanted = _merge(scopes, self._wanted.get(scopes, ()))
+        if fetcher is not None:
+            server = token_server(self._host, realm)
+            # Whether there are credentials behind it is not known here.
+            check_safe(self._host, server, is_plain=self._is_plain)
+            return await fetcher.fetch(realm, service, wanted)
         return await fetch_token(
             self._http,
             self._host,
-            realm=challenge.parameters.get("realm", ""),
-            service=challenge.parameters.get("service", ""),
-            scopes=_merge(scopes, self._wanted.get(scopes, ())),
-            credentials=credentials,
+            realm=realm,
+            service=service,
+            scopes=wanted,
+            credentials=await self._get_credentials(),
             retries=retries,
+            is_plain=self._is_plain,
         )
 
 
@@ -149,8 +176,12 @@ async def fetch_token(
     scopes: Sequence[str],
     credentials: Credentials,
     retries: Retries,
+    is_plain: bool = True,
 ) -> Token:
     """Get a token from a registry's token server.
+
+    Credentials are shown in a form first (OAuth2). A server that does not know that is asked again by GET, as
+    containerd does; so is any server without credentials.
 
     Args:
         http: Reaches the token server.
@@ -160,31 +191,99 @@ async def fetch_token(
         scopes: What the token is to allow, ``repository:NAME:ACTIONS``.
         credentials: What to show.
         retries: How often to try.
+        is_plain: Whether the registry speaks plain HTTP, or may do so.
 
     Raises:
         PermissionDeniedError: the token server refuses the credentials.
+        FailedPreconditionError: it cannot be shown the credentials safely.
         UnavailableError: it cannot be reached, or does not do its work.
     """
-    if not realm.startswith(("https://", "http://")):
-        raise UnavailableError(f"{host} asks for a token but names no server for it (realm {realm!r})")
-    request, authorization = _token_request(realm, service, scopes, credentials)
+    url = token_server(host, realm)
+    what = f"getting a token for {' '.join(scopes)}"
+    if not (credentials.username or credentials.identity_token):
+        request = _get_request(url, service, scopes, credentials, what)
+        return await _ask(http, host, request, None, scopes, credentials, retries)
+    check_safe(host, url, is_plain=is_plain)
+    try:
+        form = _form(service, scopes, credentials)
+        request = Request(method="POST", url=url, what=what, body=form, follow=False)
+        return await _ask(http, host, request, None, scopes, credentials, retries, may_give_up=True)
+    except _NoOAuth2Error:
+        request = _get_request(url, service, scopes, credentials, what)
+        return await _ask(http, host, request, _shown(credentials), scopes, credentials, retries)
+
+
+class _NoOAuth2Error(Exception):
+    """A token server may know only the other way to ask."""
+
+
+async def _ask(
+    http: HTTPClient,
+    host: str,
+    request: Request,
+    authorization: str | None,
+    scopes: Sequence[str],
+    credentials: Credentials,
+    retries: Retries,
+    *,
+    may_give_up: bool = False,
+) -> Token:
     while True:
         try:
             answer = await http.exchange(request, authorization)
-            break
+            return _parse_token(answer.body, request.url)
         except RequestError as failure:
-            if failure.status in {400, 401, 403}:
-                text = _refusal(host, realm, scopes, credentials, failure)
+            if may_give_up and failure.status in _NO_OAUTH2:
+                raise _NoOAuth2Error from None
+            if failure.status in _REFUSALS:
+                text = _refusal(host, request.url, scopes, credentials, failure)
                 raise PermissionDeniedError(text) from failure
             await retries.wait(failure)
-    return _parse_token(answer.body, realm)
+
+
+def token_server(host: str, realm: str) -> URL:
+    """Read the address of a registry's token server.
+
+    Args:
+        host: The registry, for messages.
+        realm: From its challenge.
+
+    Raises:
+        UnavailableError: it is not an address.
+    """
+    url = server_url(realm)
+    if url is None:
+        raise UnavailableError(
+            f"{host} asks for a token but names no server for it (realm {realm[:_LONGEST_SHOWN]!r})"
+        )
+    return url
+
+
+def check_safe(host: str, server: URL, *, is_plain: bool) -> None:
+    """Make sure that credentials are not readable for everybody on their way to a token server.
+
+    Args:
+        host: The registry.
+        server: Its token server.
+        is_plain: Whether the registry speaks plain HTTP, or may do so: then its own host may do it, too.
+
+    Raises:
+        FailedPreconditionError: it speaks plain HTTP on another host.
+    """
+    is_own = is_plain and server.host == (URL(f"//{host}").host or host)
+    if server.scheme == "https" or is_loopback(server.authority) or is_own:
+        return
+    raise FailedPreconditionError(
+        f"{host} sends its users to the token server {server.origin()}, which speaks plain HTTP on another "
+        "host: credentials are not sent there; have the registry's operator give the server TLS"
+    )
 
 
 def _refusal(
-    host: str, realm: str, scopes: Iterable[str], credentials: Credentials, failure: RequestError
+    host: str, url: URL, scopes: Iterable[str], credentials: Credentials, failure: RequestError
 ) -> str:
     return (
-        f"{host} gives {credentials.user} no access for {' '.join(scopes)}: {realm} answered "
+        f"{host} gives {credentials.user} no access for {' '.join(scopes)}: {url.origin()} answered "
         f"{failure.status}; {credentials.advice(host, HTTPStatus.UNAUTHORIZED)}"
     )
 
@@ -192,6 +291,13 @@ def _refusal(
 def _basic(credentials: Credentials) -> str | None:
     if not credentials.username:
         return None
+    return basic_authorization(credentials.username, credentials.password)
+
+
+def _shown(credentials: Credentials) -> str:
+    """What a GET shows: an identity token takes the password's place, as in containerd."""
+    if credentials.identity_token:
+        return basic_authorization("", credentials.identity_token)
     return basic_authorization(credentials.username, credentials.password)
 
 
@@ -205,33 +311,30 @@ def _resource(scope: str) -> str:
     return scope.rpartition(":")[0]
 
 
-def _token_request(
-    realm: str, service: str, scopes: Sequence[str], credentials: Credentials
-) -> tuple[Request, str | None]:
-    what = f"getting a token for {' '.join(scopes)}"
-    url = URL(realm)
+def _form(service: str, scopes: Sequence[str], credentials: Credentials) -> dict[str, str]:
+    form = {"service": service, "client_id": _CLIENT_ID, "scope": " ".join(scopes)}
     if credentials.identity_token:
-        form = {
-            "grant_type": "refresh_token",
-            "service": service,
-            "client_id": _CLIENT_ID,
-            "scope": " ".join(scopes),
-            "refresh_token": credentials.identity_token,
-        }
-        return Request(method="POST", url=url, what=what, body=form), None
+        return {"grant_type": "refresh_token", "refresh_token": credentials.identity_token, **form}
+    user = {"username": credentials.username, "password": credentials.password}
+    return {"grant_type": "password", **user, **form}
+
+
+def _get_request(
+    url: URL, service: str, scopes: Sequence[str], credentials: Credentials, what: str
+) -> Request:
     query = [("service", service)] if service else []
     query += [("scope", scope) for scope in scopes]
-    if credentials.username:
+    if credentials.username and not credentials.identity_token:
         query.append(("account", credentials.username))
-    return Request(method="GET", url=url.extend_query(query), what=what), _basic(credentials)
+    return Request(method="GET", url=url.extend_query(query), what=what)
 
 
-def _parse_token(body: bytes, realm: str) -> Token:
+def _parse_token(body: bytes, url: URL) -> Token:
     fields = json_object(body) or {}
     value = fields.get("token") or fields.get("access_token")
-    if not isinstance(value, str) or not value.isascii() or not value.isprintable():
-        raise UnavailableError(f"{realm} was asked for a token and answered without one")
+    if not isinstance(value, str) or not is_token(value):
+        raise UnavailableError(f"{url.origin()} was asked for a token and answered without one")
     lifetime = fields.get("expires_in")
-    if not isinstance(lifetime, int | float) or lifetime <= 0:
+    if not isinstance(lifetime, int | float) or not lifetime > 0:
         lifetime = _DEFAULT_LIFETIME
-    return Token(value, lifetime)
+    return Token(value, min(lifetime, _LONGEST_LIFETIME))

@@ -46,6 +46,7 @@ class Request:
         scopes: The scopes that a token must have (``repository:NAME:pull,push``).
         headers: Additional headers.
         body: Bytes, a form, or a stream, which can be sent only once.
+        follow: Whether to follow redirects, if the body can be sent again.
         limit: Maximum size of a response that is read as a whole.
     """
 
@@ -55,7 +56,8 @@ class Request:
     expect: frozenset[int] = _OK
     scopes: tuple[str, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | Mapping[str, str] | AsyncIterable[bytes] | None = None
+    body: bytes | Mapping[str, str] | AsyncIterable[bytes] | None = field(default=None, repr=False)
+    follow: bool = True
     limit: int = 1 << 20
 
     @property
@@ -132,7 +134,7 @@ class HTTPClient:
                 proxy=proxy.with_user(None) if proxy else None,
                 proxy_headers=proxy_headers,
                 # Following a redirect may require sending the body again.
-                allow_redirects=request.is_repeatable,
+                allow_redirects=request.follow and request.is_repeatable,
             ) as response:
                 if response.status not in request.expect:
                     body = await read_body(response, _ERROR_LIMIT)

@@ -17,10 +17,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from exporter.content.threads import run_in_thread
 from exporter.errors import InvalidArgumentError, PermissionDeniedError, UnavailableError, os_error_text
+from exporter.remotes.registry.tokens import TokenSource
 
 DOCKER_HUB_SERVER = "https://index.docker.io/v1/"
 """Under which docker keeps the credentials of docker.io."""
@@ -34,6 +35,7 @@ class Credentials:
     """What to show to a registry. `identity_token` (an OAuth2 refresh token) beats user and password.
 
     `origin` says where they were found or, if there are none, where they were looked for; it is for messages.
+    `is_operators` tells that they belong to whoever runs this server, and not to whom messages go.
     """
 
     username: str = ""
@@ -41,6 +43,7 @@ class Credentials:
     identity_token: str = field(default="", repr=False)
     registry_token: str = field(default="", repr=False)
     origin: str = field(default="", compare=False)
+    is_operators: bool = field(default=False, compare=False)
 
     @property
     def anonymous(self) -> bool:
@@ -52,6 +55,8 @@ class Credentials:
         """Whose they are, for messages."""
         if self.anonymous:
             return "an anonymous user"
+        if self.is_operators:
+            return "the operator"
         return self.username or "the saved token"
 
     def advice(self, host: str, status: int) -> str:
@@ -61,6 +66,11 @@ class Credentials:
             host: The registry.
             status: HTTP's: 401 for who one is, 403 for what one may do.
         """
+        if self.is_operators and not self.anonymous:
+            problem = "may not do that" if status == HTTPStatus.FORBIDDEN else "are not accepted"
+            return (
+                f"the credentials that the operator of this server has for {host} {problem}: ask the operator"
+            )
         login = f"`docker login {host}`"
         if self.anonymous:
             place = f" in {self.origin}" if self.origin else ""
@@ -76,10 +86,19 @@ class Credentials:
 
 
 class CredentialSource(Protocol):
-    """Finds the credentials for a registry host."""
+    """Finds the credentials for a registry host, always those of the same user."""
 
     async def get(self, host: str) -> Credentials:
         """Return them; anonymous if there are none."""
+        ...
+
+
+@runtime_checkable
+class DelegatingSource(CredentialSource, Protocol):
+    """Credentials of somebody who may fetch tokens without showing the credentials."""
+
+    async def token_source(self, host: str) -> TokenSource | None:
+        """Who fetches the registry's tokens; None if nobody does."""
         ...
 
 

@@ -9,11 +9,9 @@ from urllib.request import getproxies, proxy_bypass
 from yarl import URL
 
 from exporter.errors import InvalidArgumentError
-from exporter.image.reference import DEFAULT_DOMAIN
 from exporter.remotes.http.tls import client_context, loading_problem
+from exporter.remotes.registry.hosts import address_of
 from exporter.remotes.registry.options import RegistryOptions
-
-_HUB = "registry-1.docker.io"
 
 
 def endpoints(host: str, options: RegistryOptions, *, insecure: bool) -> list[URL]:
@@ -27,7 +25,7 @@ def endpoints(host: str, options: RegistryOptions, *, insecure: bool) -> list[UR
         options: See `RegistryOptions`.
         insecure: ``registry.insecure=true``.
     """
-    address = _HUB if host == DEFAULT_DOMAIN else host
+    address = address_of(host)
     try:
         secure, plain = URL(f"https://{address}"), URL(f"http://{address}")
     except ValueError as error:
@@ -37,6 +35,27 @@ def endpoints(host: str, options: RegistryOptions, *, insecure: bool) -> list[UR
     if insecure:
         return [secure, plain]
     return [plain] if is_loopback(host) and not (options.certs_dir / host).is_dir() else [secure]
+
+
+def server_url(text: str, base: URL | None = None) -> URL | None:
+    """Read an address that a registry has sent; None if it is not one that can be asked.
+
+    Args:
+        text: Absolute, or relative to `base`. What is encoded in it stays as it is: it may be signed.
+        base: Where it was sent from; None for absolute addresses only.
+    """
+    if not text.isascii() or not text.isprintable() or " " in text:
+        return None
+    try:
+        url = URL(text, encoded=True)
+        if base is not None:
+            url = base.join(url)
+        name = (url.host or "").encode("idna")
+        # Credentials in an address would take the place of ours.
+        is_usable = url.scheme in {"http", "https"} and name and url.port and url.user is None
+        return url if is_usable and url.password is None else None
+    except ValueError:  # UnicodeError is one
+        return None
 
 
 def is_loopback(host: str) -> bool:

@@ -22,8 +22,8 @@ from exporter.errors import (
 from exporter.remotes.http.answers import json_object
 from exporter.remotes.registry.retry import RequestError, parse_retry_after
 
-CONNECTION_ERRORS = (aiohttp.ClientError, OSError)
-"""What aiohttp raises if a connection fails or breaks."""
+CONNECTION_ERRORS = (aiohttp.ClientError, OSError, UnicodeError)
+"""What aiohttp raises if a connection fails or breaks; the last for names that no host can have."""
 
 CERTIFICATES = "/etc/docker/certs.d"
 """Docker's certificate directory, unless --registry-certs-dir specifies another; for messages."""
@@ -65,6 +65,12 @@ def connection_error(error: BaseException, url: URL, what: str) -> RequestError:
         return RequestError(FailedPreconditionError(f"{what}: the certificate of {origin} {reason}"))
     if is_tls_error(error):
         return RequestError(FailedPreconditionError(f"{what}: {origin}: {_tls(error, host)}"))
+    if isinstance(error, aiohttp.InvalidURL | aiohttp.TooManyRedirects):
+        text = f"{what}: {host} leads to an address that cannot be used"
+        return RequestError(UnavailableError(text))
+    if isinstance(error, aiohttp.ClientResponseError):
+        text = f"{what}: what {origin} answered is not HTTP: {_plain(error.message)}"
+        return RequestError(UnavailableError(text))
     if _is_unknown_host(error):
         text = f"{what}: unknown host {url.host}: is the name correct?"
         return RequestError(UnavailableError(text))
@@ -150,6 +156,8 @@ def _meaning(status: int, message: str) -> ExporterError:
 
 def _is_unknown_host(error: BaseException) -> bool:
     """Whether the host does not exist, as opposed to a failure of the name server."""
+    if isinstance(error, UnicodeError):
+        return True
     if not isinstance(error, aiohttp.ClientConnectorDNSError):
         return False
     causes = (error.os_error, error.os_error.__cause__)

@@ -8,6 +8,7 @@ from pathlib import Path
 from exporter.content.copy import CONCURRENCY
 from exporter.remotes.registry.credentials import CredentialSource, DockerCredentials
 from exporter.remotes.registry.retry import RetryPolicy
+from exporter.remotes.registry.tokens import TokenCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class RegistryOptions:
         chunk_size: Maximum size of an upload request; None for no limit. A request that is rejected as too
             large is retried with smaller ones in any case.
         stall_seconds: How long a registry may neither accept nor send data before it counts as unavailable.
+        tokens: The tokens that `credentials` gave access to. Copies of these options have none of them.
     """
 
     credentials: CredentialSource = field(default_factory=DockerCredentials)
@@ -33,3 +35,4 @@ class RegistryOptions:
     concurrency: int = CONCURRENCY
     chunk_size: int | None = None
     stall_seconds: float = 300.0
+    tokens: TokenCache = field(default_factory=TokenCache, init=False, repr=False, compare=False)

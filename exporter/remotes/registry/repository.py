@@ -25,6 +25,7 @@ from exporter.remotes.registry.options import RegistryOptions
 from exporter.remotes.registry.retry import OnRetry, RequestError
 from exporter.remotes.registry.transport import Transport
 
+_LONGEST_NUMBER = 18  # digits
 _BLOBS, _MANIFESTS = "blobs", "manifests"
 _PARTS = frozenset({200, 206, 416})
 _ACCEPT = {"Accept": ", ".join([*sorted(MANIFEST_TYPES | INDEX_TYPES), "*/*"])}
@@ -203,7 +204,7 @@ async def _part(response: aiohttp.ClientResponse, offset: int, end: int | None) 
 
 def _length(answer: Answer, what: str) -> int:
     text = answer.headers.get("Content-Length", "")
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.isdigit() and len(text) <= _LONGEST_NUMBER):
         raise UnavailableError(f"{what}: the registry does not report the size")
     return int(text)
 

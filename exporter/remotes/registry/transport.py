@@ -12,7 +12,7 @@ from yarl import URL
 from exporter.content.threads import run_in_thread
 from exporter.remotes.registry.auth import Authorizer
 from exporter.remotes.registry.client import Answer, HTTPClient, Request, read_answer
-from exporter.remotes.registry.endpoint import endpoints, tls_context
+from exporter.remotes.registry.endpoint import endpoints, is_loopback, tls_context
 from exporter.remotes.registry.failure import is_tls_error
 from exporter.remotes.registry.options import RegistryOptions
 from exporter.remotes.registry.retry import OnRetry, RequestError, Retries
@@ -52,7 +52,13 @@ class Transport:
             connections = options.concurrency + _TOKEN_CONNECTIONS
             client = HTTPClient(tls, connections=connections, stall_seconds=options.stall_seconds)
             self._http = await stack.enter_async_context(client)
-            self._authorizer = Authorizer(self._http, self.host, options.credentials)
+            self._authorizer = Authorizer(
+                self._http,
+                self.host,
+                options.credentials,
+                options.tokens,
+                is_unchecked=self._insecure and not is_loopback(self.host),
+            )
             await self._connect()
             self._stack = stack.pop_all()
         return self
@@ -85,7 +91,7 @@ class Transport:
             if failure.status != 401 or not self._is_ours(request.url):
                 await self._explain(failure, request)
                 raise
-            self._authorizer.challenged(failure.challenges, request.scopes, authorization)
+            self._challenged(failure, request.scopes, authorization)
             renewed = await self._authorization(request)
             if renewed == authorization:
                 await self._explain(failure, request)
@@ -127,6 +133,10 @@ class Transport:
             except RequestError as failure:
                 await retries.wait(failure)
 
+    def _challenged(self, failure: RequestError, scopes: tuple[str, ...], refused: str | None) -> None:
+        is_plain = self._base.scheme == "http"
+        self._authorizer.challenged(failure.challenges, scopes, refused, is_plain=is_plain)
+
     async def _authorization(self, request: Request) -> str | None:
         if not self._is_ours(request.url):
             return None
@@ -158,7 +168,7 @@ class Transport:
                         await retries.wait(failure)
                     continue
                 if failure.status == 401:
-                    self._authorizer.challenged(failure.challenges, (), None)
+                    self._challenged(failure, (), None)
             return
 
 

@@ -20,11 +20,14 @@ from exporter.errors import DataLossError, ExporterError, UnavailableError
 from exporter.image import Descriptor
 from exporter.remotes.http.sending import Sending, sending
 from exporter.remotes.registry.client import Answer, Request
+from exporter.remotes.registry.endpoint import server_url
 from exporter.remotes.registry.repository import Repository
 from exporter.remotes.registry.retry import RequestError
 
+_NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
 _RANGE = re.compile(r"(?:bytes=)?0-([0-9]{1,18})", re.ASCII)
 _LOST = frozenset({400, 404, 416})
+_LONGEST_SHOWN = 100
 _SMALLEST_CHUNK = 1 << 20
 _LARGEST_CHUNK = 64 << 20  # after a request was rejected as too large; most proxies accept this size
 
@@ -93,6 +96,7 @@ class _Upload:
         self._retries = self._transport.retries()
         self._session: _Session | None = None
         self._is_interrupted = False
+        self._furthest = 0
         self._may_restart = True
 
     async def run(self, sources: Sequence[str]) -> None:
@@ -164,8 +168,7 @@ class _Upload:
         offset = parse_range(answer.headers.get("Range", ""), 0)
         if offset > self._verifier.position:  # more than we have sent
             return None
-        if offset > session.offset:
-            self._retries.progressed()
+        self._reached(offset)
         return _Session(_location(answer, session.url), offset, session.least)
 
     async def _send_part(self, session: _Session) -> _Session:
@@ -188,8 +191,14 @@ class _Upload:
         if offset <= begin:
             message = f"{self._repository} accepts no bytes of {self._descriptor.digest}"
             raise RequestError(UnavailableError(message), may_pass=True)
-        self._retries.progressed()
+        self._reached(offset)
         return _Session(_location(answer, session.url), offset, session.least)
+
+    def _reached(self, offset: int) -> None:
+        """Note where the registry stands. What it had before is not progress: it may lose that for ever."""
+        if offset > self._furthest:
+            self._furthest = offset
+            self._retries.progressed()
 
     async def _write(self, patch: Sending[Answer], begin: int, end: int) -> None:
         position = begin
@@ -233,8 +242,7 @@ class _Upload:
         return self._request("POST", url, doing, frozenset({201, 202}), scopes=scopes, body=b"")
 
     def _begun(self, answer: Answer) -> _Session:
-        least = answer.headers.get("OCI-Chunk-Min-Length", "")
-        return _Session(_location(answer), 0, int(least) if least.isascii() and least.isdigit() else 0)
+        return _Session(_location(answer), 0, _least(answer))
 
     def _report(self, position: int) -> None:
         if self._on_bytes is not None and position != self._reported:
@@ -284,9 +292,27 @@ def _location(answer: Answer, default: URL | None = None) -> URL:
     """The URL for the next request of an upload. It may be relative, and may be on a different host."""
     location = answer.headers.get("Location")
     if location:
-        return answer.url.join(URL(location, encoded=True))
+        url = server_url(location, answer.url)
+        if url is None:
+            raise _nonsense(answer, "an upload goes on at", location)
+        return url
     if default is None:
         raise RequestError(
-            UnavailableError(f"{answer.url.host} accepted an upload, but sent no Location for it")
+            UnavailableError(f"{answer.url.authority} accepted an upload, but sent no Location for it")
         )
     return default
+
+
+def _least(answer: Answer) -> int:
+    """How many bytes the registry wants at once, at the least."""
+    text = answer.headers.get("OCI-Chunk-Min-Length", "0").strip()
+    if not _NUMBER.fullmatch(text):
+        raise _nonsense(answer, "OCI-Chunk-Min-Length is", text)
+    return int(text)
+
+
+def _nonsense(answer: Answer, what: str, text: str) -> RequestError:
+    shown = text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
+    return RequestError(
+        UnavailableError(f"{answer.url.authority} says that {what} {shown!r}, which makes no sense")
+    )

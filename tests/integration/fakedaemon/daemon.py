@@ -23,12 +23,14 @@ from grpc_status import rpc_status
 from exporter.content.layout import OCILayout
 from exporter.content.overlay import MultiProvider
 from exporter.content.protocol import BlobInfo, Provider
+from exporter.daemon.services.auth import AuthServicer
 from exporter.daemon.services.content import ContentServicer
 from exporter.daemon.services.refs import RefServicer
 from exporter.image import CompressionConfig
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2 as pb
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2_grpc
 from exporter.pb.moby.filesync.v1 import filesync_pb2, filesync_pb2_grpc
+from exporter.remotes.registry import Credentials, RegistryOptions, StaticCredentials
 from exporter.rpc.session.attach import Attachable, attach
 from exporter.rpc.status import StatusInterceptor
 from exporter.source.saved.load import SavedSource
@@ -190,8 +192,9 @@ class Daemon:
         layout: str = "",
         drop_layer: bool = False,
         all_blobs: bool = False,
+        logins: dict[str, tuple[str, str]] | None = None,
     ) -> list[str]:
-        """Attach a session that serves what the arguments name."""
+        """Attach a session that serves what the arguments name; `logins`: user and password by registry."""
         services: list[Attachable] = []
         provider: Provider | None = None
         if saved:
@@ -207,6 +210,9 @@ class Daemon:
             services.append(
                 lambda server: filesync_pb2_grpc.add_FileSendServicer_to_server(file_send, server)
             )
+        if logins is not None:
+            known = {host: Credentials(*login) for host, login in logins.items()}
+            services.append(AuthServicer(RegistryOptions(credentials=StaticCredentials(known))).register)
         stack = AsyncExitStack()
         assert self._channel is not None
         attachment = await stack.enter_async_context(attach(self._channel, services, session_id=session))

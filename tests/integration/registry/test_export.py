@@ -156,9 +156,7 @@ async def test_a_failure_that_lasts_moves_no_name(export: Export, peer: Peer) ->
 
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[Server]:
-    config = tmp_path / "docker.json"
-    config.write_text("{}")
-    async with Server.running("--registry-config", str(config)) as running:
+    async with Server.running() as running:
         yield running
 
 

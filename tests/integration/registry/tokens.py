@@ -19,11 +19,15 @@ SERVICE = "registry.test"
 
 
 class TokenServer:
-    """Signs tokens that docker-registry accepts, for a user "jo" whose password is "s3cret".
+    """Signs tokens that docker-registry accepts, for users "jo" and "ops" whose password is "s3cret".
+
+    Without a login there is a token that allows nothing.
 
     Attributes:
         url: Where it is.
         asked: The scopes of each request.
+        users: Whose each request was; empty for nobody's.
+        knows_form: Whether it can be asked in the OAuth2 way.
         agents: Which program made each request.
         lifetime: Seconds that the tokens are good for.
     """
@@ -33,6 +37,8 @@ class TokenServer:
         self._certificate = directory / "tokens.crt"
         self.url = ""
         self.asked: list[tuple[str, ...]] = []
+        self.users: list[str] = []
+        self.knows_form = False
         self.agents: list[str] = []
         self.lifetime = 300.0
 
@@ -43,15 +49,28 @@ class TokenServer:
         return {"token": {"realm": self.url, "service": SERVICE, "issuer": "tests", "rootcertbundle": bundle}}
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
-        scopes = tuple(request.query.getall("scope", []))
-        self.asked.append(scopes)
         self.agents.append(request.headers.get("User-Agent", ""))
-        if request.headers.get("Authorization") != f"Basic {base64.b64encode(b'jo:s3cret').decode()}":
+        if request.method == "POST":
+            if not self.knows_form:
+                return web.Response(status=405)
+            form = await request.post()
+            assert form["grant_type"] == "password"
+            scopes = tuple(str(form["scope"]).split())
+            login = ":".join(str(form[key]) for key in ("username", "password"))
+            key = "access_token"
+        else:
+            scopes = tuple(request.query.getall("scope", []))
+            login = base64.b64decode(request.headers.get("Authorization", "").removeprefix("Basic ")).decode()
+            key = "token"
+        user = login.partition(":")[0]
+        self.asked.append(scopes)
+        self.users.append(user)
+        if login not in {"", "jo:s3cret", "ops:s3cret"}:
             return web.json_response({"details": "incorrect username or password"}, status=401)
-        token = await self._sign(scopes)
-        return web.json_response({"token": token, "expires_in": 300})
+        token = await self._sign(scopes if login else (), user)
+        return web.json_response({key: token, "expires_in": 300})
 
-    async def _sign(self, scopes: tuple[str, ...]) -> str:
+    async def _sign(self, scopes: tuple[str, ...], user: str) -> str:
         pem = self._certificate.read_text().split("-----")[2]
         header = {"typ": "JWT", "alg": "RS256", "x5c": ["".join(pem.split())]}
         access = [
@@ -60,7 +79,7 @@ class TokenServer:
         ]
         claims = {
             "iss": "tests",
-            "sub": "jo",
+            "sub": user,
             "aud": SERVICE,
             "exp": int(time.time() + self.lifetime),
             "nbf": int(time.time()) - 1000,

@@ -79,7 +79,6 @@ def test_files_must_be_what_they_should_be(option: str, message: str, exists: bo
         ("--containerd-snapshotter", "s"),
         ("--layer-cache-bytes", "0"),
         ("--max-content-bytes", "1"),
-        ("--registry-config", "f"),
         ("--registry-ca", "f"),
         ("--registry-certs-dir", "d"),
     ],

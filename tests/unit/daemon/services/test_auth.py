@@ -97,7 +97,17 @@ async def fetch(servicer: AuthServicer, realm: str) -> auth_pb2.FetchTokenRespon
     ("credentials", "method", "fields", "authorization"),
     [
         (Credentials(), "GET", {}, None),
-        (Credentials("jo", "pw"), "GET", {"account": "jo"}, f"Basic {base64.b64encode(b'jo:pw').decode()}"),
+        (
+            Credentials("jo", "pw"),
+            "POST",
+            {
+                "grant_type": "password",
+                "username": "jo",
+                "password": "pw",
+                "client_id": "buildkit-exporter",
+            },
+            None,
+        ),
         (
             Credentials(identity_token="old"),
             "POST",

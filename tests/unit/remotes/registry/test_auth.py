@@ -5,22 +5,28 @@ from __future__ import annotations
 import asyncio
 import base64
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 from aiohttp import web
+from yarl import URL
 
-from exporter.errors import PermissionDeniedError, UnavailableError
-from exporter.remotes.registry.auth import Authorizer
-from exporter.remotes.registry.client import HTTPClient
+from exporter.errors import ExporterError, FailedPreconditionError, PermissionDeniedError, UnavailableError
+from exporter.remotes.registry import RegistryOptions
+from exporter.remotes.registry.auth import Authorizer, check_safe, token_server
+from exporter.remotes.registry.client import HTTPClient, Request
 from exporter.remotes.registry.credentials import Credentials, StaticCredentials
-from exporter.remotes.registry.retry import Retries, RetryPolicy
+from exporter.remotes.registry.retry import RequestError, Retries, RetryPolicy
+from exporter.remotes.registry.tokens import Token, TokenCache, TokenSource
 
 
 class TokenServer:
     def __init__(self) -> None:
         self.requests: list[tuple[str, dict[str, str], str | None]] = []
         self.status = 200
+        self.post_status: int | None = None
         self.answer: object = None
         self.url = ""
 
@@ -30,6 +36,9 @@ class TokenServer:
             k: str(v) for k, v in form.items()
         }
         self.requests.append((request.method, query, request.headers.get("Authorization")))
+        if request.method == "POST" and self.post_status is not None:
+            headers = {"Location": self.url} if self.post_status < 400 else {}
+            return web.Response(status=self.post_status, headers=headers)
         answer = {"token": f"t{len(self.requests)}", "expires_in": 300}
         return web.json_response(answer if self.answer is None else self.answer, status=self.status)
 
@@ -55,8 +64,10 @@ async def http() -> AsyncIterator[HTTPClient]:
 class Requester:
     """Authorizes requests as the transport does."""
 
-    def __init__(self, http: HTTPClient, credentials: Credentials | None = None) -> None:
-        self.source = CountingCredentials(credentials or Credentials())
+    def __init__(
+        self, http: HTTPClient, credentials: Credentials | None = None, fetcher: TokenSource | None = None
+    ) -> None:
+        self.source = CountingCredentials(credentials or Credentials(), fetcher)
         self.pauses: list[float] = []
         self._authorizer = Authorizer(http, "r.example", self.source)
 
@@ -69,15 +80,24 @@ class Requester:
     def refuse(self, header: str, scopes: tuple[str, ...], refused: str | None = None) -> None:
         self._authorizer.challenged([header], scopes, refused)
 
+    async def explained(self, status: int) -> str:
+        failure = RequestError(PermissionDeniedError("no"), status=status)
+        await self._authorizer.explain(failure)
+        return failure.error.message
+
 
 class CountingCredentials(StaticCredentials):
-    def __init__(self, credentials: Credentials) -> None:
+    def __init__(self, credentials: Credentials, fetcher: TokenSource | None = None) -> None:
         super().__init__({"r.example": credentials})
         self.asked = 0
+        self._fetcher = fetcher
 
     async def get(self, host: str) -> Credentials:
         self.asked += 1
         return await super().get(host)
+
+    async def token_source(self, host: str) -> TokenSource | None:
+        return self._fetcher
 
 
 PULL = ("repository:app:pull",)
@@ -95,11 +115,144 @@ async def test_tokens_are_kept_until_they_are_refused(http: HTTPClient, tokens: 
     requester.refuse(challenge, PULL, "Bearer t1")
     assert await requester.header(PULL) == "Bearer t3"
     assert await requester.header(PUSH) == "Bearer t2"
-    method, query, authorization = tokens.requests[0]
-    expected = {"fixed": "1", "service": "r.example", "scope": PULL[0], "account": "jo"}
-    assert (method, query) == ("GET", expected)
-    assert authorization == f"Basic {base64.b64encode(b'jo:pw').decode()}"
+    assert tokens.requests[0] == ("POST", {"fixed": "1", **form_of("jo", "pw", PULL[0])}, None)
     assert requester.source.asked == 1
+
+
+def form_of(user: str, password: str, scope: str) -> dict[str, str]:
+    names = {"username": user, "password": password, "client_id": "buildkit-exporter"}
+    return {"grant_type": "password", "service": "r.example", "scope": scope, **names}
+
+
+@pytest.mark.parametrize("status", [302, 307, 400, 401, 404, 405])
+@pytest.mark.parametrize(
+    ("credentials", "shown"),
+    [(Credentials("jo", "pw"), b"jo:pw"), (Credentials(identity_token="old"), b":old")],
+)
+async def test_servers_that_do_not_know_the_form(
+    http: HTTPClient, tokens: TokenServer, status: int, credentials: Credentials, shown: bytes
+) -> None:
+    """What a form has is not handed on by a redirection; the server is asked in the other way."""
+    tokens.post_status = status
+    requester = Requester(http, credentials)
+    requester.refuse(f'Bearer realm="{tokens.url}?fixed=1",service="r.example"', PULL)
+    assert await requester.header(PULL) == "Bearer t2"
+    assert [request[0] for request in tokens.requests] == ["POST", "GET"]
+    expected = {"fixed": "1", "service": "r.example", "scope": PULL[0]}
+    if credentials.username:
+        expected["account"] = "jo"
+    assert tokens.requests[1][1:] == (expected, f"Basic {base64.b64encode(shown).decode()}")
+    assert requester.pauses == []
+
+
+@pytest.mark.parametrize("status", [403, 429, 500])
+async def test_no_reason_to_ask_in_the_other_way(http: HTTPClient, tokens: TokenServer, status: int) -> None:
+    tokens.post_status = status
+    requester = Requester(http, Credentials("jo", "pw"))
+    requester.refuse(f'Bearer realm="{tokens.url}"', PULL)
+    with pytest.raises(ExporterError, match=f"answered {status}"):
+        await requester.header(PULL)
+    assert {request[0] for request in tokens.requests} == {"POST"}
+
+
+@pytest.mark.parametrize(
+    ("host", "realm", "is_plain", "is_safe"),
+    [
+        ("r.example", "https://tokens.example/t", False, True),
+        ("r.example", "https://tokens.example/t", True, True),
+        ("r.example", "http://tokens.example/t", False, False),
+        ("r.example", "http://tokens.example/t", True, False),
+        ("r.example:5000", "http://r.example:5001/t", True, True),
+        ("r.example", "http://r.example/t", False, False),
+        ("r.example", "http://127.0.0.1:1/t", False, True),
+        ("r.example", "http://localhost.example/t", True, False),
+    ],
+)
+def test_where_credentials_may_go(host: str, realm: str, is_plain: bool, is_safe: bool) -> None:
+    with nullcontext() if is_safe else pytest.raises(FailedPreconditionError, match=f"^{host} sends"):
+        check_safe(host, token_server(host, realm), is_plain=is_plain)
+
+
+@pytest.mark.parametrize("is_session", [False, True])
+async def test_credentials_do_not_go_in_the_clear(
+    http: HTTPClient, monkeypatch: pytest.MonkeyPatch, is_session: bool
+) -> None:
+    fetcher = Fetcher()
+    requester = Requester(http, Credentials("jo", "hunter2"), fetcher if is_session else None)
+    requester.refuse('Bearer realm="http://tokens.example/t"', PULL)
+    with pytest.raises(
+        FailedPreconditionError, match="r.example sends .* http://tokens.example, which"
+    ) as caught:
+        await requester.header(PULL)
+    assert "hunter2" not in str(caught.value)
+    assert fetcher.asked == []
+
+
+async def test_anonymous_users_have_nothing_to_hide(http: HTTPClient) -> None:
+    requester = Requester(http)
+    requester.refuse('Bearer realm="http://tokens.invalid/t"', PULL)
+    with pytest.raises(UnavailableError, match="unknown host tokens.invalid"):
+        await requester.header(PULL)
+
+
+class Fetcher:
+    """Fetches tokens without showing credentials."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, tuple[str, ...]]] = []
+
+    async def fetch(self, realm: str, service: str, scopes: Sequence[str]) -> Token:
+        self.asked.append((realm, service, tuple(scopes)))
+        return Token(f"f{len(self.asked)}", 300)
+
+    def advice(self, status: int) -> str:
+        return f"{status}: ask the fetcher"
+
+
+async def test_tokens_that_somebody_else_fetches(http: HTTPClient, tokens: TokenServer) -> None:
+    fetcher = Fetcher()
+    requester = Requester(http, Credentials("jo", "pw"), fetcher)
+    challenge = f'Bearer realm="{tokens.url}",service="s",scope="repository:mirror/app:pull"'
+    requester.refuse(challenge, PULL)
+    assert await requester.header(PULL) == "Bearer f1"
+    assert await requester.header(PULL) == "Bearer f1"
+    requester.refuse(challenge, PULL, "Bearer f1")
+    assert await requester.header(PULL) == "Bearer f2"
+    assert fetcher.asked == [(tokens.url, "s", (*PULL, "repository:mirror/app:pull"))] * 2
+    assert tokens.requests == []
+    assert await requester.explained(401) == "no; 401: ask the fetcher"
+    assert requester.source.asked == 0, "the credentials stay where they are"
+
+
+async def test_a_password_is_asked_for_where_there_are_no_tokens(http: HTTPClient) -> None:
+    requester = Requester(http, Credentials("jo", "pw"), Fetcher())
+    requester.refuse('Basic realm="r"', PULL)
+    assert await requester.header(PULL) == f"Basic {base64.b64encode(b'jo:pw').decode()}"
+
+
+async def test_tokens_serve_later_pushes_of_the_same_user_only(http: HTTPClient, tokens: TokenServer) -> None:
+    options = RegistryOptions(credentials=StaticCredentials({"r.example": Credentials("jo", "pw")}))
+
+    async def header(options: RegistryOptions) -> str | None:
+        authorizer = Authorizer(http, "r.example", options.credentials, options.tokens)
+        authorizer.challenged([f'Bearer realm="{tokens.url}"'], PUSH, None)
+        return await authorizer.header(PUSH, Retries(RetryPolicy()))
+
+    assert [await header(options), await header(options)] == ["Bearer t1", "Bearer t1"]
+    assert await header(replace(options, credentials=StaticCredentials())) == "Bearer t2"
+    assert await header(replace(options, concurrency=1)) == "Bearer t3", "no copy has them"
+
+
+def test_what_is_secret_is_not_shown() -> None:
+    credentials = Credentials("jo", "hunter2", "hunter2", "hunter2")
+    request = Request(
+        method="POST", url=URL("https://t.example"), what="asking", body={"password": "hunter2"}
+    )
+    cache = TokenCache()
+    cache.keep("r.example", PULL, Token("hunter2", 300))
+    options = RegistryOptions(credentials=StaticCredentials({"r.example": credentials}))
+    for value in (credentials, request, Token("hunter2", 300), cache, options):
+        assert "hunter2" not in repr(value)
 
 
 async def test_a_token_is_requested_once(http: HTTPClient, tokens: TokenServer) -> None:
@@ -113,7 +266,7 @@ async def test_a_token_that_ends_soon_is_renewed(
     http: HTTPClient, tokens: TokenServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [1000.0]
-    monkeypatch.setattr("exporter.remotes.registry.auth.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("exporter.remotes.registry.tokens.time.monotonic", lambda: clock[0])
     requester = Requester(http)
     requester.refuse(f'Bearer realm="{tokens.url}"', PUSH)
     assert await requester.header(PUSH) == "Bearer t1"
@@ -208,9 +361,22 @@ async def test_a_token_server_that_fails(http: HTTPClient, tokens: TokenServer) 
     assert len(requester.pauses) == 4
 
 
-@pytest.mark.parametrize("header", ["Bearer", 'Bearer realm=""', 'Bearer realm="file:///etc/passwd"'])
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Bearer",
+        *(
+            f'Bearer realm="{realm}"'
+            for realm in (
+                *("", "file:///etc/passwd", "tokens.example/t", "http://", "https://[::1", "https://h:port/"),
+                *("https://h:99999/", "https://h:0/", "https://jo:pw@h/", "https://h/a b", "https://h/ä"),
+                *("https://ä.example/", "https://xn--/", f"https://{'a' * 300}/"),
+            )
+        ),
+    ],
+)
 async def test_no_token_server(http: HTTPClient, header: str) -> None:
     requester = Requester(http)
     requester.refuse(header, PUSH)
-    with pytest.raises(UnavailableError, match="names no server"):
+    with pytest.raises(UnavailableError, match="^r.example asks for a token but names no server"):
         await requester.header(PUSH)

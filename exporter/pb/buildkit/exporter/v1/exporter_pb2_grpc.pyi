@@ -41,7 +41,25 @@ has to stay until Export, and Finalize if there is something to finalize, have e
     that point are sent ahead as metadata exporter-md-KEY;
   - moby.buildkit.v1.frontend.LLBBridge/ReadFile, ReadDir and StatFile: files of a ref, for attestations that are
     kept in one and for exporters of files;
+  - moby.filesync.v1.Auth: credentials for registries, see below;
   - grpc.health.v1.Health/Check: BuildKit's own clients serve it, to notice a peer that has gone.
+
+# Credentials
+
+An exporter that pushes shows registries the credentials of the build's client. A daemon has them from the client's
+session, and passes the calls of moby.filesync.v1.Auth on to it as they are: host, salt and payload are the exporter's,
+keys and signatures the client's. It announces those methods that the client has announced. So one session belongs to
+one build: a session that served several clients could not tell whose credentials are meant.
+
+The exporter asks when a registry asks it, which is in Finalize and not before. It asks in BuildKit's order:
+
+  - If the registry has a token server: GetTokenAuthority. If the answer is a key, FetchToken; the client keeps its
+    password. UNIMPLEMENTED and UNAVAILABLE mean that the client fetches no tokens.
+  - Otherwise Credentials. An empty answer, or no such method, means an anonymous user.
+
+Host is where the registry is, as host[:port]: "registry-1.docker.io" for Docker Hub. What was learnt from one session
+is used for no other. The exporter's own operator may lend credentials for some registries; then the client is not
+asked.
 
 # Errors
 
