@@ -32,8 +32,6 @@ from exporter.exporters.base import (
     Pusher,
     UnpackingStore,
 )
-from exporter.exporters.files.entry import BytesContent, FileEntry
-from exporter.exporters.files.entry import Content as FileContent
 from exporter.exporters.options import option
 from exporter.exporters.plugins import PluginError
 from exporter.exporters.registry import ENTRY_POINT_GROUP, Registry, default_registry
@@ -46,7 +44,12 @@ from exporter.image import (
     Platform,
     Time,
 )
+from exporter.images.image import Image
+from exporter.images.index import ImageIndex
+from exporter.images.layer import ImageLayer
 from exporter.layer.cache import LayerCache
+from exporter.layer.entry import BytesContent, FileEntry
+from exporter.layer.entry import Content as FileContent
 from exporter.layer.tree import Kind as FileKind
 from exporter.progress.model import (
     ProgressGroup,
@@ -102,7 +105,10 @@ __all__ = [
     "FileSink",
     "Finalize",
     "FinalizeContext",
+    "Image",
     "ImageError",
+    "ImageIndex",
+    "ImageLayer",
     "ImageStore",
     "InvalidArgumentError",
     "Layer",

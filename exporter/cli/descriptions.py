@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from exporter.exporters.base import ArtifactKind, Attribute, Exporter
 
@@ -28,6 +28,13 @@ class ExporterDescription:
     def has_directory_form(self) -> bool:
         """Whether ``tar=false`` makes it write an OCI layout directory in place of an archive."""
         return any(attribute.name == "tar" for attribute in self.attributes)
+
+    def used_with(self, attrs: Mapping[str, str]) -> ExporterDescription:
+        """What it makes with these attributes: with ``to``, another type writes the artifact."""
+        delegates = any(attribute.name == "to" for attribute in self.attributes)
+        if delegates and attrs.get("to") in {"image", "registry"}:
+            return replace(self, artifact=ArtifactKind.IMAGE)
+        return self
 
 
 def describe(kind: type[Exporter]) -> ExporterDescription:

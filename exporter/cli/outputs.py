@@ -155,6 +155,7 @@ def place_output(option: OutputOption, kind: ExporterDescription, *, stdout_is_t
         UsageError: the type needs a destination, has none, or the given one cannot be used.
         NotFoundError, InvalidArgumentError: see `find_engine`.
     """
+    kind = kind.used_with(option.attrs)
     keys = {_DEST, *(key.name for key in client_keys(kind))}
     attrs = {key: value for key, value in option.attrs.items() if key not in keys}
     dest = option.attrs.get(_DEST, "")

@@ -28,9 +28,9 @@ class WatchedOutput:
         Raises:
             FailedPreconditionError: it has not.
         """
-        if exporter.artifact not in {ArtifactKind.ARCHIVE, ArtifactKind.FILES} or self._ended:
+        if exporter.creates not in {ArtifactKind.ARCHIVE, ArtifactKind.FILES} or self._ended:
             return
-        what = "a file" if exporter.artifact is ArtifactKind.ARCHIVE else "a directory"
+        what = "a file" if exporter.creates is ArtifactKind.ARCHIVE else "a directory"
         done = "has not committed what it wrote" if self._began else "has written nothing"
         origin = origin_of(type(exporter))
         of = f" of {origin.distribution}" if origin is not None and origin.distribution else ""

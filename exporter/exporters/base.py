@@ -29,6 +29,7 @@ from typing import (
 from typing_extensions import TypeVar
 
 from exporter.content.protocol import ContentStore, Provider
+from exporter.content.threads import run_in_thread
 from exporter.exporters.options import OptionSpec
 from exporter.image import CompressionConfig, Descriptor
 from exporter.layer.limits import MAX_CONTENT_BYTES
@@ -37,8 +38,9 @@ from exporter.source.types import BuildInfo, Source
 
 if TYPE_CHECKING:
     from exporter.content.images import ImageStore
-    from exporter.exporters.files.entry import FileEntry
+    from exporter.images import Image, ImageIndex
     from exporter.layer.cache import LayerCache
+    from exporter.layer.entry import FileEntry
     from exporter.remotes.registry import DistributionSources
 
 
@@ -236,6 +238,49 @@ class ExportContext:
     layer_cache: LayerCache | None = None
     max_content_bytes: int = MAX_CONTENT_BYTES
 
+    async def image(self, source: Source, attrs: Mapping[str, str] | None = None) -> Image | ImageIndex:
+        """Make the image that BuildKit would make of a build result, to look at and to change.
+
+        Nothing is written anywhere. The image can be used as long as the export lasts.
+
+        Args:
+            source: The build result.
+            attrs: Attributes of BuildKit's image exporters, such as ``source-date-epoch``.
+
+        Returns:
+            An image, or an index if the result is keyed by platform.
+
+        Raises:
+            ImageError, InvalidArgumentError: the image cannot be computed; with BuildKit's text.
+            NotFoundError: a ref or a layer no longer exists.
+        """
+        from exporter.exporters.images import make_image
+
+        return await make_image(source, self, attrs or {})
+
+    async def delegate(
+        self, exporter: str | Exporter, source: Source, attrs: Mapping[str, str] | None = None
+    ) -> ExportResult:
+        """Export a build result with another exporter, to the destination of this export.
+
+        Return the result, or take over its response, descriptor and finalizer.
+
+        Args:
+            exporter: Its type, or an exporter that is already resolved, so that its attributes were validated
+                before the build.
+            source: The build result, such as `Image.source`.
+            attrs: The attributes for a type.
+
+        Raises:
+            ExporterError: it fails.
+            NotFoundError: there is no such type.
+        """
+        if isinstance(exporter, str):
+            from exporter.exporters.registry import default_registry
+
+            exporter = await run_in_thread(default_registry().make, exporter, attrs or {})
+        return await exporter.export(source, self)
+
 
 Finalize = Callable[["FinalizeContext"], Awaitable[Mapping[str, str]]]
 """Publishes an artifact, and returns additional response keys.
@@ -282,6 +327,7 @@ class Exporter(abc.ABC, Generic[O_co]):
     """One line for lists."""
     attributes: ClassVar[tuple[Attribute, ...]] = ()
     artifact: ClassVar[ArtifactKind] = ArtifactKind.IMAGE
+    """What it creates by default; see `creates`."""
 
     option_spec: ClassVar[OptionSpec | None] = None
     """The options of ``Exporter[Options]``; set by the class statement."""
@@ -326,9 +372,14 @@ class Exporter(abc.ABC, Generic[O_co]):
         return CompressionConfig()
 
     @property
+    def creates(self) -> ArtifactKind:
+        """What this export creates; differs from `artifact` if that depends on attributes."""
+        return self.artifact
+
+    @property
     def needs_store(self) -> bool:
         """Whether the export needs the image store. If so, and it cannot be used, the export fails early."""
-        return self.artifact is ArtifactKind.IMAGE
+        return self.creates is ArtifactKind.IMAGE
 
     @abc.abstractmethod
     async def export(self, source: Source, context: ExportContext) -> ExportResult:

@@ -33,6 +33,7 @@ _BUILT_IN = {
     "moby": "exporter.exporters.moby:MobyExporter",
     "oci": "exporter.exporters.oci:OCIExporter",
     "registry": "exporter.exporters.image:RegistryExporter",
+    "squash": "exporter.exporters.squash:SquashExporter",
     "tar": "exporter.exporters.tar:TarExporter",
 }
 
@@ -109,7 +110,7 @@ class Registry:
             # If these properties are broken, fail before the build instead of after it.
             if not isinstance(exporter.name, str):
                 raise TypeError(f"name is {exporter.name!r}, not a string")
-            _ = exporter.compression, exporter.needs_store
+            _ = exporter.compression, exporter.creates, exporter.needs_store
             return exporter
 
     def all(self) -> tuple[type[Exporter], ...]:

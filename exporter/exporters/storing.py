@@ -33,6 +33,8 @@ def stores_image(exporter_type: str, attrs: Mapping[str, str]) -> bool:
         AttributeValueError: an attribute is invalid.
     """
     match exporter_type:
+        case "squash":
+            return stores_image(attrs.get("to", ""), attrs)
         case "image" | "registry":
             return ImageExporterOptions.resolve(attrs).store
         case "moby":
@@ -48,6 +50,8 @@ def pushes_image(exporter_type: str, attrs: Mapping[str, str]) -> bool:
         AttributeValueError: an attribute cannot be used.
     """
     match exporter_type:
+        case "squash":
+            return pushes_image(attrs.get("to", ""), attrs)
         case "image":
             return ImageExporterOptions.resolve(attrs).push
         case "registry":

@@ -11,8 +11,8 @@ from exporter.exporters.attribute_help import TAR_ATTRIBUTES
 from exporter.exporters.base import ArtifactKind, Attribute, ExportContext, Exporter, ExportResult
 from exporter.exporters.files.merge import in_directories
 from exporter.exporters.files.source import open_files, output_of
-from exporter.exporters.files.tar import tar_pieces
 from exporter.image import FSOptions
+from exporter.layer.entry_tar import tar_pieces
 from exporter.source.types import Source
 
 __all__ = ["TarExporter"]

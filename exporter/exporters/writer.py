@@ -39,6 +39,7 @@ from exporter.image import (
 )
 from exporter.image.keys import IMAGE_BASE_CONFIG, IMAGE_CONFIG
 from exporter.image.media_types import DOCKER_MANIFEST_LIST, OCI_INDEX
+from exporter.images import Image, ImageLayer, ImageRef
 from exporter.layer.convert import LayerConverter
 from exporter.source.types import Ref, Remote, Source
 
@@ -170,6 +171,17 @@ class ImageWriter:
         # After the layers, because a lazily pulled layer gets its description when it is pulled.
         chain = None if part.ref is None else await part.ref.layer_chain()
         platform, layers = part.platform, part.remote.descriptors
+        for layer in layers:
+            self._provider.add(layer.digest, part.remote.provider)
+        finished = self._finished(source, part, annotations)
+        if finished is not None:
+            config, descriptor = finished.config_descriptor, finished.descriptor
+            await self._stage(finished.manifest, descriptor, "exporting manifest")
+            await self._stage(finished.config, config, "exporting config")
+            manifest = replace(
+                descriptor, annotations=annotations.manifest_descriptor, platform=platform.platform
+            )
+            return manifest, config.digest
         image = buildkit_image(
             parse_key(source.metadata, IMAGE_CONFIG, platform.id) or b"",
             [layer.to_dict() for layer in layers],
@@ -182,12 +194,21 @@ class ImageWriter:
         )
         await self._stage(image.manifest, image.manifest_descriptor, "exporting manifest")
         await self._stage(image.config, image.config_descriptor, "exporting config")
-        for layer in layers:
-            self._provider.add(layer.digest, part.remote.provider)
         manifest = replace(
             image.manifest_descriptor, annotations=annotations.manifest_descriptor, platform=platform.platform
         )
         return manifest, image.config_descriptor.digest
+
+    def _finished(self, source: Source, part: _Part, annotations: Annotations) -> Image | None:
+        """The image of a platform if an exporter has made it (`Image.source`): only layers may differ yet."""
+        config = parse_key(source.metadata, IMAGE_CONFIG, part.platform.id)
+        if not isinstance(part.ref, ImageRef) or config != part.ref.image.config:
+            return None
+        image = part.ref.image.with_media_types(oci=self._options.oci_types_enabled)
+        layers = [ImageLayer(layer, part.remote.provider) for layer in part.remote.descriptors]
+        if [layer.digest for layer in layers] != [layer.digest for layer in image.layers]:
+            image = image.with_layers(layers, same_files=True)
+        return image.with_annotations(annotations.manifest) if annotations.manifest else image
 
     async def _commit_attestations(self, source: Source, part: _Part, image: Descriptor) -> Descriptor:
         """Write the manifest of a platform's attestations; return its descriptor for the index."""

@@ -36,14 +36,18 @@ class LayerFiles:
 
     Attributes:
         tree: The files' names and attributes.
+        lower: The tree that only the lowest layers make; see the parameter `keep` of `unpack`.
     """
 
     def __init__(self, tree: FileTree, contents: BinaryIO) -> None:
         self.tree = tree
+        self.lower: FileTree | None = None
         self._contents = contents
 
     @classmethod
-    async def unpack(cls, remote: Remote, *, scratch: Path, max_size: int = MAX_CONTENT_BYTES) -> Self:
+    async def unpack(
+        cls, remote: Remote, *, scratch: Path, max_size: int = MAX_CONTENT_BYTES, keep: int | None = None
+    ) -> Self:
         """Unpack layers.
 
         Args:
@@ -51,6 +55,7 @@ class LayerFiles:
             scratch: A directory for the temporary file, which needs as much space as the files.
             max_size: Maximum total size of the files in bytes, including holes and files that later layers
                 replace or delete. A layer of a few KiB can claim a sparse file of many TiB.
+            keep: Also keep the tree of that many of the lowest layers, as `lower`.
 
         Raises:
             DataLossError: a layer does not match its descriptor.
@@ -63,7 +68,9 @@ class LayerFiles:
             files = cls(FileTree(), file)
             unpacking = _Unpacking(files.tree, file, scratch, max_size)
             with ThreadPoolExecutor(1, "unpack") as executor:
-                for layer in remote.descriptors:
+                for position, layer in enumerate(remote.descriptors):
+                    if position == keep:
+                        files.lower = await run_in_thread(files.tree.copy)
                     source = remote.provider.read(layer.digest)
                     await run_piped(partial(unpacking.run, layer), source, discard, executor)
             stack.pop_all()

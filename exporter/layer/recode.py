@@ -94,7 +94,7 @@ def recode(
         payload = blob if toc_offset is None else LimitedReader(blob, toc_offset)
         tar = HashingReader(open_layer(payload, descriptor.media_type))
         out = GatheringWriter(sink)
-        result = _recode(tar, out, recipe, pool, scratch)
+        result = pack_tar(tar, out, recipe, pool, scratch)
         out.flush()
     named = descriptor.annotations.get(DIFF_ID)
     if named and toc_offset is None and named != tar.digest:
@@ -102,7 +102,8 @@ def recode(
     return result
 
 
-def _recode(tar: HashingReader, out: Writable, recipe: Recipe, pool: Pool, scratch: Path) -> Recoded:
+def pack_tar(tar: HashingReader, out: Writable, recipe: Recipe, pool: Pool, scratch: Path) -> Recoded:
+    """Compress a tar to a layer blob; the parameters are those of `recode`."""
     new_tar: Readable = tar
     if recipe.epoch is not None:
         new_tar = IteratorReader(rewrite_times(tar, recipe.epoch))

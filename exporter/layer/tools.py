@@ -5,6 +5,7 @@ from __future__ import annotations
 from exporter.layer.cache import ConvertedLayer, LayerCache
 from exporter.layer.compression.detect import open_layer
 from exporter.layer.convert import LayerConverter
+from exporter.layer.entry_tar import tar_pieces
 from exporter.layer.files import LayerFiles
 from exporter.layer.gotar import Format, Header, TarError, TarReader, TarTime, TarWriter, TypeFlag
 from exporter.layer.gotar.pax import XATTR_PREFIX
@@ -12,7 +13,7 @@ from exporter.layer.limits import MAX_CONTENT_BYTES
 from exporter.layer.pipe import discard, run_piped
 from exporter.layer.recode import Recipe
 from exporter.layer.streams import PIECE_SIZE, Pieces, Readable, Writable, drain
-from exporter.layer.tree import Inode, Kind
+from exporter.layer.tree import FileTree, Inode, Kind, Name
 from exporter.layer.verifying import verified
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "PIECE_SIZE",
     "XATTR_PREFIX",
     "ConvertedLayer",
+    "FileTree",
     "Format",
     "Header",
     "Inode",
@@ -27,6 +29,7 @@ __all__ = [
     "LayerCache",
     "LayerConverter",
     "LayerFiles",
+    "Name",
     "Pieces",
     "Readable",
     "Recipe",
@@ -40,5 +43,6 @@ __all__ = [
     "drain",
     "open_layer",
     "run_piped",
+    "tar_pieces",
     "verified",
 ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import posixpath
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from exporter.errors import InvalidArgumentError, NotFoundError
@@ -119,6 +119,23 @@ class FileTree:
             self._link(parent, base, self._link_target(header))
         else:
             self._put(parent, base, _new_inode(header, content))
+
+    def copy(self) -> FileTree:
+        """A copy with inodes of its own, which later layers of the original do not change."""
+        copies = {self.root: replace(self.root)}
+        pending = [copies[self.root]]
+        while pending:
+            inode = pending.pop()
+            children = {}
+            for base, name in inode.children.items():
+                if name.inode not in copies:
+                    copies[name.inode] = replace(name.inode)
+                    pending.append(copies[name.inode])
+                children[base] = Name(copies[name.inode], name.layer)
+            inode.children = children
+        tree = FileTree()
+        tree.root, tree._layer = copies[self.root], self._layer
+        return tree
 
     def find(self, path: bytes, *, follow: bool = True) -> Inode:
         """Look up a path, resolving symbolic links within the tree.

@@ -61,7 +61,7 @@ class LocalBackend:
         exporter = await self._exporter(exporter_type, attrs)
         await self._engine.check(exporter)
         place = self._workplace.place_of(exporter_type, attrs)
-        return Resolved(exporter.name, exporter.compression, exporter.artifact, place)
+        return Resolved(exporter.name, exporter.compression, exporter.creates, place)
 
     async def export(
         self,

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from exporter.exporters.files.tar import tar_pieces
 from exporter.exporters.output import LocalOutput
 from exporter.exporters.registry import Registry
 from exporter.image import Time
+from exporter.layer.entry_tar import tar_pieces
 from exporter.source.saved.load import SavedSource
 from tests.builds import read_json, scenario, scenario_names
 from tests.trees import listing, recorded_entries, recorded_listing, unlike_the_recorded

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from exporter.cli.metadata_file import marshal_metadata
-from exporter.exporters.files.tar import tar_pieces
 from exporter.image import digest_bytes
+from exporter.layer.entry_tar import tar_pieces
 from tests.builds import read_json, scenario
 from tests.parity.images import Image, blobs_of, read_image
 from tests.parity.replay import Replay, replay, run

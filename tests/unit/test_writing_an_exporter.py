@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -12,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from exporter.images import Image, Workshop
+from exporter.images.reading import read_image
+from exporter.testing import MemoryLayer, Workbench, source_of
 from tests.builds import read_json, scenario
 
 GUIDE = Path(__file__).parents[2] / "docs" / "writing-an-exporter.md"
@@ -105,3 +109,24 @@ def test_wrong_attributes_are_refused(environment: dict[str, str], tmp_path: Pat
         assert result.returncode != 0
         assert text in result.stderr
     assert not dest.exists()
+
+
+async def test_the_example_of_a_changed_image(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    text = GUIDE.read_text(encoding="utf-8")
+    match = re.search(r"<!-- file: package_list.py -->\n```python\n(.*?)```", text, re.DOTALL)
+    assert match is not None
+    (tmp_path / "package_list.py").write_text(match[1])
+    monkeypatch.syspath_prepend(tmp_path)
+    kind = importlib.import_module("package_list").PackageList
+    status = b"Package: base-files\nStatus: installed\n\nPackage: dash\n"
+    source = source_of(MemoryLayer({"var/lib/dpkg/status": status}))
+    async with Workbench.open() as bench:
+        run = await bench.export(kind({"tar": "false"}), source)
+        (layout,) = run.output.layouts
+        (published,) = layout.images
+        image = await read_image(layout.store, published.root, Workshop(tmp_path))
+        assert isinstance(image, Image)
+        assert image.labels == {"com.example.packages": "2"}
+        assert [step.created_by for step in image.history] == ["RUN make", "package-list"]
+        async with image.files() as files:
+            assert await files.read("packages.txt") == b"base-files\ndash\n"

@@ -1,88 +1,10 @@
-"""A file in the output of ``tar`` and ``local``.
-
-Mirrors fsutil's ``Stat``, with which BuildKit's exporters describe files.
-"""
+"""Files in the output of ``tar`` and ``local``; see `exporter.layer.entry`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
-
-from exporter.layer.tree import Kind
+from exporter.layer.entry import BytesContent, Content, FileEntry
 
 __all__ = ["BytesContent", "Content", "FileEntry"]
-
-
-class Content(Protocol):
-    """The content of a file."""
-
-    def pieces(self) -> Iterator[bytes]:
-        """Iterate over the content in pieces; each call starts from the beginning. Blocks."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class BytesContent:
-    """Content in memory."""
-
-    data: bytes
-
-    def pieces(self) -> Iterator[bytes]:
-        """See `Content.pieces`."""
-        yield self.data
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileEntry:
-    """A file, directory, link or device with its path.
-
-    In a sequence of entries, directories come before their contents, and names are sorted by their bytes.
-
-    Attributes:
-        path: The path from the root, without a leading slash.
-        kind: The kind of entry.
-        mode: Permissions, set-ID and sticky bits.
-        mtime: Modification time in nanoseconds since 1970.
-        size: The size in bytes of a file's content, or of a symbolic link's target.
-        link: The target of a symbolic link; for a hard link, the path of an earlier entry for the same file.
-        devmajor: The major number of a device; likewise `devminor`.
-        content: The content of a file; ignored for hard links.
-    """
-
-    path: bytes
-    kind: Kind = Kind.FILE
-    mode: int = 0o644
-    uid: int = 0
-    gid: int = 0
-    mtime: int = 0
-    size: int = 0
-    link: bytes = b""
-    devmajor: int = 0
-    devminor: int = 0
-    xattrs: Mapping[bytes, bytes] = field(default_factory=dict)
-    content: Content = BytesContent(b"")
-
-    @classmethod
-    def of(cls, path: str, data: bytes, *, mode: int = 0o644, mtime: int = 0) -> FileEntry:
-        """A file with content in memory."""
-        name = path.encode("utf-8", "surrogateescape")
-        return cls(path=name, mode=mode, mtime=mtime, size=len(data), content=BytesContent(data))
-
-    @property
-    def is_hard_link(self) -> bool:
-        """Whether it is another name of an earlier entry."""
-        return bool(self.link) and self.kind is not Kind.SYMLINK
-
-    @property
-    def has_content(self) -> bool:
-        """Whether it is a file, but not a hard link."""
-        return self.kind is Kind.FILE and not self.link
-
-    @property
-    def key(self) -> bytes:
-        """The sort key in a sequence: paths compare component by component, not as strings."""
-        return self.path.replace(b"/", b"\x00")
 
 
 def shown(path: bytes) -> str:

@@ -12,7 +12,7 @@ from exporter.exporters.base import Exporter
 from exporter.exporters.oci import OCIExporter
 from exporter.exporters.registry import ENTRY_POINT_GROUP, Registry, default_registry
 
-BUILT_IN = ("docker", "image", "local", "moby", "oci", "registry", "tar")
+BUILT_IN = ("docker", "image", "local", "moby", "oci", "registry", "squash", "tar")
 
 
 def entry_point(name: str, value: str) -> EntryPoint:
@@ -73,7 +73,7 @@ def test_unknown_type(wanted: str, message: str) -> None:
 def test_plugin_is_found() -> None:
     registry = Registry([entry_point("good", "good_plugin:Good")])
     assert issubclass(registry.get("good"), Exporter)
-    assert registry.types == ("docker", "good", "image", "local", "moby", "oci", "registry", "tar")
+    assert registry.types == ("docker", "good", "image", "local", "moby", "oci", "registry", "squash", "tar")
 
 
 @pytest.mark.usefixtures("plugins")

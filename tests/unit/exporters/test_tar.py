@@ -13,9 +13,9 @@ import pytest
 
 from exporter.errors import InvalidArgumentError
 from exporter.exporters.files.entry import FileEntry
-from exporter.exporters.files.tar import tar_pieces
 from exporter.exporters.output import LocalOutput
 from exporter.exporters.tar import TarExporter
+from exporter.layer.entry_tar import tar_pieces
 from exporter.layer.gotar import TarError
 from exporter.layer.tree import Kind
 from exporter.source.types import Source

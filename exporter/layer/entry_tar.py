@@ -1,12 +1,12 @@
-"""Writing entries to a tarball, byte for byte like fsutil's ``WriteTar``."""
+"""Writing entries to a tarball: byte for byte like fsutil's ``WriteTar``, or with exact times for layers."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping
 
 from exporter.content.threads import StepTimer
-from exporter.exporters.files.entry import FileEntry, shown
-from exporter.layer.gotar import Header, TarError, TarTime, TarWriter, TypeFlag
+from exporter.layer.entry import FileEntry, shown
+from exporter.layer.gotar import Format, Header, TarError, TarTime, TarWriter, TypeFlag
 from exporter.layer.gotar.pax import XATTR_PREFIX
 from exporter.layer.streams import PIECE_SIZE, Pieces
 from exporter.layer.tree import Kind
@@ -24,8 +24,12 @@ _TYPE_FLAGS: Mapping[Kind, bytes] = {
 _SECOND = 10**9
 
 
-def tar_pieces(entries: Iterable[FileEntry]) -> Generator[bytes, None, None]:
+def tar_pieces(entries: Iterable[FileEntry], *, exact_times: bool = False) -> Generator[bytes, None, None]:
     """Write a tarball, in pieces. Blocks.
+
+    Args:
+        entries: The files, in order; iterated once.
+        exact_times: Keep fractions of seconds. Otherwise, times are rounded, as ``WriteTar`` does.
 
     Raises:
         TarError: an entry cannot be written in any tar format; begins with BuildKit's text.
@@ -35,6 +39,8 @@ def tar_pieces(entries: Iterable[FileEntry]) -> Generator[bytes, None, None]:
     timer = StepTimer()
     for entry in entries:
         header = _header(entry)
+        if exact_times and header.mod_time.nanoseconds:
+            header.format = Format.PAX  # else, the writer rounds
         try:
             tar.write_header(header)
         except TarError as error:
