@@ -1,8 +1,6 @@
-"""Connections that come in at sockets of ours and are passed on to a gRPC server.
+"""Taking connections at sockets of ours.
 
-gRPC for Python opens its listeners itself: it cannot be given a socket that systemd has opened, and what goes
-wrong when it binds a port, or in a TLS handshake, it writes to standard error in a form of its own. So it
-listens on a private Unix socket, and bytes are passed on to there.
+What goes wrong in a TLS handshake, or when a port is bound, is said in the log and in errors.
 """
 
 from __future__ import annotations
@@ -14,8 +12,8 @@ import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, closing
-from typing import Any, cast
+from contextlib import asynccontextmanager
+from typing import Any
 
 from exporter.rpc.tls import handshake_failure
 
@@ -26,8 +24,6 @@ HANDSHAKE_SECONDS = 20.0
 
 _PAUSE_SECONDS = 1.0
 """How long no connections are taken when there are no descriptors left."""
-
-_BUFFER_BYTES = 1 << 20
 
 _SILENT = (ConnectionError, EOFError, ssl.SSLEOFError)
 """What ends the connections of those who only look whether the port is open."""
@@ -118,138 +114,3 @@ class _Handshakes:
             logger.debug("no TLS with %s: %r", name, error)
         except (OSError, TimeoutError) as error:
             logger.warning("no TLS with %s: %s", name, handshake_failure(error))
-
-
-class Relay:
-    """Passes connections on to a Unix socket.
-
-    Args:
-        path: Of the socket.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._clients: set[_End] = set()
-
-    def protocol(self) -> asyncio.Protocol:
-        """A protocol for a connection that has come in."""
-        return _Client(self)
-
-    def close(self) -> None:
-        """End all connections."""
-        for client in list(self._clients):
-            client.abort()
-
-    def joined(self, client: _Client) -> None:
-        """Find the other end for a connection."""
-        self._clients.add(client)
-        task = asyncio.create_task(self._connect(client), name="relay: connecting")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def left(self, client: _Client) -> None:
-        """Forget a connection."""
-        self._clients.discard(client)
-
-    async def _connect(self, client: _Client) -> None:
-        loop = asyncio.get_running_loop()
-        server = _End()
-        server.other = client
-        try:
-            await loop.create_unix_connection(lambda: server, self._path)
-        except OSError as error:
-            logger.debug("the server takes no connections: %s", error)
-            client.abort()
-            return
-        client.connect(server)
-
-
-class _End(asyncio.Protocol):
-    """One of the two ends of a relayed connection."""
-
-    def __init__(self) -> None:
-        self.other: _End | None = None
-        self.transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-        self.transport.set_write_buffer_limits(high=_BUFFER_BYTES)
-
-    def data_received(self, data: bytes) -> None:
-        if self.other is not None and self.other.transport is not None:
-            self.other.transport.write(data)
-
-    def pause_writing(self) -> None:
-        if self.other is not None and self.other.transport is not None:
-            self.other.transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        if self.other is not None and self.other.transport is not None:
-            self.other.transport.resume_reading()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        # HTTP/2 has no half-closed connections: with one end, the other goes, once all is written.
-        if self.other is not None and self.other.transport is not None:
-            self.other.transport.close()
-
-    def abort(self) -> None:
-        if self.transport is not None:
-            self.transport.abort()
-
-
-class _Client(_End):
-    """The end that has come in. What it says before the other end is there is kept."""
-
-    def __init__(self, relay: Relay) -> None:
-        super().__init__()
-        self._relay = relay
-        self._early: list[bytes] = []
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._relay.joined(self)
-
-    def connect(self, server: _End) -> None:
-        """Set the other end."""
-        assert server.transport is not None
-        self.other = server
-        assert self.transport is not None
-        if self.transport.is_closing():
-            server.transport.close()
-            return
-        for data in self._early:
-            server.transport.write(data)
-        self._early.clear()
-        self.transport.resume_reading()
-
-    def data_received(self, data: bytes) -> None:
-        """Pass it on, or keep it; a client says little before it has the server's settings."""
-        if self.other is not None:
-            super().data_received(data)
-            return
-        self._early.append(data)
-        assert self.transport is not None
-        self.transport.pause_reading()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
-        super().connection_lost(exc)
-        self._relay.left(self)
-
-
-@asynccontextmanager
-async def relaying(
-    path: str, listeners: Sequence[socket.socket], context: ssl.SSLContext | None
-) -> AsyncIterator[None]:
-    """Pass connections that come in at `listeners` on to a Unix socket; at the end, close them all.
-
-    Args:
-        path: Of the socket.
-        listeners: See `taking`.
-        context: See `taking`.
-    """
-    relay = Relay(path)
-    with closing(relay):
-        async with taking(relay.protocol, listeners, context):
-            yield

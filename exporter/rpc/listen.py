@@ -9,47 +9,19 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-import grpc
-import grpc.aio
-
-from exporter.errors import FailedPreconditionError, InvalidArgumentError
+from exporter.errors import InvalidArgumentError
 from exporter.rpc.activation import InheritedSocket, ListenAddress
 from exporter.rpc.address import Address, TCPAddress, UnixAddress
-from exporter.rpc.front import relaying, taking
-from exporter.rpc.session.tunnel import private_path
+from exporter.rpc.front import taking
 from exporter.rpc.sockets import bind_tcp, resolve, unix_socket
-from exporter.rpc.target import unix_target
 from exporter.rpc.tls import TLSConfig, server_context
 
-
-@asynccontextmanager
-async def listening(
-    server: grpc.aio.Server, address: ListenAddress, tls: TLSConfig | None, *, insecure: bool
-) -> AsyncIterator[Address]:
-    """Have `server`, not started yet, listen at `address`; a Unix socket's file is removed at the end.
-
-    Args:
-        server: The server.
-        address: Where to listen.
-        tls: Files for TLS, for TCP addresses.
-        insecure: Allow plain TCP on other interfaces than loopback.
-
-    Yields:
-        The address with the port that it got.
-
-    Raises:
-        InvalidArgumentError: certificates cannot be used, or plain TCP was asked for on a public interface.
-        FailedPreconditionError: somebody listens there already, or the address is not ours.
-    """
-    if isinstance(address, UnixAddress):
-        async with unix_socket(address, lambda: _bind(server, address)):
-            yield address
-        return
-    listeners, context, bound = await _open(address, tls, insecure=insecure)
-    with private_path() as path:
-        server.add_insecure_port(unix_target(path))
-        async with relaying(path, listeners, context):
-            yield bound
+_KEEPALIVE = (
+    (socket.TCP_KEEPIDLE, 60),
+    (socket.TCP_KEEPINTVL, 10),
+    (socket.TCP_KEEPCNT, 2),
+    (socket.TCP_USER_TIMEOUT, 80_000),  # milliseconds, for data that nobody acknowledges
+)
 
 
 @asynccontextmanager
@@ -60,13 +32,20 @@ async def accepting(
     *,
     insecure: bool,
 ) -> AsyncIterator[Address]:
-    """Take connections at `address` for a protocol that is not a gRPC server's; otherwise as `listening`.
+    """Take connections at `address`; a Unix socket's file is removed at the end.
 
     Args:
         protocol: Makes a protocol for each connection.
         address: Where to listen.
         tls: Files for TLS, for TCP addresses.
         insecure: Allow plain TCP on other interfaces than loopback.
+
+    Yields:
+        The address with the port that it got.
+
+    Raises:
+        InvalidArgumentError: certificates cannot be used, or plain TCP was asked for on a public interface.
+        FailedPreconditionError: somebody listens there already, or the address is not ours.
     """
     if isinstance(address, UnixAddress):
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
@@ -94,8 +73,12 @@ async def _open(
     if isinstance(address, InheritedSocket):
         listener = socket.socket(fileno=address.descriptor)
         listener.setblocking(False)
+        if isinstance(where, TCPAddress):
+            _watch_peers(listener)
         return [listener], context, where
     listeners = await bind_tcp(address)
+    for listener in listeners:
+        _watch_peers(listener)
     return listeners, context, TCPAddress(address.host, listeners[0].getsockname()[1])
 
 
@@ -113,8 +96,8 @@ async def _is_loopback(address: TCPAddress) -> bool:
     return all(ipaddress.ip_address(host.split("%")[0]).is_loopback for _, (host, _) in found)
 
 
-def _bind(server: grpc.aio.Server, address: UnixAddress) -> None:
-    try:
-        server.add_insecure_port(address.target)
-    except RuntimeError as error:
-        raise FailedPreconditionError(f"cannot listen on {address}: {error}", field="addresses") from error
+def _watch_peers(listener: socket.socket) -> None:
+    """Have the kernel end connections whose peers have gone without a word; connections inherit it."""
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _KEEPALIVE:
+        listener.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -10,10 +10,9 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from exporter.errors import FailedPreconditionError
 from exporter.rpc.status import StatusInterceptor
 
-__all__ = ["open_server", "until_failed"]
+__all__ = ["open_server"]
 
 
 @asynccontextmanager
@@ -34,24 +33,6 @@ async def open_server(options: Iterable[tuple[str, int]] = ()) -> AsyncIterator[
     finally:
         await server.stop(None)
         await calls.ended()
-
-
-async def until_failed(server: grpc.aio.Server) -> None:
-    """Wait until a server that has been started stops; returns when it was asked to.
-
-    gRPC's loop that takes calls ends for good when a call has a ``:path`` that is not UTF-8. The process
-    lives on then, and all connections are refused.
-
-    Raises:
-        FailedPreconditionError: it has stopped by itself.
-    """
-    # Cancelling it would cancel a future that stopping the server waits for.
-    waiting = asyncio.ensure_future(server.wait_for_termination())
-    waiting.add_done_callback(lambda task: task.cancelled() or task.exception())
-    try:
-        await asyncio.shield(waiting)
-    except Exception as error:
-        raise FailedPreconditionError(f"the server takes no calls any more: {error}") from error
 
 
 class _RunningCalls(grpc.aio.ServerInterceptor):

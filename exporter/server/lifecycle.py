@@ -4,35 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from exporter.engine.finalize import FinalizeStore
 from exporter.engine.jobs import Jobs
 from exporter.engine.limits import Admission
 from exporter.engine.workplace import open_workplace, problem_of_store
-from exporter.errors import ExporterError
 from exporter.exporters.registry import Registry, default_registry
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
 from exporter.pb.moby.buildkit.v1 import control_pb2
 from exporter.rpc.activation import listen_addresses
 from exporter.rpc.address import Address
 from exporter.rpc.allowed import AddressPattern
-from exporter.rpc.limits import (
-    MAX_SEND_BYTES,
-    METADATA_HARD_BYTES,
-    METADATA_SOFT_BYTES,
-    raise_file_limit,
-)
-from exporter.rpc.listen import listening
-from exporter.rpc.server import open_server, until_failed
+from exporter.rpc.limits import raise_file_limit
+from exporter.rpc.listen import accepting
 from exporter.rpc.session.manager import SessionManager, SessionService
+from exporter.rpc.session.services import SessionServices
+from exporter.server.calls import CallServer
 from exporter.server.config import ServerConfig
 from exporter.server.metrics import Metrics
 from exporter.server.notify import Supervisor
@@ -80,8 +76,6 @@ async def serve(
         InvalidArgumentError: a choice cannot be used; `field` names it.
         FailedPreconditionError: it cannot listen there, or `WorkplaceConfig.root` holds something else.
         OSError: the root or a socket cannot be made.
-        FailedPreconditionError: gRPC has stopped taking calls (see `until_failed`). A supervisor should start
-            the server again.
     """
     supervisor = Supervisor(config.ready_fd)
     with queued_signals() as signals:
@@ -90,26 +84,13 @@ async def serve(
             supervisor.ready(server.addresses)
             if on_ready is not None:
                 on_ready(server.addresses)
-            await _first(signals.get(), server.failed())
+            await signals.get()
             supervisor.stopping(f"waiting for {server.requests} running requests")
             hurry = asyncio.create_task(signals.get())
             try:
                 await server.drain(config.shutdown_grace, hurry)
             finally:
                 hurry.cancel()
-
-
-async def _first(*waits: Coroutine[object, object, object]) -> None:
-    """Wait for the first of several things; raises what it raises."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
 
 
 class _State:
@@ -138,7 +119,6 @@ class PluginServer:
         jobs: Jobs,
         tokens: FinalizeStore,
         state: _State,
-        grpc_server: grpc.aio.Server,
     ) -> None:
         self.addresses: tuple[Address, ...] = ()
         self.sessions = sessions
@@ -147,7 +127,6 @@ class PluginServer:
         self._jobs = jobs
         self._tokens = tokens
         self._state = state
-        self._grpc_server = grpc_server
 
     @classmethod
     @asynccontextmanager
@@ -198,21 +177,22 @@ class PluginServer:
                 jobs=jobs,
                 metrics=metrics,
             )
-            grpc_server = await stack.enter_async_context(open_server(_options(config)))
-            server = cls(service, health.aio.HealthServicer(), sessions, jobs, tokens, state, grpc_server)
-            _register(grpc_server, service, server._health, sessions)
+            server = cls(service, health.aio.HealthServicer(), sessions, jobs, tokens, state)
+            services = SessionServices.of([partial(_register, service, server._health, sessions)])
+            calls = await stack.enter_async_context(
+                CallServer.open(services, max_message_bytes=config.max_message_bytes)
+            )
             server.addresses = tuple(
                 [
                     await stack.enter_async_context(
-                        listening(grpc_server, address, config.tls, insecure=config.insecure_listen)
+                        accepting(calls.protocol, address, config.tls, insecure=config.insecure_listen)
                     )
                     for address in addresses
                 ]
             )
-            stack.push_async_callback(grpc_server.stop, HANGUP_SECONDS)
+            stack.push_async_callback(calls.stop, HANGUP_SECONDS)
             stack.push_async_callback(sessions.close)
             stack.push_async_callback(server._cancel)
-            await grpc_server.start()
             for name in SERVICES:
                 await server._health.set(name, health_pb2.HealthCheckResponse.SERVING)
             state.text = ""
@@ -222,14 +202,6 @@ class PluginServer:
     def requests(self) -> int:
         """The number of requests under way."""
         return len(self._jobs)
-
-    async def failed(self) -> None:
-        """Wait until the server can take no calls any more; see `until_failed`."""
-        try:
-            await until_failed(self._grpc_server)
-        except ExporterError:
-            self._state.text = "the server takes no calls any more"
-            raise
 
     async def drain(self, grace: float, hurry: asyncio.Task[object]) -> None:
         """Refuse new exports and wait for the running ones: `grace` seconds at most, or until `hurry`."""
@@ -267,33 +239,19 @@ def _metrics(registry: CollectorRegistry | None) -> Metrics:
     return PrometheusMetrics(registry)
 
 
-def _options(config: ServerConfig) -> tuple[tuple[str, int], ...]:
-    return (
-        ("grpc.max_receive_message_length", config.max_message_bytes),
-        ("grpc.max_send_message_length", MAX_SEND_BYTES),
-        ("grpc.max_metadata_size", METADATA_SOFT_BYTES),
-        ("grpc.absolute_max_metadata_size", METADATA_HARD_BYTES),
-        # Two servers on one port would share its connections, and each know only half of the sessions.
-        ("grpc.so_reuseport", 0),
-        # A caller whose machine has gone without a word is noticed, and its exports are cancelled.
-        ("grpc.keepalive_time_ms", 60_000),
-        ("grpc.keepalive_timeout_ms", 20_000),
-        # Go measures bandwidth with pings, which gRPC's C core takes for misuse.
-        ("grpc.http2.max_ping_strikes", 0),
-    )
-
-
 def _register(
-    server: grpc.aio.Server,
     service: ExporterService,
     health_service: health.aio.HealthServicer,
     sessions: SessionManager,
+    server: grpc.aio.Server,
 ) -> None:
     exporter_pb2_grpc.add_ExporterServiceServicer_to_server(service, server)
     SessionService(sessions).register(server)
     server.add_generic_rpc_handlers((_NoDaemon(),))
     health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
-    reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    reflecting = reflection.aio.ReflectionServicer(names)
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflecting, server)  # type: ignore[no-untyped-call]
 
 
 class _NoDaemon(grpc.GenericRpcHandler):

@@ -45,15 +45,19 @@ def call(path: bytes, *more: Header, message: bytes = b"\0\0\0\0\0") -> bytes:
     )
 
 
-async def send(socket_path: str, data: bytes, *, until: bytes = b"grpc-status") -> bytes:
-    """Send bytes to a Unix socket; returns what has come until the connection ends, or `until` is in it."""
+RESET = b"\x00\x00\x04\x03\x00\x00\x00\x00\x01"
+"""The beginning of what ends the first stream without an answer."""
+
+
+async def send(socket_path: str, data: bytes, *, until: Sequence[bytes] = (b"grpc-status", RESET)) -> bytes:
+    """Send bytes to a Unix socket; returns what has come until the connection ends, or one of `until` has."""
     reader, writer = await asyncio.open_unix_connection(socket_path)
     answer = b""
     try:
         writer.write(data)
         async with asyncio.timeout(_PATIENCE):
             with suppress(ConnectionError):
-                while until not in answer and (more := await reader.read(1 << 16)):
+                while not any(text in answer for text in until) and (more := await reader.read(1 << 16)):
                     answer += more
     finally:
         writer.close()

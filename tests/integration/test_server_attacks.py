@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
-from exporter.cli.failures import ExitCode
 from tests.integration import raw_http2
-from tests.integration.fakedaemon.harness import Daemon, Server
+from tests.integration.fakedaemon.harness import Daemon, Server, eventually
+from tests.integration.fakedaemon.requests import export_request
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -27,15 +29,19 @@ def socket_of(server: Server) -> str:
 
 
 @pytest.mark.parametrize(("path", "headers"), [(b"/\xff\xfe", ()), (LIST, ((b":path", b"/\xff"),))])
-async def test_a_path_that_is_not_utf8_ends_the_process(
-    path: bytes, headers: tuple[raw_http2.Header, ...]
+async def test_a_path_that_is_not_utf8_ends_nothing_else(
+    path: bytes, headers: tuple[raw_http2.Header, ...], tmp_path: Path
 ) -> None:
-    """gRPC takes no calls from then on, so a supervisor has to start the server again."""
-    async with Server.running() as server:
+    """gRPC's own server takes no calls from then on."""
+    async with Server.running() as server, Daemon.connected(server.address) as daemon:
+        attrs = {"control": str(tmp_path)}
+        export = asyncio.create_task(daemon.export(export_request("test-blocking", attrs=attrs), key="it"))
+        await eventually((tmp_path / "started").exists)
         await raw_http2.send(socket_of(server), raw_http2.call(path, *headers))
-        assert await server.ended() == ExitCode.FAILED
-        assert any("the server takes no calls any more" in line for line in server.noise)
-        assert server.leftovers() == []
+        assert (await daemon.do("resolve", type="oci", attrs={}))["code"] == "OK"
+        await daemon.do("cancel", key="it")
+        assert (await export).code == "CANCELLED"
+        await eventually((tmp_path / "stopped").exists)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,10 @@ from exporter.errors import ExporterError, FailedPreconditionError, InvalidArgum
 from exporter.rpc import activation
 from exporter.rpc.activation import InheritedSocket, inherited_sockets, listen_addresses
 from exporter.rpc.address import TCPAddress, UnixAddress
-from exporter.rpc.listen import listening
+from exporter.rpc.listen import accepting
+from exporter.rpc.session.services import SessionServices
 from exporter.rpc.tls import TLSConfig
+from exporter.server.calls import CallServer
 from tests.certificates import make_certificates
 
 
@@ -92,13 +96,13 @@ async def test_a_server_answers_at_inherited_sockets(handed_over: dict[str, str]
     make_certificates(tmp_path)
     tls = TLSConfig(tmp_path / "server.pem", tmp_path / "server.key", tmp_path / "ca.pem")
     local, net = listen_addresses(["fd://"], field="addresses", environ=handed_over)
-    server = grpc.aio.server()
-    health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)
+    health_service = health.aio.HealthServicer()
+    services = SessionServices.of([partial(health_pb2_grpc.add_HealthServicer_to_server, health_service)])
     async with (
-        listening(server, local, tls, insecure=False) as first,
-        listening(server, net, tls, insecure=False) as second,
+        CallServer.open(services, max_message_bytes=1 << 20) as server,
+        accepting(server.protocol, local, tls, insecure=False) as first,
+        accepting(server.protocol, net, tls, insecure=False) as second,
     ):
-        await server.start()
         assert first == UnixAddress(f"{tmp_path}/s")
         async with grpc.aio.insecure_channel(first.target) as channel:
             assert await is_serving(channel)
@@ -110,7 +114,6 @@ async def test_a_server_answers_at_inherited_sockets(handed_over: dict[str, str]
         async with grpc.aio.insecure_channel(second.target) as channel:
             with pytest.raises(grpc.aio.AioRpcError):
                 await is_serving(channel)
-        await server.stop(None)
     assert (tmp_path / "s").exists(), "it is not ours to remove"
 
 
@@ -122,7 +125,7 @@ async def test_an_inherited_public_port_needs_tls_as_well(
         environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
         [address] = listen_addresses(["fd://"], field="addresses", environ=environ)
         with pytest.raises(ExporterError, match="without TLS"):
-            async with listening(grpc.aio.server(), address, None, insecure=False):
+            async with accepting(asyncio.Protocol, address, None, insecure=False):
                 pass
 
 

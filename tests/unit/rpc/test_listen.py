@@ -5,12 +5,11 @@ import socket
 import stat
 from pathlib import Path
 
-import grpc.aio
 import pytest
 
 from exporter.errors import FailedPreconditionError, InvalidArgumentError
 from exporter.rpc.address import TCPAddress, UnixAddress
-from exporter.rpc.listen import listening
+from exporter.rpc.listen import accepting
 from exporter.rpc.sockets import bind_tcp
 from exporter.rpc.tls import TLSConfig
 from tests.certificates import make_certificates
@@ -21,12 +20,8 @@ def mode(path: Path) -> int:
 
 
 async def bind(path: Path) -> None:
-    server = grpc.aio.server()
-    try:
-        async with listening(server, UnixAddress(str(path)), None, insecure=False):
-            assert mode(path) == 0o600
-    finally:
-        await server.stop(None)
+    async with accepting(asyncio.Protocol, UnixAddress(str(path)), None, insecure=False):
+        assert mode(path) == 0o600
 
 
 async def test_a_socket_comes_and_goes(tmp_path: Path) -> None:
@@ -70,8 +65,7 @@ async def test_something_else_is_not_replaced(tmp_path: Path, kind: str) -> None
 
 async def test_another_servers_socket_is_not_removed_at_the_end(tmp_path: Path) -> None:
     path = tmp_path / "s"
-    server = grpc.aio.server()
-    async with listening(server, UnixAddress(str(path)), None, insecure=False):
+    async with accepting(asyncio.Protocol, UnixAddress(str(path)), None, insecure=False):
         path.unlink()
         other = socket.socket(socket.AF_UNIX)
         other.bind(str(path))
@@ -82,22 +76,20 @@ async def test_another_servers_socket_is_not_removed_at_the_end(tmp_path: Path) 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
 async def test_public_addresses_need_tls_or_consent(host: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError) as caught:
-        async with listening(grpc.aio.server(), TCPAddress(host, 0), None, insecure=False):
+        async with accepting(asyncio.Protocol, TCPAddress(host, 0), None, insecure=False):
             pass
     assert caught.value.field == "addresses"
     make_certificates(tmp_path)
     tls = TLSConfig(tmp_path / "server.pem", tmp_path / "server.key")
     for choice in (None, tls):
-        server = grpc.aio.server()
-        async with listening(server, TCPAddress(host, 0), choice, insecure=choice is None) as bound:
+        async with accepting(asyncio.Protocol, TCPAddress(host, 0), choice, insecure=choice is None) as bound:
             assert isinstance(bound, TCPAddress)
             assert bound.port > 0
-        await server.stop(None)
 
 
 async def test_a_host_without_address(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError):
-        async with listening(grpc.aio.server(), TCPAddress("host.invalid", 0), None, insecure=False):
+        async with accepting(asyncio.Protocol, TCPAddress("host.invalid", 0), None, insecure=False):
             pass
 
 
@@ -114,7 +106,7 @@ async def test_unusable_certificates(tmp_path: Path, cert: str, key: str, ca: st
     make_certificates(tmp_path)
     tls = TLSConfig(tmp_path / cert, tmp_path / key, tmp_path / ca if ca else None)
     with pytest.raises(InvalidArgumentError) as caught:
-        async with listening(grpc.aio.server(), TCPAddress("127.0.0.1", 0), tls, insecure=False):
+        async with accepting(asyncio.Protocol, TCPAddress("127.0.0.1", 0), tls, insecure=False):
             pass
     assert caught.value.field == "tls"
 
