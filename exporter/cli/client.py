@@ -1,4 +1,4 @@
-"""Talking to a running server."""
+"""Connecting to a running server, and explaining why that failed."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class ServerAccess:
     """How to reach a server.
 
     Attributes:
-        address: Where it listens.
-        timeout: Seconds that connecting may take.
-        ca: Certificates that vouch for it; those of the system if None.
-        cert: The client's certificate.
+        address: The address it listens at.
+        timeout: The timeout for connecting, in seconds.
+        ca: CA certificates to verify it with; those of the system if None.
+        cert: The client certificate.
         key: Its private key.
-        name: The name that the server's certificate must have, if not the address's.
-        prefix: What the names of the options about TLS begin with.
+        name: The name that the server's certificate must have; the host of the address if None.
+        prefix: The prefix of the flags for TLS, for messages.
     """
 
     address: Address
@@ -57,7 +57,7 @@ class ServerAccess:
         """Read the options of a command that talks to a server.
 
         Raises:
-            UsageError: they cannot be used.
+            UsageError: an option is invalid, or two contradict each other.
         """
         try:
             address = parse_address(options.addr or "", field="addr")
@@ -78,10 +78,10 @@ class ServerAccess:
         return access
 
     def ssl_context(self) -> ssl.SSLContext:
-        """The same for connections that are not gRPC's. Blocks.
+        """Create a TLS context, for connections that do not use gRPC's own TLS. Blocks.
 
         Raises:
-            UsageError: a file cannot be read, or is not what it should be.
+            UsageError: a file cannot be read, or has the wrong format.
         """
         for option, path in (("cacert", self.ca), ("cert", self.cert), ("key", self.key)):
             _check_readable(f"{self.prefix}{option}", path)
@@ -98,7 +98,7 @@ class ServerAccess:
         return context
 
     async def endpoint(self) -> Endpoint:
-        """The same for finding out why it cannot be reached.
+        """Describe the server for `why_unreachable`.
 
         Raises:
             UsageError: see `ssl_context`.
@@ -113,7 +113,7 @@ class ServerAccess:
         )
 
     async def dialler(self) -> Dial:
-        """What opens connections that are not gRPC's.
+        """Return a function that opens connections without gRPC.
 
         Raises:
             UsageError: see `ssl_context`.
@@ -130,16 +130,16 @@ class ServerAccess:
 
     @property
     def uses_tls(self) -> bool:
-        """Whether anything about TLS was said."""
+        """Whether any TLS option was given."""
         return any(value is not None for value in (self.ca, self.cert, self.name))
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """Read the files. Blocks.
+        """Read the certificates for gRPC. Blocks.
 
         Raises:
             UsageError: see `ssl_context`.
         """
-        self.ssl_context()  # gRPC says nothing of what is wrong with them
+        self.ssl_context()  # gRPC does not say what is wrong with a file
         ca, key, cert = (
             path.read_bytes() if path is not None else None for path in (self.ca, self.key, self.cert)
         )
@@ -151,7 +151,7 @@ async def connect(access: ServerAccess) -> AsyncIterator[grpc.aio.Channel]:
     """Connect to a server.
 
     Raises:
-        UsageError: certificates cannot be used.
+        UsageError: the certificates are invalid.
     """
     options: list[tuple[str, int | str]] = list(PEER_OPTIONS)
     if not access.uses_tls:
@@ -167,15 +167,15 @@ async def connect(access: ServerAccess) -> AsyncIterator[grpc.aio.Channel]:
 
 @asynccontextmanager
 async def explained(channel: grpc.aio.Channel, access: ServerAccess, wanted: Kind) -> AsyncIterator[None]:
-    """Around the first calls to a server: if they fail, find out why, and what it is that was reached.
+    """Wrap the first calls to a server: if they fail, find out why, and what the peer is.
 
     Args:
-        channel: Reaches it.
-        access: How.
-        wanted: What it should be.
+        channel: The channel to the server.
+        access: How the channel was opened.
+        wanted: The kind of server that is expected.
 
     Raises:
-        UnavailableError: it cannot be reached, or is something else.
+        UnavailableError: it cannot be reached, or is of a different kind.
     """
     try:
         yield
@@ -205,7 +205,7 @@ _INSTEAD = {
         Kind.PLUGIN_SERVER,
     ): "it exports what daemons have built, and builds nothing itself: give the address of a buildkitd",
 }
-"""What to do about it: what was wanted, and what was found."""
+"""Advice, by the kind of server that was expected and the kind that was found."""
 
 
 def _check_readable(option: str, path: Path | None) -> None:
@@ -218,11 +218,11 @@ def _check_readable(option: str, path: Path | None) -> None:
 
 
 async def list_exporters(channel: grpc.aio.Channel, access: ServerAccess) -> list[ExporterDescription]:
-    """Ask a server for its types; the first question that it is asked, so that it shows whether it is there.
+    """Ask a server for its exporter types. This is the first call, so it also detects unreachable servers.
 
     Raises:
-        UnavailableError: it cannot be reached.
-        ExporterError: it answers with an error.
+        UnavailableError: the server cannot be reached.
+        ExporterError: the server answers with an error.
     """
     async with explained(channel, access, Kind.PLUGIN_SERVER):
         with rpc_errors():

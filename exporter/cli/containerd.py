@@ -1,4 +1,4 @@
-"""Options about a containerd, with the environment variables that containerd's own tools know."""
+"""Options for containerd; they default to the environment variables of containerd's own tools."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def containerd_config(options: ContainerdArgs) -> ContainerdConfig | None:
-    """The containerd that the options name; None if they name none.
+    """Return the containerd that the options name, if any.
 
     Raises:
-        UsageError: they cannot be used.
+        UsageError: an option is invalid, or is given without ``--containerd``.
     """
     named = {"namespace": options.containerd_namespace, "snapshotter": options.containerd_snapshotter}
     if options.containerd is None:
@@ -25,7 +25,7 @@ def containerd_config(options: ContainerdArgs) -> ContainerdConfig | None:
             if value is not None:
                 raise UsageError(f"--containerd-{key} needs --containerd, the address of the containerd")
         return None
-    # Only here: it takes a moment to import.
+    # Imported late, because it takes a moment.
     from exporter.remotes.containerd import ContainerdConfig
 
     chosen = {key: value or os.environ.get(f"CONTAINERD_{key.upper()}") for key, value in named.items()}

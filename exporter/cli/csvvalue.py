@@ -16,7 +16,7 @@ def split_fields(line: str) -> list[str]:
     """Split a value into its fields. A line break at the end is ignored.
 
     Raises:
-        InvalidArgumentError: there is nothing to split, or the quotes do not match; with Go's text.
+        InvalidArgumentError: the value is empty, or its quotes do not match; with Go's message.
     """
     line = line.removesuffix("\n").removesuffix("\r") if line.endswith("\n") else line
     if not line:
@@ -31,7 +31,7 @@ def split_fields(line: str) -> list[str]:
         fields.append(field)
         if position == len(line):
             return fields
-        position += 1  # the comma; a field follows it, if only an empty one
+        position += 1  # the comma; a field always follows it, even if empty
 
 
 def _plain_field(line: str, start: int) -> tuple[str, int]:

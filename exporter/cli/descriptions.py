@@ -1,4 +1,4 @@
-"""Types of outputs, as they are described to users."""
+"""Descriptions of exporter types for users."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from exporter.exporters.base import ArtifactKind, Attribute, Exporter
 
 @dataclass(frozen=True, slots=True)
 class ExporterDescription:
-    """What is known of a type without using it.
+    """What users can know about an exporter type without running it.
 
     Attributes:
-        type: The word behind ``--output type=``.
-        title: One line.
-        artifact: What it makes.
-        attributes: What it understands.
+        type: The value of ``--output type=``.
+        title: One line about it.
+        artifact: The kind of artifact that it creates.
+        attributes: The attributes that it supports.
     """
 
     type: str
@@ -26,7 +26,7 @@ class ExporterDescription:
 
     @property
     def has_directory_form(self) -> bool:
-        """Whether ``tar=false`` makes it write an OCI layout directory in place of an archive."""
+        """Whether it writes an OCI layout directory instead of an archive with ``tar=false``."""
         return any(attribute.name == "tar" for attribute in self.attributes)
 
     def used_with(self, attrs: Mapping[str, str]) -> ExporterDescription:

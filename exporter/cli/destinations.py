@@ -1,4 +1,4 @@
-"""Whether files can be written where somebody wants them, found out before there is anything to write."""
+"""Early checks of whether a destination is writable, before the work begins."""
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ from exporter.cli.failures import UsageError
 
 
 def check_file(option: str, path: Path | None) -> None:
-    """Refuse a file that an option names and that cannot be written. Blocks.
+    """Reject an option that names a file which cannot be written. Blocks.
 
-    What shows only later, such as a full disk, is an error then.
+    Problems that only appear later, such as a full disk, are reported when they occur.
 
     Args:
-        option: Its name, such as ``--metadata-file``.
+        option: The name of the option, such as ``--metadata-file``.
         path: The file; None if the option was not given.
 
     Raises:
-        UsageError: it cannot be written.
+        UsageError: the file cannot be written.
     """
     if path is not None and (problem := problem_of_file(path)):
         raise UsageError(f"{option}: {path} cannot be written: {problem}")
 
 
 def problem_of_file(path: Path) -> str:
-    """Why a file cannot be written; empty if it can. It may be there already. Blocks."""
+    """Why a file cannot be written; empty if it can. It may already exist. Blocks."""
     try:
         target = path.resolve()
         if target.is_dir():
             return "it is a directory"
         if target.exists() and not target.is_file():
             return ""  # a device or a pipe
-        # Files are made beside their destination and moved there when they are complete.
+        # Files are created next to their destination, and renamed when they are complete.
         return _problem_of_parent(target.parent)
     except (OSError, RuntimeError) as error:  # a loop of links is a RuntimeError
         return getattr(error, "strerror", None) or str(error)
 
 
 def problem_of_directory(path: Path, *, is_layout: bool = False) -> str:
-    """Why nothing can be written into a directory, made if there is none; empty if it can. Blocks.
+    """Why a directory cannot be written to, or created; empty if it can. Blocks.
 
     Args:
         path: The directory.
-        is_layout: Whether it is to be an OCI layout, which shares no directory with anything else.
+        is_layout: Whether it will be an OCI layout, which does not share a directory with other files.
     """
     try:
         target = path.resolve()
@@ -57,7 +57,7 @@ def problem_of_directory(path: Path, *, is_layout: bool = False) -> str:
 
 
 def _can_be_layout(directory: Path) -> bool:
-    from exporter.content.layout import STAGING_NAME  # only here: most commands do without stores
+    from exporter.content.layout import STAGING_NAME  # imported late: most commands do not need stores
 
     found = {path.name for path in directory.iterdir()}
     return "oci-layout" in found or not found - {STAGING_NAME}

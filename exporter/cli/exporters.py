@@ -33,11 +33,11 @@ _CLIENT_KEYS = "Where it goes: what --output knows besides, and does not pass to
 
 
 def run_exporters(options: ExportersArgs) -> int:
-    """List the types, or the attributes of one of them.
+    """List the types, or the attributes of one type.
 
     Raises:
-        UsageError: there is no such type.
-        ExporterError: the server cannot be asked.
+        UsageError: the type does not exist.
+        ExporterError: the call to the server fails.
     """
     descriptions = _installed() if options.addr is None else asyncio.run(_of_server(options))
     if options.type is not None:
@@ -63,7 +63,7 @@ def _installed() -> list[ExporterDescription]:
 
 
 def _not_found(options: ExportersArgs) -> str:
-    """Why a type is not among those that were found."""
+    """Explain why a type was not found."""
     assert options.type is not None
     if options.addr is None:
         try:

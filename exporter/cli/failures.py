@@ -1,4 +1,4 @@
-"""How a command ends."""
+"""Exit statuses and usage errors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from exporter.errors import InvalidArgumentError
 
 
 class ExitCode(enum.IntEnum):
-    """What a shell sees. A signal adds its number to 128, so that Ctrl-C gives 130."""
+    """The exit status. For a signal it is 128 plus the signal's number, so Ctrl-C gives 130."""
 
     OK = 0
     FAILED = 1
@@ -17,4 +17,4 @@ class ExitCode(enum.IntEnum):
 
 
 class UsageError(InvalidArgumentError):
-    """The command line cannot be used; nothing has been done."""
+    """The command line is invalid. Nothing has been done yet."""

@@ -1,4 +1,4 @@
-"""The last words of a command that exported images: where they are."""
+"""Messages at the end of an export that say where the images went."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def tell_image_places(
     *,
     progress: str,
 ) -> None:
-    """Print on standard error where images went that are in no file; nothing where progress is for programs.
+    """Print to standard error where images were stored or pushed, unless progress is quiet or for programs.
 
     Args:
-        outputs: All have been made.
-        response: Of all exporters.
-        store: What exports in this process work with, or the address of the server that made them.
-        progress: How progress is shown.
+        outputs: The outputs, all of which have succeeded.
+        response: The merged response of all exporters.
+        store: The configuration of exports in this process, or the address of the server that ran them.
+        progress: The progress mode.
     """
     if progress == ProgressMode.AUTO:
         progress = os.environ.get("BUILDKIT_PROGRESS") or progress

@@ -44,14 +44,14 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Something in the store that exports have made: an image, or an index of several.
+    """An image in the store, or an index of several.
 
     Attributes:
-        names: All that it has; dangling images have none.
-        root: The manifest or index; None for an image of the type ``moby``, which is but config and layers.
-        images: The image of each platform.
-        size: Bytes of all blobs that it refers to, each counted once.
-        problem: Why it could not be read to its end; empty if it could.
+        names: Its names; none for a dangling image.
+        root: The manifest or index; None for an image of type ``moby``, which has only a config and layers.
+        images: The images, one per platform.
+        size: The total size of its blobs in bytes, each counted once.
+        problem: Why it could not be read completely; empty if it could.
     """
 
     names: tuple[str, ...]
@@ -62,30 +62,30 @@ class Entry:
 
     @property
     def id(self) -> str:
-        """Digest of the config; empty if there is none, or several."""
+        """The digest of the config; empty unless there is exactly one."""
         return self.images[0].config_digest if len(self.images) == 1 else ""
 
     @property
     def created(self) -> Time | None:
-        """When the newest of the images was made."""
+        """When the newest image was created."""
         times = [image.created for image in self.images if image.created is not None]
         return max(times, key=lambda time: time.unix_nano, default=None)
 
     @property
     def platforms(self) -> tuple[str, ...]:
-        """Of all images, each once."""
+        """The platforms of all images, without duplicates."""
         return tuple(dict.fromkeys(image.platform.format_all() for image in self.images))
 
 
 def run_images(options: ImagesArgs) -> int:
-    """List what is in the embedded store.
+    """List the images in the embedded store.
 
     Raises:
-        UsageError: the directory is something else.
-        ExporterError: there is none, or its index is damaged.
+        UsageError: the directory is not an image store.
+        ExporterError: the store does not exist, or its index is damaged.
     """
     root: Path = options.root or default_root_path()
-    # Before the first export there is no store, and that is not the user's mistake.
+    # The default store does not exist before the first export; that is not an error.
     with naming_store(root):
         entries = asyncio.run(_load(root)) if options.root is not None or root.exists() else []
     if options.json:
@@ -140,7 +140,7 @@ async def _load_image(layout: OCILayout, image: StoredImage) -> Entry:
 
 
 def _check_place(root: Path) -> None:
-    """Refuse what is no image store, and say what it is instead."""
+    """Reject a directory that is not an image store, and say what it is instead."""
     if not root.exists():
         raise NotFoundError(f"there is no image store {root}: the directory does not exist")
     try:
@@ -158,10 +158,10 @@ def _check_place(root: Path) -> None:
 
 
 def _table(entries: Sequence[Entry], *, truncate: bool, width: int) -> tuple[Table, int]:
-    """Make the table, and tell how many columns it takes at least.
+    """Create the table, and compute its minimum width.
 
-    What people copy, such as names, stays on one line. If a terminal of that width is too narrow, the digests
-    are left out, provided that each image has an ID, which an index has not.
+    Text that people copy, such as names, stays on one line. If the terminal is too narrow, the digests are
+    omitted, provided that each image has an ID (an index has none).
     """
     named = [(name, entry) for entry in entries for name in entry.names]
     unnamed = [(_NO_NAME, entry) for entry in entries if not entry.names]
@@ -177,7 +177,7 @@ def _table(entries: Sequence[Entry], *, truncate: bool, width: int) -> tuple[Tab
         for name, entry in (*sorted(named, key=lambda row: row[0]), *unnamed)
     ]
     columns = {title: [row[number] for row in rows] for number, title in enumerate(_COLUMNS)}
-    # Several platforms may stand below each other.
+    # Platforms may wrap, one per line.
     words = {**columns, _PLATFORMS: " ".join(columns[_PLATFORMS]).split()}
     least = {title: max(map(cell_len, [title, *texts])) for title, texts in words.items()}
     if (

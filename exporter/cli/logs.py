@@ -8,10 +8,10 @@ import time
 
 
 class JSONFormatter(logging.Formatter):
-    """One JSON object per line: ``time``, ``level``, ``logger``, ``msg``, and the facts of a request."""
+    """One JSON object per line: ``time``, ``level``, ``logger``, ``msg``, and the fields of a request."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Make the line."""
+        """Format a record as one line."""
         seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         line: dict[str, object] = {
             "time": f"{seconds}.{int(record.msecs):03}Z",
@@ -44,5 +44,5 @@ def configure_logging(log_format: str, *, debug: bool) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=logging.DEBUG if debug else logging.INFO, force=True)
-    logging.getLogger("asyncio").setLevel(logging.INFO)  # it tells about its selector
-    logging.getLogger("grpc").setLevel(logging.INFO)  # it tells about its event loop at each call
+    logging.getLogger("asyncio").setLevel(logging.INFO)  # it logs its selector
+    logging.getLogger("grpc").setLevel(logging.INFO)  # it logs its event loop at each call

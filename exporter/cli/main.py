@@ -19,28 +19,28 @@ from exporter.cli.usage import explain, with_usage
 from exporter.errors import ExporterError, failure_of, os_error_text
 
 _KEPT_BYTES = 8 << 20
-"""Largest piece of memory that is kept; of those that are free, twice as much."""
+"""The size up to which glibc reuses freed memory; its trim threshold becomes twice as much."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Args:
-        argv: The words after the program's name; those of the process if None.
+        argv: The arguments after the program's name; those of the process if None.
 
     Returns:
         The exit status, see `ExitCode`.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # Names can be anything; a terminal's encoding cannot say everything.
+        # Names may contain characters that the terminal's encoding does not have.
         sys.stdout.reconfigure(errors="backslashreplace")
     _keep_freed_memory()
-    # gRPC's C core writes to standard error itself, in its own form, what our messages say already.
+    # gRPC's C core would log to standard error, in its own format, what our messages already say.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         status = _run(sys.argv[1:] if argv is None else argv)
         return _flush(status)
-    except BrokenPipeError:  # the reader has seen enough
+    except BrokenPipeError:  # the reader has closed the pipe
         _give_up_stdout()
         return ExitCode.SIGNAL + signal.SIGPIPE
     except KeyboardInterrupt:
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _flush(status: int) -> int:
-    """Write what is left for standard output; gives the exit status."""
+    """Flush standard output, and return the exit status."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -62,21 +62,21 @@ def _flush(status: int) -> int:
 
 
 def _give_up_stdout() -> None:
-    """Lose what is left for standard output: Python would complain once more when it flushes at exit."""
+    """Discard buffered output. Otherwise, Python would fail again when it flushes at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _keep_freed_memory() -> None:
-    """Have glibc keep memory that becomes free for what comes next.
+    """Make glibc reuse freed memory instead of returning it to the kernel.
 
-    Pieces of blobs are so large that it gets each from the kernel, and gives it back, with a page fault for
-    every 4 KiB. It learns from what is freed: having seen this, it does so from this size on.
+    Chunks of blobs are so large that glibc would map and unmap memory for each of them, with a page fault per
+    4 KiB. Its threshold is dynamic: when a mapped block is freed, glibc raises the threshold to its size.
     """
     bytearray(_KEPT_BYTES)
 
 
 def _run(words: Sequence[str]) -> int:
-    """Run the command that is asked for; what carries it out is loaded only now."""
+    """Run the command; its implementation is imported only now."""
     if (shell := os.environ.get(ASKING)) is not None:
         from exporter.cli.completion.shells import answer
 
@@ -100,8 +100,8 @@ def _run(words: Sequence[str]) -> int:
 
 
 def _report(invocation: Invocation, error: Exception, status: ExitCode) -> ExitCode:
-    """Say what went wrong; where it comes from only if that is asked for."""
-    from exporter.exporters.plugins import PluginError  # imports much, for those who have done nothing wrong
+    """Print an error, with a traceback if ``--debug`` is set."""
+    from exporter.exporters.plugins import PluginError  # a slow import that only failures need
 
     is_debug = invocation.args.debug
     if is_debug:

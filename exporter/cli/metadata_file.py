@@ -1,4 +1,4 @@
-"""``--metadata-file``: what the exporters answered, as JSON, in the form that buildctl writes."""
+"""``--metadata-file``: the exporters' response as JSON, in buildctl's format."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _LINE_BREAKS = str.maketrans("", "", "\r\n")
 
 
 def marshal_metadata(response: Mapping[str, str]) -> bytes:
-    """Write a response as indented JSON, its keys sorted.
+    """Serialize a response as indented JSON with sorted keys.
 
-    A value that is base64 of a JSON object (not an empty one) becomes that object, such as
-    ``containerimage.descriptor``; its keys keep their order.
+    A value that is the base64 of a non-empty JSON object, such as ``containerimage.descriptor``, becomes that
+    object, with its keys in the original order.
     """
     values = {key: _value(text) for key, text in response.items()}
     return gojson.marshal_indent(gojson.sort_keys(values))
 
 
 def write_metadata_file(path: Path, response: Mapping[str, str]) -> None:
-    """Write the file at one stroke: readers see the old content or the new one. Blocks.
+    """Write the file atomically: readers see either the old or the new content. Blocks.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     target = path.resolve()
     staging = Staging(target.parent / f".{target.name}.partial", path)
@@ -43,7 +43,7 @@ def write_metadata_file(path: Path, response: Mapping[str, str]) -> None:
 
 def _value(text: str) -> object:
     try:
-        # Go's decoder skips line breaks, and nothing else.
+        # Go's decoder skips line breaks, but nothing else.
         data = base64.b64decode(text.translate(_LINE_BREAKS), validate=True)
         node = gojson.parse(data)
     except (binascii.Error, ValueError, ImageError):

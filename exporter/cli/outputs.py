@@ -1,7 +1,7 @@
 """``--output type=…,dest=…``: read as buildctl reads it, and where the artifact goes.
 
-The texts of errors begin with buildctl's. Loading into a Docker engine is asked for by a key of its own:
-without ``dest`` an archive goes to standard output, as with buildctl and unlike buildx.
+The messages of errors begin with buildctl's. Loading into a Docker engine needs a separate key:
+without ``dest``, an archive goes to standard output, as with buildctl and unlike buildx.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ _CONTEXT = "context"
 
 @dataclass(frozen=True, slots=True)
 class OutputOption:
-    """An ``--output`` as the user wrote it: the type, and all other words by their keys in lower case."""
+    """An ``--output`` as the user wrote it: the type, and all other values by their lower-case keys."""
 
     type: str
     attrs: Mapping[str, str]
 
     @classmethod
     def parse(cls, text: str) -> OutputOption:
-        """Read the value of an ``--output``.
+        """Parse the value of an ``--output``.
 
         Raises:
-            UsageError: it is malformed or names no type.
+            UsageError: the value is malformed, or has no type.
         """
         try:
             fields = split_fields(text)
@@ -72,10 +72,10 @@ class OutputOption:
 
     @classmethod
     def parse_short(cls, text: str) -> OutputOption:
-        """The same, with buildx's shorthands: a directory alone, or ``-`` for a tarball on standard output.
+        """Like `parse`, with buildx's shorthands: a directory, or ``-`` for a tarball on standard output.
 
         Raises:
-            UsageError: it is malformed, or names no type.
+            UsageError: see `parse`.
         """
         if text == STDOUT:
             return cls("tar", {_DEST: STDOUT})
@@ -87,7 +87,7 @@ class OutputOption:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where an artifact goes.
+    """A file, a directory or standard output.
 
     Attributes:
         path: A path, or `STDOUT`.
@@ -112,7 +112,7 @@ class EngineDestination:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """An output that can be carried out: what the exporter is told, and where the artifact goes."""
+    """A validated output: the exporter's attributes, and where the artifact goes."""
 
     type: str
     attrs: Mapping[str, str]
@@ -120,7 +120,7 @@ class Output:
 
 
 def client_keys(kind: ExporterDescription) -> tuple[Attribute, ...]:
-    """The words that say where an artifact goes: the client's affair, and not passed on to the exporter."""
+    """The keys that say where an artifact goes. The client handles them; the exporter never sees them."""
     if kind.artifact is ArtifactKind.FILES:
         return (Attribute(_DEST, "string", "", "Directory that the files go to."),)
     if kind.artifact is not ArtifactKind.ARCHIVE:
@@ -131,8 +131,8 @@ def client_keys(kind: ExporterDescription) -> tuple[Attribute, ...]:
         _LOAD,
         "bool",
         "false",
-        "Load the image into a Docker engine in place of writing a file. For type oci that takes an engine "
-        "of version 25 or later.",
+        "Load the image into a Docker engine instead of writing a file. For type oci, this needs Docker "
+        "25 or later.",
     )
     context = Attribute(
         _CONTEXT,
@@ -144,15 +144,15 @@ def client_keys(kind: ExporterDescription) -> tuple[Attribute, ...]:
 
 
 def place_output(option: OutputOption, kind: ExporterDescription, *, stdout_is_terminal: bool) -> Output:
-    """Find out where an output goes, and leave out what the exporter need not know: see `client_keys`.
+    """Determine where an output goes, and remove the client's keys from its attributes: see `client_keys`.
 
     Args:
-        option: What the user wrote.
-        kind: The exporter's type.
-        stdout_is_terminal: Whether standard output would be flooded with an archive.
+        option: The output as the user wrote it.
+        kind: The description of its type.
+        stdout_is_terminal: Whether standard output is a terminal, which must not receive an archive.
 
     Raises:
-        UsageError: the type needs a destination, has none, or the given one cannot be used.
+        UsageError: the destination is missing, not supported by the type, or not usable.
         NotFoundError, InvalidArgumentError: see `find_engine`.
     """
     kind = kind.used_with(option.attrs)
@@ -174,10 +174,10 @@ def place_output(option: OutputOption, kind: ExporterDescription, *, stdout_is_t
 
 @contextmanager
 def attributes_of(output: Output) -> Iterator[None]:
-    """Say whose attributes are wrong, and that nothing has been done yet.
+    """Name the output in errors about its attributes. Nothing has been done yet.
 
     Raises:
-        UsageError: in place of an error about an attribute.
+        UsageError: instead of an error about an attribute.
     """
     try:
         yield
@@ -188,7 +188,7 @@ def attributes_of(output: Output) -> Iterator[None]:
 
 
 def check_destinations(outputs: Sequence[Output]) -> None:
-    """Refuse outputs that would get into each other's way.
+    """Reject outputs that would overwrite each other.
 
     Raises:
         UsageError: two outputs have the same destination.
@@ -210,12 +210,12 @@ def _form(option: OutputOption, kind: ExporterDescription) -> ArtifactKind:
     try:
         wants_archive = parse_bool(option.attrs.get("tar", ""))
     except ImageError:
-        wants_archive = True  # as buildctl has it; the exporter itself refuses what is no boolean
+        wants_archive = True  # like buildctl; the exporter itself rejects a value that is not a boolean
     return ArtifactKind.ARCHIVE if wants_archive else ArtifactKind.FILES
 
 
 def _takes_load(kind: ExporterDescription) -> bool:
-    """Archives of images can be loaded, unless the words mean something else to their exporter."""
+    """Whether its archives can be loaded: those of images, unless the exporter itself has one of the keys."""
     known = {attribute.name for attribute in kind.attributes}
     is_image = kind.artifact is ArtifactKind.ARCHIVE and kind.has_directory_form
     return is_image and not known & {_LOAD, _CONTEXT}
@@ -249,7 +249,7 @@ def _engine(option: OutputOption, kind: ExporterDescription) -> EngineDestinatio
             f"{_LOAD}=true sends the image to a Docker engine and not to {dest}: leave one of them out, "
             "or make two outputs of it"
         )
-    from exporter.remotes.docker_engine import find_engine  # its client takes a moment to import
+    from exporter.remotes.docker_engine import find_engine  # imported late, because it takes a moment
 
     return EngineDestination(find_engine(option.attrs.get(_CONTEXT), environ=os.environ))
 

@@ -36,14 +36,14 @@ ROOT = Program(
 
 
 def parse(words: Sequence[str]) -> Invocation:
-    """Understand a command line.
+    """Parse a command line.
 
     Args:
-        words: What follows the program's name.
+        words: The arguments after the program's name.
 
     Raises:
-        click.UsageError: it cannot be understood.
-        click.exceptions.Exit: it asks for help or the version, which has been printed.
+        click.UsageError: the command line is invalid.
+        click.exceptions.Exit: help or the version was requested, and has been printed.
     """
     with ROOT.make_context(PROGRAM, list(words)) as ctx:
         invocation = ROOT.invoke(ctx)

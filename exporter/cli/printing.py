@@ -9,25 +9,25 @@ from rich.console import Console, RenderableType
 from exporter.image import Time
 
 UNKNOWN = "-"
-"""What tables have in place of what nobody knows."""
+"""The placeholder for unknown values."""
 
 _SHORT_DIGEST = 12
-_UNLIMITED = 10_000  # columns: who reads what is not on a terminal has no use for broken lines
+_UNLIMITED = 10_000  # columns: output that is not on a terminal must not be wrapped
 
 
 def output_width() -> int:
-    """Columns that standard output has; a great many if it is no terminal."""
+    """The width of standard output; practically unlimited if it is not a terminal."""
     return _console().width if sys.stdout.isatty() else _UNLIMITED
 
 
 def print_tables(*parts: RenderableType, least: int = 0) -> None:
-    """Print on standard output.
+    """Print to standard output.
 
-    On a terminal tables are fitted to it, elsewhere they are as wide as it takes.
+    Tables fit the terminal; elsewhere they are as wide as their content.
 
     Args:
-        parts: What to print.
-        least: Columns that it takes at least. On a terminal that has fewer, lines run over its edge.
+        parts: The things to print.
+        least: The minimum width in columns. On a narrower terminal, lines wrap at its edge.
     """
     if sys.stdout.isatty():
         _console(max(output_width(), least)).print(*parts, sep="\n")
@@ -40,14 +40,14 @@ def print_tables(*parts: RenderableType, least: int = 0) -> None:
 
 
 def show_digest(digest: str, *, truncate: bool) -> str:
-    """A digest as tables have it; an empty one is not known."""
+    """Format a digest for a table; an empty one is unknown."""
     if not digest:
         return UNKNOWN
     return digest.partition(":")[2][:_SHORT_DIGEST] if truncate else digest
 
 
 def show_moment(moment: Time | None, *, truncate: bool) -> str:
-    """A time as tables have it: in UTC, down to the second if it may be shortened."""
+    """Format a time for a table, in UTC. If truncated, it has a precision of one second."""
     if moment is None:
         return UNKNOWN
     if not truncate:

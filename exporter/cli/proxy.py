@@ -48,7 +48,7 @@ _OPTIONS = {
     "ready_fd": "--ready-fd",
     "tls": "--tlscert",
 }
-"""Flags, by what errors call them."""
+"""Flags by the field of an error."""
 
 logger = logging.getLogger(__name__)
 
@@ -56,17 +56,17 @@ logger = logging.getLogger(__name__)
 def run_proxy(options: ProxyArgs) -> int:
     """Run the proxy until SIGTERM or SIGINT.
 
-    The first signal makes it refuse new builds and wait for the running ones, for ``--shutdown-grace``
-    seconds at most; a second one, or the end of that time, ends them.
+    After the first signal, it rejects new builds and waits up to ``--shutdown-grace`` seconds for running
+    ones. A second signal or the timeout cancels them.
 
     Raises:
-        UsageError: an option's value cannot be used.
-        ExporterError, OSError: the proxy cannot listen there, or cannot use its root.
+        UsageError: the value of an option is invalid.
+        ExporterError, OSError: the proxy cannot listen at an address, or cannot use its root.
     """
     configure_logging(options.log_format, debug=options.debug)
     if not options.addr:
         make_socket_directory(DEFAULT_PROXY_ADDRESS)
-    # It would log every header, credentials included.
+    # It would log all headers, including credentials.
     logging.getLogger("hpack").setLevel(logging.WARNING)
     asyncio.run(_run(options))
     return ExitCode.OK
@@ -102,12 +102,12 @@ async def _run(options: ProxyArgs) -> None:
 
 @dataclass(slots=True)
 class _Proxy:
-    """A proxy.
+    """A running proxy.
 
     Attributes:
-        switch: Takes its clients.
-        daemon: What is behind it.
-        is_listening: Whether clients can come.
+        switch: Serves its clients.
+        daemon: The daemon behind it.
+        is_listening: Whether it accepts connections.
     """
 
     switch: Switch
@@ -115,9 +115,9 @@ class _Proxy:
     is_listening: bool = False
 
     async def obstacle(self) -> str:
-        """Why a client would not get far just now; empty if it would."""
+        """Why the proxy is not ready; empty if it is."""
         if not self.is_listening:
-            return "the proxy takes no clients now"
+            return "the proxy does not accept connections now"
         try:
             await self.daemon.check()
         except UnavailableError as error:
@@ -127,7 +127,7 @@ class _Proxy:
 
 @contextmanager
 def _flags_named() -> Iterator[None]:
-    """Name the flag that is to blame for a wrong value."""
+    """Name the flag in an error about its value."""
     try:
         yield
     except InvalidArgumentError as error:
@@ -139,7 +139,7 @@ def _flags_named() -> Iterator[None]:
 
 @asynccontextmanager
 async def _proxy(options: ProxyArgs) -> AsyncIterator[_Proxy]:
-    """Run a proxy that does not listen yet."""
+    """Start a proxy that does not listen yet."""
     access = _access(options.buildkitd_tls, _address(options.buildkitd, "--buildkitd"))
     proxies: list[_Proxy] = []
 
@@ -199,7 +199,7 @@ async def _proxy(options: ProxyArgs) -> AsyncIterator[_Proxy]:
 
 
 async def _drain(switch: Switch, grace: float, signals: asyncio.Queue[signal.Signals]) -> None:
-    """Wait for running builds: `grace` seconds at most, or until another signal."""
+    """Wait for running builds, for up to `grace` seconds or until another signal."""
     logger.info("shutting down: waiting up to %g s for %d running builds", grace, switch.solves)
     drained, hurry = asyncio.create_task(switch.drain()), asyncio.create_task(signals.get())
     try:
@@ -210,14 +210,14 @@ async def _drain(switch: Switch, grace: float, signals: asyncio.Queue[signal.Sig
 
 
 def _access(tls: PeerTLS, address: Address) -> ServerAccess:
-    """How to reach one of the servers that the proxy talks to.
+    """Describe access to one of the servers that the proxy talks to.
 
     Args:
-        tls: What the options say about TLS to it.
-        address: The server.
+        tls: The TLS options for it.
+        address: Its address.
 
     Raises:
-        UsageError: they cannot be used.
+        UsageError: the options are invalid.
     """
     if (tls.cert is None) != (tls.key is None):
         raise UsageError(

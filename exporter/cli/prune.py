@@ -18,10 +18,10 @@ from exporter.progress.units import format_bytes
 
 
 def run_prune(options: PruneArgs) -> int:
-    """Remove what no image needs, and show it.
+    """Remove data that no image needs, and list it.
 
     Raises:
-        ExporterError: there is no image store, or something in it is damaged.
+        ExporterError: the image store does not exist, or is damaged.
     """
     root = options.root or default_root_path()
     before = time.time() - options.keep_duration

@@ -1,4 +1,4 @@
-"""Options about how registries are reached."""
+"""Options for registries."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 def registry_options(options: RegistryArgs) -> RegistryOptions | None:
-    """How the options want registries to be reached; None if they want nothing.
+    """Return the configuration for registries; None if no option was given.
 
     Raises:
-        UsageError: a file is missing, or is not what it should be.
+        UsageError: a file or directory is missing, or a file has the wrong format.
     """
     config, certs_dir = options.registry_config, options.registry_certs_dir
     if config is None and certs_dir is None and not options.registry_ca:
         return None
-    # Only here: it takes a moment to import.
+    # Imported late, because it takes a moment.
     from exporter.remotes.registry import DockerCredentials, RegistryOptions
 
     if config is not None and not config.is_file():

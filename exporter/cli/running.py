@@ -1,4 +1,4 @@
-"""Running a command on an event loop that signals can end."""
+"""Running a command on an event loop, with cancellation by signals."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from exporter.cli.failures import ExitCode
 def run_async(command: Coroutine[Any, Any, int]) -> int:
     """Run a command; SIGINT and SIGTERM cancel it.
 
-    The command cleans up when it is cancelled. A second signal ends the process at once.
+    The command cleans up when it is cancelled. A second signal kills the process immediately.
 
     Returns:
-        What the command returns; after a signal 128 and its number.
+        The command's exit status; after a signal, 128 plus the signal's number.
     """
     return asyncio.run(_run(command))
 

@@ -12,11 +12,11 @@ from exporter.source.samples import sample_names, sample_summary, write_sample
 
 
 def run_sample(options: SampleArgs) -> int:
-    """Write a sample, or list what there is.
+    """Write a sample, or list the available ones.
 
     Raises:
-        UsageError: no directory is given, it is in use, or there is no such sample.
-        FailedPreconditionError: the directory cannot be written.
+        UsageError: no directory is given, it is in use, or the sample does not exist.
+        FailedPreconditionError: the directory is not writable.
     """
     if options.list:
         for name in sample_names():

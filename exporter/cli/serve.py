@@ -20,15 +20,15 @@ _OPTIONS = {
     "metrics_address": "--metrics-addr",
     "tls": "--tlscert",
 }
-"""Options whose name is not that of the config's field."""
+"""Flags whose names differ from the fields of the configuration."""
 
 
 def run_serve(options: ServeArgs) -> int:
-    """Run the server until a signal ends it.
+    """Run the server until a signal stops it.
 
     Raises:
-        UsageError: an option's value cannot be used.
-        ExporterError, OSError: the server cannot listen there, or cannot use its root.
+        UsageError: the value of an option is invalid.
+        ExporterError, OSError: the server cannot listen at an address, or cannot use its root.
     """
     configure_logging(options.log_format, debug=options.debug)
     config = _config(options)
@@ -64,10 +64,12 @@ def _config(options: ServeArgs) -> ServerConfig:
 
 
 def make_socket_directory(default: str) -> None:
-    """Make the directory of a default address, for its owner alone. Others are for the operator to make.
+    """Create the directory of the default address, accessible only to its owner.
+
+    Directories of other addresses are the operator's responsibility.
 
     Raises:
-        UsageError: it cannot be made.
+        UsageError: it cannot be created.
     """
     directory = Path(default.removeprefix("unix://")).parent
     try:
@@ -80,10 +82,10 @@ def make_socket_directory(default: str) -> None:
 
 
 def listener_tls(options: ListenerArgs) -> TLSConfig | None:
-    """What the options say about TLS for listeners.
+    """Return the TLS configuration for listeners, if any.
 
     Raises:
-        UsageError: they contradict each other.
+        UsageError: an option is missing.
     """
     if (options.tlscert is None) != (options.tlskey is None):
         raise UsageError("--tlscert and --tlskey belong together: give both, or neither")

@@ -1,4 +1,4 @@
-"""The embedded store, as commands that look into it name it."""
+"""Errors about the embedded store, for commands that read it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from exporter.errors import FailedPreconditionError
 
 @contextmanager
 def naming_store(root: Path) -> Iterator[None]:
-    """Say which store cannot be used, and how to use another one.
+    """Name the store in errors about access to it, and say how to choose a different one.
 
     Raises:
-        FailedPreconditionError: in place of an error of the operating system about the store's directory.
+        FailedPreconditionError: instead of an `OSError` about the store's directory.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""What is said to a user whose command line cannot be understood."""
+"""Messages about invalid command lines."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import click
 from exporter.cli.commands.base import Flag, Switch, UnknownCommandError, load_command
 from exporter.cli.commands.summaries import SUMMARIES
 
-_SIMILAR = 0.7  # of 1: as alike as --sourc and --sorce
+_SIMILAR = 0.7  # a ratio, see difflib; --sourc and --sorce are about this similar
 _MIN_PREFIX = 3  # letters
 
 
 def explain(error: click.UsageError) -> str:
-    """Say how the command is written, what was wrong, and what may have been meant."""
+    """Explain a usage error: the command's usage, the problem, and a suggestion."""
     ctx = error.ctx
     if ctx is None:
         return f"error: {error.format_message()}"
@@ -35,7 +35,7 @@ def _problem(error: click.UsageError, ctx: click.Context) -> str:
             hint = f"Did you mean {close}?" if close else f"The commands are {_join(SUMMARIES)}"
             return f"unknown command {error.name}. {hint}"
         case click.MissingParameter():
-            # What was given has been read by now.
+            # The given arguments have already been parsed.
             required = [param for param in ctx.command.get_params(ctx) if param.required]
             missing = [_spelling(param) for param in required if not ctx.params.get(param.name or "")]
             return f"{_join(missing)} {'is' if len(missing) == 1 else 'are'} required"
@@ -51,7 +51,7 @@ def _problem(error: click.UsageError, ctx: click.Context) -> str:
 def _unknown_flag(name: str, ctx: click.Context) -> str:
     text = f"unknown flag {name}"
     others = [other for other in SUMMARIES if name in _flags(load_command(other), ctx)]
-    if ctx.parent is None:  # in front of any command
+    if ctx.parent is None:  # before any command
         if others:
             return f"{text}. It belongs to {_join(others)}: write it after the command"
     elif close := _closest(name, _flags(ctx.command, ctx)):
@@ -62,7 +62,7 @@ def _unknown_flag(name: str, ctx: click.Context) -> str:
 
 
 def _closest(name: str, names: Iterable[str]) -> str | None:
-    """The name that may have been meant: one that begins with it, or else a similar one."""
+    """The name that was probably meant: one with this prefix, or else a similar one."""
     import difflib
 
     candidates = list(names)

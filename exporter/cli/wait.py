@@ -23,11 +23,11 @@ _TRY_SECONDS = 5.0
 
 
 def run_wait(options: WaitArgs) -> int:
-    """Wait until what listens at an address answers.
+    """Wait until a server answers at an address.
 
     Raises:
-        UsageError: an option cannot be used.
-        UnavailableError: it has not answered in time.
+        UsageError: an option is invalid.
+        UnavailableError: the server has not answered in time.
     """
     return run_async(_wait(options))
 
@@ -37,7 +37,7 @@ async def _wait(options: WaitArgs) -> int:
     deadline = time.monotonic() + access.timeout
     while True:
         left = deadline - time.monotonic()
-        # With a channel for each try: one that has failed takes its time to try again.
+        # A new channel for each attempt, because a failed one backs off before it reconnects.
         async with connect(access) as channel:
             try:
                 await _check(channel, min(max(left, _PAUSE_SECONDS), _TRY_SECONDS))
@@ -57,10 +57,10 @@ async def _wait(options: WaitArgs) -> int:
 
 
 async def _check(channel: grpc.aio.Channel, timeout: float) -> None:
-    """Ask for the health; who does not serve that has answered, too.
+    """Call the health service. A server without that service counts as ready.
 
     Raises:
-        grpc.aio.AioRpcError: there is no answer, or it does not serve now.
+        grpc.aio.AioRpcError: the server does not answer, or reports that it is not serving.
     """
     stub: Any = health_pb2_grpc.HealthStub(channel)
     try:
@@ -74,5 +74,5 @@ async def _check(channel: grpc.aio.Channel, timeout: float) -> None:
             grpc.StatusCode.UNAVAILABLE,
             grpc.aio.Metadata(),
             grpc.aio.Metadata(),
-            details="it says that it does not serve",
+            details="it reports that it is not serving",
         )

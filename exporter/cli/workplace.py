@@ -1,4 +1,4 @@
-"""Options about what exports in this process work with."""
+"""Options for exports in this process: image stores, registries, limits."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _USERS = frozenset({"registry_config"})
 
 
 def workplace_config(options: WorkplaceArgs) -> WorkplaceConfig:
-    """What the options choose.
+    """Build the configuration from the options.
 
     Raises:
-        UsageError: an option's value cannot be used.
+        UsageError: the value of an option is invalid.
     """
     if options.root is not None and (problem := problem_of_directory(options.root)):
         raise UsageError(f"--root: {options.root} cannot be used: {problem}")
@@ -39,10 +39,10 @@ def workplace_config(options: WorkplaceArgs) -> WorkplaceConfig:
 
 
 def refuse_workplace_options(options: WorkplaceArgs) -> None:
-    """Refuse them where a server does the work, who has been given its own.
+    """Reject these options when a server runs the export with its own configuration.
 
     Raises:
-        UsageError: there are some.
+        UsageError: one of them was given.
     """
     for name in sorted(_OPTIONS - _USERS):
         if getattr(options, name) not in {None, ()}:

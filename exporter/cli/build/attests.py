@@ -1,4 +1,4 @@
-"""Attestations and annotations that a build is asked for, read as buildx reads them."""
+"""Parsing the flags for attestations and annotations like buildx."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _ANNOTATED = re.compile(r"([a-z-]+)(?:\[([A-Za-z0-9_/-]+)\])?")
 
 
 def attestation_attrs(attests: Iterable[str], provenance: str | None, sbom: str | None) -> dict[str, str]:
-    """Read ``--attest``, ``--provenance`` and ``--sbom``: attributes of the frontend.
+    """Convert ``--attest``, ``--provenance`` and ``--sbom`` to attributes of the frontend.
 
-    Of several of one type the first counts, and one that is disabled is none.
+    The first one of each type wins. Disabled ones are omitted.
 
     Raises:
-        UsageError: one is malformed.
+        UsageError: a value is malformed.
     """
     texts = [("--attest", text, text) for text in attests]
     texts += [("--provenance", provenance, _with_type("provenance", provenance))] if provenance else []
@@ -34,10 +34,10 @@ def attestation_attrs(attests: Iterable[str], provenance: str | None, sbom: str 
 
 
 def annotation_attrs(texts: Iterable[str]) -> dict[str, str]:
-    """Read ``[TYPE[[PLATFORM]],...:]KEY=VALUE``: attributes of exporters.
+    """Convert ``[TYPE[[PLATFORM]],...:]KEY=VALUE`` to attributes of exporters.
 
     Raises:
-        UsageError: one is malformed.
+        UsageError: a value is malformed.
     """
     attrs = {}
     for text in filter(None, texts):
@@ -83,7 +83,7 @@ def _with_type(name: str, text: str) -> str:
 
 
 def _attestation(option: str, written: str, text: str) -> tuple[str, str | None]:
-    """Give the type and the attribute's value, None for one that is disabled."""
+    """Return the type, and the attribute's value or None if it is disabled."""
     name, is_disabled, attrs = "", False, {}
     try:
         fields = split_fields(text)

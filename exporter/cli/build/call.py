@@ -1,7 +1,7 @@
-"""``--call`` and ``--check``: what the frontend can tell about a Dockerfile without building it.
+"""``--call`` and ``--check``: asking the frontend about a Dockerfile without building it.
 
-The frontend answers subrequests with JSON, text and a status in its result's metadata; what people see is
-buildx's.
+The frontend answers subrequests with JSON, text and a status in its result's metadata. The output is that
+of buildx.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _JSON, _TEXT, _STATUS = "result.json", "result.txt", "result.statuscode"
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What is asked.
+    """A subrequest.
 
     Attributes:
         name: The method: ``lint``, ``outline``, ``targets``, ``subrequests.describe``.
-        is_json: Whether the answer is printed as the frontend's JSON.
-        ignores_status: Whether the frontend's status is not the command's.
+        is_json: Whether to print the frontend's JSON.
+        ignores_status: Whether to ignore the frontend's status.
     """
 
     name: str
@@ -43,10 +43,10 @@ class Call:
 
     @classmethod
     def parse(cls, text: str) -> Call | None:
-        """Read ``METHOD[,format=json][,ignorestatus=true]``; None for a build.
+        """Parse ``METHOD[,format=json][,ignorestatus=true]``; None for a build.
 
         Raises:
-            UsageError: it is malformed.
+            UsageError: the text is malformed.
         """
         try:
             fields = split_fields(text)
@@ -77,7 +77,7 @@ class Call:
         )
 
     async def ask(self, client: BuildkitClient, options: SolveOptions, sink: StatusSink) -> dict[str, str]:
-        """Ask the frontend; gives the metadata of its result.
+        """Send the subrequest, and return the metadata of the result.
 
         Raises:
             ExporterError: the frontend does not know the method, or cannot read the Dockerfile.
@@ -100,17 +100,17 @@ class Call:
         return answer
 
     def show(self, answer: Mapping[str, str], dockerfile: str) -> tuple[str, int]:
-        """Say what the frontend answered.
+        """Format the frontend's answer.
 
         Args:
-            answer: Metadata of the result.
-            dockerfile: How the user calls the Dockerfile.
+            answer: The metadata of the result.
+            dockerfile: The user's name for the Dockerfile.
 
         Returns:
-            What to print, and the exit status.
+            The text to print, and the exit status.
 
         Raises:
-            FailedPreconditionError: the Dockerfile cannot be parsed; or the answer makes no sense.
+            FailedPreconditionError: the Dockerfile cannot be parsed, or the answer is malformed.
         """
         try:
             text = self._text(answer, dockerfile)
@@ -129,7 +129,7 @@ class Call:
             return f"{data}\n"
         show = _SHOWN.get(self.name)
         is_newer = _numbers(answer.get("version", "")) > (1, 0, 0)
-        if show is None or is_newer:  # what we do not know, the frontend has written out
+        if show is None or is_newer:  # an unknown method or version: use the frontend's own text
             return answer.get(_TEXT) or f"{data}\n"
         return show(data)
 
@@ -183,7 +183,7 @@ def _warning(warning: _Warning, sources: Sequence[SourceFile]) -> str:
 
 
 def _place(warning: _Warning) -> tuple[bool, bool, int, str]:
-    """What warnings are sorted by: those without a place come first, by rule."""
+    """The sort key of a warning. Those without a location come first, by rule."""
     has_source = warning.location.source_index >= 0
     ranges = warning.location.ranges or ()
     if not has_source or not ranges:
@@ -251,7 +251,7 @@ _SHOWN: Mapping[str, Callable[[str], str]] = {
 
 
 def _table(rows: Sequence[Sequence[str]], padding: int) -> str:
-    """Lay out columns as Go's ``text/tabwriter`` does: nothing is added to the last one."""
+    """Align columns like Go's ``text/tabwriter``, which does not pad the last one."""
     widths = [max(map(len, column)) + padding for column in list(zip(*rows, strict=True))[:-1]]
     return "".join(
         "".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)) + f"{row[-1]}\n"

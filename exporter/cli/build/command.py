@@ -52,7 +52,7 @@ from exporter.remotes.docker_engine import EngineAddress, find_engine
 from exporter.rpc.session.call import session_dialer
 
 DOCKER = "docker"
-"""What stands for the engine that docker itself would use, in place of an address."""
+"""The value instead of an address that means the engine which docker itself would use."""
 
 _BUILDKIT_HOST = "BUILDKIT_HOST"
 _HOW_TO_REACH = (
@@ -65,20 +65,20 @@ _NO_OUTPUT = (
 _HOSTS = "add-hosts"
 _RESOLVE_MODE = "image-resolve-mode"
 _SNAPSHOTTER_LABEL = "org.mobyproject.buildkit.worker.snapshotter"
-"""What an engine has that keeps images in containerd."""
+"""A worker's label that only an engine which stores images in containerd has."""
 
 _GATEWAY_LABEL = "org.mobyproject.buildkit.worker.moby.host-gateway-ip"
 
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
-    """The daemon, and the engine that it is part of, if it is."""
+    """A daemon, and the engine that it is part of, if any."""
 
     client: BuildkitClient
     engine: EngineAddress | None = None
 
     async def exporter_pushes(self) -> bool:
-        """Whether its exporter can push: not that of an engine which keeps images in its own way."""
+        """Whether its exporter can push. An engine's can do so only if it stores images in containerd."""
         if self.engine is None:
             return True
         return any(_SNAPSHOTTER_LABEL in worker.labels for worker in await self.client.workers())
@@ -88,7 +88,7 @@ def run_build(options: BuildArgs) -> int:
     """Build a Dockerfile.
 
     Raises:
-        UsageError: an option cannot be used; nothing has been done.
+        UsageError: an option is invalid. Nothing has been done yet.
         ExporterError, ImageError, OSError: the build failed.
     """
     if options.builder is not None:
@@ -129,10 +129,10 @@ async def _ask(call: Call, options: BuildArgs, inputs: Inputs, renderer: Rendere
 
 
 async def _find_gateway(daemon: Daemon, inputs: Inputs) -> None:
-    """Put the address in that ``host-gateway`` stands for.
+    """Replace ``host-gateway`` by the address that it means.
 
     Raises:
-        UsageError: the daemon does not tell.
+        UsageError: the daemon does not report it.
     """
     hosts = inputs.attrs.get(_HOSTS, "")
     if f"={HOST_GATEWAY}" not in hosts:
@@ -152,7 +152,7 @@ async def _build(options: BuildArgs, inputs: Inputs, renderer: Renderer) -> int:
         daemon = await stack.enter_async_context(_reach(options))
         is_engine, exporter_pushes = daemon.engine is not None, await daemon.exporter_pushes()
         outputs = await run_in_thread(_plan, options, for_engine=is_engine, exporter_pushes=exporter_pushes)
-        if is_engine:  # images of its own store come first, as with docker
+        if is_engine:  # prefer images of its own store, like docker
             inputs.attrs.setdefault(_RESOLVE_MODE, "local")
         await _find_gateway(daemon, inputs)
         await check_engines([item.output for item in outputs])
@@ -187,7 +187,7 @@ async def _build(options: BuildArgs, inputs: Inputs, renderer: Renderer) -> int:
 
 @asynccontextmanager
 async def _reach(options: BuildArgs) -> AsyncIterator[Daemon]:
-    """Connect to the daemon; whoever has not said which hears how to."""
+    """Connect to the daemon. If no address was given, errors say how to give one."""
     async with AsyncExitStack() as stack:
         try:
             daemon = await stack.enter_async_context(_connect(options))
@@ -200,7 +200,7 @@ async def _reach(options: BuildArgs) -> AsyncIterator[Daemon]:
 
 @asynccontextmanager
 async def _connect(options: BuildArgs) -> AsyncIterator[Daemon]:
-    """Connect to the daemon, whichever kind it is of."""
+    """Connect to the daemon, a buildkitd or an engine."""
     address = options.addr or os.environ.get(_BUILDKIT_HOST) or DEFAULT_ADDRESS
     if address == DOCKER:
         engine = await run_in_thread(find_engine, environ=os.environ)

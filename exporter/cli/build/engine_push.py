@@ -1,4 +1,4 @@
-"""Pushing by a Docker engine whose exporter cannot: the engine is asked to, after the build."""
+"""Pushing with a Docker engine whose exporter cannot push: through the engine's API, after the build."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ async def push_images(
     response: Mapping[str, str],
     sink: StatusSink,
 ) -> dict[str, str]:
-    """Have an engine push what it has built.
+    """Let an engine push an image that it has built.
 
     Args:
         address: The engine.
         names: The image's names.
-        registries: Where credentials are; docker's own place if None.
+        registries: The source of credentials; docker's default if None.
         response: The build's response.
-        sink: Takes the progress.
+        sink: Receives the progress.
 
     Returns:
-        What changes in the response, as with buildx: the digest is that of the first manifest that was
-        pushed, and the image's ID becomes the digest of the config.
+        Changes to the response, as in buildx: the digest is that of the first pushed manifest, and the
+        image's ID becomes the digest of the config.
 
     Raises:
         ExporterError: a name cannot be pushed.
     """
     from exporter.exporters.docker_engine import push_from_engine
     from exporter.remotes.docker_engine.engine import DockerEngine
-    from exporter.remotes.registry import RegistryOptions  # takes a moment to import
+    from exporter.remotes.registry import RegistryOptions  # imported late, because it takes a moment
 
     source = (registries or RegistryOptions()).credentials
     digests = []
@@ -62,7 +62,7 @@ async def push_images(
 
 
 def _words(credentials: Credentials, host: str) -> dict[str, str]:
-    """Credentials in the words of the engine's API."""
+    """Convert credentials for the engine's API."""
     words = {
         "username": credentials.username,
         "password": credentials.password,

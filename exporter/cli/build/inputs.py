@@ -1,4 +1,4 @@
-"""What a build reads: contexts, the Dockerfile, and what they make of the frontend's attributes."""
+"""The inputs of a build: contexts, the Dockerfile, and the frontend's attributes for them."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ _CONTEXT, _DOCKERFILE = "context", "dockerfile"
 
 @dataclass(slots=True)
 class Inputs:
-    """What the daemon is offered.
+    """The inputs that the daemon is offered.
 
     Attributes:
-        attrs: Of the frontend.
-        directories: By name.
-        layouts: Content stores by name.
-        secrets: For the steps.
-        ssh: Likewise.
-        privileges: What steps may have.
-        cache_imports: Where cache comes from.
-        cache_exports: Where cache goes.
-        services: More services of the session.
-        dockerfile: How the user calls the Dockerfile.
+        attrs: The frontend's attributes.
+        directories: The directories by name.
+        layouts: The content stores by name.
+        secrets: The secrets for steps.
+        ssh: The SSH agents for steps.
+        privileges: The entitlements for steps.
+        cache_imports: Where to import cache from.
+        cache_exports: Where to export cache to.
+        services: Additional services of the session.
+        dockerfile: The user's name for the Dockerfile.
     """
 
     attrs: dict[str, str] = field(default_factory=dict)
@@ -66,10 +66,10 @@ class Inputs:
 
 @contextmanager
 def open_inputs(options: BuildArgs, environ: Mapping[str, str]) -> Iterator[Inputs]:
-    """Find out what a build reads. Blocks.
+    """Determine the inputs of a build. Blocks.
 
     Raises:
-        UsageError: an option cannot be used.
+        UsageError: an option is invalid.
     """
     for tag in options.tag:
         check_reference(tag, f"--tag: invalid tag {tag!r}")
@@ -81,7 +81,7 @@ def open_inputs(options: BuildArgs, environ: Mapping[str, str]) -> Iterator[Inpu
         cache_imports=[parse_cache(text, "--cache-from", {}) for text in options.cache_from],
         cache_exports=[parse_cache(text, "--cache-to", {"mode": "min"}) for text in options.cache_to],
     )
-    if options.network == "host":  # who asks for it allows it
+    if options.network == "host":  # requesting it implies permission
         inputs.privileges.append("network.host")
     with private_directory() as scratch:
         _add_main_context(inputs, options, Path(scratch))
@@ -129,7 +129,7 @@ def _add_main_context(inputs: Inputs, options: BuildArgs, scratch: Path) -> None
         inputs.attrs["context"] = options.context
         if options.file == _STDIN:
             _add_dockerfile_text(inputs, StandardInput().read(), scratch)
-        elif options.file is not None and Path(options.file).is_absolute():  # it cannot be in the context
+        elif options.file is not None and Path(options.file).is_absolute():  # it is not in the context
             _add_dockerfile(inputs, Path(options.file))
             inputs.attrs["dockerfilekey"] = _DOCKERFILE
         elif options.file is not None:
@@ -154,7 +154,7 @@ def _add_directory(inputs: Inputs, options: BuildArgs, scratch: Path) -> None:
 
 
 def _add_standard_input(inputs: Inputs, file: str | None, scratch: Path) -> None:
-    """Take what comes for the context if it is an archive, else for the Dockerfile of an empty context."""
+    """Use standard input as the context if it is an archive, else as a Dockerfile with an empty context."""
     if file == _STDIN:
         raise UsageError(
             "standard input cannot be both the context and the Dockerfile: name a directory as CONTEXT, or "
@@ -200,7 +200,7 @@ def _add_dockerfile(inputs: Inputs, path: Path) -> None:
 
 
 def _default_dockerfile(context: Path) -> Path:
-    """``Dockerfile``, or ``dockerfile`` where there is only that."""
+    """``Dockerfile``, or ``dockerfile`` if only that exists."""
     usual, lower = context / "Dockerfile", context / "dockerfile"
     return lower if not usual.exists() and lower.exists() else usual
 

@@ -1,4 +1,4 @@
-"""Limits and hosts of a build's steps, read as docker reads them: what the frontend is told."""
+"""Parsing resource limits and hosts for a build's steps like docker, into attributes of the frontend."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from exporter.cli.failures import UsageError
 
 HOST_GATEWAY = "host-gateway"
-"""In place of an address: the machine on which the engine runs."""
+"""Instead of an address: the machine on which the engine runs."""
 
 _SIZE = re.compile(r"([0-9]*\.?[0-9]*) ?(?:([kmgtp])(?:i?b)?|b)?", re.IGNORECASE | re.ASCII)
 _POWERS = {"k": 10, "m": 20, "g": 30, "t": 40, "p": 50}
@@ -34,12 +34,12 @@ _TEXTS = frozenset({"cpuset-cpus", "cpuset-mems"})
 
 
 def extra_hosts(texts: Iterable[str]) -> str:
-    """Read ``HOST:IP`` or ``HOST=IP``: the value of ``add-hosts``. Several may be in one text.
+    """Convert ``HOST:IP`` or ``HOST=IP`` to the value of ``add-hosts``. A text may have several.
 
-    `HOST_GATEWAY` stays as it is.
+    `HOST_GATEWAY` stays unchanged.
 
     Raises:
-        UsageError: one is malformed.
+        UsageError: a value is malformed.
     """
     hosts = []
     for text in _entries(texts):
@@ -53,10 +53,10 @@ def extra_hosts(texts: Iterable[str]) -> str:
 
 
 def size_in_bytes(text: str, option: str) -> int:
-    """Read a size such as ``64m``, in powers of 1024.
+    """Parse a size such as ``64m``, in powers of 1024.
 
     Raises:
-        UsageError: it is malformed.
+        UsageError: the text is malformed.
     """
     match = _SIZE.fullmatch(text)
     try:
@@ -129,7 +129,7 @@ def resources(texts: Iterable[str]) -> dict[str, str]:
 
 
 def _entries(texts: Iterable[str]) -> Sequence[str]:
-    """Split at commas, as docker's flag does, but not inside of lists of addresses."""
+    """Split at commas like docker's flag, but not within a list of addresses."""
     entries: list[str] = []
     for text in texts:
         for piece in text.split(","):

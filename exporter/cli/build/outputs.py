@@ -1,4 +1,4 @@
-"""The outputs of a build: which of them the daemon makes, and which are ours."""
+"""The outputs of a build: which ones the daemon exports, and which ones we do."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ _ENGINE_FILE_TYPES = frozenset({"local", "tar"})
 
 @dataclass(frozen=True, slots=True)
 class BuildOutput:
-    """An output, and who makes it.
+    """An output, and who exports it.
 
     Attributes:
-        output: What is wanted.
+        output: The output.
         is_ours: Whether it runs here.
-        is_tree: Whether a directory that it goes to takes files, not an OCI layout.
-        pushes: Names under which a Docker engine is asked to push the image after the build.
+        is_tree: Whether its directory receives a tree of files, not an OCI layout.
+        pushes: Names under which the Docker engine should push the image after the build.
     """
 
     output: Output
@@ -67,23 +67,23 @@ class BuildOutput:
 
     @property
     def makes_image(self) -> bool:
-        """Whether there may be an image: types of others can be anything."""
+        """Whether it may create an image; the type of a plugin can be anything."""
         return not self.is_tree and self.output.type != "tar"
 
 
 @dataclass(slots=True)
 class Deliveries:
-    """Outputs that are loaded into Docker engines, which add something to the response.
+    """Outputs that are loaded into Docker engines, which extend the response.
 
     Attributes:
-        sink: Takes the progress of what happens there.
+        sink: Receives the progress of loading.
     """
 
     sink: StatusSink
     _engines: list[OutputPlace] = field(default_factory=list)
 
     def export_of(self, item: BuildOutput, backend: Backend | None) -> Export | OurExport:
-        """The output as the client is told."""
+        """Convert an output for the client."""
         output = item.output
         destination = output.destination
         if item.is_ours:
@@ -100,20 +100,20 @@ class Deliveries:
         return Export(output.type, output.attrs, file=destination.path)
 
     def response(self) -> dict[str, str]:
-        """What to add to the build's response."""
+        """The keys to add to the build's response."""
         return {key: value for place in self._engines for key, value in place.response.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
-    """What the user wants to become of a build.
+    """The user's flags about outputs.
 
     Attributes:
-        texts: Values of ``--output``.
-        tags: Names for images that have none of their own.
-        push: Whether images are to be pushed.
-        load: Whether the image is to be loaded into a Docker engine.
-        annotations: Attributes of everything that takes annotations.
+        texts: The values of ``--output``.
+        tags: Names for images without a name of their own.
+        push: Whether to push images.
+        load: Whether to load the image into a Docker engine.
+        annotations: Attributes for all outputs that support annotations.
     """
 
     texts: Sequence[str] = ()
@@ -123,25 +123,25 @@ class Wishes:
     annotations: Mapping[str, str] = field(default_factory=dict)
 
     def options(self) -> list[OutputOption]:
-        """The outputs as they were written; ``cacheonly`` is none.
+        """The parsed outputs, without ``cacheonly``.
 
         Raises:
-            UsageError: one is malformed.
+            UsageError: an output is malformed.
         """
         options = [OutputOption.parse_short(text) for text in self.texts if text]
         return [option for option in options if option.type != _CACHE_ONLY]
 
 
 def plan_outputs(wishes: Wishes, registry: Registry, taken: frozenset[str]) -> list[BuildOutput]:
-    """Find out who makes the outputs of a build by buildkitd. May import plugins.
+    """Plan the outputs of a build with buildkitd. May import plugins.
 
     Args:
-        wishes: What is wanted.
-        registry: What can run here.
+        wishes: The user's flags.
+        registry: The types that can run here.
         taken: Types that run here although the daemon has them.
 
     Raises:
-        UsageError: an output cannot be made.
+        UsageError: an output is not possible.
     """
     missing = sorted(taken - set(registry.types))
     if missing:
@@ -167,7 +167,7 @@ def plan_outputs(wishes: Wishes, registry: Registry, taken: frozenset[str]) -> l
 
 
 def _pushed(options: Sequence[OutputOption]) -> list[OutputOption]:
-    """Have images pushed; as with buildx, there is one if there was none."""
+    """Push images. Like buildx, add an image output if there is no output."""
     found = [
         replace(option, attrs={_UNPACK: "false", **option.attrs, _PUSH: "true"})
         if _is_type(option, _IMAGE)
@@ -180,7 +180,7 @@ def _pushed(options: Sequence[OutputOption]) -> list[OutputOption]:
 
 
 def _loaded(options: Sequence[OutputOption]) -> list[OutputOption]:
-    """Have the image loaded; as with buildx, ``type=docker`` without ``dest`` is loaded."""
+    """Load the image. Like buildx, this applies to ``type=docker`` without ``dest``."""
     loadable = [option for option in options if option.type == _DOCKER and not option.attrs.get("dest")]
     if not loadable:
         return [*options, OutputOption(_DOCKER, {_LOAD: "true"})]
@@ -198,11 +198,11 @@ def _is_true(text: str) -> bool:
     try:
         return parse_bool(text)
     except ImageError:
-        return False  # whoever has the attribute says what is wrong with it
+        return False  # the exporter will report the invalid value
 
 
 def _check_names(output: Output, *, is_pushed: bool) -> None:
-    """Refuse names before a build that would be refused after it."""
+    """Reject invalid names before the build rather than after it."""
     names = output.attrs.get(_NAME, "")
     if is_pushed and not names:
         raise UsageError("tag is needed when pushing to registry: name the image with --tag")
@@ -215,16 +215,16 @@ def _check_names(output: Output, *, is_pushed: bool) -> None:
 def plan_engine_outputs(
     wishes: Wishes, registry: Registry, *, exporter_pushes: bool = False
 ) -> list[BuildOutput]:
-    """Find out what a Docker engine is to make; without any output that is an image in its own store.
+    """Plan the outputs of a build with a Docker engine. By default, this is an image in its own store.
 
     Args:
-        wishes: What is wanted.
+        wishes: The user's flags.
         registry: Describes the types.
-        exporter_pushes: Whether the engine's exporter can push. Otherwise the engine is asked to, after
+        exporter_pushes: Whether the engine's exporter can push. Otherwise, the engine's API is used after
             the build.
 
     Raises:
-        UsageError: an output cannot be made.
+        UsageError: an output is not possible.
     """
     outputs = []
     options = wishes.options()

@@ -1,4 +1,4 @@
-"""What comes on standard input: a Dockerfile, or a context as an archive."""
+"""Standard input: a Dockerfile, or a context as an archive."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _HEAD_BYTES = 1024
 _PIECE_BYTES = 1 << 20
 
 _COMPRESSED = (b"BZh", b"\x1f\x8b\x08", b"\xfd7zXZ\x00")
-"""How bzip2, gzip and xz begin: what the Dockerfile frontend unpacks."""
+"""The magic numbers of bzip2, gzip and xz, which the Dockerfile frontend unpacks."""
 
 
 class StandardInput:
-    """Bytes that can be looked at before they are read. What has been read is gone.
+    """A stream that can be peeked at. It can be read only once.
 
     Args:
-        descriptor: Where they come from.
+        descriptor: The file descriptor.
     """
 
     def __init__(self, descriptor: int = 0) -> None:
@@ -28,7 +28,7 @@ class StandardInput:
         self._head = b""
 
     def is_archive(self) -> bool:
-        """Whether it is a tarball, compressed or not, and not a text. Blocks until some of it has come."""
+        """Whether it is a tar archive, possibly compressed, rather than text. Blocks until data arrives."""
         while len(self._head) < _HEAD_BYTES and (data := os.read(self._descriptor, _HEAD_BYTES)):
             self._head += data
         if self._head.startswith(_COMPRESSED):
@@ -40,14 +40,14 @@ class StandardInput:
         return True
 
     def read(self) -> bytes:
-        """All of it. Blocks."""
+        """Read everything. Blocks."""
         pieces = [self._head]
         while data := os.read(self._descriptor, _PIECE_BYTES):
             pieces.append(data)
         return b"".join(pieces)
 
     async def stream(self) -> AsyncIterator[bytes]:
-        """All of it, in pieces. Can be cancelled while nothing comes."""
+        """Read everything in chunks. Can be cancelled while it waits for data."""
         if self._head:
             yield self._head
         while True:
@@ -59,12 +59,12 @@ class StandardInput:
 
 
 async def _readable(descriptor: int) -> None:
-    """Wait until a read would not block: a thread that waits cannot be cancelled."""
+    """Wait until a read would not block, because a blocked thread cannot be cancelled."""
     loop = asyncio.get_running_loop()
     is_readable = asyncio.Event()
     try:
         loop.add_reader(descriptor, is_readable.set)
-    except PermissionError:  # a file: that can always be read
+    except PermissionError:  # a regular file is always readable
         return
     try:
         await is_readable.wait()

@@ -1,4 +1,4 @@
-"""Values of options of ``build``, read as buildctl and buildx read theirs."""
+"""Parsing values of flags of ``build``, like buildctl and buildx."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _LOCAL_DELETE = "buildx.local.delete"
 
 
 def key_values(texts: Iterable[str], option: str) -> dict[str, str]:
-    """Read ``KEY=VALUE``.
+    """Parse ``KEY=VALUE``.
 
     Raises:
-        UsageError: there is no ``=``.
+        UsageError: ``=`` is missing.
     """
     pairs = {}
     for text in texts:
@@ -35,9 +35,9 @@ def key_values(texts: Iterable[str], option: str) -> dict[str, str]:
 
 
 def build_args(texts: Iterable[str], environ: Mapping[str, str]) -> dict[str, str]:
-    """Read build arguments. One without a value has that of the environment, or is left out.
+    """Parse build arguments. Those without a value get it from the environment, or are omitted.
 
-    ``SOURCE_DATE_EPOCH`` of the environment counts without being named, as with BuildKit's own clients.
+    As in BuildKit's own clients, ``SOURCE_DATE_EPOCH`` is always taken from the environment.
     """
     args = {_EPOCH: environ[_EPOCH]} if environ.get(_EPOCH) else {}
     for text in texts:
@@ -52,10 +52,10 @@ def build_args(texts: Iterable[str], environ: Mapping[str, str]) -> dict[str, st
 
 
 def parse_secret(text: str, environ: Mapping[str, str]) -> Secret:
-    """Read ``id=ID[,src=FILE|,env=NAME]``; as in buildctl, a mere ID names a variable or else a file.
+    """Parse ``id=ID[,src=FILE|,env=NAME]``. As in buildctl, an ID alone names a variable or else a file.
 
     Raises:
-        UsageError: it is malformed, or the file is missing.
+        UsageError: the text is malformed, or the file is missing.
     """
     values = _fields(text, "--secret")
     unknown = values.keys() - {"type", "id", "source", "src", "env"}
@@ -84,15 +84,15 @@ def parse_secret(text: str, environ: Mapping[str, str]) -> Secret:
 
 
 def parse_cache(text: str, option: str, defaults: Mapping[str, str]) -> CachePlace:
-    """Read ``type=TYPE,KEY=VALUE...``; a mere name is a place in a registry.
+    """Parse ``type=TYPE,KEY=VALUE...``. A name alone means a reference in a registry.
 
     Args:
         text: The value.
         option: The option's name.
-        defaults: Attributes that it has if it does not say otherwise.
+        defaults: Default attributes.
 
     Raises:
-        UsageError: it is malformed.
+        UsageError: the text is malformed.
     """
     if "type=" not in text:
         check_reference(text, f"{option}: invalid reference {text!r}")
@@ -107,14 +107,14 @@ def parse_cache(text: str, option: str, defaults: Mapping[str, str]) -> CachePla
 
 
 def check_reference(text: str, problem: str) -> None:
-    """Refuse what is not the name of an image.
+    """Check the name of an image.
 
     Args:
         text: The name.
-        problem: What to say, before the reason.
+        problem: The beginning of the message, before the reason.
 
     Raises:
-        UsageError: it is not.
+        UsageError: the name is invalid.
     """
     try:
         Reference.parse(text)
@@ -123,15 +123,15 @@ def check_reference(text: str, problem: str) -> None:
 
 
 def parse_ssh(texts: Sequence[str], environ: Mapping[str, str], *, needs_agent: bool) -> list[SSHAgent]:
-    """Read ``ID[=PATH,...][,raw=true]``, and find out whether the agents and keys can be used. Blocks.
+    """Parse ``ID[=PATH,...][,raw=true]``, and check that the agents and keys are usable. Blocks.
 
     Args:
         texts: The values.
         environ: Environment variables.
-        needs_agent: Whether there has to be an agent, even if none is asked for.
+        needs_agent: Whether an agent is required, even if none was given.
 
     Raises:
-        UsageError: one cannot.
+        UsageError: an agent or key is not usable.
     """
     agents: list[SSHAgent] = []
     for text in filter(None, texts or ([DEFAULT_ID] if needs_agent else [])):
@@ -162,10 +162,10 @@ def _ssh_agent(text: str) -> SSHAgent:
 
 
 def parse_privileges(texts: Iterable[str]) -> list[str]:
-    """Read ``--allow``. ``buildx.local.delete`` allows what needs no permission here.
+    """Parse ``--allow``. ``buildx.local.delete`` is ignored, since this needs no permission here.
 
     Raises:
-        UsageError: there is no such privilege.
+        UsageError: an entitlement is unknown.
     """
     privileges = []
     for text in filter(None, texts):

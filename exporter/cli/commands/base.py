@@ -1,4 +1,4 @@
-"""What declarations of commands are made of: click's, with the texts and the layout of ours."""
+"""Building blocks for declaring commands: click's, with our messages and help layout."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from exporter.cli.commands.summaries import SUMMARIES
 
 PROGRAM = "buildkit-exporter"
 HELP_WIDTH = 100
-"""Columns of help pages, on every terminal: the documentation quotes them."""
+"""The width of help pages. It is fixed, because the documentation quotes them."""
 
 OPTIONS = "Options"
-"""Heading of the flags that belong to no other section."""
+"""The heading for flags that have no other section."""
 
-_NAMES_WIDTH = 30  # columns for the names of flags; the explanation of a longer one begins on the next line
+_NAMES_WIDTH = 30  # columns for the names of flags; the help of a longer one begins on the next line
 
 
 @dataclass(frozen=True, kw_only=True)
 class Args:
-    """What the command line says to every command.
+    """The arguments that all commands have.
 
     Attributes:
-        debug: Whether to show debug messages, and tracebacks of errors.
+        debug: Whether to show debug messages and tracebacks.
     """
 
     debug: bool
@@ -39,12 +39,12 @@ A = TypeVar("A", bound=Args)
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """A command line that has been understood.
+    """A parsed command line.
 
     Attributes:
-        args: What it says.
-        run: Carries it out; returns the exit status.
-        usage: How the command is written.
+        args: Its arguments.
+        run: Runs the command, and returns the exit status.
+        usage: The command's usage line.
     """
 
     args: Args
@@ -53,7 +53,7 @@ class Invocation:
 
 
 class HelpFormatter(click.HelpFormatter):
-    """Lays out help in `HELP_WIDTH` columns. Names of flags are never broken at their hyphens."""
+    """Formats help in `HELP_WIDTH` columns. Names of flags are never broken at hyphens."""
 
     def __init__(self) -> None:
         super().__init__(width=HELP_WIDTH, max_width=HELP_WIDTH)
@@ -64,7 +64,7 @@ class HelpFormatter(click.HelpFormatter):
             self.write(f"{line}\n")
 
     def write_names(self, rows: Iterable[tuple[str, str]], names_width: int) -> None:
-        """Write what each name means, side by side."""
+        """Write names and their help in two columns."""
         indent = " " * self.current_indent
         column = self.current_indent + names_width + 2
         for name, meaning in rows:
@@ -78,24 +78,24 @@ class HelpFormatter(click.HelpFormatter):
 
 
 class Context(click.Context):
-    """click's, with our layout of help."""
+    """click's context, with our help layout."""
 
     formatter_class = HelpFormatter
 
     def make_formatter(self) -> HelpFormatter:
-        """Make one whose width does not depend on the terminal."""
+        """Create a formatter whose width does not depend on the terminal."""
         return HelpFormatter()
 
 
 class Flag(click.Option):
-    """A flag that has a value.
+    """A flag with a value.
 
     Args:
         names: Its spellings, such as ``-o`` and ``--output``.
-        metavar: What help calls the value; None for a flag without one.
-        help: What it is for. Says the default, too.
-        section: Heading under which help lists it.
-        choices: The values that there are, if they can be listed.
+        metavar: The placeholder for the value in help; None for a flag without a value.
+        help: Its help, including the default.
+        section: The heading under which help lists it.
+        choices: The possible values, if they are a fixed set.
         attrs: See `click.Option`.
     """
 
@@ -114,7 +114,7 @@ class Flag(click.Option):
         self.section = section
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str]:
-        """Its names, and what it is for."""
+        """Its names and its help."""
         names = ", ".join(self.opts)
         return (f"{names} {self.metavar}" if self.metavar else names), self.help or ""
 
@@ -122,7 +122,7 @@ class Flag(click.Option):
         """Convert what the user wrote.
 
         Raises:
-            click.UsageError: the value is the next flag: the flag's own was forgotten.
+            click.UsageError: the value is missing, and the next flag was taken for it.
         """
         flags = _flags_of(ctx)
         for text in [value] if isinstance(value, str) else value if isinstance(value, list | tuple) else ():
@@ -139,11 +139,11 @@ class Switch(Flag):
 
 
 class Argument(click.Argument):
-    """A word that is no flag.
+    """A positional argument.
 
     Args:
         name: Its name, in lower case; users see it in upper case.
-        help: What it is.
+        help: Its help.
         attrs: See `click.Argument`.
     """
 
@@ -153,7 +153,7 @@ class Argument(click.Argument):
 
 
 def debug_switch() -> Switch:
-    """The flag that every command has, and the program itself."""
+    """The flag that the program and every command have."""
     return Switch("--debug", help="show debug messages, and tracebacks of errors")
 
 
@@ -162,11 +162,11 @@ class Command(click.Command, Generic[A]):
 
     Args:
         name: Its name, one of `SUMMARIES`.
-        args_type: What `run` is given: a field for each of `params`.
-        run: Imports what carries the command out, and calls it.
-        usage: What follows its name on the command line.
+        args_type: The type of `run`'s argument, with a field for each of `params`.
+        run: Imports the command's implementation, and calls it.
+        usage: The rest of the usage line, after its name.
         params: Its arguments and flags.
-        epilog: Lines at the end of its help.
+        epilog: Text at the end of its help.
     """
 
     context_class = Context
@@ -188,7 +188,7 @@ class Command(click.Command, Generic[A]):
             help=f"{summary[0].upper()}{summary[1:]}.",
             short_help=summary,
             epilog=epilog,
-            # Whoever has a word too many hears about it from us.
+            # We report superfluous arguments ourselves.
             context_settings={"help_option_names": ["-h", "--help"], "allow_extra_args": True},
         )
         self._args_type = args_type
@@ -196,31 +196,31 @@ class Command(click.Command, Generic[A]):
         self._usage = usage
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
-        """What follows the command's name."""
+        """The rest of the usage line, after the command's name."""
         return [self._usage]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the command line.
+        """Parse the command line.
 
         Raises:
-            click.UsageError: it cannot be understood.
+            click.UsageError: it is invalid.
         """
         try:
             rest = super().parse_args(ctx, self._with_plain_switches(ctx, args))
         except click.UsageError as error:
-            error.ctx = error.ctx or ctx  # click leaves it out where a flag has no value
+            error.ctx = error.ctx or ctx  # click omits it if a flag has no value
             raise
         if rest and not ctx.resilient_parsing:
             raise click.UsageError(f"unexpected argument {rest[0]}", ctx)
         return rest
 
     def _with_plain_switches(self, ctx: click.Context, args: Sequence[str]) -> list[str]:
-        """Read ``--push=true`` and ``--push=false``, as docker spells switches, too. The last one counts.
+        """Accept ``--push=true`` and ``--push=false``, which docker allows, too. The last one wins.
 
         Raises:
             click.UsageError: a switch has another value.
         """
-        from exporter.image.go.text import parse_bool  # completion need not import it
+        from exporter.image.go.text import parse_bool  # imported late, to keep completion fast
 
         switches = {
             name for param in self.get_params(ctx) if isinstance(param, Switch) for name in param.opts
@@ -240,7 +240,7 @@ class Command(click.Command, Generic[A]):
         return [*kept, *args[end:]]
 
     def invoke(self, ctx: click.Context) -> Invocation:
-        """Say what is to be run."""
+        """Return what to run."""
         is_debug = ctx.params["debug"] or ctx.find_root().params["debug"]
         args = self._args_type(**(ctx.params | {"debug": is_debug}))
         return Invocation(args, partial(self._run, args), ctx.get_usage())
@@ -251,7 +251,7 @@ class Command(click.Command, Generic[A]):
 
 
 class Program(click.Group):
-    """The whole command line. Its commands are imported when they are asked for.
+    """The whole command line. Its commands are imported on demand.
 
     Args:
         params: The program's own flags.
@@ -272,24 +272,24 @@ class Program(click.Group):
         )
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Their names, in the order of the help."""
+        """The names of the commands, in the order of the help."""
         return list(SUMMARIES)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """A command by its name; None if there is none of that name."""
+        """Look up a command by its name; None if it does not exist."""
         return load_command(cmd_name) if cmd_name in SUMMARIES else None
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
-        """What follows the program's name."""
+        """The rest of the usage line, after the program's name."""
         return ["COMMAND [OPTIONS]"]
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that is meant.
+        """Find the command.
 
         Raises:
-            UnknownCommandError: there is none of that name.
+            UnknownCommandError: it does not exist.
         """
         if args[0] not in SUMMARIES and not ctx.resilient_parsing:
             raise UnknownCommandError(args[0], ctx)
@@ -309,7 +309,7 @@ def load_command(name: str) -> Command[Any]:
 
 
 class UnknownCommandError(click.UsageError):
-    """There is no such command."""
+    """The command does not exist."""
 
     def __init__(self, name: str, ctx: click.Context) -> None:
         super().__init__(f"unknown command {name}", ctx)
@@ -322,13 +322,13 @@ def write_page(
     formatter: click.HelpFormatter,
     sections: dict[str, list[tuple[str, str]]],
 ) -> None:
-    """Write a help page: usage, what the command does, its arguments and flags under their headings, the end.
+    """Write a help page: usage, description, arguments and flags by section, epilog.
 
     Args:
-        command: What it is about.
-        ctx: The command's.
-        formatter: Takes the page.
-        sections: What comes before the flags, by heading.
+        command: The command.
+        ctx: The command's context.
+        formatter: Receives the page.
+        sections: The sections before the flags, by heading.
     """
     assert isinstance(formatter, HelpFormatter)
     rows = dict(sections)
@@ -340,7 +340,7 @@ def write_page(
                 rows.setdefault(param.section, []).append(param.get_help_record(ctx))
             case click.Option() if not param.hidden:  # click's own
                 meaning = "show this page and exit" if "--help" in param.opts else param.help or ""
-                names = ", ".join(sorted(param.opts, key=len))  # click 8.2 has them in no fixed order
+                names = ", ".join(sorted(param.opts, key=len))  # click 8.2 does not have a fixed order
                 rows.setdefault(OPTIONS, []).append((names, meaning))
     width = max(len(name) for section in rows.values() for name, _ in section if len(name) <= _NAMES_WIDTH)
     formatter.write_usage(ctx.command_path, " ".join(command.collect_usage_pieces(ctx)))
@@ -355,5 +355,5 @@ def write_page(
 
 
 def _flags_of(ctx: click.Context) -> set[str]:
-    """Long spellings of the command's flags."""
+    """The long names of the command's flags."""
     return {name for param in ctx.command.get_params(ctx) for name in param.opts if name.startswith("--")}

@@ -26,7 +26,7 @@ _CACHE = "Cache"
 
 @dataclass(frozen=True, kw_only=True)
 class BuildArgs(ReportingArgs, ClientArgs, WorkplaceArgs):
-    """What the command line says, as it was written; `Command`'s help tells what it means."""
+    """The arguments, as they were written; see the command's help for their meaning."""
 
     context: str
     file: str | None
@@ -230,7 +230,7 @@ BUILD = Command(
             "--add-host",
             metavar="HOST:IP",
             multiple=True,
-            help="a name that steps can look up; host-gateway in place of IP is the daemon's machine",
+            help="a name that steps can look up; host-gateway instead of an IP is the daemon's machine",
             section=_STEPS,
         ),
         Flag("--shm-size", metavar="SIZE", help="size of /dev/shm, such as 128m", section=_STEPS),

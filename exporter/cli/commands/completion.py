@@ -9,7 +9,7 @@ import click
 from exporter.cli.commands.base import PROGRAM, Args, Argument, Command
 
 ASKING = "_BUILDKIT_EXPORTER_COMPLETE"
-"""The environment variable by which a shell asks for completions; its value is the shell's name."""
+"""The environment variable with which a shell requests completions; its value is the shell's name."""
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -27,7 +27,7 @@ In all new shells (the directory has to exist; bash needs the package bash-compl
 
 @dataclass(frozen=True, kw_only=True)
 class CompletionArgs(Args):
-    """What the command line says.
+    """The arguments.
 
     Attributes:
         shell: One of `SHELLS`.

@@ -27,11 +27,11 @@ Exit status: 0 done, 1 the export failed, 2 wrong usage, 130 interrupted."""
 
 @dataclass(frozen=True, kw_only=True)
 class ExportArgs(ReportingArgs, WorkplaceArgs, ClientArgs):
-    """What the command line says.
+    """The arguments.
 
     Attributes:
-        source: Directory of the saved source.
-        output: What is to be made, as it was written.
+        source: The directory of the saved source.
+        output: The outputs, as they were written.
     """
 
     source: Path

@@ -11,10 +11,10 @@ from exporter.cli.commands.values import complete_type
 
 @dataclass(frozen=True, kw_only=True)
 class ExportersArgs(ClientArgs):
-    """What the command line says.
+    """The arguments.
 
     Attributes:
-        type: The type whose attributes are asked for; None for a list of the types.
+        type: The type whose attributes to show; None to list the types.
         json: Whether to print JSON.
     """
 

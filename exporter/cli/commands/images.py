@@ -11,10 +11,10 @@ from exporter.cli.commands.shared import root_flag
 
 @dataclass(frozen=True, kw_only=True)
 class ImagesArgs(Args):
-    """What the command line says.
+    """The arguments.
 
     Attributes:
-        root: Directory of the embedded image store; None for the default.
+        root: The directory of the embedded image store; None for the default.
         no_trunc: Whether digests and times are shown in full.
         json: Whether to print JSON.
     """

@@ -11,12 +11,12 @@ from exporter.cli.commands.values import complete_file
 
 @dataclass(frozen=True, kw_only=True)
 class InspectArgs(Args):
-    """What the command line says.
+    """The arguments.
 
     Attributes:
-        path: The place.
-        image: Only this one; None for all.
-        platform: Only images for it; None for all.
+        path: The directory or archive.
+        image: Show only this image; None for all.
+        platform: Show only images for this platform; None for all.
         no_trunc: Whether digests and commands are shown in full.
         json: Whether to print JSON.
     """

@@ -26,13 +26,13 @@ DEFAULT_PROXY_ADDRESS = "unix:///run/buildkit-exporter/buildkitd.sock"
 
 @dataclass(frozen=True, slots=True)
 class PeerTLS:
-    """What flags say about TLS to one of the servers that the proxy talks to.
+    """The TLS flags for one of the servers that the proxy talks to.
 
     Attributes:
-        prefix: What their names begin with.
-        name: The name that the server's certificate must have, if not the address's.
-        ca: CA certificates that vouch for it.
-        cert: Certificate to show.
+        prefix: The prefix of the flags.
+        name: The name that the server's certificate must have; the host of the address if None.
+        ca: CA certificates to verify it with.
+        cert: The client certificate.
         key: Its private key.
     """
 
@@ -45,16 +45,16 @@ class PeerTLS:
 
 @dataclass(frozen=True, kw_only=True)
 class ProxyArgs(ListenerArgs, WorkplaceArgs, OperatorArgs):
-    """What the command line says.
+    """The arguments.
 
     Attributes:
         buildkitd: The daemon's address.
         exporter: Types on plugin servers: ``TYPE=ADDRESS``.
         take: Types that run here although the daemon has them, separated by commas.
-        strict: Whether a config that the daemon did not compute in the same way is an error.
-        output_dir: Directory below which clients may have files written.
-        save_source: Directory below which build results are saved.
-        shutdown_grace: Seconds that running builds get to end after SIGTERM.
+        strict: Whether a config that differs from the daemon's is an error.
+        output_dir: The directory below which clients may request files.
+        save_source: The directory below which build results are saved.
+        shutdown_grace: How long running builds may take to end after SIGTERM, in seconds.
     """
 
     buildkitd: str

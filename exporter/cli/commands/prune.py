@@ -11,12 +11,12 @@ from exporter.cli.commands.shared import root_flag, seconds_flag
 
 @dataclass(frozen=True, kw_only=True)
 class PruneArgs(Args):
-    """What the command line says.
+    """The arguments.
 
     Attributes:
-        root: Directory of the embedded image store; None for the default.
-        all: Whether images without a name go, too.
-        keep_duration: Seconds; what is newer stays.
+        root: The directory of the embedded image store; None for the default.
+        all: Whether to remove images without a name, too.
+        keep_duration: Data newer than this many seconds is kept.
     """
 
     root: Path | None

@@ -11,11 +11,11 @@ from exporter.cli.commands.values import complete_directory, complete_sample
 
 @dataclass(frozen=True, kw_only=True)
 class SampleArgs(Args):
-    """What the command line says.
+    """The arguments.
 
     Attributes:
-        directory: Where the sample goes; None with `list`.
-        name: Which sample.
+        directory: The directory to write the sample to; None with `list`.
+        name: The name of the sample.
         list: Whether to list the samples.
     """
 

@@ -24,7 +24,7 @@ _LIMITS = "Limits"
 
 @dataclass(frozen=True, kw_only=True)
 class ServeArgs(ListenerArgs, WorkplaceArgs, OperatorArgs):
-    """What the command line says; see `exporter.server.ServerConfig` for what it means."""
+    """The arguments; see `exporter.server.ServerConfig` for their meaning."""
 
     allow_endpoint: tuple[str, ...]
     max_concurrent_exports: int

@@ -1,4 +1,4 @@
-"""Flags that several commands have."""
+"""Flags that several commands share."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _CONNECTION = "Connection"
 
 @dataclass(frozen=True, kw_only=True)
 class ContainerdArgs(Args):
-    """Flags about a containerd.
+    """Flags for containerd.
 
     Attributes:
-        containerd: The path of its socket, or its address; None for no containerd.
-        containerd_namespace: Its namespace, if one was named.
-        containerd_snapshotter: Where it unpacks layers, if that was named.
+        containerd: The path of its socket, or its address; None to not use containerd.
+        containerd_namespace: The namespace, if given.
+        containerd_snapshotter: The snapshotter for unpacking layers, if given.
     """
 
     containerd: str | None
@@ -36,12 +36,12 @@ class ContainerdArgs(Args):
 
 @dataclass(frozen=True, kw_only=True)
 class RegistryArgs(Args):
-    """Flags about how registries are reached.
+    """Flags for registries.
 
     Attributes:
-        registry_config: Docker's configuration, if not the user's own.
-        registry_ca: Further CA certificates.
-        registry_certs_dir: Certificates for single registries, if not in the usual place.
+        registry_config: Docker's configuration file; the user's own if None.
+        registry_ca: Additional CA certificates.
+        registry_certs_dir: Certificates for individual registries; in the usual place if None.
     """
 
     registry_config: Path | None
@@ -51,12 +51,12 @@ class RegistryArgs(Args):
 
 @dataclass(frozen=True, kw_only=True)
 class WorkplaceArgs(ContainerdArgs, RegistryArgs):
-    """Flags about what exports in this process work with.
+    """Flags for exports in this process.
 
     Attributes:
-        root: Directory of the embedded image store; None for the default.
-        layer_cache_bytes: Size of the cache of converted layers; None for the default.
-        max_content_bytes: Largest sum of the sizes of a result's files; None for the default.
+        root: The directory of the embedded image store; None for the default.
+        layer_cache_bytes: The size limit of the cache of converted layers; None for the default.
+        max_content_bytes: The limit for the total size of a result's files; None for the default.
     """
 
     root: Path | None
@@ -66,15 +66,15 @@ class WorkplaceArgs(ContainerdArgs, RegistryArgs):
 
 @dataclass(frozen=True, kw_only=True)
 class ClientArgs(Args):
-    """Flags about the server that a command talks to.
+    """Flags for the server that a command talks to.
 
     Attributes:
-        addr: Its address, if there is one.
-        tlsservername: The name that its certificate must have, if not the address's.
-        tlscacert: CA certificates that vouch for it.
-        tlscert: The client's certificate.
-        tlskey: Its private key.
-        timeout: Seconds that connecting may take.
+        addr: Its address, if given.
+        tlsservername: The name that its certificate must have; the host of the address if None.
+        tlscacert: CA certificates to verify it with.
+        tlscert: The client certificate.
+        tlskey: The private key of the client certificate.
+        timeout: The timeout for connecting, in seconds.
     """
 
     addr: str | None
@@ -87,17 +87,17 @@ class ClientArgs(Args):
 
 @dataclass(frozen=True, kw_only=True)
 class ListenerArgs(Args):
-    """Flags about where a server listens.
+    """Flags for a server's listeners.
 
     Attributes:
-        addr: Addresses; the default one if empty.
-        tlscert: Certificate for TCP.
-        tlskey: Its private key.
-        tlscacert: CAs of client certificates.
-        insecure_listen: Whether TCP may go without TLS on other interfaces than loopback.
-        metrics_addr: Where metrics are shown; None for nowhere.
+        addr: The addresses to listen at; the default one if empty.
+        tlscert: The certificate for TCP.
+        tlskey: The private key of the certificate.
+        tlscacert: The CAs of client certificates.
+        insecure_listen: Whether to allow TCP without TLS on interfaces other than loopback.
+        metrics_addr: The address for metrics, if any.
         log_format: ``text`` or ``json``.
-        ready_fd: A descriptor that is told when connections are taken; None for none.
+        ready_fd: A file descriptor for the readiness notification, if any.
     """
 
     addr: tuple[str, ...]
@@ -123,11 +123,11 @@ class OperatorArgs(RegistryArgs):
 
 @dataclass(frozen=True, kw_only=True)
 class ReportingArgs(Args):
-    """Flags about what is told of an export or build.
+    """Flags for reporting on an export or build.
 
     Attributes:
-        metadata_file: Where the response goes, as JSON.
-        progress: How progress is shown, one of `PROGRESS_MODES`.
+        metadata_file: The file for the response, as JSON.
+        progress: The progress mode, one of `PROGRESS_MODES`.
     """
 
     metadata_file: Path | None
@@ -155,7 +155,7 @@ def directory_flag(*names: str, help: str, section: str = OPTIONS) -> Flag:
 
 
 def seconds_flag(name: str, *, default: float, help: str, section: str = OPTIONS) -> Flag:
-    """A flag whose value is a number of seconds. Its help says the default."""
+    """A flag whose value is a number of seconds. Its help includes the default."""
     return Flag(
         name,
         metavar="SECONDS",
@@ -167,7 +167,7 @@ def seconds_flag(name: str, *, default: float, help: str, section: str = OPTIONS
 
 
 def count_flag(name: str, *, default: int, least: int, help: str, section: str = OPTIONS) -> Flag:
-    """A flag whose value is a whole number. Its help says the default."""
+    """A flag whose value is a whole number. Its help includes the default."""
     return Flag(
         name,
         metavar="N",
@@ -179,7 +179,7 @@ def count_flag(name: str, *, default: int, least: int, help: str, section: str =
 
 
 def reporting_flags() -> list[Flag]:
-    """Those of `ReportingArgs`."""
+    """The flags of `ReportingArgs`."""
     return [
         file_flag("--metadata-file", help="write the exporters' response to this file, as JSON"),
         Flag(
@@ -193,7 +193,7 @@ def reporting_flags() -> list[Flag]:
 
 
 def root_flag(section: str = OPTIONS) -> Flag:
-    """The flag that says where the embedded image store is."""
+    """The flag for the directory of the embedded image store."""
     return directory_flag(
         "--root",
         help="directory of the embedded image store (default: $XDG_DATA_HOME/buildkit-exporter, else "
@@ -203,12 +203,12 @@ def root_flag(section: str = OPTIONS) -> Flag:
 
 
 def containerd_flags(help: str, *, with_snapshotter: bool, section: str) -> list[Flag]:
-    """Those of `ContainerdArgs`.
+    """The flags of `ContainerdArgs`.
 
     Args:
-        help: What the containerd is for.
-        with_snapshotter: Whether anything is unpacked there.
-        section: Heading.
+        help: The help of ``--containerd``.
+        with_snapshotter: Whether to include the flag for the snapshotter.
+        section: The heading.
     """
     flags = [
         Flag("--containerd", metavar="ADDRESS", help=help, section=section, shell_complete=complete_file),
@@ -233,7 +233,7 @@ def containerd_flags(help: str, *, with_snapshotter: bool, section: str) -> list
 
 
 def registry_flags() -> list[Flag]:
-    """Those of `RegistryArgs`."""
+    """The flags of `RegistryArgs`."""
     return [
         file_flag(
             "--registry-config",
@@ -269,7 +269,7 @@ def operator_flag() -> Flag:
 
 
 def workplace_flags() -> list[Flag]:
-    """Those of `WorkplaceArgs`."""
+    """The flags of `WorkplaceArgs`."""
     return [
         root_flag(_STORE),
         *containerd_flags(
@@ -304,7 +304,7 @@ def client_flags(
     timeout: float = 5.0,
     timeout_help: str = "how long to try to connect",
 ) -> list[Flag]:
-    """Those of `ClientArgs`."""
+    """The flags of `ClientArgs`."""
     return [
         Flag("--addr", metavar="ADDRESS", help=addr_help, section=_CONNECTION, required=required),
         Flag(
@@ -321,7 +321,7 @@ def client_flags(
 
 
 def listener_flags(addr_help: str) -> list[Flag]:
-    """Those of `ListenerArgs`."""
+    """The flags of `ListenerArgs`."""
     section = "Listening"
     return [
         Flag(
@@ -357,12 +357,12 @@ def listener_flags(addr_help: str) -> list[Flag]:
 
 
 def peer_flags(prefix: str, peer: str, section: str) -> list[Flag]:
-    """Flags about TLS to a server, of several that a command talks to.
+    """TLS flags for one of several servers that a command talks to.
 
     Args:
-        prefix: What their names begin with.
-        peer: What help calls the server.
-        section: Heading.
+        prefix: The prefix of their names.
+        peer: The name of the server in help.
+        section: The heading.
     """
     return [
         Flag(

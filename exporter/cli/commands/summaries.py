@@ -1,4 +1,4 @@
-"""The commands there are, in the order of the help, and a line about each."""
+"""All commands, in the order of the help, with one line about each."""
 
 from __future__ import annotations
 
@@ -16,4 +16,4 @@ SUMMARIES = {
     "prune": "remove data that no image in the embedded store needs",
     "completion": "print a completion script for bash, zsh or fish",
 }
-"""By the name of a command. The module of that name declares it, as a constant of that name."""
+"""By the name of a command, which is declared as a constant of that name in the module of that name."""

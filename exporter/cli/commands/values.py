@@ -1,4 +1,4 @@
-"""Values of flags: numbers, and what shells complete."""
+"""Values of flags: parsing numbers, and shell completion."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ N = TypeVar("N", int, float)
 
 
 def count(least: int) -> Callable[[str], int]:
-    """What reads a whole number.
+    """Return a parser for whole numbers.
 
     Args:
-        least: The smallest that is allowed.
+        least: The minimum.
     """
     return lambda text: _number(int, text, least, "a whole number")
 
 
 def seconds(text: str) -> float:
-    """Read a number of seconds.
+    """Parse a number of seconds.
 
     Raises:
-        click.BadParameter: it is none.
+        click.BadParameter: the text is not a valid number.
     """
     return _number(float, text, 0, "a number of seconds, such as 5 or 0.5")
 
@@ -42,7 +42,7 @@ def _number(kind: Callable[[str], N], text: str, least: int, what: str) -> N:
 
 
 def complete_file(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
-    """Have the shell complete a path."""
+    """Let the shell complete a path."""
     from click.shell_completion import CompletionItem
 
     return [CompletionItem(incomplete, type="file")]
@@ -51,7 +51,7 @@ def complete_file(ctx: click.Context, param: click.Parameter, incomplete: str) -
 def complete_directory(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem[str]]:
-    """Have the shell complete a path of a directory."""
+    """Let the shell complete the path of a directory."""
     from click.shell_completion import CompletionItem
 
     return [CompletionItem(incomplete, type="dir")]
@@ -65,14 +65,14 @@ def complete_output(ctx: click.Context, param: click.Parameter, incomplete: str)
 
 
 def complete_type(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
-    """Complete the name of a type of outputs."""
+    """Complete the name of an exporter type."""
     from exporter.cli.completion.values import type_names
 
     return type_names(incomplete)
 
 
 def complete_types(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
-    """Complete names of types, separated by commas."""
+    """Complete the names of exporter types, separated by commas."""
     from exporter.cli.completion.values import type_lists
 
     return type_lists(incomplete)

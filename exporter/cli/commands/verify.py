@@ -11,14 +11,14 @@ from exporter.cli.commands.values import complete_file
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyArgs(ContainerdArgs, RegistryArgs):
-    """What the command line says.
+    """The arguments.
 
     Attributes:
-        place: A path, or an image's name in a registry or containerd.
-        image: Only this one of several; None for all.
-        platform: Only images for it; None for all.
+        place: A path, or the name of an image in a registry or containerd.
+        image: Verify only this image; None for all.
+        platform: Verify only images for this platform; None for all.
         registry_insecure: Whether to accept any certificate of a registry, and plain HTTP.
-        quiet: Whether to print problems only.
+        quiet: Whether to print only problems.
         no_trunc: Whether digests are shown in full.
         json: Whether to print JSON.
     """

@@ -12,10 +12,10 @@ DEFAULT_SECONDS = 30.0
 
 @dataclass(frozen=True, kw_only=True)
 class WaitArgs(ClientArgs):
-    """What the command line says.
+    """The arguments.
 
     Attributes:
-        quiet: Whether to say nothing on success.
+        quiet: Whether to print nothing on success.
     """
 
     quiet: bool

@@ -1,1 +1,1 @@
-"""What shells complete: their scripts, and the answers to what they ask."""
+"""Shell completion: the scripts, and the answers to their requests."""

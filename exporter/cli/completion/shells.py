@@ -1,9 +1,9 @@
 """Completion in bash, zsh and fish.
 
-click's own scripts do not suit values such as ``type=oci,compression=zstd``: bash breaks words at ``=``, and
-fish's script breaks answers at commas. Here all shells ask in the same way: by an environment variable, with
-the words before the cursor, one a line, and the word at the cursor up to the cursor. An answer is a line with
-three fields between tabs: its kind, the whole word, help.
+click's own scripts do not work for values such as ``type=oci,compression=zstd``: bash splits words at ``=``,
+and fish's script splits answers at commas. Here, all shells use the same protocol: an environment variable
+requests completions, others have the words before the cursor, one per line, and the current word up to the
+cursor. Each answer is a line with three tab-separated fields: kind, whole word, help.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Values that only installed exporters know: types, their attributes, the values of these."""
+"""Completions that depend on the installed exporters: types, their attributes, and the attributes' values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from exporter.exporters.base import Attribute
 from exporter.exporters.registry import default_registry
 
 _OPEN = "open"
-"""The kind of a value that more may follow: the shell adds no space."""
+"""The kind of a value that can be continued: the shell does not add a space."""
 
 _TYPE = "type"
 _PLUGIN = "plugin."
@@ -22,10 +22,10 @@ _BOOLEANS = ("true", "false")
 
 
 def output_values(word: str) -> list[CompletionItem[str]]:
-    """Complete a value of ``--output``: first the type, then attributes, each once.
+    """Complete a value of ``--output``: the type, then attributes that it does not have yet.
 
     Args:
-        word: What has been written of it.
+        word: The incomplete value.
     """
     if '"' in word:
         return []
@@ -60,7 +60,7 @@ def type_names(word: str) -> list[CompletionItem[str]]:
 
 
 def type_lists(word: str) -> list[CompletionItem[str]]:
-    """Complete names of types between commas."""
+    """Complete a comma-separated list of types."""
     head, comma, start = word.rpartition(",")
     names = [name for name in default_registry().types if name not in head.split(",")]
     return [_open(head + comma + name, "") for name in names if name.startswith(start)]
@@ -93,7 +93,7 @@ def _attributes(name: str) -> Iterable[Attribute]:
 
 
 def _spelling(name: str) -> str:
-    """How an attribute goes on: with its value, or in a family (``annotation*``) with more of its name."""
+    """An attribute with ``=``; for a family (``annotation*``), only the beginning of the name."""
     return name.removesuffix("*") if name.endswith("*") else f"{name}="
 
 
@@ -104,7 +104,7 @@ def _values(attribute: Attribute) -> Iterable[str]:
 
 
 def _paths(word: str) -> Iterator[str]:
-    """Files and directories whose path begins like that."""
+    """Files and directories whose path has this prefix."""
     directory, slash, name = word.rpartition("/")
     try:
         entries = sorted(Path(directory + slash or ".").expanduser().iterdir())

@@ -1,1 +1,1 @@
-"""``buildkit-exporter export``: an export of a saved source, here or on a server."""
+"""The command ``export``: exports a saved source, here or on a server."""

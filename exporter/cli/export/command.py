@@ -31,7 +31,7 @@ def run_export(options: ExportArgs) -> int:
     """Export a saved source to all outputs.
 
     Raises:
-        UsageError: an option cannot be used; nothing has been done.
+        UsageError: an option is invalid. Nothing has been done yet.
         ExporterError, ImageError, OSError: an export failed.
     """
     outputs = [OutputOption.parse(text) for text in options.output]
@@ -73,13 +73,13 @@ async def _export(
 def _place(options: ExportArgs, workplace: WorkplaceConfig | None) -> AbstractAsyncContextManager[Place]:
     if workplace is not None:
         return here(default_registry(), workplace)
-    from exporter.cli.client import ServerAccess  # imports gRPC, which exports here do without
+    from exporter.cli.client import ServerAccess  # imports gRPC, which local exports do not need
 
     return on_server(ServerAccess.of(options), registry_options(options))
 
 
 async def _resolve(place: Place, requested: Sequence[OutputOption]) -> list[Output]:
-    """Find out what all outputs need, before anything is done for one of them."""
+    """Resolve all outputs before any of them starts."""
     try:
         kinds = [await place.describe(option.type) for option in requested]
         is_terminal = sys.stdout.isatty()
@@ -100,10 +100,10 @@ async def _resolve(place: Place, requested: Sequence[OutputOption]) -> list[Outp
 async def export_all(
     place: Place, saved: SavedSource, outputs: Sequence[Output], sink: StatusSink
 ) -> dict[str, str]:
-    """Make all artifacts, in order, and publish them when all have been made, as BuildKit does.
+    """Create all artifacts in order, and then publish them, like BuildKit.
 
     Returns:
-        All responses in one; where keys are the same, the later output's value counts.
+        The merged responses. If a key occurs more than once, the last output's value wins.
     """
     response: dict[str, str] = {}
     tokens: list[str] = []

@@ -1,4 +1,4 @@
-"""Where the artifact of an output goes while it is exported: a path, standard output, a Docker engine."""
+"""Delivering the artifact of an output to a path, standard output or a Docker engine."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ if TYPE_CHECKING:
 
 
 class Delivery(Protocol):
-    """The artifact of one output on its way."""
+    """The delivery of one output's artifact."""
 
     @property
     def destination(self) -> Destination:
-        """What the backend is offered."""
+        """The destination for the backend."""
         ...
 
     @property
     def response(self) -> Mapping[str, str]:
-        """What to add to the exporter's response, once the artifact is there."""
+        """The keys to add to the exporter's response after the delivery."""
         ...
 
     async def commit(self, exported: Exported) -> None:
-        """Keep what has come: the export has succeeded."""
+        """Keep the received artifact, because the export has succeeded."""
         ...
 
 
 class OutputPlace:
-    """Where an artifact ends: a path, standard output, a Docker engine. See `output_place`.
+    """The final place of an artifact: a path, standard output or a Docker engine. See `output_place`.
 
     Attributes:
-        output: Takes the artifact.
+        output: Receives the artifact.
     """
 
     def __init__(self, output: ExporterOutput, engine: DockerEngineOutput | None = None) -> None:
@@ -59,11 +59,11 @@ class OutputPlace:
 
 
 def output_place(destination: OutputDestination | EngineDestination, sink: StatusSink) -> OutputPlace:
-    """Where the artifact of an output ends.
+    """Create the final place of an artifact.
 
     Args:
-        destination: Where to.
-        sink: Takes the progress of what happens there.
+        destination: The destination.
+        sink: Receives the progress of loading.
     """
     if not isinstance(destination, EngineDestination):
         return OutputPlace(LocalOutput(destination.path))
@@ -74,7 +74,7 @@ def output_place(destination: OutputDestination | EngineDestination, sink: Statu
 
 
 class LocalDelivery:
-    """The artifact of an exporter in this process, which writes to its destination by itself."""
+    """The delivery from an exporter in this process, which writes to the destination itself."""
 
     def __init__(self, output: Output, sink: StatusSink) -> None:
         destination = output.destination
@@ -83,7 +83,7 @@ class LocalDelivery:
     @classmethod
     @asynccontextmanager
     async def open(cls, index: int, output: Output, sink: StatusSink) -> AsyncIterator[LocalDelivery]:
-        """Prepare to take an artifact. The index does not matter."""
+        """Prepare a delivery. The index does not matter."""
         yield cls(output, sink)
 
     @property
@@ -101,10 +101,10 @@ class LocalDelivery:
 
 
 async def check_engines(outputs: Sequence[Output]) -> None:
-    """Find out whether all Docker engines are there, before there is anything to load.
+    """Check that all Docker engines are reachable, before the export starts.
 
     Raises:
-        ExporterError: one is not.
+        ExporterError: an engine is not reachable.
     """
     for output in outputs:
         if isinstance(output.destination, EngineDestination):

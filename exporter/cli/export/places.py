@@ -31,9 +31,9 @@ class Place:
 
     Attributes:
         backend: Runs them.
-        describe: Tells about a type; raises `NotFoundError` if there is none.
+        describe: Describes a type; raises `NotFoundError` if it does not exist.
         access: The user's credentials for registries.
-        deliver: Prepares to take the artifact of the output with an index; what is not committed is dropped.
+        deliver: Prepares the delivery of the output with an index. An uncommitted delivery is dropped.
     """
 
     backend: Backend
@@ -44,10 +44,10 @@ class Place:
 
 @asynccontextmanager
 async def here(registry: Registry, workplace: WorkplaceConfig) -> AsyncIterator[Place]:
-    """Run exports in this process; at the end, what has not been published is dropped.
+    """Run exports in this process. At the end, unpublished results are dropped.
 
     Raises:
-        FailedPreconditionError, OSError: the root cannot be used.
+        FailedPreconditionError, OSError: the root is not usable.
     """
 
     async def describe_type(exporter_type: str) -> ExporterDescription:
@@ -60,16 +60,16 @@ async def here(registry: Registry, workplace: WorkplaceConfig) -> AsyncIterator[
 
 @asynccontextmanager
 async def on_server(access: ServerAccess, registries: RegistryOptions | None) -> AsyncIterator[Place]:
-    """Run exports on a server, in the place of a daemon.
+    """Run exports on a server, acting as its daemon.
 
     Args:
         access: How to reach it.
         registries: The user's credentials for registries, which the server gets when it pushes.
 
     Raises:
-        UnavailableError: it cannot be reached.
+        UnavailableError: the server is not reachable.
     """
-    from exporter.cli.client import connect, list_exporters  # imports gRPC, which exports here do without
+    from exporter.cli.client import connect, list_exporters  # imports gRPC, which local exports do not need
     from exporter.cli.export.remote_delivery import RemoteDelivery
     from exporter.takeover.access import access_of_user
     from exporter.takeover.plugin_server import PluginBackend

@@ -1,4 +1,4 @@
-"""Taking the artifact of an output from a server, which sends it through a session."""
+"""Receiving the artifact of an output from a server, through a session."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from exporter.takeover.backend import Destination, Exported
 
 
 class RemoteDelivery:
-    """See `Delivery`. Made by `open`.
+    """See `Delivery`. Created by `open`.
 
-    A file gets its place when the export has succeeded, and an image is entered into its directory then.
+    After a successful export, a file moves to its destination, or an image is added to the layout's index.
     """
 
     def __init__(self, index: int, output: Output, sink: StatusSink, artifact: ArtifactKind) -> None:
@@ -48,13 +48,13 @@ class RemoteDelivery:
     async def open(
         cls, index: int, output: Output, sink: StatusSink, artifact: ArtifactKind
     ) -> AsyncIterator[RemoteDelivery]:
-        """Prepare to take an artifact; what is not committed is dropped.
+        """Prepare a delivery. It is dropped unless it is committed.
 
         Args:
-            index: Of the output among all of the command.
-            output: Says where to.
-            sink: Takes the progress of what happens there.
-            artifact: What the exporter makes.
+            index: The index of the output among all outputs of the command.
+            output: The output.
+            sink: Receives the progress of loading.
+            artifact: The kind of artifact that the exporter creates.
         """
         delivery = cls(index, output, sink, artifact)
         try:
@@ -68,7 +68,7 @@ class RemoteDelivery:
         return self._place.response if self._place is not None else {}
 
     async def commit(self, exported: Exported) -> None:
-        """See `Delivery.commit`. The server leaves a layout's ``index.json`` to its client."""
+        """See `Delivery.commit`. A layout's ``index.json`` is written by the client, not by the server."""
         await self._files.commit(self._index)
         if self._layout is not None and exported.descriptor is not None:
             await self._layout.publish(exported.descriptor, image_names(exported.response))

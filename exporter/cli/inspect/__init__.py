@@ -1,1 +1,1 @@
-"""``buildkit-exporter inspect``: what an image is made of."""
+"""The command ``inspect``: shows the contents of an image."""

@@ -1,4 +1,4 @@
-"""Image archives: tar files with an OCI layout in them, or as ``docker save`` writes them."""
+"""Image archives: tar files with an OCI layout, or in the format of ``docker save``."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ _DOCKER_MANIFEST = gojson.Slice(
 
 
 class ImageArchive:
-    """The files of an archive, for reading. All of it but `read` and `info` blocks.
+    """Read access to the files of an archive. All methods except `read` and `info` block.
 
-    It is a `Provider`, too, of the blobs below ``blobs/``. Files are found anew each time by their place in
-    the tar; in a compressed one that takes a while for large files at its end.
+    It is also a `Provider` for the blobs below ``blobs/``. Each read seeks to the file's offset in the tar,
+    which is slow for files near the end of a large compressed archive.
     """
 
     def __init__(self, tar: tarfile.TarFile) -> None:
         self._tar = tar
         self._turn = threading.Lock()
         self._members = {posixpath.normpath(member.name): member for member in tar if member.isfile()}
-        for link in tar.getmembers():  # how old versions of Docker wrote a layer that is there twice
+        for link in tar.getmembers():  # old versions of Docker wrote duplicate layers as links
             if link.issym() or link.islnk():
                 target = (
                     link.linkname
@@ -60,7 +60,7 @@ class ImageArchive:
         """Open an archive, uncompressed or with gzip, bzip2 or xz.
 
         Raises:
-            InvalidArgumentError: the file is no tar.
+            InvalidArgumentError: the file is not a tar archive.
         """
         tar = await run_in_thread(_open_tar, path)
         try:
@@ -76,7 +76,7 @@ class ImageArchive:
         return name in self._members
 
     def size(self, name: str) -> int | None:
-        """Bytes of a file; None if there is none."""
+        """The size of a file in bytes; None if it does not exist."""
         member = self._members.get(posixpath.normpath(name))
         return member.size if member is not None else None
 
@@ -84,8 +84,8 @@ class ImageArchive:
         """Read a small file.
 
         Raises:
-            NotFoundError: there is none.
-            InvalidArgumentError: it is too long.
+            NotFoundError: it does not exist.
+            InvalidArgumentError: it is too large.
         """
         member = self._member(name)
         if member.size > _SMALL_FILE:
@@ -118,14 +118,14 @@ class ImageArchive:
         """Read any file.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: it does not exist.
         """
         member = self._member(name)
         async for data in self._stream(member, 0, member.size):
             yield data
 
     def blobs(self) -> list[BlobInfo]:
-        """All blobs, in the order in which they came."""
+        """All blobs, in the order of the archive."""
         found = []
         for name, member in self._members.items():
             match name.split("/"):

@@ -18,10 +18,10 @@ from exporter.image import ImageError, Reference
 
 
 def run_inspect(options: InspectArgs) -> int:
-    """Show what is in a place.
+    """Show the images in a directory or archive.
 
     Raises:
-        ExporterError, ImageError: it is not an image, or not the one that is asked for.
+        ExporterError, ImageError: it does not contain an image, or not the requested one.
     """
     if not options.path.exists():
         raise _not_here(str(options.path))
@@ -35,7 +35,7 @@ def run_inspect(options: InspectArgs) -> int:
 
 
 def _not_here(place: str) -> NotFoundError:
-    """What to say of a place that does not exist: it may be meant as an image's name."""
+    """The error for a path that does not exist. The user may have meant the name of an image."""
     text = f"there is no file or directory {place}"
     try:
         Reference.parse(place)
@@ -49,7 +49,7 @@ def _not_here(place: str) -> NotFoundError:
 
 
 def _store() -> str:
-    """The embedded store's place, for a command to copy; without a home, a word in its stead."""
+    """The path of the embedded store, for a command to copy; a placeholder if there is no home directory."""
     try:
         return str(default_root_path())
     except FailedPreconditionError:

@@ -9,7 +9,7 @@ from exporter.image import Descriptor, Time
 
 
 def to_document(contents: Contents) -> dict[str, Any]:
-    """The contents as plain values, with nothing shortened; what is not known is null."""
+    """Convert the contents to plain values. Nothing is shortened; unknown values are null."""
     return {
         "kind": contents.kind,
         "images": [_image(item) for item in contents.items if isinstance(item, ImageView)],
@@ -52,7 +52,7 @@ def _layer(layer: LayerView) -> dict[str, Any]:
 
 
 def _step(step: Step) -> dict[str, Any]:
-    """An entry of the history; ``layer`` is an index of ``layers``."""
+    """Convert an entry of the history; ``layer`` is an index into ``layers``."""
     return {
         "created": _time(step.created),
         "createdBy": step.created_by,

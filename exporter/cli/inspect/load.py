@@ -33,11 +33,11 @@ _MAX_DEPTH = 8  # of indexes within indexes
 
 
 async def load_contents(path: Path) -> Contents:
-    """Find out what a path is, and load the images in it.
+    """Determine what a path is, and load the images in it.
 
     Raises:
-        NotFoundError: there is nothing, or something is missing in it.
-        InvalidArgumentError, FailedPreconditionError, DataLossError: it is no image, or a damaged one.
+        NotFoundError: it does not exist, or a blob is missing.
+        InvalidArgumentError, FailedPreconditionError, DataLossError: it is not an image, or is damaged.
     """
     match await run_in_thread(kind_of, path):
         case PlaceKind.LAYOUT:
@@ -62,11 +62,11 @@ class PlaceKind(enum.Enum):
 
 
 def kind_of(path: Path) -> PlaceKind:
-    """Find out what a path is. Blocks.
+    """Determine what a path is. Blocks.
 
     Raises:
-        NotFoundError: there is nothing.
-        InvalidArgumentError: it is a directory of another kind.
+        NotFoundError: it does not exist.
+        InvalidArgumentError: it is a directory of a different kind.
     """
     if not path.exists():
         raise NotFoundError(f"{path} does not exist")
@@ -106,7 +106,7 @@ async def _indexed(provider: Provider, roots: Sequence[Descriptor]) -> tuple[Ima
 
 
 def with_names(roots: Iterable[Descriptor]) -> list[tuple[Descriptor, tuple[str, ...]]]:
-    """The entries of an ``index.json`` and their names; those of one digest are one with several names."""
+    """Group the entries of an ``index.json`` by digest, with all names of each."""
     names: dict[str, list[str]] = {}
     unique: dict[str, Descriptor] = {}
     for root in roots:
@@ -138,7 +138,7 @@ async def _walk(
 async def view_manifest(
     provider: Provider, descriptor: Descriptor, parts: Sequence[Descriptor], names: tuple[str, ...]
 ) -> ImageView | ArtifactView:
-    """Make the view of a manifest out of what it points to: its config, and its layers, base first.
+    """Build the view of a manifest from its children: its config, and its layers, base first.
 
     Raises:
         NotFoundError, DataLossError, InvalidArgumentError: the config is missing or damaged.
@@ -164,7 +164,7 @@ def _docker_images(archive: ImageArchive) -> tuple[ImageView, ...]:
 
 
 async def _stored_images(root: Path) -> tuple[ImageView | ArtifactView, ...]:
-    """What is in the directory that `--root` names: images with manifests, and those without one."""
+    """The images in an image store: those with manifests, and those of type ``moby``."""
     layout, images = await open_root(root)
     found = list(await _indexed(layout, await layout.index()))
     for image in await images.list():
@@ -196,7 +196,7 @@ async def _saved_images(path: Path) -> tuple[ImageView, ...]:
 
 
 async def _saved_image(names: Sequence[str], config: bytes, ref: Ref | None) -> ImageView:
-    """The image that the moby exporter would make: its history accounts for each layer."""
+    """The image that the moby exporter would create: its history has an entry for each layer."""
     if ref is None:
         return view_image(names, None, "", moby_config(config, [], None), [])
     remote = await ref.remote()

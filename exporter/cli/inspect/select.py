@@ -1,4 +1,4 @@
-"""Choosing among the images that were found."""
+"""Selecting images by name, digest or platform."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from exporter.cli.inspect.view import ArtifactView, Contents, ImageView
 from exporter.errors import NotFoundError
 from exporter.image import ImageError, Platform, Reference
 
-_MIN_PREFIX = 6  # hexadecimal digits that a shortened digest must have
+_MIN_PREFIX = 6  # the minimum number of hexadecimal digits in a shortened digest
 
 
 def select(contents: Contents, image: str | None, platform: str | None) -> Contents:
-    """Keep the images that are wanted.
+    """Filter images.
 
     Args:
-        contents: What was found.
-        image: A name or tag, or (the beginning of) the digest of a manifest or config; None for all.
-        platform: Such as ``linux/arm64``; None for all. Keeps no artifacts.
+        contents: The images.
+        image: A name or tag, or the digest of a manifest or config or a prefix of it; None for all.
+        platform: A platform such as ``linux/arm64``; None for all. It also removes artifacts.
 
     Raises:
-        UsageError: the platform is none.
-        NotFoundError: nothing is left; says what there is.
+        UsageError: the platform is malformed.
+        NotFoundError: nothing matches; the message lists what exists.
     """
     items = list(contents.items)
     if image is not None:
@@ -55,7 +55,7 @@ def _digests(item: ImageView | ArtifactView) -> list[str]:
 
 
 def is_meant(names: Iterable[str], digests: Iterable[str], wanted: str) -> bool:
-    """Whether an image is the one that a user means, by a name or by (the beginning of) a digest."""
+    """Whether a user's name, digest or prefix of a digest matches an image."""
     names = list(names)
     if wanted in names or _normalized(wanted) in map(_normalized, names):
         return True
@@ -66,7 +66,7 @@ def is_meant(names: Iterable[str], digests: Iterable[str], wanted: str) -> bool:
 
 
 def _normalized(name: str) -> str:
-    """The name as archives and stores write it in full; two spellings of one name are the same."""
+    """The full form of a name, as archives and stores have it."""
     try:
         return str(Reference.parse(name).tag_name_only())
     except ImageError:

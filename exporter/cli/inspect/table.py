@@ -1,4 +1,4 @@
-"""Showing images as tables that people can read."""
+"""Showing images as tables for people."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _SHORT_COMMAND = 60
 _SHELL = "/bin/sh -c "
 _NO_OPERATION = "#(nop)"
 _INDENT = 2
-_WIDE = 100  # columns in which the diff IDs leave room for commands
+_WIDE = 100  # columns; the minimum width for showing diff IDs next to commands
 
 
 def render_contents(contents: Contents, *, truncate: bool, width: int) -> Iterator[RenderableType]:
-    """Make all images and artifacts printable, with empty lines between them.
+    """Render all images and artifacts, separated by empty lines.
 
     Args:
-        contents: What was found.
-        truncate: Whether digests, times and commands are shortened.
-        width: Columns that there are. If they are few, and shortening is allowed, the diff IDs are left out.
+        contents: The images and artifacts.
+        truncate: Whether to shorten digests, times and commands.
+        width: The width of the output. If it is narrow and `truncate` is set, diff IDs are omitted.
     """
     with_diff_ids = width >= _WIDE or not truncate
     for position, item in enumerate(contents.items):
@@ -145,6 +145,6 @@ def _title(names: Sequence[str], default: str) -> Text:
 
 
 def _short_command(command: str) -> str:
-    """What a person looks for in ``created_by``: without the shell around it, in one line, not too long."""
+    """Shorten ``created_by`` for display: a single line without the shell prefix."""
     text = " ".join(clean(command).removeprefix(_SHELL).removeprefix(_NO_OPERATION).split())
     return text if len(text) <= _SHORT_COMMAND else f"{text[: _SHORT_COMMAND - 1]}…"

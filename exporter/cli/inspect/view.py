@@ -1,4 +1,4 @@
-"""An image as it is shown: its config, and its history beside its layers. Pure."""
+"""The view of an image: its config, and its history matched to its layers. Does no I/O."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from exporter.image.go import json as gojson
 
 @dataclass(frozen=True, slots=True)
 class LayerView:
-    """A layer. What nobody knows is empty, or None.
+    """A layer. Unknown values are empty or None.
 
     Attributes:
-        digest: Of the blob.
-        diff_id: Of the uncompressed tar.
-        size: Bytes of the blob.
-        media_type: Of the blob.
+        digest: The digest of the blob.
+        diff_id: The digest of the uncompressed tar.
+        size: The size of the blob in bytes.
+        media_type: The media type of the blob.
     """
 
     digest: str = ""
@@ -31,7 +31,7 @@ class LayerView:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """An entry of the history, and the index of the layer that it made; one of the two may be missing."""
+    """An entry of the history, and the index of its layer; either may be missing."""
 
     created: Time | None = None
     created_by: str = ""
@@ -46,16 +46,16 @@ class ImageView:
     """An image.
 
     Attributes:
-        names: As the index, the archive or the frontend has them.
-        manifest: None if there is none (yet).
-        config_digest: Of the config; of a saved source that of the config as the frontend gave it.
+        names: The names in the index, the archive or the frontend's result.
+        manifest: The manifest's descriptor, if there is a manifest.
+        config_digest: The digest of the config; for a saved source, of the config that the frontend returned.
         platform: The config's.
         created: The config's.
         author: The config's.
-        runtime: The config's ``config``, as far as it says something.
-        layers: Base first.
-        steps: In the order of the history.
-        problems: What does not fit together.
+        runtime: The non-empty values of the config's ``config``.
+        layers: The layers, base first.
+        steps: The steps, in the order of the history.
+        problems: Inconsistencies.
     """
 
     names: tuple[str, ...]
@@ -71,19 +71,19 @@ class ImageView:
 
     @property
     def size(self) -> int | None:
-        """Bytes of all layers; None if a size is not known."""
+        """The size of all layers in bytes; None if a size is unknown."""
         sizes = [layer.size for layer in self.layers]
         return sum(size for size in sizes if size is not None) if None not in sizes else None
 
 
 @dataclass(frozen=True, slots=True)
 class ArtifactView:
-    """A manifest that is no image, such as the attestations of one.
+    """A manifest that is not an image, such as the attestations of an image.
 
     Attributes:
-        names: As the index has them.
+        names: The names in the index.
         manifest: Its descriptor.
-        subject: Digest of the manifest that it is about; empty if it is about none.
+        subject: The digest of the manifest that it is about; empty if there is none.
         blobs: Its contents.
     """
 
@@ -95,12 +95,12 @@ class ArtifactView:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What was found in a place.
+    """The contents of a directory or archive.
 
     Attributes:
-        kind: What the place is: ``OCI layout``, ``OCI archive``, ``Docker archive``, ``image store`` or
+        kind: What it is: ``OCI layout``, ``OCI archive``, ``Docker archive``, ``image store`` or
             ``saved source``.
-        items: In the order in which they were found.
+        items: The images and artifacts, in the order in which they were found.
     """
 
     kind: str
@@ -114,17 +114,17 @@ def view_image(
     config: bytes,
     layers: Sequence[LayerView],
 ) -> ImageView:
-    """Make an image's view out of its parts.
+    """Build the view of an image.
 
     Args:
         names: Its names.
         manifest: Its manifest's descriptor, if there is one.
         config_digest: The config's digest.
         config: The config.
-        layers: Base first; where the diff ID is empty, the config's is taken.
+        layers: The layers, base first; empty diff IDs are taken from the config.
 
     Raises:
-        InvalidArgumentError: the config is none.
+        InvalidArgumentError: the config is malformed.
     """
     try:
         image = gojson.decode(config, BASE_IMAGE, "Image")
@@ -157,10 +157,10 @@ def view_image(
 def match_history(
     history: Sequence[Mapping[str, Any]], layers: int
 ) -> tuple[tuple[Step, ...], tuple[str, ...]]:
-    """Find the entries of a history that made the layers: those not marked as empty, in order.
+    """Match the entries of a history that are not marked as empty to the layers, in order.
 
     Returns:
-        The steps, and what does not fit. Layers without an entry come last.
+        The steps and the inconsistencies. Layers without an entry come last.
     """
     waiting = iter(range(layers))
     steps = [Step(**entry, layer=None if entry["empty_layer"] else next(waiting, None)) for entry in history]

@@ -1,1 +1,1 @@
-"""``buildkit-exporter verify``: whether an image is what it says."""
+"""The command ``verify``: checks the integrity of an image."""

@@ -18,11 +18,11 @@ from exporter.verify import Report
 
 
 def run_verify(options: VerifyArgs) -> int:
-    """Verify what is in a place, and show all checks, or with ``--quiet`` those that found problems.
+    """Verify images, and print all checks, or with ``--quiet`` only those that found problems.
 
     Raises:
-        UsageError: an option cannot be used.
-        ExporterError, OSError: there is no image, or it cannot be reached.
+        UsageError: an option is invalid.
+        ExporterError, OSError: there is no image, or it is not reachable.
     """
     selection = Selection.of(options)
     return run_async(_verify(options, selection))
@@ -41,7 +41,7 @@ async def _verify(options: VerifyArgs, selection: Selection) -> int:
 
 
 async def _with_progress(selection: Selection, *, quiet: bool) -> Report:
-    """Verify; who waits for it at a terminal sees what is being read."""
+    """Verify, with progress if standard error is a terminal."""
     mode = ProgressMode.AUTO if sys.stderr.isatty() and not quiet else ProgressMode.QUIET
     async with display(open_renderer(mode, sys.stderr, phase="Verifying")) as sink:
         name = f"verifying {selection.place}"

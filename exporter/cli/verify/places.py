@@ -1,4 +1,4 @@
-"""Where the images are that are to be verified."""
+"""The places that `verify` can read images from."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ _SMALL_FILE = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What is to be verified.
+    """The images to verify.
 
     Attributes:
-        place: A path; else an image's name in a registry or in `containerd`.
-        image: Only this one of a place that has several; None for all.
-        platform: Only images for it; None for all.
-        containerd: Where `place` is the name of an image.
-        registries: How registries are reached; None for the ways of the user's Docker configuration.
+        place: A path, or the name of an image in a registry or in `containerd`.
+        image: Verify only this image of a place that has several; None for all.
+        platform: Verify only images for this platform; None for all.
+        containerd: The containerd that has the image `place`, if any.
+        registries: The configuration for registries; the user's Docker configuration if None.
         insecure: Accept any certificate of a registry, and plain HTTP.
     """
 
@@ -59,10 +59,10 @@ class Selection:
 
     @classmethod
     def of(cls, options: VerifyArgs) -> Selection:
-        """Read the command's options.
+        """Convert the command's options.
 
         Raises:
-            UsageError: they cannot be used.
+            UsageError: an option is invalid.
         """
         platform = None
         if options.platform is not None:
@@ -83,12 +83,12 @@ class Selection:
 
 
 async def verify_place(selection: Selection, progress: VertexProgress) -> Report:
-    """Find out what a place is, and verify the images in it.
+    """Determine what a place is, and verify the images in it.
 
     Raises:
-        UsageError: the place is none that can be verified.
-        NotFoundError: there is nothing.
-        ExporterError: it cannot be reached.
+        UsageError: this kind of place cannot be verified.
+        NotFoundError: it does not exist.
+        ExporterError: it is not reachable.
     """
     path = Path(selection.place)
     if selection.containerd is not None:
@@ -141,7 +141,7 @@ async def _verify_root(selection: Selection, path: Path, progress: VertexProgres
 
 
 async def _verify_archive(selection: Selection, path: Path, progress: VertexProgress) -> Report:
-    # One blob at a time: a compressed archive has to be read from its beginning for each step back.
+    # One blob at a time: seeking back in a compressed archive means reading it again from the beginning.
     checklist = Checklist(concurrency=1, progress=progress)
     wanted = _Wanted(selection.image)
     async with ImageArchive.open(path) as archive:
@@ -215,10 +215,10 @@ async def _verify_in_registry(selection: Selection, progress: VertexProgress) ->
 
 
 class _Wanted:
-    """Which images of a place are wanted, and whether any was there.
+    """Selects images of a place, and remembers whether any matched.
 
     Args:
-        image: A name or the beginning of a digest; None for all.
+        image: A name or the prefix of a digest; None for all.
     """
 
     def __init__(self, image: str | None) -> None:
@@ -234,7 +234,7 @@ class _Wanted:
         return is_wanted
 
     def check(self) -> None:
-        """Raises NotFoundError if there was none."""
+        """Raise `NotFoundError` if no image matched."""
         if self._image is not None and not self._is_found:
             others = ", ".join(self._others) or "none"
             raise NotFoundError(f"there is no image {self._image}; the images are: {others}")

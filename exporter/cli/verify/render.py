@@ -1,4 +1,4 @@
-"""Showing what was verified: as a table for people, as JSON for programs."""
+"""Rendering a report as a table for people, or as JSON for programs."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _STYLES = {
 
 
 def render_report(report: Report, *, truncate: bool, only_problems: bool = False) -> Iterator[RenderableType]:
-    """Make all checks printable, a table for each image.
+    """Render all checks, with a table per image.
 
     Args:
-        report: What was found.
-        truncate: Whether digests are shortened.
-        only_problems: Leave out the checks that found none.
+        report: The report.
+        truncate: Whether to shorten digests.
+        only_problems: Whether to omit checks without problems.
     """
     tables: dict[str, Table] = {}
     for result in report.results:
@@ -47,7 +47,7 @@ def render_report(report: Report, *, truncate: bool, only_problems: bool = False
 
 
 def to_document(report: Report) -> dict[str, Any]:
-    """All checks as plain values."""
+    """Convert all checks to plain values."""
     return {
         "ok": report.is_ok,
         "problems": report.count(Outcome.PROBLEM),
@@ -76,7 +76,7 @@ def _cells(result: Result, *, truncate: bool) -> Iterator[Text]:
 
 
 def _place(path: str, *, truncate: bool) -> str:
-    """A path; one in an archive may have a digest, which would be most of the table's width."""
+    """Format a path. In an archive it may contain a digest, which would fill most of the table's width."""
     if not truncate:
         return path
     return _DIGEST.sub(lambda found: show_digest(f":{found[0]}", truncate=True), path)
