@@ -1,19 +1,19 @@
 """The plugin server: `buildkit.exporter.v1.ExporterService` over grpc.aio.
 
-Listeners, sessions, TLS, health, reflection and metrics are here; exports are run by `exporter.engine`.
+Listeners, sessions, TLS, health, reflection and metrics live here; `exporter.engine` runs the exports.
 
-Three names matter to a command line::
+A command line needs three names::
 
     from exporter.server import ServerConfig, WorkplaceConfig, serve
 
     workplace = WorkplaceConfig(root=Path("/var/lib/…"))
     config = ServerConfig(addresses=("unix:///run/buildkit-exporter/exporter.sock",), workplace=workplace)
-    await serve(config)        # returns when SIGTERM or SIGINT has been obeyed
+    await serve(config)        # returns after SIGTERM or SIGINT
 
-The configs (all keyword-only; units and defaults are told there) check nothing. `serve` raises
-`InvalidArgumentError` for a value that cannot be used (its `field` is the config field's name), and
-`FailedPreconditionError` or `OSError` if it cannot listen there. `serve` calls `on_ready(bound addresses)`,
-if given, once connections are accepted.
+The config classes (keyword-only; they document units and defaults) do not validate. `serve` raises
+`InvalidArgumentError` for an invalid value (its `field` is the config field's name), and
+`FailedPreconditionError` or `OSError` if it cannot listen at an address. If given,
+`on_ready(bound addresses)` is called once connections are accepted.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["ServerConfig", "TLSConfig", "WorkplaceConfig", "serve"]
 
 
 def __getattr__(name: str) -> object:
-    # gRPC takes its time to load; whoever only asks for the flags need not wait for it.
+    # Importing gRPC is slow, and those who only need the configuration should not wait for it.
     if name == "serve":
         from exporter.server.lifecycle import serve
 

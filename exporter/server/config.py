@@ -1,4 +1,4 @@
-"""What an operator can set."""
+"""The operator's configuration of a server."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from exporter.rpc.tls import TLSConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
-    """An operator's choices.
+    """An operator's configuration.
 
     Attributes:
         addresses: Where to listen: ``unix:///absolute/path`` (mode 0600), ``tcp://host:port`` (port 0: any
             free one), or ``fd://`` for the sockets that systemd has opened.
-        workplace: What exports work with.
-        tls: Makes TCP listeners speak TLS.
-        insecure_listen: Allow plain TCP on other interfaces than loopback.
-        allow_endpoints: Patterns of addresses that a request may have the server dial
+        workplace: The image store, registries and limits of exports.
+        tls: Enables TLS for TCP listeners.
+        insecure_listen: Allow plain TCP on interfaces other than loopback.
+        allow_endpoints: Patterns of addresses that the server may dial on behalf of a request
             (``unix:///run/*/refs.sock``, ``tcp://10.0.0.5:*``); ``*`` and ``?`` match within one path
             element, host or port. None by default.
         operator: The credentials for registries that the operator lends to clients; None for none.
-        max_concurrent_exports: Exports that run at once; more wait in line.
-        max_queued_exports: Exports that may wait in line; more are refused with ``RESOURCE_EXHAUSTED``.
-        max_message_bytes: Largest request.
-        session_timeout: Seconds that an export waits for the session it names to attach (BuildKit: 5).
-        finalize_ttl: Seconds that a finalize token stays valid after its export, or after its last use.
-        shutdown_grace: Seconds that running exports get to end after the first SIGTERM or SIGINT.
-        metrics_address: ``host:port`` of the Prometheus endpoint; None for no endpoint.
-        ready_fd: A descriptor that is told when connections are taken; None for none.
+        max_concurrent_exports: The maximum number of exports that run at once; more are queued.
+        max_queued_exports: The length of the queue; further exports fail with ``RESOURCE_EXHAUSTED``.
+        max_message_bytes: The maximum size of a request.
+        session_timeout: How long an export waits for its session to attach, in seconds (BuildKit: 5).
+        finalize_ttl: How long a finalize token stays valid after its export or its last use, in seconds.
+        shutdown_grace: How long running exports may take after the first SIGTERM or SIGINT, in seconds.
+        metrics_address: ``host:port`` of the Prometheus endpoint, if any.
+        ready_fd: A file descriptor for the readiness notification, if any.
     """
 
     addresses: tuple[str, ...]

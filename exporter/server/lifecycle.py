@@ -1,4 +1,4 @@
-"""The server's life: from its flags to its listeners, and from a signal to its end."""
+"""The server's lifecycle: startup, readiness and graceful shutdown."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ from exporter.server.watching import watched
 logger = logging.getLogger(__name__)
 
 CLEANUP_SECONDS = 10.0
-"""How long cancelled exports may take to undo what they began, at shutdown."""
+"""At shutdown: the timeout for cancelled exports to clean up."""
 
 HANGUP_SECONDS = 1.0
-"""How long answers may take to reach their callers, at shutdown."""
+"""At shutdown: the timeout for responses to reach their callers."""
 
 FINALIZE_SECONDS = 2.0
-"""How long after an export its caller gets to finalize it, at shutdown. A daemon does so at once."""
+"""At shutdown: how long to wait for a caller to finalize its export. A daemon does so immediately."""
 
 SERVICES = (
     exporter_pb2.DESCRIPTOR.services_by_name["ExporterService"].full_name,
@@ -64,18 +64,18 @@ async def serve(
 ) -> None:
     """Run a server until SIGTERM or SIGINT.
 
-    The first signal makes it refuse new exports and wait for the running ones, for
-    `ServerConfig.shutdown_grace` seconds at most; a second one, or the end of that time, cancels them.
+    After the first signal, it rejects new exports and waits up to `ServerConfig.shutdown_grace` seconds for
+    running ones. A second signal or the timeout cancels them.
 
     Args:
-        config: The operator's choices.
-        registry: The kinds of output; those of the environment if None.
-        on_ready: Called with the addresses, ports filled in, once connections are taken.
+        config: The configuration.
+        registry: The exporter types; the installed ones if None.
+        on_ready: Called with the bound addresses, including ports, once connections are accepted.
 
     Raises:
-        InvalidArgumentError: a choice cannot be used; `field` names it.
-        FailedPreconditionError: it cannot listen there, or `WorkplaceConfig.root` holds something else.
-        OSError: the root or a socket cannot be made.
+        InvalidArgumentError: a value of the configuration is invalid; `field` names it.
+        FailedPreconditionError: it cannot listen at an address, or `WorkplaceConfig.root` has other contents.
+        OSError: the root or a socket cannot be created.
     """
     supervisor = Supervisor(config.ready_fd)
     with queued_signals() as signals:
@@ -94,7 +94,7 @@ async def serve(
 
 
 class _State:
-    """What keeps the server from taking work, if anything does."""
+    """Why the server is not ready, if it is not."""
 
     def __init__(self) -> None:
         self.text = "the server is starting"
@@ -104,11 +104,11 @@ class _State:
 
 
 class PluginServer:
-    """A server that runs.
+    """A running server.
 
     Attributes:
-        addresses: Where it listens.
-        sessions: Its clients; those in this process can join.
+        addresses: The addresses it listens at.
+        sessions: The sessions of its clients. Clients in this process can attach directly.
     """
 
     def __init__(
@@ -135,10 +135,10 @@ class PluginServer:
         config: ServerConfig,
         registry: Registry | None = None,
     ) -> AsyncIterator[PluginServer]:
-        """Start a server; at the end stop it, cancelling what still runs.
+        """Start a server. At the end, stop it and cancel requests in flight.
 
         Args:
-            config: The operator's choices.
+            config: The configuration.
             registry: See `serve`.
 
         Raises:
@@ -200,11 +200,11 @@ class PluginServer:
 
     @property
     def requests(self) -> int:
-        """The number of requests under way."""
+        """The number of requests in flight."""
         return len(self._jobs)
 
     async def drain(self, grace: float, hurry: asyncio.Task[object]) -> None:
-        """Refuse new exports and wait for the running ones: `grace` seconds at most, or until `hurry`."""
+        """Reject new exports and wait for running ones, for up to `grace` seconds or until `hurry`."""
         logger.info("shutting down: waiting up to %g s for %d running requests", grace, len(self._jobs))
         self._state.text = "the server is shutting down"
         await self._health.enter_graceful_shutdown()
@@ -228,7 +228,7 @@ class PluginServer:
             async with asyncio.timeout(CLEANUP_SECONDS):
                 await self._jobs.wait()
         except TimeoutError:
-            logger.error("%d requests do not end, they are left behind", len(self._jobs))
+            logger.error("%d requests did not end after cancellation and are abandoned", len(self._jobs))
 
 
 def _metrics(registry: CollectorRegistry | None) -> Metrics:
@@ -255,7 +255,7 @@ def _register(
 
 
 class _NoDaemon(grpc.GenericRpcHandler):
-    """Tells clients of a BuildKit daemon that they are wrong here."""
+    """Tells clients that this is not a BuildKit daemon."""
 
     def service(
         self, handler_call_details: grpc.HandlerCallDetails

@@ -1,4 +1,4 @@
-"""What the server counts."""
+"""The interface of the server's metrics."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from contextlib import AbstractContextManager, nullcontext
 
 
 class Metrics:
-    """Counts nothing: what a server has for which nobody asked for metrics.
+    """Metrics that are not recorded, for a server without a metrics endpoint.
 
-    `exporter.server.prometheus.PrometheusMetrics` counts.
+    `exporter.server.prometheus.PrometheusMetrics` records them.
     """
 
     def watch(self, *, sessions: Callable[[], int], queued: Callable[[], int]) -> None:
-        """Say where to look for numbers that change by themselves."""
+        """Register callbacks for gauges."""
 
     def in_flight(self, method: str) -> AbstractContextManager[object]:
-        """Count a request as being worked on, for as long as the block runs."""
+        """Count a request as in flight while the block runs."""
         return nullcontext()
 
     def request(self, method: str, exporter_type: str, code: str, seconds: float) -> None:
-        """Count a request that has ended."""
+        """Record a completed request."""
 
     def read(self, amount: int) -> None:
-        """Count bytes of layers that were read."""
+        """Count bytes read from layers."""
 
     def sent(self, amount: int) -> None:
         """Count bytes sent to a client."""

@@ -1,7 +1,7 @@
-"""Telling those who started us that we are ready, or about to end.
+"""Notifying a supervisor that the server is ready or stopping.
 
-Source of the rules: ``sd_notify(3)`` for ``NOTIFY_SOCKET``. A descriptor to write to when ready is what s6
-and dinit use, and any program or shell can.
+Source of the rules: ``sd_notify(3)`` for ``NOTIFY_SOCKET``. For s6, dinit, other programs and shells, there
+is a file descriptor for readiness.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ _LAST_STANDARD = 2
 
 
 class Supervisor:
-    """Whoever has started us, and wants to know how we are.
+    """The process that has started the server and watches its state.
 
     Args:
-        ready_fd: A descriptor that gets one line for each address once connections are taken, and is closed
-            then; None for none.
-        environ: The environment variables; those of the process if None. ``NOTIFY_SOCKET`` is removed: it is
-            not meant for programs that we start.
+        ready_fd: A file descriptor for the readiness notification, if any: once connections are accepted,
+            one line per address is written to it, and it is closed.
+        environ: The environment variables; those of the process if None. ``NOTIFY_SOCKET`` is removed, so
+            that child processes do not inherit it.
 
     Raises:
-        InvalidArgumentError: the descriptor is not open, or cannot be written to; ``field`` is ``ready_fd``.
+        InvalidArgumentError: the descriptor is not open or not writable; ``field`` is ``ready_fd``.
     """
 
     def __init__(self, ready_fd: int | None = None, environ: MutableMapping[str, str] | None = None) -> None:
@@ -38,7 +38,7 @@ class Supervisor:
             _check(ready_fd)
 
     def ready(self, addresses: Sequence[object]) -> None:
-        """Say that connections are taken at these addresses."""
+        """Notify that connections are accepted at these addresses."""
         names = [str(address) for address in addresses]
         self._notify("READY=1", f"STATUS=listening on {', '.join(names)}")
         if self._ready_fd is not None:
@@ -46,19 +46,19 @@ class Supervisor:
             _write_and_close(descriptor, "".join(f"{name}\n" for name in names).encode())
 
     def status(self, text: str) -> None:
-        """Say in a line of text what is going on; ``systemctl status`` shows it."""
+        """Report a one-line status, which ``systemctl status`` shows."""
         self._notify(f"STATUS={text}")
 
     def stopping(self, text: str) -> None:
-        """Say that the end has begun, and what is waited for."""
+        """Notify that shutdown has begun, and what it waits for."""
         self._notify("STOPPING=1", f"STATUS={text}")
 
     def _notify(self, *assignments: str) -> None:
-        """Send one datagram. That nobody takes it is no reason to fail, or to wait."""
+        """Send one datagram. Best effort: it neither blocks nor fails if nobody receives it."""
         if not self._address.startswith(("/", "@")):
             return
         target = f"\0{self._address[1:]}" if self._address.startswith("@") else self._address
-        # What we say is ours but for addresses, whose paths could have a newline.
+        # Only addresses are not under our control: their paths could contain a newline.
         message = "\n".join(" ".join(assignment.splitlines()) for assignment in assignments)
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
@@ -84,11 +84,11 @@ def _write_and_close(descriptor: int, data: bytes) -> None:
     try:
         os.write(descriptor, data)
     except OSError as error:
-        logger.warning("nobody reads that we are ready (descriptor %d): %s", descriptor, error.strerror)
+        logger.warning("cannot notify readiness on descriptor %d: %s", descriptor, error.strerror)
     if descriptor > _LAST_STANDARD:
         os.close(descriptor)
         return
-    # Something has to stay there: the next file that is opened would take the place of standard output.
+    # Keep the number in use: if it is that of standard output, the next opened file would take its place.
     nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     os.dup2(nothing, descriptor)
     os.close(nothing)

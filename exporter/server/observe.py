@@ -1,4 +1,4 @@
-"""What an operator sees of each request: one line in the log, and the metrics."""
+"""Observability of requests: one log line each, and metrics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from exporter.server.metrics import Metrics
 logger = logging.getLogger(__name__)
 
 _DEADLINE_SLACK = 1.0
-"""Seconds. A caller's deadline is over before ours is, by the time that the request travelled."""
+"""Seconds. The caller's deadline passes earlier than ours, by the time that the request travelled."""
 
 _BARE = re.compile(r"[A-Za-z0-9_./:@+-]+")
 
@@ -29,16 +29,16 @@ _BARE = re.compile(r"[A-Za-z0-9_./:@+-]+")
 def observed(
     metrics: Metrics, context: grpc.aio.ServicerContext[Any, Any], method: str, **facts: str
 ) -> Iterator[None]:
-    """Log and count a request when it has ended, by its outcome.
+    """Log and count a request with its outcome when it ends.
 
     Args:
-        metrics: Where it is counted.
-        context: Of the call.
-        method: Its name.
-        **facts: More to log; ``type`` is also counted by, so it must be one of a known few.
+        metrics: Receives the counts.
+        context: The context of the call.
+        method: The name of the method.
+        **facts: Additional fields for the log. ``type`` is also a label of metrics, so it must be bounded.
 
     Raises:
-        asyncio.CancelledError: in place of `ClientGoneError`, which it means to gRPC.
+        asyncio.CancelledError: instead of `ClientGoneError`, because that is how gRPC signals it.
     """
     started = time.monotonic()
     failure: Failure | None = None
@@ -69,7 +69,7 @@ def _cancellation(context: grpc.aio.ServicerContext[Any, Any]) -> Failure:
 
 
 def _log(failure: Failure | None, facts: dict[str, str]) -> None:
-    """Write a line of ``key=value`` pairs; a handler that wants fields finds them in the record's `facts`."""
+    """Log a line of ``key=value`` pairs. The record's `facts` has the fields for structured handlers."""
     if failure is not None:
         facts["error"] = failure.message
     line = " ".join(f"{key}={_value(value)}" for key, value in facts.items() if value)
@@ -77,5 +77,5 @@ def _log(failure: Failure | None, facts: dict[str, str]) -> None:
 
 
 def _value(text: str) -> str:
-    """Quote what is not plain, so that a line stays one line whatever a client sends."""
+    """Quote a value if necessary, so that a client cannot inject line breaks."""
     return text if _BARE.fullmatch(text) else json.dumps(text)

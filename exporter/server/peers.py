@@ -1,4 +1,4 @@
-"""Those that an export deals with: whom to ask for layers, and whom to give output."""
+"""An export's peers: the sources of its layers, and the receiver of its output."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class Peers:
     """Finds an export's peers.
 
     Attributes:
-        sessions: The clients that have attached themselves.
-        session_timeout: Seconds to wait for one.
+        sessions: The attached sessions.
+        session_timeout: How long to wait for a session, in seconds.
         store: The embedded store.
-        shared: Blobs of this machine's daemons, asked for what nobody else has; None for no such place.
-        allowed: Addresses that requests may have dialled.
-        metrics: Counts what is read and sent.
-        daemons: Owners of refs that the operator has configured; asked after all those that a request names.
+        shared: Blobs of this machine's daemons, used as a fallback; None if there is no such store.
+        allowed: Patterns of addresses that requests may name.
+        metrics: Counts bytes read and sent.
+        daemons: Owners of refs that the operator has configured, asked after all those that a request names.
         operator: The credentials for registries that the operator lends to clients; None for none.
     """
 
@@ -42,13 +42,13 @@ class Peers:
     operator: OperatorCredentials | None = None
 
     def session(self, session_id: str) -> SessionOwner | None:
-        """The client of a request; None if the request names none."""
+        """The client of a request; None if the request does not name a session."""
         if not session_id:
             return None
         return SessionOwner(self.sessions, session_id, self.session_timeout)
 
     def refs(self, session: SessionOwner | None, resources: AsyncExitStack) -> RefResolver:
-        """What makes a request's refs. Connections that it opens are closed with `resources`."""
+        """Create the resolver for a request's refs. `resources` closes the connections that it opens."""
         return RefResolver(
             store=self.store,
             shared=self.shared,
@@ -60,7 +60,7 @@ class Peers:
         )
 
     def output(self, session: SessionOwner | None, exporter_id: int) -> SessionOutput | None:
-        """Where files for the client go; None without a client."""
+        """The output for the client's files; None without a client."""
         return SessionOutput(session.session, exporter_id, self.metrics.sent) if session is not None else None
 
     def credentials(self, session: SessionOwner | None) -> CredentialSource:

@@ -10,54 +10,54 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from exporter.server.metrics import Metrics
 
 _DURATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
-"""Seconds: a cached image takes tens of milliseconds, pushing a large one takes minutes."""
+"""Buckets in seconds: a cached image takes tens of milliseconds, pushing a large one takes minutes."""
 
 
 class PrometheusMetrics(Metrics):
-    """Counts in a registry.
+    """Records metrics in a registry.
 
     Args:
-        registry: What the HTTP endpoint shows.
+        registry: The registry that the HTTP endpoint exposes.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._requests = Counter(
             "buildkit_exporter_requests",
-            "Requests that have ended, by method, type of exporter and gRPC status code.",
+            "Completed requests, by method, exporter type and gRPC status code.",
             ("method", "type", "code"),
             registry=registry,
         )
         self._duration = Histogram(
             "buildkit_exporter_request_duration_seconds",
-            "How long requests took, the wait in line included.",
+            "Duration of requests, including time in the queue.",
             ("method", "type"),
             buckets=_DURATION_BUCKETS,
             registry=registry,
         )
         self._in_flight = Gauge(
             "buildkit_exporter_requests_in_flight",
-            "Requests that are being worked on.",
+            "Requests in flight.",
             ("method",),
             registry=registry,
         )
         self._queued = Gauge(
             "buildkit_exporter_exports_queued",
-            "Exports that wait in line.",
+            "Queued exports.",
             registry=registry,
         )
         self._sessions = Gauge(
             "buildkit_exporter_sessions",
-            "Sessions that are attached.",
+            "Attached sessions.",
             registry=registry,
         )
         self._read = Counter(
             "buildkit_exporter_layer_read_bytes",
-            "Bytes of layers that exports have read, wherever they were.",
+            "Bytes of layers that exports have read, from any source.",
             registry=registry,
         )
         self._sent = Counter(
             "buildkit_exporter_output_sent_bytes",
-            "Bytes of output that were sent to clients.",
+            "Bytes of output sent to clients.",
             registry=registry,
         )
 

@@ -1,4 +1,4 @@
-"""A request's refs: who knows what they are made of, and where their blobs are."""
+"""Resolving a request's refs: who knows their layers, and where their blobs are."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ CONTENT_READ_METHOD = "/containerd.services.content.v1.Content/Read"
 
 
 class RefOwner(Protocol):
-    """Somebody who may know what refs are made of."""
+    """A peer that may know the layers of refs."""
 
     async def ref(self, ref_id: str) -> Ref | None:
-        """Return the ref; None if this owner is not to be asked, so that the next one is."""
+        """Return the ref; None if this owner does not serve refs and the next one should be asked."""
         ...
 
 
 class SessionOwner:
-    """The client that attaches itself; it may come after its request.
+    """The client's session, which may attach after the request.
 
     Args:
-        sessions: Where it attaches itself.
-        session_id: How the request names it.
-        timeout: Seconds to wait for it.
+        sessions: The attached sessions.
+        session_id: The ID in the request.
+        timeout: How long to wait for it, in seconds.
     """
 
     def __init__(self, sessions: SessionManager, session_id: str, timeout: float) -> None:
@@ -51,10 +51,10 @@ class SessionOwner:
         self._timeout = timeout
 
     async def session(self) -> Session:
-        """Wait for the client.
+        """Wait for the session.
 
         Raises:
-            UnavailableError: it has not come in time.
+            UnavailableError: it has not attached in time.
         """
         return await self._sessions.wait(self._session_id, self._timeout)
 
@@ -68,12 +68,12 @@ class SessionOwner:
         yield await self.session()
 
     async def ref(self, ref_id: str) -> Ref | None:
-        """See `RefOwner.ref`. The client is asked if it announced that it can be."""
+        """See `RefOwner.ref`. The client is only asked if it has announced the service."""
         session = await self.session()
         return SessionRef(ref_id, session.channel) if session.supports(GET_REMOTE_METHOD) else None
 
     async def content(self) -> Provider | None:
-        """The client's blobs; None if it serves none."""
+        """The client's blobs; None if it does not serve any."""
         session = await self.session()
         return ContentClient(session.channel) if session.supports(CONTENT_READ_METHOD) else None
 
@@ -81,12 +81,12 @@ class SessionOwner:
 class EndpointOwner:
     """A server of ``RefService`` and ``Content`` at an address that the operator allows.
 
-    It is dialled when it is needed. A name is looked up once, see `allowed_target`.
+    It is dialled on demand. A name is looked up once, see `allowed_target`.
 
     Args:
-        address: Where it is.
+        address: The address.
         allowed: The operator's patterns, one of which matches.
-        field: The field that the address came in.
+        field: The field of the request that has the address.
         resources: Closes the connection at the end of the export.
     """
 
@@ -112,13 +112,13 @@ class EndpointOwner:
         """Open the channel.
 
         Raises:
-            PermissionDeniedError: the name leads to where the operator does not allow.
-            InvalidArgumentError: the name leads nowhere.
+            PermissionDeniedError: the name resolves to an address that the operator does not allow.
+            InvalidArgumentError: the name does not resolve.
         """
         async with self._dialling:
             if self._channel is None:
                 target = await allowed_target(self._address, self._allowed, field=self._field)
-                # gRPC takes the authority from the target, which has addresses in place of the name.
+                # gRPC derives the authority from the target, which has addresses instead of the name.
                 authority = ("grpc.default_authority", self._address.target)
                 options = (*PEER_OPTIONS, authority) if target != self._address.target else PEER_OPTIONS
                 self._channel = grpc.aio.insecure_channel(target, options)
@@ -127,13 +127,13 @@ class EndpointOwner:
 
 
 class OwnedRef:
-    """A ref that is looked for when it is needed, and checked when it has been found.
+    """A ref that is resolved and checked on demand.
 
     Args:
         ref_id: Its ID.
-        path: Of the field that it came in.
-        owners: Whom to ask, in this order.
-        on_read: Told how many bytes of its layers have been read.
+        path: The path of its field in the request.
+        owners: The owners to ask, in this order.
+        on_read: Called with the number of bytes read from its layers.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class OwnedRef:
         """See `Ref.remote`.
 
         Raises:
-            FailedPreconditionError: there is nobody to ask.
+            FailedPreconditionError: no owner serves refs.
         """
         remote = await (await self._find()).remote(compression)
         self._descriptors = remote.descriptors
@@ -166,8 +166,8 @@ class OwnedRef:
         """See `Ref.layer_chain`.
 
         Raises:
-            FailedPreconditionError: there is nobody to ask, or the chain does not fit the layers that
-                `remote` gave.
+            FailedPreconditionError: no owner serves refs, or the chain does not match the layers that
+                `remote` returned.
         """
         chain = await (await self._find()).layer_chain()
         if self._descriptors is not None:
@@ -190,16 +190,16 @@ class OwnedRef:
 
 
 class RefResolver:
-    """Makes the refs of one request.
+    """Creates the refs of one request.
 
     Args:
-        store: The embedded store; blobs that it has are read from nowhere else.
-        shared: Asked for blobs that nobody else has.
+        store: The embedded store, which is preferred for blobs that it has.
+        shared: The fallback for blobs that no other provider has.
         session: The client, if the request names a session.
-        daemons: Whom to ask after all those that the request names.
-        allowed: Addresses that requests may have dialled.
+        daemons: Owners to ask after all those that the request names.
+        allowed: Patterns of addresses that requests may name.
         resources: Closes connections at the end of the export.
-        on_read: Told how many bytes of layers have been read.
+        on_read: Called with the number of bytes read from layers.
     """
 
     def __init__(
@@ -223,10 +223,10 @@ class RefResolver:
         self._endpoints: dict[str, EndpointOwner] = {}
 
     def ref(self, message: exporter_pb2.Ref, path: str) -> Ref:
-        """Make a ref of a message, which came in the field `path`.
+        """Create the ref for a message in the field `path`.
 
         Raises:
-            InvalidArgumentError, FailedPreconditionError: it is malformed.
+            InvalidArgumentError, FailedPreconditionError: the message is malformed.
             PermissionDeniedError: it names an endpoint that is not allowed.
         """
         owners = [

@@ -1,7 +1,6 @@
-"""Requests as the values that exporters work with, checked at the border.
+"""Validating requests and converting them to the values that exporters work with.
 
-Whatever is wrong with a request is said here, with the path of the field; what gets past has well-formed
-digests, sizes and enumerations.
+Errors have the path of the invalid field. Converted values have well-formed digests, sizes and enumerations.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ from exporter.source.types import (
 )
 
 RefFactory = Callable[[exporter_pb2.Ref, str], Ref]
-"""Makes a ref of a message, which is not that of a nil ref, and the path of the field it came in."""
+"""Creates a ref from a message that is not a nil ref, and the path of its field."""
 
 
 def source_of(message: exporter_pb2.Source, make_ref: RefFactory) -> Source:
-    """Read a build result.
+    """Convert a build result.
 
     Raises:
-        InvalidArgumentError, FailedPreconditionError: it is malformed or contradicts itself.
+        InvalidArgumentError, FailedPreconditionError: the message is malformed or inconsistent.
         PermissionDeniedError: from `make_ref`.
     """
 
@@ -62,10 +61,10 @@ def source_of(message: exporter_pb2.Source, make_ref: RefFactory) -> Source:
 
 
 def inline_ref_of(message: exporter_pb2.Ref, path: str, provider: Provider) -> InlineRef:
-    """Read an inline ref, whose blobs are in `provider`.
+    """Convert an inline ref, whose blobs are in `provider`.
 
     Raises:
-        InvalidArgumentError, FailedPreconditionError: see `check_chain`; and if a time is malformed.
+        InvalidArgumentError, FailedPreconditionError: a time is malformed, or see `check_chain`.
     """
     inline, path = message.inline, f"{path}.inline"
     chain = tuple(layer_of(layer, f"{path}.chain[{i}]") for i, layer in enumerate(inline.chain))
@@ -77,10 +76,10 @@ def inline_ref_of(message: exporter_pb2.Ref, path: str, provider: Provider) -> I
 
 
 def build_info_of(message: exporter_pb2.BuildInfo) -> BuildInfo:
-    """Read the facts about the build.
+    """Convert the facts about the build.
 
     Raises:
-        InvalidArgumentError: there is no such compatibility version; with BuildKit's text.
+        InvalidArgumentError: the compatibility version is unknown; with BuildKit's message.
     """
     try:
         check_compatibility_version(message.compatibility_version)
@@ -104,7 +103,7 @@ _ARTIFACT_KINDS: Mapping[ArtifactKind, exporter_pb2.ArtifactKind.ValueType] = {
 
 
 def exporter_info(kind: type[Exporter]) -> exporter_pb2.ExporterInfo:
-    """Describe a kind of output."""
+    """Describe an exporter type."""
     return exporter_pb2.ExporterInfo(
         type=kind.type,
         title=kind.title,

@@ -35,10 +35,10 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class ExporterService(exporter_pb2_grpc.ExporterServiceServicer):
-    """Answers a daemon's calls. Exceptions that leave its methods become statuses in an interceptor.
+    """Serves a daemon's calls. An interceptor converts exceptions from its methods to statuses.
 
-    Export and Finalize write their answers themselves and are no generators: gRPC leaves a generator whose
-    call was cancelled to the garbage collector.
+    Export and Finalize write their messages themselves instead of being generators: when a call is cancelled,
+    gRPC leaves a generator to the garbage collector.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class ExporterService(exporter_pb2_grpc.ExporterServiceServicer):
         self._draining = False
 
     def drain(self) -> None:
-        """Refuse new exports from now on. Finalizing what has been exported is still possible."""
+        """Reject new exports from now on. Existing ones can still be finalized."""
         self._draining = True
 
     async def ListExporters(  # noqa: N802
@@ -107,7 +107,7 @@ class ExporterService(exporter_pb2_grpc.ExporterServiceServicer):
                 with delivering():
                     await context.write(message)
             except BaseException:
-                # The caller will never know the token.
+                # The caller will never receive the token.
                 if outcome is not None and outcome.token:
                     await self._tokens.drop(outcome.token)
                 raise
@@ -132,9 +132,9 @@ class ExporterService(exporter_pb2_grpc.ExporterServiceServicer):
 
     async def _export(self, request: exporter_pb2.ExportRequest, sink: StatusSink) -> Outcome:
         if self._draining:
-            raise UnavailableError("the server is shutting down and takes no new exports")
+            raise UnavailableError("the server is shutting down and does not accept new exports")
         if request.id < 0:
-            raise InvalidArgumentError(f"{request.id} is no index of an exporter", field="id")
+            raise InvalidArgumentError(f"{request.id} is not the index of an exporter", field="id")
         exporter = await self._resolve(request.type, request.attrs)
         build = build_info_of(request.build)
         async with AsyncExitStack() as resources:
@@ -154,7 +154,7 @@ class ExporterService(exporter_pb2_grpc.ExporterServiceServicer):
         return await run_in_thread(self._registry.make, exporter_type, attrs)  # may import a plugin
 
     def _known(self, exporter_type: str) -> str:
-        """The type, or a word for all that are none: a client must not be able to fill the metrics."""
+        """The type, or a placeholder for unknown ones: clients must not create arbitrary metrics labels."""
         return exporter_type if exporter_type in self._registry.types else "unknown"
 
 

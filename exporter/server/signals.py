@@ -1,4 +1,4 @@
-"""Signals that ask a server to end."""
+"""Termination signals of a server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The HTTP endpoint for operators: metrics, and whether the process is alive and ready."""
+"""The HTTP endpoint for operators: metrics, liveness and readiness."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Readiness = Callable[[], Awaitable[str]]
-"""Says why work would not be taken just now; an empty text if it would."""
+"""Returns why the process is not ready; an empty text if it is."""
 
 _FIELD = "metrics_address"
 
 
 @asynccontextmanager
 async def watched(text: str | None, readiness: Readiness) -> AsyncIterator[CollectorRegistry | None]:
-    """Serve ``/metrics``, ``/healthz`` and ``/readyz`` for as long as the block runs.
+    """Serve ``/metrics``, ``/healthz`` and ``/readyz`` while the block runs.
 
     Args:
-        text: ``host:port``; None for nothing at all.
-        readiness: Asked for each ``/readyz``.
+        text: ``host:port``; None to serve nothing.
+        readiness: Called for each ``/readyz``.
 
     Yields:
-        Where metrics are registered; None if nobody asks for them.
+        The registry for metrics; None if nothing is served.
 
     Raises:
         InvalidArgumentError: the address is malformed.
-        FailedPreconditionError: it cannot be had, or the library for metrics is not installed.
+        FailedPreconditionError: the address is not available, or the library for metrics is not installed.
     """
     if text is None:
         yield None

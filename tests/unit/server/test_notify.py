@@ -64,7 +64,7 @@ def test_a_reader_who_has_gone_is_no_failure(caplog: pytest.LogCaptureFixture) -
     os.close(reader)
     supervisor = Supervisor(writer, environ={})
     supervisor.ready(ADDRESSES)
-    assert caplog.messages == [f"nobody reads that we are ready (descriptor {writer}): Broken pipe"]
+    assert caplog.messages == [f"cannot notify readiness on descriptor {writer}: Broken pipe"]
 
 
 def test_a_descriptor_has_to_be_open_for_writing() -> None:
