@@ -31,23 +31,25 @@ Type and attributes are the recorded ones. The outcome is compared with what the
 _SUITE = """\
 ## BuildKit's own integration tests
 
-They start a buildkitd for each test. These runs put the proxy in front of each, with the `oci` worker and images of
-our own in the tests' mirror registry: all tests of Dockerfiles, and the client's tests that have Export, OCI, Tar, Annotation,
-Attest, SBOM, Provenance, SourceDateEpoch, Compression, Zstd, Push, Multi, Session, Secret, SSH, Cache, Cancel, History,
-Merge or Diff in their names. Run by hand at BuildKit's commit 73ed6825c4. Tests that fail without a proxy need the network,
-real base images, or kernel features that the machine did not have; they fail in the same way with it.
+They start a buildkitd for each test. These runs put the proxy in front of each, with the `oci` worker and
+images of our own in the tests' mirror registry: the tests of the client and of the Dockerfile frontend
+that have Export, OCI, Tar, Annotation, Attest, SBOM, Provenance, SourceDateEpoch, Compression, Zstd,
+Push, Multi, Session, Secret, SSH, Cache, Cancel, History, Merge or Diff in their names. Run by hand at
+BuildKit's commit 73ed6825c4. The tests that fail without a proxy need the network, real base images, or
+kernel features that the machine lacks; they fail with it, too.
 
 | | directly | through the proxy | with `--take image,oci,docker,tar,local` |
 | --- | --- | --- | --- |
 | client tests passed | 148 | 148 | 144 |
 | Dockerfile tests passed | 84 | 84 | 84 |
 
-The four that fail with `--take` export with `tar` or `local`, which the proxy makes from layers of the daemon's image:
+The four that fail with `--take` export with `tar` or `local`, which the proxy makes from layers of the
+daemon's image:
 
-- `TestExportAttestations…` (three): the second attestation of a custom frontend has a file name that is not in the image. The first file is
-  called `attestation.json` here, the second `attestation-1.json`.
-- `TestLocalSourceDiffer`: making layers finalizes the snapshot of a context with `differ=metadata`, so the next build receives all of its
-  files again. The daemon's own `local` makes no layers.
+- `TestExportAttestations…` (three): the second attestation of a custom frontend has a file name that is
+  not in the image. The first file is called `attestation.json` here, the second `attestation-1.json`.
+- `TestLocalSourceDiffer`: making layers finalizes the snapshot of a context with `differ=metadata`, so
+  the next build receives all of its files again. The daemon's own `local` makes no layers.
 """
 
 _COMPARED = {
@@ -132,7 +134,7 @@ def parity_document(progress: Callable[[str], None] = lambda text: None) -> str:
                 rows.append(compare(name, registry, root / "builds" / name))
         progress("refusals")
         answers = refusals(root / "refusals")
-    return "\n".join([_HEAD, *_builds(rows), *_refusals(answers), "", _SUITE])
+    return "\n".join([_HEAD, *_builds(rows), *_refusals(answers), _SUITE])
 
 
 def _builds(rows: Sequence[Row]) -> list[str]:
