@@ -15,11 +15,11 @@ from rich.text import Text
 from exporter.cli.commands.exporters import ExportersArgs
 from exporter.cli.descriptions import ExporterDescription, describe
 from exporter.cli.failures import ExitCode, UsageError
+from exporter.cli.installed import registry_with
 from exporter.cli.outputs import client_keys
 from exporter.cli.printing import print_tables
 from exporter.errors import NotFoundError
 from exporter.exporters.base import ArtifactKind, Attribute
-from exporter.exporters.registry import default_registry
 
 _ARTIFACTS: Mapping[ArtifactKind, str] = {
     ArtifactKind.IMAGE: "image",
@@ -39,7 +39,12 @@ def run_exporters(options: ExportersArgs) -> int:
         UsageError: the type does not exist.
         ExporterError: the call to the server fails.
     """
-    descriptions = _installed() if options.addr is None else asyncio.run(_of_server(options))
+    if options.addr is None:
+        descriptions = _installed(options)
+    elif options.exporter_module:
+        raise UsageError("--exporter-module is for types of this process and cannot be combined with --addr")
+    else:
+        descriptions = asyncio.run(_of_server(options))
     if options.type is not None:
         descriptions = [item for item in descriptions if item.type == options.type]
         if not descriptions:
@@ -54,8 +59,8 @@ def run_exporters(options: ExportersArgs) -> int:
     return ExitCode.OK
 
 
-def _installed() -> list[ExporterDescription]:
-    registry = default_registry()
+def _installed(options: ExportersArgs) -> list[ExporterDescription]:
+    registry = registry_with(options.exporter_module)
     kinds = registry.all()
     for warning in registry.warnings:
         print(f"warning: {warning}", file=sys.stderr)
@@ -67,7 +72,7 @@ def _not_found(options: ExportersArgs) -> str:
     assert options.type is not None
     if options.addr is None:
         try:
-            default_registry().get(options.type)
+            registry_with(options.exporter_module).get(options.type)
         except NotFoundError as error:
             return error.message
     return f'exporter "{options.type}" could not be found: run without --type for a list'

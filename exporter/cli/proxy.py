@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from exporter.cli.client import ServerAccess, connect
 from exporter.cli.commands.proxy import DEFAULT_PROXY_ADDRESS, PeerTLS, ProxyArgs
 from exporter.cli.failures import ExitCode, UsageError
+from exporter.cli.installed import registry_with
 from exporter.cli.logs import configure_logging
 from exporter.cli.registries import operator_credentials
 from exporter.cli.serve import listener_tls, make_socket_directory
@@ -20,7 +21,6 @@ from exporter.content.threads import run_in_thread
 from exporter.daemon.connection import open_channel
 from exporter.engine.workplace import problem_of_store
 from exporter.errors import InvalidArgumentError, NotFoundError, UnavailableError
-from exporter.exporters.registry import default_registry
 from exporter.proxy.daemon import Daemon
 from exporter.proxy.metrics import ProxyMetrics
 from exporter.proxy.server import running_switch
@@ -167,7 +167,8 @@ async def _proxy(options: ProxyArgs) -> AsyncIterator[_Proxy]:
             logger.warning("%s", problem)
         if problem := await problem_of_store(workplace):
             logger.warning("%s. Until then, only exports that store no image work", problem)
-        local = await stack.enter_async_context(LocalBackend.open(workplace, default_registry()))
+        registry_here = registry_with(options.exporter_module)
+        local = await stack.enter_async_context(LocalBackend.open(workplace, registry_here))
         remote = {
             exporter_type: await stack.enter_async_context(
                 _remote_backend(_access(options.exporter_tls, address))
@@ -176,7 +177,7 @@ async def _proxy(options: ProxyArgs) -> AsyncIterator[_Proxy]:
         }
         routes = Routes(
             local=local,
-            local_types=frozenset(default_registry().types),
+            local_types=frozenset(registry_here.types),
             remote=remote,
             taken=frozenset(word for text in options.take for word in text.split(",") if word),
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 from exporter.cli.commands.serve import DEFAULT_ADDRESS, ServeArgs
 from exporter.cli.commands.shared import ListenerArgs
 from exporter.cli.failures import ExitCode, UsageError
+from exporter.cli.installed import registry_with
 from exporter.cli.logs import configure_logging
 from exporter.cli.registries import operator_credentials
 from exporter.cli.workplace import workplace_config
@@ -32,10 +33,11 @@ def run_serve(options: ServeArgs) -> int:
     """
     configure_logging(options.log_format, debug=options.debug)
     config = _config(options)
+    registry = registry_with(options.exporter_module)
     if not options.addr:
         make_socket_directory(DEFAULT_ADDRESS)
     try:
-        asyncio.run(serve(config))
+        asyncio.run(serve(config, registry=registry))
     except InvalidArgumentError as error:
         if error.field is None:
             raise

@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 
 from exporter.errors import Code, ExporterError
 from exporter.exporters.base import Exporter
+from exporter.exporters.single_file import line_in
 from exporter.image.go import text as gotext
 
 __all__ = ["Origin", "PluginError", "blaming", "note_origin", "origin_of"]
@@ -25,7 +26,7 @@ class Origin:
     """The origin of a type.
 
     Attributes:
-        distribution: Name and version of the distribution; empty if unknown.
+        distribution: Name and version of the distribution, or the path of a single file; empty if unknown.
         warnings: Warnings for its users, such as that another distribution has an exporter of the same type.
     """
 
@@ -70,4 +71,7 @@ def blaming(kind: type[Exporter]) -> Iterator[None]:
             raise
         of = f" of {origin.distribution}" if origin.distribution else ""
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        line = line_in(origin.distribution, error)
+        if line is not None:
+            text += f" (line {line})"
         raise PluginError(f"the exporter {gotext.quote(kind.type)}{of} has failed: {text}") from error

@@ -15,11 +15,13 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 
-from exporter.errors import NotFoundError
+from exporter.errors import InvalidArgumentError, NotFoundError
 from exporter.exporters.attribute_check import check_values
 from exporter.exporters.base import Exporter
 from exporter.exporters.plugins import Origin, blaming, note_origin, origin_of
+from exporter.exporters.single_file import load_exporters
 from exporter.image.go import text as gotext
 
 __all__ = ["ENTRY_POINT_GROUP", "Registry", "default_registry"]
@@ -57,15 +59,24 @@ class Registry:
 
     Args:
         entry_points: The environment's entry points; a parameter so that tests need no distributions.
+        files: Python files with exporters, which are run now.
+
+    Raises:
+        InvalidArgumentError: a file cannot be run, or defines a type that exists.
+        NotFoundError: a file does not exist.
     """
 
-    def __init__(self, entry_points: Iterable[metadata.EntryPoint] = ()) -> None:
+    def __init__(
+        self, entry_points: Iterable[metadata.EntryPoint] = (), *, files: Iterable[Path] = ()
+    ) -> None:
         self._candidates: dict[str, _Candidate] = {}
         self._warnings: dict[str, str] = {}
         for exporter_type, path in _BUILT_IN.items():
             self._candidates[exporter_type] = _Candidate(exporter_type, "built in", _loader(path))
         for entry_point in sorted(entry_points, key=lambda e: (e.name, e.value)):
             self._offer(entry_point)
+        for file in files:
+            self._add_file(file)
 
     @property
     def types(self) -> tuple[str, ...]:
@@ -132,6 +143,19 @@ class Registry:
         candidate = _Candidate(entry_point.name, origin, entry_point.load, distribution)
         self._candidates[entry_point.name] = candidate
 
+    def _add_file(self, path: Path) -> None:
+        """Unlike a distribution, a file was named by the user: what is wrong with it is an error."""
+        for kind in load_exporters(path):
+            taken = self._candidates.get(kind.type)
+            if taken is not None and taken.load() is kind:  # the file was given twice
+                continue
+            if taken is not None:
+                raise InvalidArgumentError(
+                    f'{path}: class {kind.__name__} defines type "{kind.type}", which exists already '
+                    f"({taken.origin}): choose another type"
+                )
+            self._candidates[kind.type] = _Candidate(kind.type, f"file {path}", _returning(kind), str(path))
+
     def _load(self, candidate: _Candidate) -> type[Exporter] | None:
         try:
             found = candidate.load()
@@ -165,9 +189,17 @@ class Registry:
         return f" (available: {', '.join(self.types)})"
 
 
-def default_registry() -> Registry:
-    """The registry with the built-in types and those of installed distributions."""
-    return Registry(metadata.entry_points(group=ENTRY_POINT_GROUP))
+def default_registry(files: Iterable[Path] = ()) -> Registry:
+    """The registry with the built-in types, those of installed distributions, and those in these files.
+
+    Raises:
+        InvalidArgumentError, NotFoundError: see `Registry`.
+    """
+    return Registry(metadata.entry_points(group=ENTRY_POINT_GROUP), files=files)
+
+
+def _returning(kind: type[Exporter]) -> Callable[[], object]:
+    return lambda: kind
 
 
 def _loader(path: str) -> Callable[[], object]:

@@ -20,6 +20,7 @@ from exporter.cli.destinations import check_file
 from exporter.cli.export.delivery import check_engines
 from exporter.cli.failures import ExitCode, UsageError
 from exporter.cli.image_places import tell_image_places
+from exporter.cli.installed import registry_with
 from exporter.cli.metadata_file import write_metadata_file
 from exporter.cli.registries import registry_options
 from exporter.cli.running import run_async
@@ -44,7 +45,6 @@ from exporter.errors import (
     UnavailableError,
     naming,
 )
-from exporter.exporters.registry import default_registry
 from exporter.image.keys import IMAGE_CONFIG_DIGEST, IMAGE_DIGEST
 from exporter.progress.display import ProgressMode, Renderer, display, open_renderer
 from exporter.progress.model import StatusSink
@@ -161,7 +161,7 @@ async def _build(options: BuildArgs, inputs: Inputs, renderer: Renderer) -> int:
             from exporter.takeover.local import LocalBackend
 
             workplace = workplace_config(options)
-            opening = LocalBackend.open(workplace, default_registry())
+            opening = LocalBackend.open(workplace, registry_with(options.exporter_module))
             backend = await stack.enter_async_context(opening)
         sink = await stack.enter_async_context(display(renderer))
         deliveries = Deliveries(sink)
@@ -223,7 +223,7 @@ async def _connect(options: BuildArgs) -> AsyncIterator[Daemon]:
 
 
 def _plan(options: BuildArgs, *, for_engine: bool, exporter_pushes: bool) -> list[BuildOutput]:
-    registry = default_registry()
+    registry = registry_with(options.exporter_module)
     try:
         wishes = Wishes(
             texts=options.output,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from exporter.cli.commands.base import Command, Flag, Switch
-from exporter.cli.commands.shared import ClientArgs, client_flags
+from exporter.cli.commands.shared import ClientArgs, client_flags, exporter_module_flag
 from exporter.cli.commands.values import complete_type
 
 
@@ -16,7 +17,10 @@ class ExportersArgs(ClientArgs):
     Attributes:
         type: The type whose attributes to show; None to list the types.
         json: Whether to print JSON.
+        exporter_module: Python files with exporters.
     """
+
+    exporter_module: tuple[Path, ...]
 
     type: str | None
     json: bool
@@ -41,6 +45,7 @@ EXPORTERS = Command(
             shell_complete=complete_type,
         ),
         Switch("--json", help="print JSON"),
+        exporter_module_flag(),
         *client_flags("ask the server at this address (default: list what is installed here)"),
     ],
 )

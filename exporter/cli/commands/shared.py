@@ -57,8 +57,10 @@ class WorkplaceArgs(ContainerdArgs, RegistryArgs):
         root: The directory of the embedded image store; None for the default.
         layer_cache_bytes: The size limit of the cache of converted layers; None for the default.
         max_content_bytes: The limit for the total size of a result's files; None for the default.
+        exporter_module: Python files with exporters.
     """
 
+    exporter_module: tuple[Path, ...]
     root: Path | None
     layer_cache_bytes: int | None
     max_content_bytes: int | None
@@ -192,6 +194,15 @@ def reporting_flags() -> list[Flag]:
     ]
 
 
+def exporter_module_flag() -> Flag:
+    """The flag that names Python files with exporters."""
+    return file_flag(
+        "--exporter-module",
+        help="also offer the exporters that this Python file defines; it runs with your rights; repeatable",
+        multiple=True,
+    )
+
+
 def root_flag(section: str = OPTIONS) -> Flag:
     """The flag for the directory of the embedded image store."""
     return directory_flag(
@@ -271,6 +282,7 @@ def operator_flag() -> Flag:
 def workplace_flags() -> list[Flag]:
     """The flags of `WorkplaceArgs`."""
     return [
+        exporter_module_flag(),
         root_flag(_STORE),
         *containerd_flags(
             "store images in this containerd, given by the path of its socket (default: the embedded store)",

@@ -12,6 +12,7 @@ from exporter.cli.export.delivery import check_engines
 from exporter.cli.export.places import Place, here, on_server
 from exporter.cli.failures import ExitCode, UsageError
 from exporter.cli.image_places import tell_image_places
+from exporter.cli.installed import registry_with
 from exporter.cli.metadata_file import write_metadata_file
 from exporter.cli.outputs import Output, OutputOption, attributes_of, check_destinations, place_output
 from exporter.cli.registries import registry_options
@@ -20,7 +21,6 @@ from exporter.cli.workplace import refuse_workplace_options, workplace_config
 from exporter.content.threads import run_in_thread
 from exporter.engine.config import WorkplaceConfig
 from exporter.errors import ImageError, InvalidArgumentError, NotFoundError
-from exporter.exporters.registry import default_registry
 from exporter.image.keys import FRONTEND_PREFIX
 from exporter.progress.display import Renderer, display, open_renderer
 from exporter.progress.model import StatusSink
@@ -72,7 +72,7 @@ async def _export(
 
 def _place(options: ExportArgs, workplace: WorkplaceConfig | None) -> AbstractAsyncContextManager[Place]:
     if workplace is not None:
-        return here(default_registry(), workplace)
+        return here(registry_with(options.exporter_module), workplace)
     from exporter.cli.client import ServerAccess  # imports gRPC, which local exports do not need
 
     return on_server(ServerAccess.of(options), registry_options(options))
