@@ -172,8 +172,8 @@ async def _keep(
 ) -> None:
     if on_bytes is not None:
         on_bytes(descriptor.size)
-    if labels and isinstance(store, LabelledStore):
-        await store.add_labels(descriptor.digest, labels)
+    if labels and hasattr(store, "add_labels"):  # faster than asking whether it is a LabelledStore
+        await cast(LabelledStore, store).add_labels(descriptor.digest, labels)
 
 
 async def _copy(

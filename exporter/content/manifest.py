@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from exporter.content.verify import split_digest
@@ -35,6 +36,9 @@ _DOCUMENT = gojson.Struct(
         "fsLayers": gojson.Raw(),
     },
 )
+
+# An export parses its manifest when it writes, stores and publishes it.
+_REMEMBERED, _REMEMBERED_BYTES = 128, 64 << 10
 
 # containerd's rule, which is wider than the list of known types.
 _NONDISTRIBUTABLE_PREFIXES = (
@@ -76,10 +80,11 @@ def children(descriptor: Descriptor, data: bytes) -> tuple[Descriptor, ...]:
         InvalidArgumentError: the blob does not match its media type, or a descriptor in it is malformed.
     """
     try:
+        is_small = len(data) <= _REMEMBERED_BYTES
         if descriptor.media_type in MANIFEST_TYPES:
-            return _manifest_children(gojson.decode(data, _DOCUMENT, "Manifest"))
+            return (_manifest_children if is_small else _manifest_children.__wrapped__)(data)
         if descriptor.media_type in INDEX_TYPES:
-            return _index_children(gojson.decode(data, _DOCUMENT, "Index"))
+            return (_index_children if is_small else _index_children.__wrapped__)(data)
     except (ImageError, InvalidArgumentError) as error:
         raise InvalidArgumentError(f"{descriptor.media_type} {descriptor.digest}: {error}") from error
     return ()
@@ -99,7 +104,9 @@ def gc_labels(references: Iterable[Descriptor]) -> dict[str, str]:
     }
 
 
-def _manifest_children(document: dict[str, Any]) -> tuple[Descriptor, ...]:
+@lru_cache(_REMEMBERED)
+def _manifest_children(data: bytes) -> tuple[Descriptor, ...]:
+    document = gojson.decode(data, _DOCUMENT, "Manifest")
     _check_schema(document)
     # Reject ambiguous documents: a tool that checks one as a manifest must not be fooled about the index.
     if document["manifests"] is not None or document["mediaType"] in INDEX_TYPES:
@@ -113,7 +120,9 @@ def _manifest_children(document: dict[str, Any]) -> tuple[Descriptor, ...]:
     )
 
 
-def _index_children(document: dict[str, Any]) -> tuple[Descriptor, ...]:
+@lru_cache(_REMEMBERED)
+def _index_children(data: bytes) -> tuple[Descriptor, ...]:
+    document = gojson.decode(data, _DOCUMENT, "Index")
     _check_schema(document)
     is_manifest = document["config"] is not None or document["layers"] is not None
     if is_manifest or document["mediaType"] in MANIFEST_TYPES:

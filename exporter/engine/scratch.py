@@ -116,5 +116,9 @@ def _remove_tree(path: Path) -> None:
         else:
             entry.unlink(missing_ok=True)
 
-    if path.exists():
+    try:
+        path.rmdir()  # most exports leave it empty
+    except FileNotFoundError:
+        return
+    except OSError:
         shutil.rmtree(path, onerror=make_writable)
