@@ -1,5 +1,5 @@
-"""An export of ours inside a daemon's build: the daemon makes an image, and ours is made of the same result.
+"""Running our exports inside a daemon's build: the daemon exports an image, and ours use the same result.
 
-Used by the proxy for other clients' builds, by the client for its own, and its backends by the command
-``export``. How calls get here is a matter of those rooms.
+The proxy uses this for other clients' builds, the client for its own; the command ``export`` uses
+the backends. How calls get here is the business of those rooms.
 """

@@ -1,4 +1,4 @@
-"""Whose credentials registries are shown in an export: those of whom the build belongs to."""
+"""The credentials for registries in an export: those of the build's owner."""
 
 # ruff: noqa: N802 (methods are named as in the .proto)
 
@@ -29,11 +29,11 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class OperatorAccess:
-    """What an operator lends to clients.
+    """The credentials that an operator lends to clients.
 
     Attributes:
         credentials: The credentials, and the registries that they are for.
-        registries: How the token servers of those are reached.
+        registries: The configuration for reaching their token servers.
     """
 
     credentials: OperatorCredentials
@@ -41,17 +41,17 @@ class OperatorAccess:
 
 
 def access_of_user(registries: RegistryOptions | None) -> RegistryAccess:
-    """The credentials of the user who runs us, for builds of theirs."""
+    """The credentials of the user who runs this process, for their own builds."""
     registries = registries or RegistryOptions()
     return RegistryAccess(registries.credentials, (AuthServicer(registries).register,))
 
 
 def access_of_client(client: SessionClient, operator: OperatorAccess | None = None) -> RegistryAccess:
-    """The credentials of a client whose session passes through here.
+    """The credentials of a client whose session passes through the proxy.
 
     Args:
         client: The client.
-        operator: What the operator lends it; None for nothing.
+        operator: The credentials that the operator lends it, if any.
     """
 
     @asynccontextmanager
@@ -76,13 +76,13 @@ class _Peer:
 
 
 class PassedOnAuth(auth_pb2_grpc.AuthServicer):
-    """Gives a plugin server what the client's session would give it, except what the operator lends.
+    """Serves the client's credentials to a plugin server, and those that the operator lends.
 
-    Calls reach the client as they are: a key stands for the client and not for us.
+    Calls are forwarded unchanged: the key in a token authority is the client's, not ours.
 
     Args:
         client: The client.
-        operator: What the operator lends it; None for nothing.
+        operator: The credentials that the operator lends it, if any.
     """
 
     def __init__(self, client: SessionClient, operator: OperatorAccess | None = None) -> None:
@@ -138,7 +138,7 @@ class PassedOnAuth(auth_pb2_grpc.AuthServicer):
         return response
 
     async def _lender(self, address: str) -> AuthServicer | None:
-        """Who answers for a registry whose credentials the operator lends; None for others."""
+        """The servicer for a registry whose credentials the operator lends; None for other registries."""
         if self._operator is None or await self._operator.credentials.get(host_at(address)) is None:
             return None
         return self._own
@@ -152,5 +152,5 @@ class PassedOnAuth(auth_pb2_grpc.AuthServicer):
                     request, timeout=context.time_remaining()
                 )
             except grpc.aio.AioRpcError as error:
-                # Its code tells whether there is somebody else to ask.
+                # The status code says whether to ask another source.
                 await context.abort(error.code(), error.details() or "")

@@ -1,6 +1,6 @@
-"""Who runs exports: this process (`takeover.local`), or a plugin server elsewhere (`takeover.plugin_server`).
+"""Backends run exports: in this process (`takeover.local`), or on a plugin server (`takeover.plugin_server`).
 
-The proxy, builds of ours and the command ``export`` use one or the other in the same way.
+The proxy, our own builds and the command ``export`` use both in the same way.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """An exporter that can be used in this way.
+    """An exporter whose attributes have been validated.
 
     Attributes:
-        name: Of the export's vertex.
-        compression: How layers are wanted.
-        artifact: What it makes; None if that is not known.
-        image_place: Where an image goes that it stores, for people to read; empty if it stores none.
+        name: The name of the export's vertex.
+        compression: The compression of layers.
+        artifact: The kind of artifact that it creates; None if unknown.
+        image_place: A description of where it stores images; empty if it does not store any.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Resolved:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What an export gave.
+    """The result of an export.
 
     Attributes:
         response: BuildKit's response keys.
@@ -54,13 +54,12 @@ class Exported:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where the files of an export go: the same place, for either kind of backend.
+    """The destination of an export's files, in a form for each kind of backend.
 
     Attributes:
-        output: For an exporter in this process; None if there is no place for files.
-        files: For a server elsewhere: session services that take the files.
-        layout: For a server elsewhere: the store for an image that goes to the client's directory; None if
-            there is none.
+        output: For an exporter in this process; None if there is no destination for files.
+        files: For a plugin server: session services that receive the files.
+        layout: For a plugin server: the store for an image that goes to the client's directory, if any.
     """
 
     output: Output | None = None
@@ -70,11 +69,11 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class RegistryAccess:
-    """Whose credentials registries are shown in an export: the same, for either kind of backend.
+    """The credentials for registries in an export, in a form for each kind of backend.
 
     Attributes:
         credentials: For an exporter in this process.
-        services: For a server elsewhere: session services that give them.
+        services: For a plugin server: session services that provide them.
     """
 
     credentials: CredentialSource
@@ -85,12 +84,12 @@ class Backend(Protocol):
     """Runs exports."""
 
     async def resolve(self, index: int, exporter_type: str, attrs: Mapping[str, str]) -> Resolved:
-        """Ask whether an exporter can be used in this way; before the build, since that may take long.
+        """Validate an exporter's type and attributes before the build, which may take long.
 
         Raises:
-            ImageError, InvalidArgumentError: an attribute cannot be used.
-            NotFoundError: there is no such type.
-            UnavailableError: the server is out of reach.
+            ImageError, InvalidArgumentError: an attribute is invalid.
+            NotFoundError: the type does not exist.
+            UnavailableError: the server is not reachable.
         """
         ...
 
@@ -109,14 +108,14 @@ class Backend(Protocol):
         """Export a build result.
 
         Args:
-            index: Of the exporter among all of the build.
+            index: The index of the exporter among all exporters of the build.
             exporter_type: Its type.
             attrs: Its attributes.
             source: The result.
-            build: Facts about it; its session does not count.
-            destination: Where files go.
-            access: Whose credentials registries are shown, until what was exported is published or discarded.
-            sink: Is shown the progress, under a vertex of whatever digest.
+            build: Facts about the build; its session is ignored.
+            destination: The destination for files.
+            access: The credentials for registries, used until the results are published or discarded.
+            sink: Receives the progress. The digest of the vertex is arbitrary.
 
         Raises:
             ExporterError: the export failed.
@@ -124,13 +123,13 @@ class Backend(Protocol):
         ...
 
     async def finalize(self, token: str, sink: StatusSink) -> Mapping[str, str]:
-        """Publish what an export has made; returns response keys to add.
+        """Publish an export's results, and return additional response keys.
 
         Raises:
-            ExporterError: publishing failed; it can be tried again.
+            ExporterError: publishing failed. It can be retried.
         """
         ...
 
     async def discard(self, token: str) -> None:
-        """Give up what an export has made: it will not be published."""
+        """Discard an export's results, which will not be published."""
         ...

@@ -1,4 +1,4 @@
-"""A build that has exports of ours, from its request to its response."""
+"""A build with exports of ours, from the request to the response."""
 
 from __future__ import annotations
 
@@ -38,36 +38,36 @@ from exporter.takeover.session_client import SessionClient
 from exporter.takeover.vertex import ExportVertex
 
 _SUBSTITUTE_KEYS = (RESPONSE_PREFIX, IMAGE_NAME)
-"""What the response keys of the daemon's substitute begin with."""
+"""The prefix of the response keys of the daemon's substitute."""
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
 class OnEnd(Protocol):
-    """Told that exporting, or publishing what was exported, has ended."""
+    """A callback for the end of exporting or publishing."""
 
     def __call__(self, phase: str, exporter_type: str, code: str, seconds: float) -> None:
-        """Take note.
+        """Record the end of a phase.
 
         Args:
             phase: ``export`` or ``finalize``.
             exporter_type: A type that its server has.
             code: ``OK``, or the name of a status code.
-            seconds: How long it took.
+            seconds: The duration.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
-    """An operator's choices that concern builds.
+    """An operator's options for builds.
 
     Attributes:
-        strict: Fail where the daemon's image differs from ours, and where something is doubtful.
-        output_dir: Where clients may have files written; None for nowhere.
-        source_dir: Where build results are saved; None for nowhere.
-        tell_place: Let the build's progress say where images go that are stored.
-        on_end: Told how exports end.
+        strict: Fail if the daemon's image differs from ours, or if the build result is ambiguous.
+        output_dir: The directory below which clients may request files, if any.
+        source_dir: The directory for saving build results, if any.
+        tell_place: Whether the build's progress says where images are stored.
+        on_end: Called when a phase of an export ends.
     """
 
     strict: bool = False
@@ -81,8 +81,8 @@ class ProxiedExport:
     """One export of ours.
 
     Args:
-        plan: What was asked for.
-        resolved: What its server says to that.
+        plan: The requested export.
+        resolved: The exporter as its backend resolved it.
         build: The build.
     """
 
@@ -108,16 +108,16 @@ class ProxiedExport:
         content: Provider,
         access: RegistryAccess,
     ) -> None:
-        """Export what the daemon has made.
+        """Export the daemon's build result.
 
         Args:
-            root: Of the daemon's image.
-            client: Whose build it is, if its session is not ours.
+            root: The root descriptor of the daemon's image.
+            client: The build's client, if its session is not ours.
             content: The daemon's content store.
-            access: Whose credentials registries are shown.
+            access: The credentials for registries.
 
         Raises:
-            Exception: the export failed; it is told to the client once more by the build's end.
+            Exception: the export failed. The client also sees this as the build's failure.
         """
         if self._has_begun:
             raise FailedPreconditionError(f"exporter {self.plan.index} of this build has run already")
@@ -174,7 +174,7 @@ class ProxiedExport:
             return exported
 
     async def _gather(self, root: Descriptor, content: Provider) -> tuple[LiveSource, BuildInfo]:
-        """Put the build result together and check it."""
+        """Assemble the build result and check it."""
         image = await read_image(content, root)
         request = self._build.request
         live = live_source(
@@ -199,7 +199,7 @@ class ProxiedExport:
         return f"{ref}-{self.plan.index}"
 
     async def finalize(self) -> None:
-        """Publish what was exported."""
+        """Publish the export's results."""
         assert self.exported is not None
         if not self.exported.token:
             return
@@ -212,7 +212,7 @@ class ProxiedExport:
         self.exported = replace(self.exported, response={**self.exported.response, **more}, token="")
 
     async def discard(self) -> None:
-        """Give up what was exported and is not published."""
+        """Discard unpublished results of the export."""
         if self.exported is not None and self.exported.token:
             await self.plan.backend.discard(self.exported.token)
 
@@ -221,13 +221,13 @@ class ProxiedBuild:
     """A build that has exports of ours.
 
     Args:
-        request: As the client sent it, but for the exporters' old field.
-        plans: The exports of ours, with what their servers say to them.
-        options: The operator's.
-        progress: Takes what is added to the daemon's progress.
+        request: The client's request, with the deprecated single exporter moved to the list.
+        plans: Our exports, as they were planned and resolved.
+        options: The operator's options.
+        progress: Receives additions to the daemon's progress.
 
     Raises:
-        InvalidArgumentError, PermissionDeniedError: a destination cannot be used.
+        InvalidArgumentError, PermissionDeniedError: a destination is not usable.
     """
 
     def __init__(
@@ -247,52 +247,52 @@ class ProxiedBuild:
 
     @property
     def client_has_exporters(self) -> bool:
-        """Whether the client offers exporters of its own through its session."""
+        """Whether the client offers its own exporters through its session."""
         return self.request.EnableSessionExporter
 
     def daemon_index(self, index: int) -> int:
-        """The index that an exporter of the client's request has for the daemon."""
+        """Convert the index of an exporter in the client's request to the daemon's index."""
         return self._order.index(index)
 
     def client_index(self, daemon_index: int) -> int:
-        """The index that an exporter of the daemon has for the client. Those of its own session follow."""
+        """Convert the daemon's index of an exporter to the client's. Exporters of its session come last."""
         return self._order[daemon_index] if daemon_index < len(self._order) else daemon_index
 
     def set_result(self, result: BuildResult) -> None:
-        """Keep what the daemon told about the result."""
+        """Store the daemon's description of the result."""
         self._result = result
 
     def result(self) -> BuildResult:
-        """What the daemon told.
+        """The daemon's description of the result.
 
         Raises:
-            FailedPreconditionError: it has told nothing.
+            FailedPreconditionError: the daemon has not sent it.
         """
         if self._result is None:
             raise FailedPreconditionError(_TOO_OLD)
         return self._result
 
     def change_request(self, request: control_pb2.SolveRequest) -> None:
-        """Change what the client asks for to what the daemon is asked for."""
+        """Replace our exporters in the client's request by the daemon's substitutes."""
         substitutes = {index: export.substitute for index, export in self.exports.items()}
         substitute_exports(request, self._order, substitutes)
 
     def rewrite_status(self, message: control_pb2.StatusResponse) -> None:
-        """Change the daemon's progress to what the client is to be shown."""
+        """Rewrite the daemon's progress for the client."""
         for export in self.exports.values():
             export.vertex.rewrite(message)
 
     def failed(self) -> ProxiedExport | None:
-        """The first of our exports that failed; None if none did."""
+        """The first of our exports that failed, if any."""
         return next((export for export in self.exports.values() if export.failure is not None), None)
 
     def failure(self) -> Exception | None:
-        """Why the first of our exports that failed did so."""
+        """The exception of the first of our exports that failed, if any."""
         export = self.failed()
         return None if export is None else export.failure
 
     async def finish(self, daemon_response: Mapping[str, str]) -> dict[str, str]:
-        """Publish what was exported, the daemon's own exports having succeeded, and make the response.
+        """Publish our exports after the daemon's own have succeeded, and build the response.
 
         Raises:
             FailedPreconditionError: the daemon did not run an export.
@@ -308,14 +308,14 @@ class ProxiedBuild:
         return self._merge(daemon_response)
 
     async def discard(self) -> None:
-        """Give up what was exported and is not published; there is nothing if the build has succeeded."""
+        """Discard unpublished results. After a successful build, this is a no-op."""
         await gather(export.discard() for export in self.exports.values())
 
     def _merge(self, daemon_response: Mapping[str, str]) -> dict[str, str]:
-        """Lay our responses over the daemon's: as in BuildKit, of two that have a key the last one counts."""
+        """Merge our responses into the daemon's. As in BuildKit, the last value of a key wins."""
         last = last_image(self.request, self.exports.keys())
         response = dict(daemon_response)
-        if last is None:  # what is told of an image is told of a substitute's
+        if last is None:  # the daemon's keys describe a substitute's image
             response = {k: v for k, v in response.items() if not k.startswith(_SUBSTITUTE_KEYS)}
         before: dict[str, str] = {}
         after: dict[str, str] = {}

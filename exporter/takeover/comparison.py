@@ -1,4 +1,4 @@
-"""Holding what we compute from a build result against what the daemon has made of it."""
+"""Comparing what we compute from a build result with the daemon's image of it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from exporter.takeover.live_source import Doubt, LiveSource
 
 @dataclass(frozen=True, slots=True)
 class ConfigDifference:
-    """Two configs of one platform that should be the same.
+    """Two configs of a platform that should be identical.
 
     Attributes:
         platform_id: The platform.
-        ours: Digest of the config that we compute.
-        daemon: Digest of the daemon's.
+        ours: The digest of our config.
+        daemon: The digest of the daemon's config.
     """
 
     platform_id: str
@@ -44,8 +44,8 @@ async def compare_configs(
 
     Args:
         live: The build result.
-        image: What the daemon has made of it.
-        epoch: What the daemon's exporter was told by attribute.
+        image: The daemon's image of it.
+        epoch: The epoch in the attributes of the daemon's exporter.
 
     Raises:
         ImageError: a config cannot be computed.
@@ -60,14 +60,14 @@ async def compare_configs(
 
 
 async def doubts_that_matter(live: LiveSource, image: DaemonImage, epoch: Epoch | None) -> list[Doubt]:
-    """The doubts about a build result that are about its bytes: another chain would give another config.
+    """The ambiguities that affect the image's bytes: another chain would result in another config.
 
-    The rest is about which of several records a daemon has pulled the same base image into, or the like.
+    Others are harmless, such as several records for the same pulled base image.
 
     Args:
         live: The build result.
-        image: What the daemon has made of it.
-        epoch: What the daemon's exporter was told by attribute.
+        image: The daemon's image of it.
+        epoch: The epoch in the attributes of the daemon's exporter.
 
     Raises:
         ImageError: a config cannot be computed.

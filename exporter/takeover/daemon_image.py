@@ -1,4 +1,4 @@
-"""The image that a daemon has made of a build result, read back from its content store."""
+"""The image that a daemon has created from a build result, read from its content store."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from exporter.image.media_types import INDEX_TYPES
 from exporter.source.types import Attestation, AttestationKind, Subject, SubjectKind
 
 PROVENANCE_TYPE = "https://slsa.dev/provenance/"
-"""What the types of provenance predicates begin with."""
+"""The prefix of the types of provenance predicates."""
 
 _SPDX_TYPE = "https://spdx.dev/Document"
 _STAGE_SCAN = re.compile(r"sbom-[A-Za-z0-9_.-]+")
@@ -34,9 +34,9 @@ class PlatformImage:
         manifest: Its descriptor.
         config: The config's bytes.
         layers: The layers' descriptors, base first, each with its diff ID in the annotation `DIFF_ID`.
-        created: When each layer was made, as the history says; None where it does not.
+        created: The creation time of each layer in the history; None if it has none.
         inline_cache: Cache data in the config; None if there is none.
-        attestations: What is attested of it.
+        attestations: Its attestations.
     """
 
     manifest: Descriptor
@@ -53,7 +53,7 @@ class DaemonImage:
 
     Attributes:
         is_index: Whether its root is an index.
-        platforms: In the order of the index, which is that of the build result.
+        platforms: The platforms, in the order of the index, which is that of the build result.
     """
 
     is_index: bool
@@ -61,15 +61,15 @@ class DaemonImage:
 
 
 async def read_image(provider: Provider, root: Descriptor) -> DaemonImage:
-    """Read an image; of its layers only what is said about them.
+    """Read an image, without the contents of its layers.
 
     Args:
         provider: The daemon's content.
-        root: Manifest or index.
+        root: The manifest or index.
 
     Raises:
-        NotFoundError: a blob is gone.
-        InvalidArgumentError, FailedPreconditionError: it is no image as BuildKit makes them.
+        NotFoundError: a blob is missing.
+        InvalidArgumentError, FailedPreconditionError: it is not an image in BuildKit's form.
     """
     if root.media_type not in INDEX_TYPES:
         return DaemonImage(False, (await _read_platform(provider, root),))
@@ -91,7 +91,7 @@ class _RootFS(msgspec.Struct):
 
 
 class _Config(msgspec.Struct):
-    """The parts of a config that tell of layers. BuildKit writes their keys in just this way."""
+    """The parts of a config about layers. BuildKit spells the keys exactly like this."""
 
     rootfs: _RootFS
     inline_cache: str | None = msgspec.field(default=None, name=INLINE_CACHE)
@@ -131,7 +131,7 @@ class _Subject(msgspec.Struct):
 
 
 class _Document(msgspec.Struct):
-    """The part of an SPDX document that it is called by."""
+    """The part of an SPDX document with its name."""
 
     name: str
 
@@ -168,10 +168,10 @@ async def _read_attestations(
 
 
 def _path(statement: _Statement) -> str:
-    """The most likely name of an attestation's file, since BuildKit's own is not in the image.
+    """The most likely name of an attestation's file, since the original name is not in the image.
 
-    By BuildKit's protocol for SBOM scanners, a file is named after its scan: ``sbom`` is that of the result,
-    ``sbom-NAME`` that of a stage. Most scanners give that name to the document, too.
+    In BuildKit's protocol for SBOM scanners, a file is named after its scan: ``sbom`` for the result,
+    ``sbom-NAME`` for a stage. Most scanners use that name for the document, too.
     """
     if statement.predicate_type.startswith(PROVENANCE_TYPE):
         return "provenance.json"
@@ -185,7 +185,7 @@ def _path(statement: _Statement) -> str:
 
 
 def _foreign_subjects(subjects: Sequence[_Subject], image: Descriptor) -> tuple[Subject, ...]:
-    """The subjects, if they are not just the image: those of the image follow its names in each export."""
+    """The subjects, unless they are just the image: those depend on its names in each export."""
     found = []
     for subject in subjects:
         digests = tuple(f"{algorithm}:{value}" for algorithm, value in subject.digest.items())

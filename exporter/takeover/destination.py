@@ -1,4 +1,4 @@
-"""Where the files of an export go: to the client, or to a directory that the operator has set aside."""
+"""The destination of an export's files: the client, or a directory that the operator provides."""
 
 from __future__ import annotations
 
@@ -32,41 +32,40 @@ from exporter.takeover.session_client import (
 )
 
 DESTINATION_ATTRIBUTE = "proxy-dest"
-"""Attribute with a path below the proxy's output directory. Clients refuse ``dest`` for types that they do
-not know."""
+"""The attribute for a path below the proxy's output directory. Clients reject ``dest`` for unknown types."""
 
 _FILE_TYPES = frozenset({"docker", "oci", "tar", "local"})
-"""Types for which BuildKit's clients take files."""
+"""Types for which BuildKit's clients accept files."""
 
 _FILE_KINDS = frozenset({ArtifactKind.ARCHIVE, ArtifactKind.FILES})
 
 
 class Delivery(Protocol):
-    """Where the files of one export go."""
+    """The delivery of one export's files."""
 
     @property
     def destination(self) -> Destination:
-        """What the backend is offered."""
+        """The destination for the backend."""
         ...
 
     async def commit(self, exported: Exported) -> None:
-        """Keep what has come: the export has succeeded."""
+        """Keep the received files, because the export has succeeded."""
         ...
 
 
 def check_destination(
     export: PlannedExport, resolved: Resolved, output_dir: Path | None
 ) -> str | ReceivedDirectory | None:
-    """Where the files of an export go on the proxy's machine; None if they do not go there.
+    """Determine where an export's files go on the proxy's machine; None if they do not go there.
 
     Args:
-        export: Names the place, if it wants one.
-        resolved: Tells whether a file or a directory goes there.
-        output_dir: What the operator has set aside.
+        export: The export, which may name a path.
+        resolved: Says whether it creates a file or a directory.
+        output_dir: The directory that the operator provides.
 
     Raises:
-        PermissionDeniedError: nothing is set aside.
-        InvalidArgumentError: the path leads out of it; or there is no place for the files at all.
+        PermissionDeniedError: the operator does not provide a directory.
+        InvalidArgumentError: the path is outside of it, or there is no destination for the files at all.
     """
     field = f"attrs[{DESTINATION_ATTRIBUTE}]"
     name = export.attrs.get(DESTINATION_ATTRIBUTE)
@@ -89,7 +88,7 @@ def check_destination(
     if not name or path == root or not path.is_relative_to(root):
         raise InvalidArgumentError(f"{DESTINATION_ATTRIBUTE}: {name!r} is no path below {root}", field=field)
     if resolved.artifact == ArtifactKind.FILES:
-        return ReceivedDirectory(path)  # what else is in it stays, whatever the client says
+        return ReceivedDirectory(path)  # other files in it stay, even if the client asks to delete them
     return str(path)
 
 
@@ -97,11 +96,11 @@ def check_destination(
 async def delivering(
     export: PlannedExport, client: SessionClient | None, place: str | ReceivedDirectory | None
 ) -> AsyncIterator[Delivery]:
-    """Prepare to take the files of an export; what is not committed is dropped at the end.
+    """Prepare the delivery of an export's files. At the end, uncommitted files are dropped.
 
     Args:
         export: The export.
-        client: Gets them, if it can and no place was named.
+        client: Receives the files, if it can and no path was given.
         place: See `PlannedExport`.
     """
     if isinstance(place, ReceivedDirectory):
@@ -120,16 +119,16 @@ async def delivering(
 
 
 class _NoDelivery:
-    """The client takes no files of this export."""
+    """The client does not accept files from this export."""
 
     destination = Destination()
 
     async def commit(self, exported: Exported) -> None:
-        """Do nothing: no files have come."""
+        """Do nothing: there are no files."""
 
 
 class _TreeDelivery:
-    """Files go into a directory of this machine, as they come."""
+    """Files go into a directory of this machine as they arrive."""
 
     def __init__(self, index: int, directory: ReceivedDirectory) -> None:
         receiver = DirectoryReceiver({index: directory})
@@ -137,11 +136,11 @@ class _TreeDelivery:
         self.destination = Destination(_DirectoryOutput(directory), files)
 
     async def commit(self, exported: Exported) -> None:
-        """Do nothing: the files have their places."""
+        """Do nothing: the files are in place already."""
 
 
 class _HeldOutput(LocalOutput):
-    """A file that appears at its place only when the export as a whole has succeeded, or a layout."""
+    """A file that appears at its destination only after the whole export has succeeded, or a layout."""
 
     def __init__(self, dest: str) -> None:
         super().__init__(dest)
@@ -158,14 +157,14 @@ class _HeldOutput(LocalOutput):
                 self._held = (sink.sink, stack.pop_all())
 
     async def commit(self) -> None:
-        """Put the file into its place, if there is one."""
+        """Move the file to its destination, if there is a file."""
         if self._held is not None:
             (sink, stack), self._held = self._held, None
             async with stack:
                 await sink.commit()
 
     async def close(self) -> None:
-        """Drop a file that was not put into its place."""
+        """Drop a file that was not committed."""
         if self._held is not None:
             (_, stack), self._held = self._held, None
             await stack.aclose()
@@ -184,7 +183,7 @@ class _HeldSink:
 
 
 class _DirectoryOutput(LocalOutput):
-    """A directory in which nothing is deleted unless its owner wants that, too."""
+    """A directory in which files are only deleted if its owner allows that, too."""
 
     def __init__(self, directory: ReceivedDirectory) -> None:
         super().__init__(str(directory.path))
@@ -203,7 +202,7 @@ class _DirectoryOutput(LocalOutput):
 
 @dataclass(frozen=True, slots=True)
 class _Peer:
-    """The client, through a channel."""
+    """A client that is reached through a channel."""
 
     client: SessionClient
     channel: grpc.aio.Channel
@@ -213,7 +212,7 @@ class _Peer:
 
 
 class _ClientDelivery:
-    """Files go to the client as the daemon's own would."""
+    """Files go to the client, like those of the daemon's own exporters."""
 
     def __init__(self, index: int, client: SessionClient, channel: grpc.aio.Channel) -> None:
         self._index = index
@@ -232,7 +231,7 @@ class _ClientDelivery:
         return _Peer(self._client, self._channel)
 
     async def commit(self, exported: Exported) -> None:
-        """Do nothing: the client has its file, and enters an image into its index by itself."""
+        """Do nothing: the client has its file, and updates a layout's index itself."""
 
     def _register(self, server: grpc.aio.Server) -> None:
         async def send(request: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
@@ -272,4 +271,4 @@ class _LocalDelivery:
 
 
 def _ignore(amount: int) -> None:
-    """Count nothing: the progress tells of it."""
+    """Do nothing: the progress reports it."""

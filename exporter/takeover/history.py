@@ -1,4 +1,4 @@
-"""A daemon's build history, with the exporters that clients asked for instead of their substitutes."""
+"""Rewriting a daemon's build history: substitutes become the exporters that clients requested."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import msgspec
 from exporter.pb.moby.buildkit.v1 import control_pb2
 
 ORIGIN_ATTRIBUTE = "buildkit-exporter.origin"
-"""Attribute of a substitute that says what it stands for; the daemon keeps it in the build's record."""
+"""The attribute of a substitute with its origin; the daemon keeps it in the build's record."""
 
 _IMAGE_TYPES = frozenset({"docker", "image", "oci", "registry"})
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What the client asked for.
+    """The exporter that the client requested.
 
     Attributes:
         index: Its index among the client's exporters.
-        type: The type as the client wrote it.
+        type: The type, as the client wrote it.
         attrs: Its attributes.
     """
 
@@ -30,12 +30,12 @@ class Origin:
     attrs: Mapping[str, str]
 
     def attributes(self) -> dict[str, str]:
-        """The attributes that tell of it."""
+        """The attributes that record it."""
         return {ORIGIN_ATTRIBUTE: msgspec.json.encode(self, order="sorted").decode()}
 
     @classmethod
     def of(cls, exporter: control_pb2.Exporter) -> Origin | None:
-        """What an exporter of a record stands for; None if it is what the client asked for itself."""
+        """The origin of an exporter in a record; None if it is not a substitute."""
         try:
             return msgspec.json.decode(exporter.Attrs.get(ORIGIN_ATTRIBUTE, ""), type=cls)
         except (msgspec.DecodeError, UnicodeEncodeError):
@@ -43,13 +43,13 @@ class Origin:
 
 
 def restore_record(record: control_pb2.BuildHistoryRecord) -> None:
-    """Change a record to what the client asked for: exporters, their order, and which of them made an image.
+    """Restore the client's request in a record: exporters, their order, and which of them created images.
 
-    The image of a substitute for an image exporter is the image that was asked for. One that stands for
-    anything else is left out, as a daemon does with files.
+    The image of a substitute for an image exporter is the requested image. Images of other substitutes are
+    removed, since a daemon's history does not have results for files.
 
     Args:
-        record: As the daemon has it.
+        record: The daemon's record, which is changed.
     """
     origins = [Origin.of(exporter) for exporter in record.Exporters]
     if not any(origins):
@@ -78,9 +78,9 @@ def restore_record(record: control_pb2.BuildHistoryRecord) -> None:
 
 
 def _places(origins: list[Origin | None]) -> dict[int, int]:
-    """The index that each of a record's exporters had for the client, by the daemon's.
+    """Map the daemon's indices of a record's exporters to the client's.
 
-    Substitutes know theirs; the others, which kept their order, have the indices that are left.
+    Substitutes have recorded theirs. The others have kept their order, and get the remaining indices.
     """
     taken = {origin.index for origin in origins if origin is not None}
     free = iter(index for index in range(len(origins) + len(taken) + 1) if index not in taken)

@@ -1,7 +1,7 @@
-"""The build result of a running daemon, put together from what the daemon tells in several places.
+"""The build result of a running daemon, assembled from several sources.
 
-Metadata and refs come from ``FindExporters``, what the refs are made of from ``DiskUsage`` at that moment,
-layers and attestations from the image that the daemon's own exporter has made.
+Metadata and refs come from ``FindExporters``, their layer chains from ``DiskUsage`` at that moment, layers
+and attestations from the image that the daemon's own exporter has created.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from exporter.takeover.daemon_image import PROVENANCE_TYPE, DaemonImage, Platfor
 
 @dataclass(frozen=True, slots=True)
 class BuildResult:
-    """What ``FindExporters`` told, and the cache records at that moment.
+    """The data from ``FindExporters``, and the cache records at that moment.
 
     Attributes:
-        metadata: Of the result.
-        refs: IDs of its refs, in no order, those of attestations among them; an ID can occur twice.
-        records: Cache records by ID: those in use.
-        version: The daemon's, such as ``v0.32.2``; empty if it does not tell.
+        metadata: The result's metadata.
+        refs: The IDs of its refs in no particular order, including those of attestations; IDs may repeat.
+        records: The cache records in use, by ID.
+        version: The daemon's version, such as ``v0.32.2``; empty if unknown.
     """
 
     metadata: Mapping[str, bytes]
@@ -37,18 +37,18 @@ class BuildResult:
 
     @property
     def builder(self) -> str:
-        """How the daemon names itself in documents, see `BuildInfo`; empty if its version is not known."""
+        """The daemon's name in documents, see `BuildInfo`; empty if its version is unknown."""
         return f"buildkit-{self.version}" if self.version else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """Something that what the daemon tells does not decide: which layer chain a platform has.
+    """An ambiguity in the daemon's data: several layer chains are possible for a platform.
 
     Attributes:
         platform_id: The platform.
-        text: What is doubtful; for people.
-        rivals: The other chains that are possible.
+        text: A description for people.
+        rivals: The other possible chains.
     """
 
     platform_id: str
@@ -66,7 +66,7 @@ class LiveSource:
     Attributes:
         source: The result.
         inline_cache: Cache data by platform ID, as in `BuildInfo`.
-        doubts: What could not be found out for certain.
+        doubts: Ambiguities.
         builder: As in `BuildInfo`.
     """
 
@@ -88,18 +88,18 @@ class LiveSource:
 def live_source(
     result: BuildResult, image: DaemonImage, provider: Provider, *, inline_only_provenance: bool
 ) -> LiveSource:
-    """Put a build result together.
+    """Assemble a build result.
 
     Args:
-        result: What the daemon told about it.
-        image: What the daemon has made of it.
+        result: The daemon's description of it.
+        image: The daemon's image of it.
         provider: Reads the image's blobs.
-        inline_only_provenance: Whether the client wants provenance in images only, not in archives.
+        inline_only_provenance: Whether the client wants provenance only in images, not in archives.
 
     Raises:
-        FailedPreconditionError: the parts do not fit together.
+        FailedPreconditionError: the parts are inconsistent.
         NotFoundError: cache records are missing.
-        MetadataValueError: the metadata cannot be read.
+        MetadataValueError: the metadata is malformed.
     """
     platforms = parse_platforms(result.metadata)
     if len(platforms) != len(image.platforms):
@@ -133,9 +133,9 @@ def live_source(
 
 
 def _is_keyed(metadata: Mapping[str, bytes], platforms: Sequence[ResultPlatform], image: DaemonImage) -> bool:
-    """Whether the result has refs by platform. The daemon does not say; it makes an index of one that has.
+    """Whether the result has refs by platform. The daemon does not say so, but exports those as an index.
 
-    It refuses such a result without ``refs.platforms``; attestations alone make an index as well.
+    It rejects such a result without ``refs.platforms``. Attestations alone also lead to an index.
     """
     if PLATFORMS not in metadata:
         return False
@@ -146,7 +146,7 @@ def _is_keyed(metadata: Mapping[str, bytes], platforms: Sequence[ResultPlatform]
 
 
 def _marked(attestation: Attestation, inline_only: bool) -> Attestation:
-    """Give provenance the metadata that BuildKit gives it, and which is not in the image."""
+    """Add BuildKit's metadata to provenance, since it is not in the image."""
     if not attestation.predicate_type.startswith(PROVENANCE_TYPE):
         return attestation
     metadata = {ATTESTATION_REASON: b"provenance"}
@@ -156,7 +156,7 @@ def _marked(attestation: Attestation, inline_only: bool) -> Attestation:
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """A ref that may be a platform's, and how well it fits: the smaller the rank, the better."""
+    """A ref that may belong to a platform, and its rank: lower is better."""
 
     id: str
     chain: RebuiltChain
@@ -166,9 +166,9 @@ class _Candidate:
 def _assign(
     result: BuildResult, platforms: Sequence[ResultPlatform], images: Sequence[PlatformImage]
 ) -> list[tuple[_Candidate | None, Doubt | None]]:
-    """Find the ref of each platform, and say what is doubtful about it.
+    """Find the ref of each platform, and ambiguities.
 
-    The best pairs come first; a ref that is listed n times can be that of n platforms.
+    The best pairs are assigned first. A ref that is listed n times can belong to n platforms.
     """
     pairs = []
     for index, (platform, image) in enumerate(zip(platforms, images, strict=True)):

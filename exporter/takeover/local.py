@@ -20,14 +20,14 @@ from exporter.source.types import BuildInfo, Source
 from exporter.takeover.backend import Destination, Exported, RegistryAccess, Resolved
 
 _RUNNING, _WAITING = 32, 1024
-"""Exports that run at once, and that wait in line; as of a server."""
+"""The limits for running and queued exports, as on a server."""
 
 _TOKEN_SECONDS = 24 * 3600.0
-"""A build publishes or discards what it has exported, however long its other exports take."""
+"""Practically unlimited: a build always publishes or discards its exports, however long others take."""
 
 
 class LocalBackend:
-    """See `Backend`. Made by `open`.
+    """See `Backend`. Created by `open`.
 
     Args:
         registry: The types of outputs.
@@ -47,10 +47,10 @@ class LocalBackend:
     @classmethod
     @asynccontextmanager
     async def open(cls, workplace: WorkplaceConfig, registry: Registry) -> AsyncIterator[LocalBackend]:
-        """Open what exports work with; at the end, what has not been published is dropped.
+        """Open stores and scratch space. At the end, unpublished results are dropped.
 
         Raises:
-            FailedPreconditionError, OSError: the root cannot be used.
+            FailedPreconditionError, OSError: the root is not usable.
         """
         admission, tokens = Admission(_RUNNING, _WAITING), FinalizeStore(_TOKEN_SECONDS)
         async with open_workplace(workplace, admission=admission, tokens=tokens) as opened:

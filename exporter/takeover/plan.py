@@ -1,4 +1,4 @@
-"""Which exports of a build are ours, and what the daemon is asked for instead."""
+"""Planning a build's exports: which ones are ours, and their substitutes in the daemon."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ DAEMON_TYPES = frozenset({"docker", "image", "local", "oci", "tar"})
 """Types that every buildkitd has."""
 
 PLUGIN_PREFIX = "plugin."
-"""What makes any type ours, the daemon's own included (``type=plugin.image``)."""
+"""The prefix that makes any type ours, including those of the daemon (``type=plugin.image``)."""
 
 SUBSTITUTE = "oci"
-"""The daemon's exporter that runs in the place of ours, and whose tar is refused in the end."""
+"""The daemon's exporter that runs instead of ours. We reject its tar in the end."""
 
 _IMAGE_TYPES = frozenset({"docker", "image", "oci", "registry"})
 _LAYOUT_TYPES = frozenset({"docker", "oci"})
@@ -44,17 +44,17 @@ _PROVENANCE = "attest:provenance"
 
 @dataclass(frozen=True, slots=True)
 class PlannedExport:
-    """An export that is ours.
+    """An export of ours.
 
     Attributes:
         index: Its index among all exporters of the build.
         type: The exporter's type, without prefix.
-        client_type: The type as the client wrote it; decides what the client is ready to take.
+        client_type: The type as the client wrote it, which determines the files that the client accepts.
         client_attrs: Its attributes as the client wrote them.
-        attrs: Its attributes, with those that a daemon adds.
-        backend: Who runs it.
-        place: Where its files go on this machine: the path of a file or layout, or a directory for a tree of
-            files. None if that is not decided yet, see `check_destination`.
+        attrs: Its attributes, including those that a daemon adds.
+        backend: The backend that runs it.
+        place: The destination of its files on this machine: the path of a file or layout, or a directory for
+            a tree of files. None if it is not decided yet, see `check_destination`.
     """
 
     index: int
@@ -67,23 +67,23 @@ class PlannedExport:
 
     @property
     def is_taken(self) -> bool:
-        """Whether the client asked for the daemon's own exporter of that type."""
+        """Whether the client requested the daemon's own exporter of that type."""
         return self.client_type in DAEMON_TYPES
 
     def substitute(
         self, compression: CompressionConfig, request: control_pb2.SolveRequest, *, is_saved: bool = False
     ) -> control_pb2.Exporter:
-        """The exporter that the daemon runs in the place of this one.
+        """The exporter that the daemon runs instead of this one.
 
-        It makes the layers as ours wants them, so that their bytes are the daemon's own: compressed, and with
-        the times in them rewritten, which they then say of themselves. If the client asked for an image of
-        the daemon's, that image goes into the daemon's history. Otherwise the image has all attestations,
-        even those that are for images only, since the exporter here decides about them.
+        It creates the layers in the form that ours needs, so that their bytes are the daemon's own:
+        compressed, and with rewritten timestamps, which an annotation records. If the client requested an
+        image of the daemon's, that image goes into the daemon's history. Otherwise, the image has all
+        attestations, even those that are for images only, since our exporter selects among them.
 
         Args:
-            compression: What ours wants.
+            compression: The compression that our exporter needs.
             request: The build.
-            is_saved: Whether the build result is saved for later exports, whatever they may be.
+            is_saved: Whether the build result is saved for later exports of any type.
         """
         attrs = _compression_attributes(self, compression, request)
         passed_on = _PASSED_ON_FOR_IMAGES if self.type in _IMAGE_TYPES else (SOURCE_DATE_EPOCH,)
@@ -95,11 +95,11 @@ class PlannedExport:
 
     @property
     def origin(self) -> Origin:
-        """What the daemon's history is told that the substitute stands for."""
+        """The origin of the substitute, for the daemon's history."""
         return Origin(self.index, self.client_type, self.client_attrs)
 
     def _image_attributes(self) -> dict[str, str]:
-        """The attributes that make the substitute's image the one that the client asked for."""
+        """The attributes with which the substitute creates the image that the client requested."""
         attrs = {key: value for key, value in self.attrs.items() if key.startswith("annotation")}
         if self.type in _LAYOUT_TYPES:
             attrs[ATTESTATION_INLINE] = "false"
@@ -114,9 +114,9 @@ class PlannedExport:
 def _compression_attributes(
     export: PlannedExport, compression: CompressionConfig, request: control_pb2.SolveRequest
 ) -> dict[str, str]:
-    """How the substitute compresses layers: as the exporter wants, or else as the cache is exported.
+    """The substitute's compression: that of the exporter, or else that of the cache export.
 
-    Files need no layers, and the daemon would not have made any for them. It exports those that there are.
+    Exports of files do not need layers, and the daemon would not have created any. Existing ones are reused.
     """
     if export.type in _PLAIN_FILE_TYPES:
         for cache in request.Cache.Exports:
@@ -137,8 +137,8 @@ class Routes:
 
     Attributes:
         local: Runs all types that are not in `remote`.
-        local_types: The types that it has.
-        remote: By type; chosen by the operator, so they come before the daemon's own.
+        local_types: The types of `local`.
+        remote: The backends by type. The operator has chosen them, so they override the daemon's types.
         taken: Types that are ours although the daemon has them.
     """
 
@@ -148,7 +148,7 @@ class Routes:
     taken: frozenset[str] = frozenset()
 
     def find(self, client_type: str) -> tuple[str, Backend] | None:
-        """The type and who runs it; None if it is the daemon's."""
+        """The type and its backend; None if it is the daemon's."""
         if client_type.startswith(PLUGIN_PREFIX):
             exporter_type = client_type.removeprefix(PLUGIN_PREFIX)
             return exporter_type, self.remote.get(exporter_type, self.local)
@@ -160,10 +160,10 @@ class Routes:
         return None
 
     def check(self) -> None:
-        """Refuse to take types that nobody here has.
+        """Check that a backend has each type in `taken`.
 
         Raises:
-            NotFoundError: there is one.
+            NotFoundError: a type is missing.
         """
         missing = sorted(self.taken - self.local_types - self.remote.keys())
         if missing:
@@ -174,7 +174,7 @@ def plan_exports(request: control_pb2.SolveRequest, routes: Routes) -> list[Plan
     """Find the exports of a build that are ours.
 
     Args:
-        request: The build. An exporter in the old single field is moved to the list, as the daemon does.
+        request: The build. An exporter in the deprecated single field is moved to the list, as in the daemon.
         routes: Where exporters run.
     """
     if not request.Exporters and request.ExporterDeprecated:
@@ -195,27 +195,27 @@ def plan_exports(request: control_pb2.SolveRequest, routes: Routes) -> list[Plan
 
 
 def daemon_order(count: int, planned: Collection[int]) -> tuple[int, ...]:
-    """The indices of a build's exports in the order in which the daemon gets them: first those that are ours.
+    """The indices of a build's exports in the daemon's order: ours come first.
 
-    Of a key that several exporters give, the daemon's response has the last one's value. So it never tells of
-    the image of a substitute where there is one that was asked for.
+    If several exporters return a key, the daemon's response has the last one's value. With this order, it
+    describes a requested image rather than that of a substitute.
 
     Args:
-        count: How many exports there are.
-        planned: Indices of those that are ours.
+        count: The number of exports.
+        planned: The indices of our exports.
     """
     return (*sorted(planned), *(index for index in range(count) if index not in planned))
 
 
 def last_image(request: control_pb2.SolveRequest, planned: Collection[int]) -> int | None:
-    """The index of the daemon's own export of whose image its response tells; None if there is none.
+    """The index of the daemon's own export whose image its response describes, if any.
 
-    Where one goes to a layout that the client keeps, it is as if that were the very last export: the client
-    enters the image into the layout's index, and takes its descriptor from the response.
+    An export to the client's layout counts as the last one: the client adds the image to the layout's index,
+    and takes its descriptor from the response.
 
     Args:
         request: The build.
-        planned: Indices of the exports that are ours.
+        planned: The indices of our exports.
     """
     last = None
     for index, exporter in enumerate(request.Exporters):
@@ -237,23 +237,23 @@ def substitute_exports(
     order: Sequence[int],
     substitutes: Mapping[int, control_pb2.Exporter],
 ) -> None:
-    """Ask the daemon for exporters of its own in place of ours.
+    """Replace our exporters in a request by the daemon's substitutes.
 
     Args:
-        request: The build.
+        request: The build, which is changed.
         order: See `daemon_order`.
-        substitutes: By the indices of ours.
+        substitutes: The substitutes by the index of our export.
     """
     exporters = [substitutes.get(index) or request.Exporters[index] for index in order]
     del request.Exporters[:]
     request.Exporters.extend(exporters)
-    # The daemon prefers these to the list if it is old, and clients fill both.
+    # Clients set both, and old daemons prefer these to the list.
     request.ExporterDeprecated = ""
     request.ExporterAttrsDeprecated.clear()
     request.EnableSessionExporter = True
 
 
 def wants_inline_only_provenance(request: control_pb2.SolveRequest) -> bool:
-    """Whether provenance was asked for, but not in archives and directories."""
+    """Whether provenance was requested, but not in archives and directories."""
     value = request.FrontendAttrs.get(_PROVENANCE, "")
     return "inline-only=true" in value.split(",")

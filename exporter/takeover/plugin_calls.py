@@ -1,4 +1,4 @@
-"""What a daemon's side does with the calls of an exporter's server."""
+"""Consuming a plugin server's streaming calls, as a daemon does."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ async def follow_call(call: grpc.aio.UnaryStreamCall[Any, M], sink: StatusSink, 
     """Follow a call of ``ExporterService`` to its end.
 
     Args:
-        call: ``Export`` or ``Finalize``. It is cancelled if this is.
-        sink: Is shown the progress. If this is cancelled, vertices that are under way end as cancelled.
+        call: ``Export`` or ``Finalize``. Cancelling this coroutine cancels the call.
+        sink: Receives the progress. On cancellation, vertices in progress end as cancelled.
         what: The call's purpose, for errors.
 
     Returns:
-        The message that has the result.
+        The message with the result.
 
     Raises:
-        ExporterError: the call has failed.
-        UnavailableError: it has ended without a result.
+        ExporterError: the call failed.
+        UnavailableError: it ended without a result.
     """
     last: M | None = None
     with _ending_vertices(sink) as report, rpc_errors():
@@ -52,7 +52,7 @@ async def follow_call(call: grpc.aio.UnaryStreamCall[Any, M], sink: StatusSink, 
 
 @contextmanager
 def _ending_vertices(sink: StatusSink) -> Iterator[StatusSink]:
-    """Show vertices as cancelled that are under way when the block is: nobody tells of them any more."""
+    """When the block is cancelled, report vertices in progress as cancelled: no further updates arrive."""
     running: dict[str, Vertex] = {}
 
     def report(update: StatusUpdate) -> None:

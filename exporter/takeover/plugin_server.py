@@ -1,4 +1,4 @@
-"""Exports on a plugin server elsewhere."""
+"""Exports on a plugin server."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _RESOLVE_SECONDS = 30.0
 
 
 class PluginBackend:
-    """A server of ``ExporterService``; this is its client in the daemon's place.
+    """A client of ``ExporterService``, in the role of a daemon.
 
     Args:
-        channel: Reaches it. Not closed here.
-        address: For messages.
-        session_name: What sessions are called in the server's log.
+        channel: The channel to the server, which is not closed here.
+        address: The server's address, for messages.
+        session_name: The name of sessions in the server's log.
     """
 
     def __init__(self, channel: grpc.aio.Channel, address: str, session_name: str) -> None:
@@ -50,7 +50,7 @@ class PluginBackend:
         with self._reaching():
             response = await self._stub.Resolve(request, timeout=_RESOLVE_SECONDS)
         compression = compression_of(response.compression, "compression")
-        # Its operator has chosen which store that is.
+        # The server's operator has chosen the store.
         is_stored = stores_image(exporter_type, attrs)
         place = f"the store of the plugin server at {self._address}" if is_stored else ""
         return Resolved(response.name, compression, await self._artifact(exporter_type), place)
@@ -87,8 +87,8 @@ class PluginBackend:
     ) -> Exported:
         """See `Backend.export`.
 
-        The server reads the source, and has the client's credentials, through a session for this export
-        alone. It stays until there is nothing left to publish.
+        The server reads the source and gets the client's credentials through a session just for this export,
+        which stays open until there is nothing left to publish.
         """
         session_id = uuid.uuid4().hex
         request = exporter_pb2.ExportRequest(
@@ -118,7 +118,7 @@ class PluginBackend:
         destination: Destination,
         access: RegistryAccess,
     ) -> AsyncIterator[None]:
-        """Let the server reach what it exports, those that it sends files to, and credentials."""
+        """Give the server access to the source, the destination of files, and credentials."""
         servicer = RefServicer(refs)
         stores = {} if destination.layout is None else {EXPORT_STORE: destination.layout}
         content = ContentServicer(servicer.provider, stores)

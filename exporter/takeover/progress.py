@@ -1,4 +1,4 @@
-"""Progress that the proxy adds to a build's, for those who watch the build."""
+"""The progress that the proxy adds to that of a build."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from exporter.progress.queue import CoalescingQueue
 
 
 class BuildProgress:
-    """Gives every watcher of a build what is added to its progress; one who comes late gets what has been.
+    """Distributes additions to a build's progress to all its watchers. Late ones get the past updates first.
 
-    Output of vertices is not kept for those who come late.
+    Logs of vertices are not kept for late watchers.
     """
 
     def __init__(self) -> None:
@@ -31,14 +31,14 @@ class BuildProgress:
             queue.put(update)
 
     def close(self) -> None:
-        """Say that nothing follows."""
+        """End the progress."""
         self._is_closed = True
         for queue in self._queues:
             queue.close()
 
     @contextmanager
     def watched(self) -> Iterator[CoalescingQueue]:
-        """A queue of all that has been and will be added."""
+        """Watch all past and future updates."""
         queue = CoalescingQueue()
         queue.put(
             StatusUpdate(

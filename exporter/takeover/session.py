@@ -1,4 +1,4 @@
-"""What a daemon asks of a session about a build with exports of ours."""
+"""Answering a daemon's session calls about a build with exports of ours."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ _DESCRIPTOR_HEADER = f"exporter-md-{IMAGE_DESCRIPTOR}"
 
 
 class SwallowedError(ExporterError):
-    """A failure that would have a code which the daemon takes for something else."""
+    """Replaces a failure whose status code the daemon would misinterpret."""
 
     code = Code.FAILED_PRECONDITION
 
 
 async def keep_result(build: ProxiedBuild, data: bytes, control: control_pb2_grpc.ControlStub) -> None:
-    """Keep what the daemon tells about a build result and itself, and the cache records at that moment.
+    """Store the daemon's description of a build result, its version, and the cache records at this moment.
 
     Args:
         build: The build.
         data: The request of ``FindExporters``.
-        control: Reaches the daemon.
+        control: The daemon's control service.
 
     Raises:
         SwallowedError: the daemon does not answer.
@@ -48,7 +48,7 @@ async def keep_result(build: ProxiedBuild, data: bytes, control: control_pb2_grp
             usage = await control.DiskUsage(control_pb2.DiskUsageRequest(filter=["inuse"]))
             records = usage_records(usage)
             if lacks_records(request.refs, records):
-                # After a crash, a daemon can hold a record in use for one that is not, for minutes.
+                # After a crash, a daemon may report a record in use as unused, for minutes.
                 records = usage_records(await control.DiskUsage(control_pb2.DiskUsageRequest()))
         with rpc_errors("version of buildkitd"):
             info = await control.Info(control_pb2.InfoRequest())
@@ -65,14 +65,14 @@ async def run_instead(
     content: Provider,
     access: RegistryAccess,
 ) -> None:
-    """Run an export of ours instead of taking the daemon's file, and refuse that.
+    """Run an export of ours instead of receiving the daemon's file, and reject the file.
 
-    The daemon takes the status ALREADY_EXISTS for success, and sends no file then.
+    The daemon treats the status ALREADY_EXISTS as success, and does not send the file.
 
     Args:
         export: The export.
         context: The call with which the daemon wants to send its file.
-        client: Whose build it is, if its session is not ours.
+        client: The build's client, if its session is not ours.
         content: The daemon's content store.
         access: Whose credentials registries are shown.
 
@@ -90,7 +90,7 @@ async def run_instead(
 
 
 def header(context: handling.Context, key: str) -> str:
-    """The value of a header; empty if there is none."""
+    """The value of a header; empty if it is missing."""
     for name, value in context.invocation_metadata() or ():
         if name == key:
             return str(value)
@@ -98,10 +98,10 @@ def header(context: handling.Context, key: str) -> str:
 
 
 def _root(header: str) -> Descriptor:
-    """The descriptor that the daemon sends ahead of its image.
+    """The descriptor that the daemon sends before its image.
 
     Raises:
-        InvalidArgumentError: there is none, or it is malformed.
+        InvalidArgumentError: it is missing or malformed.
     """
     if not header:
         raise InvalidArgumentError(

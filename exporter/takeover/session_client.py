@@ -1,4 +1,4 @@
-"""A client of the daemon whose session passes through here."""
+"""A client of the daemon whose session passes through the proxy."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ CONTENT_WRITE_METHOD = "/containerd.services.content.v1.Content/Write"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SessionClient:
-    """A client that has attached itself.
+    """A client with an attached session.
 
     Attributes:
-        session_id: Its session.
-        methods: What it announced, in lower case.
-        caller: Makes calls over the client's connection; raises `UnavailableError` if it has none (yet).
+        session_id: The ID of its session.
+        methods: The methods that it announced, in lower case.
+        caller: Makes calls over the client's connection; raises `UnavailableError` if it is not connected.
     """
 
     session_id: str
@@ -37,6 +37,6 @@ class SessionClient:
 
     @asynccontextmanager
     async def channel(self) -> AsyncIterator[grpc.aio.Channel]:
-        """A channel to its services, for as long as the block runs."""
+        """A channel to its services while the block runs."""
         async with FrameChannel(self.caller()) as channel:
             yield channel

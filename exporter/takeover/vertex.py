@@ -1,4 +1,4 @@
-"""The vertex of an export: the daemon's, whose place ours takes."""
+"""The vertex of an export: the daemon's, which ours takes over."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _KEPT = {
     "exporting layers": "preparing layers",
     "preparing layers for inline cache": "preparing layers for inline cache",
 }
-"""What the daemon's exporter does that is of use to ours, and what it is called then. The exporter's own
+"""The daemon's steps that also serve our exporter, with the names to show. Our exporter's own
 ``exporting layers`` follows."""
 
 
@@ -28,7 +28,7 @@ def vertex_digest(session_id: str, index: int) -> str:
 
 class _Phase(enum.Enum):
     DAEMON = enum.auto()
-    """The daemon works, or nobody does."""
+    """The daemon works, or nothing has started."""
     OURS = enum.auto()
     """The exporter works."""
     ENDED = enum.auto()
@@ -40,9 +40,9 @@ class ExportVertex:
 
     Args:
         session_id: The client's session.
-        index: Of the exporter among all of the build.
-        name: What the client is shown.
-        emit: Takes what is to be shown beside the daemon's messages.
+        index: The index of the exporter among all exporters of the build.
+        name: The name to show.
+        emit: Receives updates to show in addition to the daemon's messages.
     """
 
     def __init__(self, session_id: str, index: int, name: str, emit: Callable[[StatusUpdate], None]) -> None:
@@ -53,7 +53,7 @@ class ExportVertex:
         self._started: Time | None = None
 
     def begin(self) -> None:
-        """From now on the exporter reports."""
+        """From now on, show the exporter's updates."""
         self._phase = _Phase.OURS
 
     def warn(self, text: str) -> None:
@@ -66,7 +66,7 @@ class ExportVertex:
         self._emit(StatusUpdate(logs=(line,)))
 
     def end(self, error: str = "") -> None:
-        """The export has ended. Does nothing if the exporter has said so itself."""
+        """End the vertex. A no-op if the exporter has already ended it."""
         if self._phase is not _Phase.ENDED:
             self._phase = _Phase.ENDED
             started = self._started or now()
@@ -74,7 +74,7 @@ class ExportVertex:
             self._emit(StatusUpdate(vertexes=(vertex,)))
 
     def report(self, update: StatusUpdate) -> None:
-        """Show what the exporter reports; whatever digest it has given the vertex."""
+        """Show the exporter's updates. The digest of its vertex is ignored."""
         vertexes = []
         for vertex in update.vertexes:
             if self._phase is _Phase.ENDED:  # publishing
@@ -83,7 +83,7 @@ class ExportVertex:
                 self._phase = _Phase.ENDED
                 started = self._started or vertex.started
                 vertexes.append(replace(vertex, digest=self.digest, started=started))
-            # Its beginning is that of the daemon's.
+            # The daemon's vertex has already started.
         self._emit(
             StatusUpdate(
                 vertexes=tuple(vertexes),
@@ -94,7 +94,7 @@ class ExportVertex:
         )
 
     def rewrite(self, message: control_pb2.StatusResponse) -> None:
-        """Change what the daemon reports about the vertex to what the client is to be shown."""
+        """Rewrite the daemon's messages about the vertex for the client."""
         for position in reversed(range(len(message.vertexes))):
             vertex = message.vertexes[position]
             if vertex.digest == self.digest and not self._shows(vertex):
@@ -113,8 +113,8 @@ class ExportVertex:
             self._started = time_or_none(vertex.started, True)
         if not vertex.HasField("completed"):
             return self._phase is not _Phase.ENDED
-        # The daemon's exporter ends when ours has, and then with an error of its own about an unwanted tar.
-        # If it ends before, the build was cancelled or there is nothing to export.
+        # The daemon's exporter ends after ours, with its own error about the rejected tar. If it ends
+        # earlier, the build was cancelled or there is nothing to export.
         if self._phase is not _Phase.DAEMON:
             return False
         self._phase = _Phase.ENDED
