@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from exporter.exporters.base import Attribute
+from exporter.exporters.sanitize import SANITIZE_ATTRIBUTES
 from exporter.image.options import attributes as keys
 
 __all__ = [
@@ -77,6 +78,7 @@ def _common(*, attestation_inline: str) -> tuple[Attribute, ...]:
             "annotation[-TYPE][[PLATFORM]].KEY=VALUE adds an annotation. TYPE is manifest (the default), "
             "manifest-descriptor, index or index-descriptor.",
         ),
+        *SANITIZE_ATTRIBUTES,
     )
 
 

@@ -19,6 +19,7 @@ from exporter.exporters.base import (
     UnpackingStore,
 )
 from exporter.exporters.response import image_response
+from exporter.exporters.sanitize import Sanitizer
 from exporter.exporters.storing import distribution_sources, store_image
 from exporter.exporters.writer import CommittedImage, ImageWriter
 from exporter.image import (
@@ -56,7 +57,8 @@ class ImageExporter(Exporter):
 
     def __init__(self, attrs: Mapping[str, str]) -> None:
         super().__init__(attrs)
-        self._options = ImageExporterOptions.resolve(attrs)
+        self._sanitizer, rest = Sanitizer.take(attrs)
+        self._options = ImageExporterOptions.resolve(rest)
         if self._options.push:
             _check_pushed_names(self._options)
 
@@ -79,6 +81,7 @@ class ImageExporter(Exporter):
         """Write the image, store it and name it."""
         source = source.with_metadata(self._options.meta)
         self._check_unpack(source)
+        source = await self._sanitizer.apply(source, context, self.attrs)
         options = self._options.commit.for_export(
             source.metadata,
             has_attestations=bool(source.attestations),

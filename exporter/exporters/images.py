@@ -8,11 +8,27 @@ from dataclasses import replace
 from exporter.exporters.base import ExportContext
 from exporter.exporters.writer import ImageWriter
 from exporter.image import ArchiveExporterOptions, parse_platforms
+from exporter.image.options.attributes import (
+    COMPRESSION,
+    COMPRESSION_LEVEL,
+    PREFER_NONDIST_LAYERS,
+    SOURCE_DATE_EPOCH,
+)
 from exporter.images import Image, ImageIndex, Workshop
 from exporter.images.reading import read_image
 from exporter.source.types import Source
 
-__all__ = ["make_image"]
+__all__ = ["image_attributes", "make_image"]
+
+_KEYS = frozenset({COMPRESSION, COMPRESSION_LEVEL, PREFER_NONDIST_LAYERS, SOURCE_DATE_EPOCH})
+
+
+def image_attributes(attrs: Mapping[str, str]) -> dict[str, str]:
+    """The attributes of an exporter for `ExportContext.image`, if it passes the image to another exporter.
+
+    These cannot be made up for later. The other exporter gets all attributes, and heeds the rest.
+    """
+    return {key: value for key, value in attrs.items() if key in _KEYS}
 
 
 async def make_image(source: Source, context: ExportContext, attrs: Mapping[str, str]) -> Image | ImageIndex:

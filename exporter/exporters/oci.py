@@ -12,6 +12,7 @@ from exporter.exporters.archive import plan_archive
 from exporter.exporters.attribute_help import ARCHIVE_ATTRIBUTES
 from exporter.exporters.base import ArtifactKind, Attribute, ExportContext, Exporter, ExportResult, Output
 from exporter.exporters.response import image_response
+from exporter.exporters.sanitize import Sanitizer
 from exporter.exporters.storing import store_image
 from exporter.exporters.writer import CommittedImage, ImageWriter
 from exporter.image import (
@@ -43,7 +44,8 @@ class OCIExporter(Exporter):
 
     def __init__(self, attrs: Mapping[str, str]) -> None:
         super().__init__(attrs)
-        self._options = ArchiveExporterOptions.resolve(attrs)
+        self._sanitizer, rest = Sanitizer.take(attrs)
+        self._options = ArchiveExporterOptions.resolve(rest)
         if self._options.commit.image_name != FROM_FRONTEND:
             normalized_names(self._options.commit.image_name)  # reject invalid names before the build
 
@@ -60,6 +62,7 @@ class OCIExporter(Exporter):
     async def export(self, source: Source, context: ExportContext) -> ExportResult:
         """Write the image, and send it to the client or, without an output, put it into the image store."""
         source = source.with_metadata(self._options.meta)
+        source = await self._sanitizer.apply(source, context, self.attrs)
         options = self._options.commit.for_export(
             source.metadata,
             has_attestations=bool(source.attestations),

@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from exporter.errors import InvalidArgumentError
 from exporter.exporters.attribute_help import ARCHIVE_ATTRIBUTES, IMAGE_ATTRIBUTES
 from exporter.exporters.base import ArtifactKind, Attribute, ExportContext, Exporter, ExportResult
+from exporter.exporters.images import image_attributes
+from exporter.exporters.options import option
 from exporter.exporters.registry import default_registry
 from exporter.image import CompressionConfig
-from exporter.image.options.attributes import COMPRESSION, COMPRESSION_LEVEL, SOURCE_DATE_EPOCH
 from exporter.images import Image
 from exporter.source.types import Source
 
-__all__ = ["SquashExporter"]
-
-_TARGETS = ("oci", "docker", "image", "registry")
-_HANDED_ON = frozenset({COMPRESSION, COMPRESSION_LEVEL, SOURCE_DATE_EPOCH})
+__all__ = ["SquashExporter", "SquashOptions"]
 
 
-class SquashExporter(Exporter):
+@dataclass(frozen=True)
+class SquashOptions:
+    """Its own attributes."""
+
+    to: Literal["oci", "docker", "image", "registry"] = option(
+        default="oci", help="The type that writes the image; it gets all other attributes."
+    )
+    above: str = option(
+        default="",
+        help="The layers that stay: how many of the lowest, or the digest or diff ID of the highest of them. "
+        "By default, those of the base image, if the build tells; else none.",
+    )
+
+
+class SquashExporter(Exporter[SquashOptions]):
     """An image with one layer on top of its base image (``type=squash``).
 
     The layers above the base image, or above the layer that ``above`` names, become one. The type ``to``
@@ -29,31 +42,21 @@ class SquashExporter(Exporter):
 
     type: ClassVar[str] = "squash"
     title: ClassVar[str] = "Image whose own layers are merged into one, written as another type"
-    attributes: ClassVar[tuple[Attribute, ...]] = (
-        Attribute("to", "enum:" + "|".join(_TARGETS), "oci", "The type that writes the image."),
-        Attribute(
-            "above",
-            "string",
-            "",
-            "The layers that stay: how many of the lowest, or the digest or diff ID of the highest of them. "
-            "By default, those of the base image, if the build tells; else none.",
-        ),
-        *{item.name: item for item in (*IMAGE_ATTRIBUTES, *ARCHIVE_ATTRIBUTES)}.values(),
+    attributes: ClassVar[tuple[Attribute, ...]] = tuple(
+        {item.name: item for item in (*IMAGE_ATTRIBUTES, *ARCHIVE_ATTRIBUTES)}.values()
     )
     artifact: ClassVar[ArtifactKind] = ArtifactKind.ARCHIVE
 
     def __init__(self, attrs: Mapping[str, str]) -> None:
         super().__init__(attrs)
-        rest = dict(attrs)
-        above, target = rest.pop("above", ""), rest.pop("to", "") or "oci"
-        if target not in _TARGETS:
-            raise InvalidArgumentError(f"to={target} is not one of {', '.join(_TARGETS)}", field="attrs[to]")
+        above = self.options.above
         if above and ":" not in above and not (above.isascii() and above.isdigit()):
             raise InvalidArgumentError(
                 f"above={above} is neither a number of layers nor a digest", field="attrs[above]"
             )
-        self._above = int(above) if above.isdigit() else above
-        self._target = default_registry().make(target, rest)
+        self._above: int | str = int(above) if above.isdigit() else above
+        rest = {key: value for key, value in attrs.items() if key not in {"above", "to"}}
+        self._target = default_registry().make(self.options.to, rest)
 
     @property
     def name(self) -> str:
@@ -77,8 +80,7 @@ class SquashExporter(Exporter):
 
     async def export(self, source: Source, context: ExportContext) -> ExportResult:
         """Squash the image of each platform, and write them."""
-        attrs = {key: value for key, value in self.attrs.items() if key in _HANDED_ON}
-        image = await context.image(source, attrs)
+        image = await context.image(source, image_attributes(self.attrs))
         with context.progress.status("squashing layers"):
             squashed = await image.map(self._squash)
         return await context.delegate(self._target, squashed.source())

@@ -226,6 +226,23 @@ class Image:
         """Set annotations of the manifest; None removes one."""
         return self._changed(annotations=documents.changed(dict(self.annotations), annotations))
 
+    def with_history(self, change: Callable[[History], History]) -> Image:
+        """Change the entries of the history, one by one. Whether an entry has a layer stays.
+
+        Args:
+            change: Called with each entry, oldest first.
+        """
+        entries = []
+        for fields, old in zip(documents.history_of(self.config), self.history, strict=True):
+            new = change(old)
+            texts = ("created_by", "author", "comment")
+            changes = {name: getattr(new, name) or None for name in texts}
+            changes = {name: text for name, text in changes.items() if (text or "") != getattr(old, name)}
+            if new.created != old.created:
+                changes["created"] = None if new.created is None else new.created.marshal()
+            entries.append(documents.changed(fields, changes))
+        return self._changed(config=documents.map_history(self.config, lambda _: entries))
+
     def without_history(self) -> Image:
         """Remove the history, which names build arguments and commands."""
         return self._changed(config=documents.edit_config(self.config, {"history": None}))

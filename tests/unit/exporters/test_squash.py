@@ -150,7 +150,7 @@ async def test_attributes_of_the_other_type(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("attrs", "text"),
     [
-        ({"to": "tar"}, "to=tar is not one of oci, docker, image, registry"),
+        ({"to": "tar"}, '"tar" is not one of oci, docker, image, registry'),
         ({"above": "-1"}, "above=-1 is neither a number of layers nor a digest"),
         ({"compression": "lzma"}, "unsupported compression type lzma"),
     ],
