@@ -32,6 +32,7 @@ from exporter.exporters.base import (
     Pusher,
     UnpackingStore,
 )
+from exporter.exporters.blocking import BlockingContext, BlockingExporter
 from exporter.exporters.options import option
 from exporter.exporters.plugins import PluginError
 from exporter.exporters.registry import ENTRY_POINT_GROUP, Registry, default_registry
@@ -85,6 +86,8 @@ __all__ = [
     "Attribute",
     "BlobInfo",
     "BlobWriter",
+    "BlockingContext",
+    "BlockingExporter",
     "BuildInfo",
     "BytesContent",
     "Code",

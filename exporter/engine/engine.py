@@ -12,6 +12,7 @@ from exporter.engine.finalize import FinalizeStore, Work
 from exporter.engine.limits import Admission
 from exporter.engine.promise import WatchedOutput
 from exporter.engine.scratch import ScratchSpace
+from exporter.exporters.attended import attended
 from exporter.exporters.attribute_check import misspelt
 from exporter.exporters.base import (
     ExportContext,
@@ -23,6 +24,7 @@ from exporter.exporters.base import (
     Output,
     Pusher,
 )
+from exporter.exporters.blocking import run_export
 from exporter.exporters.plugins import blaming, origin_of
 from exporter.layer.cache import LayerCache
 from exporter.layer.limits import MAX_CONTENT_BYTES
@@ -146,8 +148,8 @@ class Engine:
                     pusher=self._pusher or self._pusher_of(job),
                     max_content_bytes=self._max_content_bytes,
                 )
-                with blaming(kind):
-                    result = await job.exporter.export(job.source, context)
+                with blaming(kind), attended(kind, progress):
+                    result = await run_export(job.exporter, job.source, context)
                     if not isinstance(result, ExportResult):
                         raise TypeError(f"export returned {result!r}, not an ExportResult")
                     if not all(isinstance(text, str) for pair in result.response.items() for text in pair):
@@ -191,7 +193,7 @@ def _finalizing(kind: type[Exporter], finalize: Finalize, digest: str, name: str
     """Wrap a finalizer to report under the export's vertex, which starts again, as in BuildKit."""
 
     async def work(sink: StatusSink) -> Mapping[str, str]:
-        with vertex(sink, digest, name) as progress, blaming(kind):
+        with vertex(sink, digest, name) as progress, blaming(kind), attended(kind, progress):
             return await finalize(FinalizeContext(progress=progress))
 
     return work

@@ -279,7 +279,9 @@ class ExportContext:
             from exporter.exporters.registry import default_registry
 
             exporter = await run_in_thread(default_registry().make, exporter, attrs or {})
-        return await exporter.export(source, self)
+        from exporter.exporters.blocking import run_export
+
+        return await run_export(exporter, source, self)
 
 
 Finalize = Callable[["FinalizeContext"], Awaitable[Mapping[str, str]]]
@@ -382,8 +384,11 @@ class Exporter(abc.ABC, Generic[O_co]):
         return self.creates is ArtifactKind.IMAGE
 
     @abc.abstractmethod
-    async def export(self, source: Source, context: ExportContext) -> ExportResult:
+    def export(self, source: Source, context: Any) -> ExportResult | Awaitable[ExportResult]:
         """Create the artifact.
+
+        Declare it as ``async def``, with an `ExportContext`. An ordinary function runs in a thread; see
+        `BlockingExporter`.
 
         Cancellation arrives as `asyncio.CancelledError`; roll back unfinished work then.
         """

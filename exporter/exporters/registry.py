@@ -18,6 +18,7 @@ from importlib import metadata
 from pathlib import Path
 
 from exporter.errors import InvalidArgumentError, NotFoundError
+from exporter.exporters.attended import printing_to_log
 from exporter.exporters.attribute_check import check_values
 from exporter.exporters.base import Exporter
 from exporter.exporters.plugins import Origin, blaming, note_origin, origin_of
@@ -114,7 +115,7 @@ class Registry:
         kind = self.get(exporter_type)
         if origin_of(kind) is None:
             return kind(attrs)
-        with blaming(kind):
+        with blaming(kind), printing_to_log(f"the exporter {gotext.quote(exporter_type)}"):
             parsed = {item.name for item in kind.option_spec.fields} if kind.option_spec else set()
             check_values([item for item in kind.attributes if item.name not in parsed], attrs)
             exporter = kind(attrs)
@@ -145,7 +146,9 @@ class Registry:
 
     def _add_file(self, path: Path) -> None:
         """Unlike a distribution, a file was named by the user: what is wrong with it is an error."""
-        for kind in load_exporters(path):
+        with printing_to_log(f"file {path}"):
+            kinds = load_exporters(path)
+        for kind in kinds:
             taken = self._candidates.get(kind.type)
             if taken is not None and taken.load() is kind:  # the file was given twice
                 continue
@@ -158,7 +161,8 @@ class Registry:
 
     def _load(self, candidate: _Candidate) -> type[Exporter] | None:
         try:
-            found = candidate.load()
+            with printing_to_log(candidate.origin):
+                found = candidate.load()
         except BaseException as error:  # importing foreign code can raise anything
             if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
                 raise  # the user pressed Ctrl-C

@@ -68,6 +68,11 @@ class VertexProgress:
         self._sink = sink
         self.digest = digest
 
+    def in_thread(self, loop: asyncio.AbstractEventLoop) -> VertexProgress:
+        """The same vertex for use in other threads than that of the event loop. The order is kept."""
+        sink = self._sink
+        return VertexProgress(lambda update: _call_soon(loop, sink, update), self.digest)
+
     @contextmanager
     def status(self, status_id: str, *, name: str = "", total: int = 0) -> Iterator[Status]:
         """Report a piece of work from start to end (BuildKit: ``progress.OneOff``).
@@ -95,6 +100,10 @@ class VertexProgress:
     def warn(self, short: str, *, detail: tuple[str, ...] = (), url: str = "", level: int = 1) -> None:
         """Report a warning, which is shown at the end of the build."""
         self._sink(StatusUpdate(warnings=(VertexWarning(self.digest, short, level, detail, url),)))
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, sink: StatusSink, update: StatusUpdate) -> None:
+    loop.call_soon_threadsafe(sink, update)
 
 
 def _describe(error: BaseException) -> str:

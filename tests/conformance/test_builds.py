@@ -17,6 +17,7 @@ from exporter.content.copy import has_blob, read_blob
 from exporter.content.images import ImageStore
 from exporter.content.layout import OCILayout
 from exporter.exporters.base import ExportResult
+from exporter.exporters.blocking import run_export
 from exporter.exporters.output import LocalOutput
 from exporter.exporters.registry import Registry
 from exporter.image import Descriptor, Reference, Time, digest_bytes
@@ -68,7 +69,7 @@ def replay_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             build=replace(saved.build, inline_cache=inline_cache(name)),
             output=LocalOutput(str(output)) if has_output else None,
         )
-        result = await exporter.export(saved.source, context)
+        result = await run_export(exporter, saved.source, context)
         assert not work.unfinished()
         assert not work.leftovers()
         return Replay(name, result, work.status_ids(), output, context.images, *await _stored(tmp_path))

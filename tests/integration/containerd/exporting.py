@@ -11,6 +11,7 @@ from exporter.content.copy import write_blob
 from exporter.content.memory import MemoryStore
 from exporter.content.protocol import BlobInfo, Provider
 from exporter.exporters.base import ExportResult
+from exporter.exporters.blocking import run_export
 from exporter.exporters.registry import Registry
 from exporter.image import digest_bytes
 from exporter.remotes.containerd import Containerd
@@ -53,7 +54,7 @@ class Namespace:
             connection.leased() as store,
         ):
             context = replace(await work.context(), store=store)
-            result = await Registry().get(exporter)(attrs).export(source, context)
+            result = await run_export(Registry().get(exporter)(attrs), source, context)
         self.statuses = work.status_ids()
         assert not work.unfinished()
         return result

@@ -11,6 +11,7 @@ from exporter.content.layout import OCILayout
 from exporter.content.memory import MemoryStore
 from exporter.content.protocol import Provider
 from exporter.exporters.base import ExportContext, Exporter, ExportResult, Output
+from exporter.exporters.blocking import run_export
 from exporter.image import Descriptor, Time, digest_bytes
 from exporter.image.keys import DIFF_ID
 from exporter.progress.model import StatusUpdate
@@ -60,7 +61,7 @@ class Workplace:
         build: BuildInfo | None = None,
         output: Output | None = None,
     ) -> ExportResult:
-        return await exporter.export(source, await self.context(build=build, output=output))
+        return await run_export(exporter, source, await self.context(build=build, output=output))
 
     def status_ids(self) -> list[str]:
         """The pieces of work that were reported, in the order in which they began."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from exporter.errors import InvalidArgumentError, NotFoundError
+from exporter.exporters.blocking import run_export
 from exporter.exporters.plugins import PluginError, blaming
 from exporter.exporters.registry import Registry, default_registry
 from exporter.exporters.single_file import load_exporters
@@ -120,9 +121,9 @@ def test_a_type_that_exists_is_refused(write: Write) -> None:
         Registry(files=[write(ACME.replace('"acme"', '"oci"'))])
 
 
-def test_failures_name_the_file_and_the_line(write: Write) -> None:
+async def test_failures_name_the_file_and_the_line(write: Write) -> None:
     path = write(ACME)
     kind = Registry(files=[path]).get("acme")
     with pytest.raises(PluginError) as raised, blaming(kind):
-        kind({}).export(None, None).send(None)  # type: ignore[arg-type]
+        await run_export(kind({}), None, None)  # type: ignore[arg-type]
     assert raised.value.message == f"the exporter \"acme\" of {path} has failed: KeyError: 'key' (line 26)"
