@@ -41,7 +41,8 @@ async def make_image(source: Source, context: ExportContext, attrs: Mapping[str,
         compatibility_version=context.build.compatibility_version,
     )
     # Attestations name the image that they are about, so they are made when it is written.
-    image = await ImageWriter("image", commit, context).commit(replace(source, attestations={}))
+    writer = ImageWriter("image", commit, context, is_shown=False)
+    image = await writer.commit(replace(source, attestations={}))
     workshop = Workshop(context.scratch, context.max_content_bytes, commit.compression)
     return await read_image(
         image.provider,

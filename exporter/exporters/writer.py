@@ -8,6 +8,7 @@ copied. The exporters decide where to write all that.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 from exporter.content.copy import write_blob
@@ -79,9 +80,18 @@ class ImageWriter:
         exporter_type: The exporter's type, for messages.
         options: How to write the image, completed by `CommitOptions.for_export`.
         context: The export's context.
+        is_shown: Whether to report the digests of documents; not if nobody will see this image.
     """
 
-    def __init__(self, exporter_type: str, options: CommitOptions, context: ExportContext) -> None:
+    def __init__(
+        self,
+        exporter_type: str,
+        options: CommitOptions,
+        context: ExportContext,
+        *,
+        is_shown: bool = True,
+    ) -> None:
+        self._is_shown = is_shown
         self._exporter_type = exporter_type
         self._options = options
         self._context = context
@@ -238,5 +248,6 @@ class ImageWriter:
 
     async def _stage(self, data: bytes, descriptor: Descriptor, activity: str) -> None:
         """Keep a computed document in memory, and report it."""
-        with self._context.progress.status(f"{activity} {descriptor.digest}"):
+        shown = self._context.progress.status(f"{activity} {descriptor.digest}")
+        with shown if self._is_shown else nullcontext():
             await write_blob(self._blobs, data, descriptor)

@@ -388,7 +388,9 @@ class Image:
         """The number of layers that stay."""
         if isinstance(above, int):
             if not 0 <= above <= len(self.layers):
-                raise InvalidArgumentError(f"there are {len(self.layers)} layers, so none above {above}")
+                raise InvalidArgumentError(
+                    f"the image has {len(self.layers)} layers: there is none above layer {above}"
+                )
             return above
         for position, layer in enumerate(self.layers, 1):
             if above in {layer.digest, layer.diff_id}:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -94,8 +94,9 @@ class ImageLayer:
                 await task
             finally:
                 task.cancel()
-                with suppress(asyncio.CancelledError, Exception):
-                    await task
+                await asyncio.wait([task])
+                if not task.cancelled():
+                    task.exception()  # mark it as retrieved; a reader who went on to the end has it
 
     async def _decompress(self, queue: asyncio.Queue[bytes], executor: ThreadPoolExecutor) -> None:
         try:

@@ -73,6 +73,15 @@ async def test_every_recorded_build(name: str, tmp_path: Path) -> None:
             assert await tree_of(image) == await tree_of(original)
 
 
+async def test_progress_shows_only_the_image_that_is_written() -> None:
+    async with Workbench.open() as bench:
+        run, _ = await squash(bench, source_of(*LAYERS, config=CONFIG))
+        assert run.descriptor is not None
+        told = [text for text in run.progress.statuses if text.startswith("exporting manifest")]
+        assert told == [f"exporting manifest {run.descriptor.digest}"]
+        assert "squashing layers" in run.progress.statuses
+
+
 @pytest.mark.parametrize(("attrs", "layers"), [({}, 1), ({"above": "1"}, 2), ({"above": "3"}, 3)])
 async def test_layers_that_stay(attrs: dict[str, str], layers: int, tmp_path: Path) -> None:
     async with Workbench.open() as bench:

@@ -305,7 +305,7 @@ async def test_squash_by_digest_and_its_history(tmp_path: Path) -> None:
     assert await image.squash(above=2) is image
     with pytest.raises(NotFoundError):
         await image.squash(above=digest_bytes(b""))
-    with pytest.raises(InvalidArgumentError, match="there are 3 layers"):
+    with pytest.raises(InvalidArgumentError, match="has 3 layers: there is none above layer 4"):
         await image.squash(above=4)
     wrong = image.with_fields({"history": history[:2]})
     with pytest.raises(FailedPreconditionError, match="entries for 1 layers, but the image has 3"):
