@@ -1,7 +1,7 @@
 """BuildKit from Python: builds, their events and records, on a buildkitd or in a Docker engine.
 
-Public, so a name here is a promise. It knows neither flags nor the proxy, and prints nothing.
-Exports of ours inside a build are run by `exporter.takeover`.
+This package is public: names here are stable. It does not know flags or the proxy, and does not print.
+`exporter.takeover` runs our exports inside a build.
 """
 
 from exporter.client.client import BuildkitClient

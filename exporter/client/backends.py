@@ -1,4 +1,4 @@
-"""Who runs exports of ours in a build: what `exporter.client.OurExport` takes as its backend.
+"""Backends for `exporter.client.OurExport`, which run our exports in a build.
 
 ::
 

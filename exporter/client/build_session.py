@@ -1,4 +1,4 @@
-"""What a build's session serves, and what is done with what came through it."""
+"""The services of a build's session, and publishing what it has received."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class BuildSession:
     """The services of one build.
 
     Attributes:
-        attachables: For the session.
-        cache_imports: Where cache comes from; local places have the digest that the daemon needs.
-        warnings: What could not be used, for people.
+        attachables: The session's services.
+        cache_imports: The cache imports; local ones have the digest that the daemon needs.
+        warnings: Warnings about unusable options.
     """
 
     attachables: list[Attachable] = field(default_factory=list)
@@ -58,15 +58,15 @@ class BuildSession:
         handlers: Mapping[int, FileHandler] | None = None,
         daemon_index: Callable[[int], int] = int,
     ) -> AsyncIterator[BuildSession]:
-        """Prepare the services; at the end, what has not been published is dropped.
+        """Prepare the services. At the end, unpublished results are dropped.
 
         Args:
             options: The build.
-            handlers: Take what outputs send that are not `Export.file`.
-            daemon_index: Gives the index of an output for the daemon.
+            handlers: Handlers for outputs other than `Export.file`.
+            daemon_index: Maps the index of an output to the daemon's index.
 
         Raises:
-            ExporterError: an option cannot be used, or a directory is not a layout.
+            ExporterError: an option is invalid, or a directory is not a layout.
         """
         services = cls()
         async with AsyncExitStack() as stack:
@@ -88,10 +88,10 @@ class BuildSession:
             yield services
 
     async def publish(self, response: Mapping[str, str]) -> None:
-        """Put files and images into their places, after a build that succeeded.
+        """Move files and images to their destinations after a successful build.
 
         Raises:
-            FailedPreconditionError: an image did not come, or not all of it.
+            FailedPreconditionError: an image is missing or incomplete.
         """
         for index in self._files.handlers:
             await self._files.commit(index)
@@ -125,7 +125,7 @@ class BuildSession:
             self.cache_imports.append(place)
 
     async def _serve_local_cache(self, place: CachePlace) -> None:
-        """Serve a cache directory. One that is missing is no reason to fail: the first build has none."""
+        """Serve a cache directory. A missing one is not an error, because the first build has none."""
         directory = _need(place, "src", "local cache importer")
         digest = place.attrs.get("digest", "")
         try:

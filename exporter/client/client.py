@@ -31,14 +31,14 @@ from exporter.rpc.session.attach import SessionDialer
 from exporter.rpc.status import rpc_errors
 
 CONNECT_SECONDS = 5.0
-"""How long a daemon may take to answer for the first time."""
+"""The timeout for a daemon's first response."""
 
 
 class BuildkitClient:
     """A client of buildkitd, or of a Docker engine's embedded BuildKit; see `exporter.client.dockerd`.
 
     Args:
-        channel: Reaches the daemon. Not closed here.
+        channel: The channel to the daemon, which is not closed here.
         dial: Opens a session's stream; through the channel if None.
     """
 
@@ -61,13 +61,13 @@ class BuildkitClient:
 
         Args:
             address: ``unix:///PATH`` or ``tcp://HOST:PORT``.
-            credentials: For TLS.
-            server_name: The name that the server's certificate must have, if not the address's.
-            timeout: Seconds until it is given up.
+            credentials: Credentials for TLS.
+            server_name: The name that the server's certificate must have; the host of the address if None.
+            timeout: The timeout in seconds.
 
         Raises:
-            InvalidArgumentError: that is no address.
-            UnavailableError: there is no daemon.
+            InvalidArgumentError: the address is malformed.
+            UnavailableError: the daemon is not reachable.
         """
         async with open_channel(address, credentials, server_name=server_name) as channel:
             client = cls(channel)
@@ -76,23 +76,23 @@ class BuildkitClient:
 
     @property
     def channel(self) -> grpc.aio.Channel:
-        """The channel, for what has no method here."""
+        """The channel, for calls without a method here."""
         return self._channel
 
     @property
     def content(self) -> ContentClient:
-        """The daemon's content store, which is read only; daemons have it since v0.12."""
+        """The daemon's content store (read-only, BuildKit v0.12 or newer)."""
         return ContentClient(self._channel)
 
     async def check(self, name: str, timeout: float) -> None:
-        """Find out whether the daemon is there.
+        """Check that the daemon is reachable.
 
         Args:
-            name: What to call it in errors.
-            timeout: Seconds until it is given up.
+            name: The daemon's name in errors.
+            timeout: The timeout in seconds.
 
         Raises:
-            UnavailableError: it is not.
+            UnavailableError: the daemon is not reachable.
         """
         request = control_pb2.ListWorkersRequest()
         try:
@@ -102,17 +102,17 @@ class BuildkitClient:
             raise UnavailableError(f"{name} does not answer") from error
 
     async def workers(self, *filters: str) -> list[Worker]:
-        """Name the workers, the default one first.
+        """List the workers, the default one first.
 
         Raises:
-            ExporterError: the daemon does not answer, or refuses a filter.
+            ExporterError: the daemon does not answer, or rejects a filter.
         """
         with rpc_errors("listing workers"):
             response = await self._control.ListWorkers(control_pb2.ListWorkersRequest(filter=filters))
         return [worker_of(message) for message in response.record]
 
     async def info(self) -> Version:
-        """Tell the daemon's version.
+        """Return the daemon's version.
 
         Raises:
             ExporterError: the daemon does not answer, or is older than v0.11.
@@ -122,23 +122,23 @@ class BuildkitClient:
         return version_of(response.buildkitVersion)
 
     async def disk_usage(self, *filters: str) -> dict[str, CacheRecord]:
-        """Tell what is in the daemon's cache, by ID.
+        """Return the records of the daemon's cache by ID.
 
         Args:
-            filters: ``inuse``, ``id==ID`` and others; a record must fit one of them.
+            filters: Filters such as ``inuse`` or ``id==ID``; a record must match one of them.
 
         Raises:
-            ExporterError: the daemon does not answer, or refuses a filter.
+            ExporterError: the daemon does not answer, or rejects a filter.
         """
         with rpc_errors("asking for the disk usage"):
             response = await self._control.DiskUsage(control_pb2.DiskUsageRequest(filter=filters))
         return cache_records(response.record)
 
     async def status(self, ref: str) -> AsyncIterator[StatusUpdate]:
-        """Follow the progress of a build, from its start to its end, also of another client's.
+        """Follow the progress of a build from start to end. It may be another client's build.
 
         Raises:
-            ExporterError: there is no such build.
+            ExporterError: the build does not exist.
         """
         with rpc_errors(f"following build {ref}"):
             async for message in self._control.Status(control_pb2.StatusRequest(Ref=ref)):
@@ -147,12 +147,12 @@ class BuildkitClient:
     async def history(
         self, *, ref: str = "", filters: Sequence[str] = (), limit: int = 0
     ) -> list[BuildRecord]:
-        """Tell of the builds that the daemon remembers, those that run among them.
+        """List the builds in the daemon's history, including running ones.
 
         Args:
-            ref: Only this one.
-            filters: containerd-style filters.
-            limit: At most so many; 0 for all.
+            ref: Only this build; all if empty.
+            filters: Filters in containerd's syntax.
+            limit: The maximum number of builds; 0 for no limit.
 
         Raises:
             ExporterError: the daemon does not answer, or is older than v0.11.
@@ -168,36 +168,36 @@ class BuildkitClient:
         return list(builds.values())
 
     async def solve(self, options: SolveOptions, sink: StatusSink | None = None) -> SolveResult:
-        """Build. Cancellation ends the build in the daemon, too.
+        """Run a build. Cancellation also cancels it in the daemon.
 
         Args:
             options: What to build.
-            sink: Is shown the progress.
+            sink: Receives the progress.
 
         Raises:
-            InvalidArgumentError: an option cannot be used.
-            SolveError: the build has failed.
-            ExporterError: an export of ours has failed, or the daemon is out of reach.
+            InvalidArgumentError: an option is invalid.
+            SolveError: the build failed.
+            ExporterError: an export of ours failed, or the daemon is not reachable.
         """
         return await Solving(self._channel, self._dial, options, sink or _ignore, None).run()
 
     async def build(
         self, options: SolveOptions, build: BuildFunction, sink: StatusSink | None = None
     ) -> SolveResult:
-        """Build with a frontend of ours, which may run the daemon's and look at what they give.
+        """Run a build with a frontend in this process, which may use the daemon's frontends.
 
         Args:
-            options: All but what to build: neither frontend nor definition.
+            options: The options, without a frontend or definition.
             build: The frontend.
-            sink: Is shown the progress.
+            sink: Receives the progress.
 
         Raises:
-            InvalidArgumentError: an option cannot be used.
-            SolveError: the build has failed.
-            ExporterError: an export of ours has failed, or the daemon is out of reach.
+            InvalidArgumentError: an option is invalid.
+            SolveError: the build failed.
+            ExporterError: an export of ours failed, or the daemon is not reachable.
         """
         return await Solving(self._channel, self._dial, options, sink or _ignore, build).run()
 
 
 def _ignore(update: StatusUpdate) -> None:
-    """Show nothing."""
+    """Discard an update."""

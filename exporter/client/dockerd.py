@@ -1,8 +1,8 @@
-"""A Docker engine's embedded BuildKit: the same gRPC as buildkitd's, behind an upgraded HTTP connection.
+"""A Docker engine's embedded BuildKit: the same gRPC as buildkitd's, over an upgraded HTTP connection.
 
-dockerd turns the connection of ``POST /grpc`` into one that speaks gRPC, and that of ``POST /session`` into
-one on which the client serves. gRPC for Python takes no connection of ours, so each goes through a private
-socket, as the sessions inside gRPC do.
+dockerd upgrades the connection of ``POST /grpc`` to gRPC, and that of ``POST /session`` to a session, on
+which the client is the server. gRPC for Python does not accept an open connection, so each goes through a
+private socket, like the sessions inside gRPC.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from exporter.rpc.session.carrier import calling
 from exporter.rpc.session.tunnel import CHUNK_SIZE, MessageStream
 
 CONNECT_SECONDS = 10.0
-"""How long an engine may take to upgrade a connection."""
+"""The timeout for upgrading a connection."""
 
 _ANSWER_LIMIT = 8 << 10
 _HTTP_1 = b"HTTP/1."
@@ -36,8 +36,8 @@ async def connect_dockerd(address: EngineAddress) -> AsyncIterator[BuildkitClien
         address: The engine.
 
     Raises:
-        UnavailableError: there is no engine, or it has no BuildKit (before 18.09, or disabled).
-        PermissionDeniedError: we may not use its socket.
+        UnavailableError: the engine is not reachable, or has no BuildKit (before 18.09, or disabled).
+        PermissionDeniedError: access to its socket is denied.
     """
 
     @asynccontextmanager
@@ -55,16 +55,16 @@ async def connect_dockerd(address: EngineAddress) -> AsyncIterator[BuildkitClien
 async def upgraded(
     address: EngineAddress, path: str, headers: Sequence[tuple[str, str]] = ()
 ) -> AsyncIterator[MessageStream]:
-    """Have an engine turn an HTTP connection into one that carries HTTP/2.
+    """Upgrade an HTTP connection to an engine to HTTP/2.
 
     Args:
         address: The engine.
-        path: What is asked to do so.
-        headers: More headers of the request.
+        path: The endpoint.
+        headers: Additional headers of the request.
 
     Raises:
-        UnavailableError: there is no engine, or it does not do so.
-        PermissionDeniedError: we may not use its socket.
+        UnavailableError: the engine is not reachable, or rejects the upgrade.
+        PermissionDeniedError: access to its socket is denied.
     """
     with _connection_errors(address):
         async with asyncio.timeout(CONNECT_SECONDS):
@@ -81,11 +81,11 @@ async def upgraded(
 
 
 async def is_engine(address: EngineAddress) -> bool:
-    """Whether what listens there is an engine, which speaks HTTP/1; a buildkitd does not.
+    """Whether the server is an engine, which speaks HTTP/1, or a buildkitd, which does not.
 
     Raises:
-        UnavailableError: nothing listens there, or an HTTP server of another kind.
-        PermissionDeniedError: we may not use its socket.
+        UnavailableError: nothing listens at the address, or a different HTTP server.
+        PermissionDeniedError: access to its socket is denied.
     """
     with _connection_errors(address):
         async with asyncio.timeout(CONNECT_SECONDS):
@@ -120,7 +120,7 @@ def _connection_errors(address: EngineAddress) -> Iterator[None]:
 
 
 class _SocketStream:
-    """A connection in the form of a stream of messages, for `exporter.rpc.session.tunnel`."""
+    """Adapts a connection to a stream of messages, for `exporter.rpc.session.tunnel`."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -165,7 +165,7 @@ async def _upgrade(
         raise ValueError("a header has a line break")
     writer.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
     await writer.drain()
-    # What follows the answer belongs to the other protocol and stays in the reader.
+    # Data after the response belongs to the upgraded protocol and stays in the reader.
     try:
         answer = await reader.readuntil(b"\r\n\r\n")
     except asyncio.LimitOverrunError as error:

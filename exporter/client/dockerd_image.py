@@ -1,8 +1,8 @@
-"""Images that a Docker engine builds, computed once more from what it tells, to be held against its own.
+"""Recomputing images that a Docker engine builds, to compare them with the engine's.
 
-dockerd's exporter makes a config out of the build's config, the layers' diff IDs and the cache records of the
-result, and the digest of that config is the image's ID. All of it can be had from outside: the config from
-the result that a frontend of the client's sees, the records while that result is held.
+dockerd's exporter creates a config from the build's config, the layers' diff IDs and the cache records of the
+result; the digest of that config is the image's ID. A client has access to all of this: its own frontend sees
+the config, and the records are available while the result is held.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from exporter.remotes.docker_engine.engine import DockerEngine
 
 MOBY_EXPORTER = "moby"
-"""The engine's exporter, which puts the image into the engine's store."""
+"""The engine's exporter, which stores the image in the engine."""
 
 
 _API_OF_23 = (1, 42)
@@ -44,11 +44,11 @@ class EngineImage:
     """An image that an engine has built.
 
     Attributes:
-        id: Its ID, as the engine says.
+        id: The engine's ID for it.
         config: The config that is computed here.
-        chain: The layer chain that it is computed from; None for a result without layers.
-        is_certain: Whether the cache records allow no other chain.
-        response: What the exporters answered.
+        chain: The layer chain that the config is computed from; None for a result without layers.
+        is_certain: Whether the cache records do not allow any other chain.
+        response: The exporters' response.
     """
 
     id: str
@@ -59,18 +59,18 @@ class EngineImage:
 
     @property
     def computed_id(self) -> str:
-        """The ID that is computed here."""
+        """The ID of the computed config."""
         return digest_bytes(self.config)
 
     @property
     def agrees(self) -> bool:
-        """Whether both IDs are the same."""
+        """Whether both IDs are equal."""
         return self.id == self.computed_id
 
 
 @dataclass(slots=True)
 class _Seen:
-    """What our frontend saw of the result."""
+    """The result, as seen by our frontend."""
 
     metadata: dict[str, bytes] = field(default_factory=dict)
     has_ref: bool = False
@@ -80,17 +80,17 @@ class _Seen:
 async def build_and_compute(
     client: BuildkitClient, engine: DockerEngine, options: SolveOptions, sink: StatusSink | None = None
 ) -> EngineImage:
-    """Build an image with a Docker engine, and compute it once more.
+    """Build an image with a Docker engine, and recompute it.
 
     Args:
-        client: Reaches the engine's BuildKit.
+        client: A client of the engine's BuildKit.
         engine: The same engine.
-        options: What to build, by a frontend. One of the exports is `MOBY_EXPORTER`.
-        sink: Is shown the progress.
+        options: What to build, with a frontend. One of the exports is `MOBY_EXPORTER`.
+        sink: Receives the progress.
 
     Raises:
-        ExporterError: the build has failed.
-        FailedPreconditionError: the engine has not made an image, or what it tells does not fit together.
+        ExporterError: the build failed.
+        FailedPreconditionError: the engine has not created an image, or its data is inconsistent.
         ImageError: the config cannot be computed.
     """
     seen = _Seen()
@@ -103,7 +103,7 @@ async def build_and_compute(
             frontend_inputs=options.frontend_inputs,
             evaluate=True,
         )
-        # Now, while the result is held: records that nobody holds are not told from those of other builds.
+        # Now, while the result is held: later, its records look like those of other builds.
         seen.metadata = dict(result.metadata)
         seen.has_ref = bool(refs_of(result))
         seen.records = await client.disk_usage()
@@ -133,21 +133,21 @@ async def build_and_compute(
 def find_chain(records: Mapping[str, CacheRecord], config: bytes, layers: int) -> tuple[LayerChain, bool]:
     """Find the layer chain of a build's result among cache records.
 
-    An engine does not say which record the result is. It is one that is in use and no parent of another one
-    in use. Builds of several stages leave several such records: then it is the one whose steps are those of
-    the config's history, or else the youngest.
+    An engine does not say which record belongs to the result. It must be in use, and not the parent of
+    another record in use. If a multi-stage build leaves several candidates, the one whose steps match the
+    config's history is chosen, or else the newest.
 
     Args:
-        records: By ID, as they are while the result is held.
+        records: The records by ID, read while the result is held.
         config: The result's config; empty if it has none.
-        layers: How many layers the image has.
+        layers: The number of the image's layers.
 
     Returns:
-        The chain, and whether there is no other one that fits as well.
+        The chain, and whether it is the only match.
 
     Raises:
-        FailedPreconditionError: no record fits.
-        ImageError: the config cannot be read.
+        FailedPreconditionError: no record matches.
+        ImageError: the config is malformed.
     """
     held = {key: record for key, record in records.items() if record.is_in_use and not record.is_mutable}
     parents = {parent for record in held.values() for parent in record.parents}
@@ -172,9 +172,9 @@ def find_chain(records: Mapping[str, CacheRecord], config: bytes, layers: int) -
 
 
 def _with_shared_time(chain: Sequence[LayerMetadata], config: bytes) -> list[LayerMetadata]:
-    """Give the layers that the config's history lacks the time of the last one, as old engines do.
+    """Set the time of layers without an entry in the history to that of the last one, like old engines.
 
-    Until 20.10, moby's exporter takes the address of a loop variable for the time of each entry that it adds.
+    Until 20.10, each entry that moby's exporter adds has a pointer to the same loop variable as its time.
     """
     known = len(_steps(config))
     return [
@@ -184,7 +184,7 @@ def _with_shared_time(chain: Sequence[LayerMetadata], config: bytes) -> list[Lay
 
 
 def _steps(config: bytes) -> list[History]:
-    """The entries of a config's history that made layers; there is no config in a result of bare LLB."""
+    """The entries of a config's history with layers; none without a config, as in results of plain LLB."""
     history = parse_history(config) if config else None
     return [entry for entry in history or () if not entry.empty_layer]
 
@@ -206,7 +206,7 @@ def _may_be(description: str, created_by: str) -> bool:
 
 
 async def _inline_cache(engine: DockerEngine, image_id: str, options: SolveOptions) -> bytes | None:
-    """The cache data in the engine's config: it tells of the build's steps and cannot be computed here."""
+    """The cache data in the engine's config, which describes the build's steps and cannot be recomputed."""
     if not any(place.type == "inline" for place in options.cache_exports):
         return None
     config = await read_config(engine, image_id)
@@ -218,11 +218,11 @@ async def _inline_cache(engine: DockerEngine, image_id: str, options: SolveOptio
 
 
 async def read_config(engine: DockerEngine, image_id: str) -> bytes:
-    """Read an image's config, exactly. There is only one way to get it: in an archive of the whole image.
+    """Read the exact bytes of an image's config. The only way is to save the whole image as an archive.
 
     Raises:
-        NotFoundError: there is no such image.
-        FailedPreconditionError: the archive does not have it.
+        NotFoundError: the image does not exist.
+        FailedPreconditionError: the archive does not contain the config.
     """
     with cast(BinaryIO, await run_in_thread(tempfile.TemporaryFile)) as file:
         async with engine.save(image_id) as archive:

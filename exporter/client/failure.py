@@ -1,7 +1,7 @@
-"""Why a build failed: `SolveError`, with what the daemon tells about it beside the text.
+"""Why a build failed: `SolveError`, with the daemon's structured details.
 
-BuildKit puts typed values into the details of the call's status (its ``util/grpcerrors``): JSON, under the
-names that containerd's ``typeurl`` gives to Go's types. The step's name and output come from the progress.
+BuildKit puts typed values into the details of the call's status (its ``util/grpcerrors``): JSON, with type
+names from containerd's ``typeurl``. The step's name and output come from the progress.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from exporter.progress.model import StatusUpdate
 from exporter.rpc.status import from_rpc_error, rpc_errors
 
 FAILED_TO_SOLVE = "failed to solve"
-"""What the text of a build's failure begins with, as in BuildKit's own clients."""
+"""The prefix of a build failure's message, as in BuildKit's own clients."""
 
 KEPT_LOG_BYTES = 64 << 10
-"""How much of a step's output a failure remembers."""
+"""The maximum size of a step's output in a failure."""
 
 KEPT_LOG_LINES = 100
-"""How many lines of it, at most."""
+"""The maximum number of lines."""
 
 _PREFIX = "github.com/moby/buildkit/"
 _SOURCE = _PREFIX + "errdefs.Source+json"
@@ -42,15 +42,15 @@ _EXIT_CODE = re.compile(r"did not complete successfully: exit code: (\d+)")
 
 
 class SolveError(ExporterError):
-    """A build has failed: in the daemon, not on the way to it.
+    """A build failed in the daemon, rather than the connection to it.
 
     Attributes:
-        vertex: Digest of the step that failed; empty if no step did, as when a Dockerfile cannot be parsed.
-        vertex_name: Its name, as in the progress; empty if it is unknown.
-        exit_code: That of the step's process; None if it was not a process that failed.
-        sources: Where in the user's files that comes from, the innermost first.
-        logs: The last lines that the step wrote, without line breaks.
-        status: The daemon's whole answer (``google.rpc.Status``), with details that have no attribute here.
+        vertex: The digest of the failed step; empty if there is none, as for a malformed Dockerfile.
+        vertex_name: The name of the step in the progress; empty if unknown.
+        exit_code: The exit code of the step's process; None if the failure was not that of a process.
+        sources: The failed step's locations in the user's files, the innermost first.
+        logs: The last lines of the step's output, without line breaks.
+        status: The daemon's complete status (``google.rpc.Status``), with all details.
     """
 
     def __init__(
@@ -75,10 +75,10 @@ class SolveError(ExporterError):
 
     @classmethod
     def of(cls, error: ExporterError, status: status_pb2.Status) -> SolveError:
-        """Read what a status says.
+        """Convert a status.
 
         Args:
-            error: What the status means to us; gives text, code and field.
+            error: The error for the status, with message, code and field.
             status: The status.
         """
         vertex, sources, exit_code = "", [], None
@@ -87,14 +87,14 @@ class SolveError(ExporterError):
                 match detail.type_url:
                     case str(url) if url == _SOURCE:
                         sources.append(msgspec.json.decode(detail.value, type=BuildSource))
-                    case str(url) if url == _VERTEX:  # the outermost counts
+                    case str(url) if url == _VERTEX:  # the outermost one wins
                         vertex = msgspec.json.decode(detail.value, type=_Vertex).digest
                     case str(url) if url == _EXIT:
                         exit_code = msgspec.json.decode(detail.value, type=_ExitMessage).code
             except msgspec.MsgspecError:
-                continue  # what one detail cannot tell is no reason to hide the others
+                continue  # a malformed detail must not hide the others
         if exit_code is None and (match := _EXIT_CODE.search(status.message)) is not None:
-            exit_code = int(match[1])  # daemons before v0.9 only say it in words
+            exit_code = int(match[1])  # daemons before v0.9 only have it in the message
         failure = cls(
             error.message,
             field=error.field,
@@ -117,10 +117,10 @@ class _ExitMessage(msgspec.Struct):
 
 @contextmanager
 def solve_errors(doing: str = FAILED_TO_SOLVE) -> Iterator[None]:
-    """Let failures of builds leave the block as `SolveError`, those of the connection as with `rpc_errors`.
+    """Convert build failures to `SolveError`, and connection failures as `rpc_errors` does.
 
     Args:
-        doing: Put before the daemon's words.
+        doing: A prefix for the daemon's message.
     """
     with rpc_errors(doing):
         try:
@@ -137,20 +137,20 @@ def solve_errors(doing: str = FAILED_TO_SOLVE) -> Iterator[None]:
 def _status_of(error: grpc.aio.AioRpcError) -> status_pb2.Status:
     try:
         status = rpc_status.from_call(cast(grpc.Call, error))
-    except (ValueError, message.DecodeError):  # its details are damaged, or another status'
+    except (ValueError, message.DecodeError):  # its details are damaged, or belong to a different status
         status = None
     return status or status_pb2.Status(code=error.code().value[0], message=error.details() or "")
 
 
 class StepRecorder:
-    """Remembers names of steps, and the end of what those have written that have not succeeded (yet)."""
+    """Records the names of steps, and the last output of those that have not succeeded (yet)."""
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
         self._output: dict[str, _Tail] = {}
 
     def record(self, update: StatusUpdate) -> None:
-        """Take note of progress."""
+        """Record a progress update."""
         for vertex in update.vertexes:
             self._names[vertex.digest] = vertex.name
             if vertex.completed is not None and not vertex.error:
@@ -159,7 +159,7 @@ class StepRecorder:
             self._output.setdefault(log.vertex, _Tail()).add(log.data)
 
     def complete(self, error: SolveError) -> None:
-        """Add to a failure what the progress told about its step."""
+        """Add the step's name and output to a failure."""
         error.vertex_name = error.vertex_name or self._names.get(error.vertex, "")
         if not error.logs and (tail := self._output.get(error.vertex)) is not None:
             error.logs = tail.lines()

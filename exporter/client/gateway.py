@@ -1,7 +1,7 @@
-"""A client's own frontend: it runs others, sees their results, and says what is exported.
+"""A client's own frontend, which runs other frontends, reads their results, and returns the result to export.
 
-Upstream: ``client.Build`` with a ``gateway.BuildFunc``. The daemon waits for calls on ``LLBBridge`` with
-the build's ID, and for the result by ``Return``.
+Upstream: ``client.Build`` with a ``gateway.BuildFunc``. The daemon accepts calls on ``LLBBridge`` with the
+build's ID, until ``Return`` delivers the result.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from exporter.pb.pb import ops_pb2
 from exporter.rpc.status import rpc_errors
 
 BUILD_ID = "buildkit-controlapi-buildid"
-"""Metadata that says which build a call belongs to."""
+"""The metadata key for the ID of the build."""
 
 PING_SECONDS = 15.0
-"""How long a daemon may take to know the build."""
+"""The timeout until the daemon knows the build."""
 
 _EVALUATE = "gateway.evaluate"
 
 
 class Gateway:
-    """The daemon as a frontend sees it.
+    """A frontend's access to the daemon.
 
     Args:
-        channel: Reaches the daemon.
+        channel: The channel to the daemon.
         build_ref: The build's ID.
-        cache_imports: Where cache comes from, as the daemon can use it.
+        cache_imports: The cache imports, in the daemon's form.
     """
 
     def __init__(
@@ -49,10 +49,10 @@ class Gateway:
         self._capabilities: frozenset[str] = frozenset()
 
     async def ping(self) -> None:
-        """Wait until the daemon knows the build, and learn what it can do.
+        """Wait until the daemon knows the build, and read its capabilities.
 
         Raises:
-            ExporterError: it does not.
+            ExporterError: the daemon does not know the build.
         """
         with rpc_errors("cannot reach the build"):
             pong = await self._stub.Ping(
@@ -76,11 +76,11 @@ class Gateway:
             frontend_attrs: Its attributes.
             frontend_inputs: Its named inputs.
             definition: What to solve, if there is no frontend.
-            evaluate: Build at once, and not when the result is exported.
+            evaluate: Build immediately rather than when the result is exported.
 
         Raises:
-            SolveError: the build has failed.
-            ExporterError: the daemon is out of reach.
+            SolveError: the build failed.
+            ExporterError: the daemon is not reachable.
         """
         request = gateway_pb2.SolveRequest(
             Definition=definition,
@@ -96,7 +96,7 @@ class Gateway:
         )
         with solve_errors():
             response = await self._stub.Solve(request, metadata=self._metadata)
-        if evaluate:  # the request's own flag is for definitions only, in some daemons
+        if evaluate:  # some daemons honour the request's own flag only for definitions
             for ref in refs_of(response.result):
                 await self.evaluate(ref)
         return response.result
@@ -105,8 +105,8 @@ class Gateway:
         """Make sure that a ref is built.
 
         Raises:
-            SolveError: the build has failed.
-            ExporterError: the daemon is out of reach.
+            SolveError: the build failed.
+            ExporterError: the daemon is not reachable.
         """
         if _EVALUATE not in self._capabilities:
             await self.stat_file(ref_id, ".")
@@ -118,7 +118,7 @@ class Gateway:
         """Describe a file of a ref.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: the file does not exist.
         """
         with rpc_errors():
             request = gateway_pb2.StatFileRequest(Ref=ref_id, Path=path)
@@ -128,17 +128,17 @@ class Gateway:
         """Read a file of a ref.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: the file does not exist.
         """
         with rpc_errors():
             request = gateway_pb2.ReadFileRequest(Ref=ref_id, FilePath=path)
             return (await self._stub.ReadFile(request, metadata=self._metadata)).Data
 
     async def finish(self, result: gateway_pb2.Result | BaseException) -> None:
-        """Say how the frontend ended.
+        """Return the frontend's result or failure.
 
         Raises:
-            ExporterError: the daemon does not take it.
+            ExporterError: the daemon rejects it.
         """
         if isinstance(result, SolveError) and result.status is not None:
             request = gateway_pb2.ReturnRequest(error=result.status.SerializeToString())
@@ -153,20 +153,20 @@ class Gateway:
 
 
 BuildFunction = Callable[[Gateway], Awaitable[gateway_pb2.Result]]
-"""A frontend of the client's own: it returns what is to be exported (upstream: ``gateway.BuildFunc``)."""
+"""A frontend of the client: it returns the result to export (upstream: ``gateway.BuildFunc``)."""
 
 
 async def run_gateway(gateway: Gateway, build: BuildFunction) -> None:
-    """Run a client's frontend to its end and tell the daemon how it ended.
+    """Run a client's frontend, and return its outcome to the daemon.
 
     Raises:
-        Exception: what the frontend raises.
+        Exception: any exception of the frontend.
     """
     try:
         await gateway.ping()
         result = await build(gateway)
     except asyncio.CancelledError:
-        raise  # the daemon hears of it by the call that builds
+        raise  # cancelling the Solve call tells the daemon
     except Exception as error:
         await gateway.finish(error)
         raise
@@ -174,7 +174,7 @@ async def run_gateway(gateway: Gateway, build: BuildFunction) -> None:
 
 
 def refs_of(result: gateway_pb2.Result) -> list[str]:
-    """The IDs of a result's refs, those of empty ones left out. They are valid in its build only."""
+    """The IDs of a result's refs, without empty ones. They are only valid within its build."""
     match result.WhichOneof("result"):
         case "ref":
             refs = [result.ref.id]

@@ -1,6 +1,6 @@
-"""Definitions of builds in LLB, BuildKit's low-level language: enough to say what a test or a tool needs.
+"""Definitions of builds in LLB, BuildKit's low-level language: a subset for tests and tools.
 
-States are values. Each operation gives a new one; `State.marshal` writes down what a state is made of::
+States are immutable. Each operation returns a new one; `State.marshal` serializes a state::
 
     base = llb.image("docker.io/library/alpine:latest")
     built = base.run(["make"], cwd="/src").copy(llb.local("context"), "/", "/src/")
@@ -23,7 +23,7 @@ _ROOT = "/"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Step:
-    """An operation, its inputs, and what people read about it."""
+    """An operation, its inputs, and its name for people."""
 
     op: ops_pb2.Op
     inputs: tuple[State, ...] = ()
@@ -33,7 +33,7 @@ class _Step:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class State:
-    """A file system that a build makes; the empty one if it has no step."""
+    """A file system that a build creates; empty if it has no step."""
 
     _step: _Step | None = None
 
@@ -59,8 +59,8 @@ class State:
             env: Environment variables.
             cwd: Its working directory.
             user: Who runs it.
-            network: What network it has.
-            name: What people read; the command if empty.
+            network: Its network mode.
+            name: Its name in the progress; the command if empty.
         """
         index, inputs = _input(self, 0)
         mounts = [ops_pb2.Mount(input=index, dest=_ROOT, output=0)]
@@ -71,14 +71,14 @@ class State:
         return State(_Step(op, inputs, name or " ".join(args)))
 
     def copy(self, source: State, src: str, dest: str, *, mode: int = -1, name: str = "") -> State:
-        """Copy files of another state into it; the contents of a directory, with its parents made.
+        """Copy files from another state, or the contents of a directory. Parent directories are created.
 
         Args:
-            source: Where from.
-            src: Path there; its last part may hold wildcards.
-            dest: Path here.
-            mode: Permissions of what is copied; -1 keeps them.
-            name: What people read.
+            source: The other state.
+            src: The path there; its last component may contain wildcards.
+            dest: The path here.
+            mode: The permissions of the copies; -1 keeps them.
+            name: Its name in the progress.
         """
         here, inputs = _input(self, 0)
         there, more = _input(source, len(inputs))
@@ -105,13 +105,13 @@ class State:
         return State(_Step(ops_pb2.Op(file=ops_pb2.FileOp(actions=[file])), inputs, name or f"mkfile {path}"))
 
     def marshal(self, platform: Platform | None = None) -> ops_pb2.Definition:
-        """Write it down.
+        """Serialize the state.
 
         Args:
-            platform: What it is for; the platform of this machine if None.
+            platform: The target platform; that of this machine if None.
 
         Raises:
-            InvalidArgumentError: it is empty, for which there is no definition.
+            InvalidArgumentError: the state is empty, and an empty state has no definition.
         """
         if self._step is None:
             raise InvalidArgumentError("the empty state has no definition")
@@ -128,15 +128,15 @@ def scratch() -> State:
 
 
 def image(reference: str) -> State:
-    """An image of a registry, by its full name."""
+    """An image in a registry, by its full name."""
     return _source(f"docker-image://{reference}", f"docker-image://{reference}")
 
 
 def oci_layout(name: str, digest: str, *, session_id: str = "", store: str = "") -> State:
-    """An image of a layout that the client serves.
+    """An image in a layout that the client serves.
 
     Args:
-        name: A name for it, as a reference has one.
+        name: A name for it, in the form of a reference.
         digest: The digest of its manifest or index.
         session_id: The session that has the store; the build's own if empty.
         store: The store's name (`SolveOptions.stores`); `name` if empty.
@@ -161,10 +161,10 @@ def local(
 
     Args:
         name: Its name.
-        include: Patterns of what is wanted.
-        exclude: Patterns of what is not.
-        follow: Paths that are wanted with the targets of symbolic links.
-        shared_key_hint: Lets other builds use what the daemon has kept of it.
+        include: Patterns of files to include.
+        exclude: Patterns of files to exclude.
+        follow: Paths to include together with the targets of symbolic links.
+        shared_key_hint: A key that lets other builds reuse the daemon's copy.
     """
     lists = {"local.includepattern": include, "local.excludepatterns": exclude, "local.followpaths": follow}
     attrs = {key: json.dumps(list(values)) for key, values in lists.items() if values}
@@ -174,7 +174,7 @@ def local(
 
 
 def merge(states: Sequence[State]) -> State:
-    """Lay states over each other."""
+    """Overlay states."""
     wanted = [state for state in states if not state.is_scratch]
     if len(wanted) < 2:
         return wanted[0] if wanted else scratch()
@@ -184,7 +184,7 @@ def merge(states: Sequence[State]) -> State:
 
 
 def diff(lower: State, upper: State) -> State:
-    """What makes one state out of another."""
+    """The changes from one state to another."""
     if upper.is_scratch:
         return scratch()
     below, inputs = _input(lower, 0)
@@ -220,7 +220,7 @@ class _Writer:
         self._digests: dict[int, str] = {}
 
     def write(self, step: _Step) -> str:
-        """Write a step after those that it needs; returns its digest."""
+        """Write a step after its inputs, and return its digest."""
         pending = [step]
         while pending:
             current = pending[-1]
@@ -247,7 +247,7 @@ class _Writer:
         return self.add(op, step.name)
 
     def add(self, op: ops_pb2.Op, name: str) -> str:
-        """Write an operation, once."""
+        """Write an operation, unless it has been written already."""
         data = op.SerializeToString(deterministic=True)
         digest = digest_bytes(data)
         if digest not in self.definition.metadata:

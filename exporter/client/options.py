@@ -1,4 +1,4 @@
-"""What a build is told: `SolveOptions`."""
+"""The options of a build: `SolveOptions`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from exporter.rpc.session.attach import Attachable
 from exporter.takeover.backend import Backend
 
 DOCKERFILE_FRONTEND = "dockerfile.v0"
-"""The frontend that reads Dockerfiles and is built into daemons."""
+"""The frontend for Dockerfiles that is built into daemons."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +26,11 @@ class Export:
     """An output of the daemon.
 
     Attributes:
-        type: The word behind ``--output type=``; one that the daemon knows.
+        type: The type, as in ``--output type=``; the daemon must know it.
         attrs: Its attributes, without ``dest``.
-        file: Where the file goes that it sends: a path, ``-`` for standard output, or what takes it.
-        directory: Where files go that it sends (``local``), or an image as an OCI layout (``tar=false``).
-            It is made last: of several images, the daemon tells the name and digest of the last one.
+        file: The destination of its file: a path, ``-`` for standard output, or an object that receives it.
+        directory: The destination of its files (``local``), or of an image as an OCI layout (``tar=false``).
+            This output runs last, because the daemon returns the name and digest of the last image.
     """
 
     type: str
@@ -40,20 +40,20 @@ class Export:
 
     @property
     def is_layout(self) -> bool:
-        """Whether an image comes as an OCI layout."""
+        """Whether it sends an image as an OCI layout."""
         return self.directory is not None and self.type != "local"
 
 
 @dataclass(frozen=True, slots=True)
 class OurExport:
-    """An output that the daemon does not have: it gets the daemon's build result as its source.
+    """An output that runs here, with the daemon's build result as its source.
 
     Attributes:
         type: Its type.
         attrs: Its attributes, without ``dest``.
-        backend: The server of ``ExporterService`` that runs it.
-        place: Where its files go: the path of a file (``-`` for standard output) or of an OCI layout, or a
-            directory for a tree of files; None if it has none.
+        backend: The backend that runs it.
+        place: The destination of its files: the path of a file (``-`` for standard output) or of an OCI
+            layout, or a directory for a tree of files; None if it has none.
     """
 
     type: str
@@ -64,11 +64,11 @@ class OurExport:
 
 @dataclass(frozen=True, slots=True)
 class CachePlace:
-    """A place that cache comes from or goes to.
+    """A source or destination of cache.
 
     Attributes:
         type: ``registry``, ``local``, ``inline``, ``gha``, and so on.
-        attrs: Its attributes. A local one has ``src`` or ``dest``: the directory, on this machine.
+        attrs: Its attributes. For ``local``, ``src`` or ``dest`` is the directory on this machine.
     """
 
     type: str
@@ -77,30 +77,30 @@ class CachePlace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SolveOptions:
-    """What to build, from what, and what becomes of it.
+    """What to build, its inputs and its outputs.
 
     Attributes:
-        definition: What to build, as LLB; None if a frontend makes it.
-        frontend: The frontend, such as `DOCKERFILE_FRONTEND`; empty if there is a definition.
+        definition: What to build, as LLB; None with a frontend.
+        frontend: The frontend, such as `DOCKERFILE_FRONTEND`; empty with a definition.
         frontend_attrs: Its attributes (``filename``, ``target``, ``build-arg:NAME``, ``platform``).
         frontend_inputs: Its named inputs.
-        exports: The outputs, of the daemon and ours.
+        exports: The outputs, both the daemon's and ours.
         directories: Local directories that the build may read, by name (``context``, ``dockerfile``).
-        secrets: What ``RUN --mount=type=secret`` gets.
-        ssh: What ``RUN --mount=type=ssh`` and Git over SSH get.
-        registries: How registries are reached by us, and credentials for them; docker's ways if None.
+        secrets: The secrets for ``RUN --mount=type=secret``.
+        ssh: The agents for ``RUN --mount=type=ssh`` and Git over SSH.
+        registries: The configuration and credentials for registries; docker's configuration if None.
         stores: Content stores that the build may read images from (``oci-layout://NAME``), by name.
-        cache_imports: Where cache comes from.
-        cache_exports: Where cache goes to.
+        cache_imports: Where to import cache from.
+        cache_exports: Where to export cache to.
         entitlements: Privileges that the build may use (``network.host``, ``security.insecure``).
         ref: The build's ID; a new one if empty.
-        shared_key: Lets builds of different sessions share local files that the daemon has kept.
+        shared_key: A key that lets builds in different sessions share the daemon's copy of local files.
         compatibility_version: BuildKit's compatibility version; 0 means the newest.
-        is_internal: Keeps the build out of the history.
-        strict: Whether an output of ours fails where the image config that is computed from its source is not
-            the daemon's, and where the source is doubtful. Otherwise there is a warning.
-        save_source: A directory that gets the source of each output of ours, to be exported again offline.
-        services: More services of the session.
+        is_internal: Whether to keep the build out of the history.
+        strict: Whether an output of ours fails if the image config computed from its source differs from the
+            daemon's, or if the source is ambiguous. Otherwise, there is a warning.
+        save_source: A directory for saving the source of each output of ours, to export it again offline.
+        services: Additional services of the session.
     """
 
     definition: ops_pb2.Definition | None = None
@@ -125,10 +125,10 @@ class SolveOptions:
     services: Sequence[Attachable] = ()
 
     def check(self) -> None:
-        """Check what can be checked without a daemon. Blocks.
+        """Validate the options as far as possible without a daemon. Blocks.
 
         Raises:
-            InvalidArgumentError: a directory is none.
+            InvalidArgumentError: a directory does not exist, or is not a directory.
         """
         for name, directory in self.directories.items():
             if not directory.is_dir():

@@ -1,7 +1,7 @@
-"""Exports of ours in a build of ours: the daemon makes an image, and they run in its stead.
+"""Our exports in our own build: they run instead of substitutes in the daemon.
 
-They run as behind the proxy, see `exporter.takeover.build`; but the session is ours, so that nothing has
-to be passed on.
+This works as in the proxy, see `exporter.takeover.build`. But the session is our own, so nothing needs to be
+forwarded.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _SERVICE = "moby.exporter.v1.Exporter"
 
 
 class OurExports:
-    """The exports of ours in one build; without any, it changes nothing.
+    """Our exports in one build. Without any, everything here is a no-op.
 
     Args:
-        channel: Reaches the daemon.
-        build: The build; None if nothing in it is ours.
-        progress: What the exports report.
+        channel: The channel to the daemon.
+        build: The build; None without exports of ours.
+        progress: The progress of our exports.
         access: The user's credentials for registries.
     """
 
@@ -59,16 +59,16 @@ class OurExports:
     async def resolve(
         cls, channel: grpc.aio.Channel, options: SolveOptions, request: control_pb2.SolveRequest
     ) -> OurExports:
-        """Check the exports of ours, before anything is built.
+        """Resolve our exports before the build.
 
         Args:
-            channel: Reaches the daemon.
-            options: What to build.
-            request: The same as a message; in the places of exports of ours it has something of their types.
+            channel: The channel to the daemon.
+            options: The options.
+            request: The request for the options, with placeholders for our exports.
 
         Raises:
-            InvalidArgumentError: an attribute cannot be used.
-            NotFoundError: there is no such type.
+            InvalidArgumentError: an attribute is invalid.
+            NotFoundError: a type does not exist.
         """
         plans = []
         epoch = epoch_from_build_args(options.frontend_attrs)
@@ -92,31 +92,31 @@ class OurExports:
 
     @property
     def handlers(self) -> dict[int, FileHandler]:
-        """What runs the exports, for `FileSendServicer`."""
+        """Handlers for `FileSendServicer` that run the exports."""
         return {index: partial(self._run, index) for index in self._exports}
 
     def daemon_index(self, index: int) -> int:
-        """The index that an export has for the daemon."""
+        """Map the index of an export to the daemon's index."""
         return index if self._build is None else self._build.daemon_index(index)
 
     def register(self, server: grpc.aio.Server) -> None:
-        """Have the daemon tell about the build's result."""
+        """Add the service through which the daemon describes the build's result."""
         if self._build is not None:
             add_stream_method(server, _SERVICE, "FindExporters", self._find_exporters)
 
     def change_request(self, request: control_pb2.SolveRequest) -> None:
-        """Put exports of the daemon into the places of ours."""
+        """Replace our exports by the daemon's substitutes."""
         if self._build is not None:
             self._build.change_request(request)
 
     def change_status(self, message: control_pb2.StatusResponse) -> None:
-        """Show the exports of ours in the places of the daemon's."""
+        """Show our exports instead of the daemon's substitutes."""
         if self._build is not None:
             self._build.rewrite_status(message)
 
     @asynccontextmanager
     async def reporting(self, sink: StatusSink) -> AsyncIterator[None]:
-        """Show what the exports report while the block runs."""
+        """Forward the progress of our exports while the block runs."""
         with self._progress.watched() as queue:
 
             async def show() -> None:
@@ -131,16 +131,16 @@ class OurExports:
                 await task
 
     async def finish(self, solve: Callable[[], Awaitable[Mapping[str, str]]]) -> dict[str, str]:
-        """Wait for the build, and publish what was exported.
+        """Run the build, and publish our exports.
 
         Args:
-            solve: Builds.
+            solve: Runs the build.
 
         Returns:
-            The response of all exporters.
+            The merged response of all exporters.
 
         Raises:
-            ExporterError: the build, an export or publishing has failed.
+            ExporterError: the build, an export or publishing failed.
         """
         if self._build is None:
             return dict(await solve())
@@ -148,7 +148,7 @@ class OurExports:
             return await self._build.finish(await solve())
         except Exception:
             failure = self._build.failure()
-            if failure is not None:  # the daemon's words about it are of a tar that nobody wanted
+            if failure is not None:  # the daemon's message is only about the rejected tar
                 raise failure from None
             raise
         finally:

@@ -1,4 +1,4 @@
-"""One build: its session, the call that builds, its progress, and a frontend of ours, all at once."""
+"""One build: its session, the Solve call, its progress and the client's frontend, all concurrent."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from exporter.rpc.session.attach import SessionDialer, attach
 from exporter.rpc.status import rpc_errors
 
 STATUS_SECONDS = 5.0
-"""How long progress may stay silent after the build has ended, until nobody waits for its end any more."""
+"""After the build: how long to wait for the end of the progress while no updates arrive."""
 
 GATEWAY_SECONDS = 5.0
-"""How long the call that builds may take to notice that our frontend has failed."""
+"""The timeout for the Solve call to end after our frontend has failed."""
 
 _CANCELLED_SECONDS = 1.0
 
@@ -38,12 +38,12 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class SolveResult:
-    """What a build gave.
+    """The result of a build.
 
     Attributes:
         ref: The build's ID.
         session_id: The ID of its session.
-        response: What the exporters answered, all in one; of equal keys the last exporter's counts.
+        response: The merged response of the exporters; the last value of a key wins.
     """
 
     ref: str
@@ -55,11 +55,11 @@ class Solving:
     """One build.
 
     Args:
-        channel: Reaches the daemon.
-        dial: Opens a session there; through the channel if None.
-        options: What to build.
-        sink: Is shown the progress.
-        build: A frontend of ours, in place of one of the daemon's.
+        channel: The channel to the daemon.
+        dial: Opens a session; through the channel if None.
+        options: The options.
+        sink: Receives the progress.
+        build: A frontend of ours, instead of the daemon's.
     """
 
     def __init__(
@@ -81,12 +81,12 @@ class Solving:
         self._steps = StepRecorder()
 
     async def run(self) -> SolveResult:
-        """Build.
+        """Run the build.
 
         Raises:
-            InvalidArgumentError: an option cannot be used.
-            SolveError: the build has failed.
-            ExporterError: an export of ours has failed, or the daemon is out of reach.
+            InvalidArgumentError: an option is invalid.
+            SolveError: the build failed.
+            ExporterError: an export of ours failed, or the daemon is not reachable.
         """
         makers = (self._build is not None, self._options.definition is not None, bool(self._options.frontend))
         if sum(makers) != 1:
@@ -114,7 +114,7 @@ class Solving:
             return SolveResult(self._ref, session_id, response)
 
     async def _solve(self, request: control_pb2.SolveRequest, ours: OurExports) -> dict[str, str]:
-        """Build, showing the progress until its end. What it told is part of a failure."""
+        """Run the build and forward its progress, which also adds details to failures."""
         try:
             return await self._solve_and_show(request, ours)
         except SolveError as error:
@@ -142,7 +142,7 @@ class Solving:
             done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
             failed = [task for task in done if task.exception() is not None]
             if failed and solve in pending:
-                # The daemon has been told and ends the build by itself, so that its progress is complete.
+                # The daemon has received the failure and will end the build itself, with complete progress.
                 await asyncio.wait((solve,), timeout=GATEWAY_SECONDS)
             for task in failed:
                 await task
@@ -153,7 +153,7 @@ class Solving:
             await asyncio.wait(tasks)
             for task in tasks:
                 if not task.cancelled():
-                    task.exception()  # seen; the first failure is what the caller hears of
+                    task.exception()  # retrieved; only the first failure is raised
 
     async def _call_solve(self, request: control_pb2.SolveRequest) -> dict[str, str]:
         with solve_errors():
@@ -170,7 +170,7 @@ class Solving:
                 self._sink(update)
 
     async def _end_status(self, status: asyncio.Task[None]) -> None:
-        """Wait for the rest of the progress. Its failure is no reason to fail a build."""
+        """Wait for the rest of the progress. Its failure does not fail the build."""
         try:
             while not status.done():
                 self._news.clear()
@@ -199,13 +199,13 @@ class Solving:
             CompatibilityVersion=options.compatibility_version,
             Exporters=exports,
         )
-        if exports:  # for daemons that know one exporter only
+        if exports:  # for daemons that support only one exporter
             request.ExporterDeprecated = exports[0].Type
             request.ExporterAttrsDeprecated.update(exports[0].Attrs)
         return request
 
     def _add_cache_imports(self, request: control_pb2.SolveRequest, places: Sequence[CachePlace]) -> None:
-        """Say where cache comes from; frontends want to know, too."""
+        """Add the cache imports, for the daemon and for frontends."""
         request.Cache.Imports.extend(map(_cache_entry, places))
         if places and self._options.definition is None:
             values = [{"Type": place.type, "Attrs": dict(place.attrs)} for place in places]
@@ -213,7 +213,7 @@ class Solving:
 
 
 def _is_layout(export: Export | OurExport) -> bool:
-    """Whether an export has to be the last; see `Export.directory`."""
+    """Whether an export has to be the last one; see `Export.directory`."""
     return isinstance(export, Export) and export.is_layout
 
 

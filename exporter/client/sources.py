@@ -1,7 +1,7 @@
-"""Places in the files that a build comes from, such as the lines of a Dockerfile, and how people see them.
+"""Locations in a build's source files, such as the lines of a Dockerfile, and excerpts for people.
 
-BuildKit writes them as JSON, into the details of statuses and into the results of subrequests:
-``pb.SourceInfo`` and ``pb.Range`` of its ``solver/pb``, with a field left out where it is zero.
+BuildKit writes them as JSON into the details of statuses and the results of subrequests: ``pb.SourceInfo``
+and ``pb.Range`` of its ``solver/pb``, without fields that are zero.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ _LINES_AROUND_ONE = 4
 
 
 class SourcePosition(msgspec.Struct, frozen=True):
-    """A place in a file.
+    """A position in a file.
 
     Attributes:
-        line: From 1.
-        character: From 0.
+        line: The line, from 1.
+        character: The character, from 0.
     """
 
     line: int = 0
@@ -27,23 +27,23 @@ class SourcePosition(msgspec.Struct, frozen=True):
 
 
 class SourceRange(msgspec.Struct, frozen=True):
-    """A part of a file. One that ends before it starts is its first line."""
+    """A range in a file. If the end is before the start, it is just the first line."""
 
     start: SourcePosition = SourcePosition()
     end: SourcePosition = SourcePosition()
 
     @property
     def last_line(self) -> int:
-        """The last line that belongs to it."""
+        """The last line of the range."""
         return max(self.start.line, self.end.line)
 
 
 class SourceFile(msgspec.Struct, frozen=True):
-    """A file that steps come from.
+    """A source file of steps.
 
     Attributes:
-        filename: As the frontend calls it.
-        language: ``Dockerfile``, and so on.
+        filename: The frontend's name for it.
+        language: Its language, such as ``Dockerfile``.
         data: Its contents.
     """
 
@@ -53,21 +53,21 @@ class SourceFile(msgspec.Struct, frozen=True):
 
 
 class BuildSource(msgspec.Struct, frozen=True):
-    """Parts of one file.
+    """Ranges in one file.
 
     Attributes:
-        info: The file; None if the frontend did not say.
-        ranges: The parts.
+        info: The file; None if unknown.
+        ranges: The ranges.
     """
 
     info: SourceFile | None = None
     ranges: tuple[SourceRange, ...] | None = ()
 
     def excerpt(self) -> str:
-        """The lines that are meant, marked, and some around them, in buildctl's form.
+        """Format the lines, marked and with some context, in buildctl's format.
 
         Returns:
-            Lines, each with its line break; nothing where there is nothing to show.
+            Lines with line breaks; empty if there is nothing to show.
         """
         if self.info is None or not self.ranges:
             return ""
@@ -88,7 +88,7 @@ class BuildSource(msgspec.Struct, frozen=True):
 
 
 def _with_context(first: int, last: int, count: int) -> tuple[int, int]:
-    """Add lines around, alternately; a round in which both sides grow counts for three, as in BuildKit."""
+    """Add context alternately on both sides. As in BuildKit, a round that adds to both counts as three."""
     wanted = _LINES_AROUND_ONE if first == last else _LINES_AROUND
     done = 0
     while done < wanted:
