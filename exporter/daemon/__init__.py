@@ -1,5 +1,5 @@
-"""The side of BuildKit that faces a daemon: typed calls, cache records and chains, the services of a session.
+"""Talking to a daemon: typed calls, cache records and chains, and a session's services.
 
-Files of a session (fsutil), secrets, credentials and SSH agents are here. It knows nothing of exports of
-ours inside a build; those are in `exporter.takeover`.
+A session's files (fsutil), secrets, credentials and SSH agents are here. This package does not know about our
+exports inside a build, which are in `exporter.takeover`.
 """

@@ -1,8 +1,8 @@
-"""Rebuilding layer chains from what a daemon tells about its cache (``Control.DiskUsage``).
+"""Reconstructing layer chains from a daemon's cache records (``Control.DiskUsage``).
 
 A usage record names its parents, but not whether it is a layer on top of its parent, a merge of its parents,
-or the difference of two. A chain is found by reading each record in the ways that it can be read, and by
-taking the reading that gives as many layers as the image has (upstream: ``cache.immutableRef.layerWalk``).
+or the difference of two. We consider all possible readings of each record, and choose the one with as many
+layers as the image has (upstream: ``cache.immutableRef.layerWalk``).
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from exporter.source.types import Layer, LayerChain
 _MAX_ALIKE = 8
 _MAX_READINGS = 128
 _MAX_MERGED = 48
-"""Readings kept of one record for one number of layers, of one record, and of each parent of a merge: the
-likely ones. Records that can be read in so many ways are nothing that a build makes."""
+"""The maximum number of readings kept: of a record per number of layers, of a record in total, and of each
+parent of a merge. The likeliest are kept. Real builds do not have more."""
 
 _MAX_LAYERS = 1000
-"""Longest chain, where it is not known how long it is."""
+"""The maximum length of a chain whose length is unknown."""
 
 _UNLIKELY = 1
 _CONTRADICTED = 4
-"""Costs of a reading: the structure speaks against it; the record's description does."""
+"""The costs of a reading: the structure makes it unlikely; the record's description contradicts it."""
 
 
 @dataclass(frozen=True, slots=True)
 class UsageRecord:
-    """A record of a daemon's cache, as far as chains go.
+    """The parts of a cache record that matter for chains.
 
     Attributes:
         id: Its ID.
-        parents: Of a merge, all that were merged; of a difference, lower and upper.
-        description: What made it.
-        created_at: When; of a pulled layer, when it was pulled.
+        parents: The IDs of its parents; for a merge, all merged records; for a difference, lower and upper.
+        description: The step that created it.
+        created_at: When it was created, or pulled.
     """
 
     id: str
@@ -54,11 +54,11 @@ class UsageRecord:
 
 @dataclass(frozen=True, slots=True)
 class RebuiltChain:
-    """A chain, and the others that the records allow.
+    """A chain, and alternatives that match the records equally well.
 
     Attributes:
-        layers: Base first.
-        rivals: Chains of other readings that are as good as this one.
+        layers: The layers, base first.
+        rivals: The chains of other readings that match equally well.
     """
 
     layers: LayerChain
@@ -66,7 +66,7 @@ class RebuiltChain:
 
     @property
     def is_certain(self) -> bool:
-        """Whether no other reading is as good as this one."""
+        """Whether no other reading matches equally well."""
         return not self.rivals
 
 
@@ -77,7 +77,7 @@ class _Reading:
 
 
 def usage_records(response: control_pb2.DiskUsageResponse) -> dict[str, UsageRecord]:
-    """The records of an answer, by ID. Old daemons, dockerd 20.10 among them, name only one parent."""
+    """The records of a response by ID. Old daemons, including dockerd 20.10, only name one parent."""
     records = {}
     for message in response.record:
         parents = tuple(message.Parents) or ((message.Parent,) if message.Parent else ())
@@ -95,18 +95,18 @@ def rebuild_chain(
     layers: int | None = None,
     created: Sequence[Time | None] = (),
 ) -> RebuiltChain:
-    """Rebuild the layer chain of a ref.
+    """Reconstruct the layer chain of a ref.
 
     Args:
         ref_id: The ref's ID.
-        records: By ID; the ref and its ancestors are among them.
-        layers: How many layers the image has. None takes the likeliest reading.
-        created: The times of the layers in the image's history, base first, as far as it has them; they
-            decide between readings that are equally good otherwise.
+        records: The records by ID, including the ref and its ancestors.
+        layers: The number of the image's layers. None chooses the likeliest reading.
+        created: The creation times of the layers in the image's history, base first, where known. They
+            break ties between readings.
 
     Raises:
         NotFoundError: a record is missing.
-        FailedPreconditionError: no reading gives that many layers.
+        FailedPreconditionError: no reading has that many layers.
     """
     readings = _read(ref_id, records, _MAX_LAYERS if layers is None else layers)
     found = [reading for reading in readings if layers is None or len(reading.ids) == layers]
@@ -139,7 +139,7 @@ def lacks_records(ref_ids: Iterable[str], records: Mapping[str, UsageRecord]) ->
 
 
 def mismatched_times(chain: LayerChain, created: Sequence[Time | None]) -> int:
-    """How many layers were made at another time than the image's history says, as far as both are known."""
+    """The number of layers whose known creation time differs from that in the image's history."""
     return sum(
         layer.created_at is not None and time is not None and not _same_instant(layer.created_at, time)
         for layer, time in zip(chain, created, strict=False)
@@ -157,7 +157,7 @@ def _same_instant(one: Time, other: Time) -> bool:
 
 
 def _read(ref_id: str, records: Mapping[str, UsageRecord], limit: int) -> list[_Reading]:
-    """The readings of a record, none of them longer than the limit."""
+    """The readings of a record with at most `limit` layers."""
     done: dict[str, list[_Reading]] = {}
     for record in _ancestors_first(ref_id, records):  # chains are too long for recursion
         done[record.id] = _best(_readings_of(record, records, done, limit))
@@ -165,7 +165,7 @@ def _read(ref_id: str, records: Mapping[str, UsageRecord], limit: int) -> list[_
 
 
 def _best(readings: Iterable[_Reading]) -> list[_Reading]:
-    """The likeliest readings, without doubles; the likeliest first."""
+    """The likeliest readings without duplicates, the likeliest first."""
     cheapest: dict[tuple[str, ...], _Reading] = {}
     for reading in readings:
         known = cheapest.get(reading.ids)
@@ -212,26 +212,26 @@ def _readings_of(
             for below in done[parent]:
                 if len(below.ids) < limit:
                     yield _Reading(below.cost + _CONTRADICTED * looks_like_diff, (*below.ids, own))
-            # A difference whose other side is the empty file system.
+            # A difference from the empty file system.
             yield _Reading(0 if looks_like_diff else _CONTRADICTED, (own,))
         case (lower, upper):
             looks_like_merge = _looks_like_merge(record.description)
             is_step = records[upper].parents == (lower,)
             merge_cost = _CONTRADICTED * looks_like_diff + _UNLIKELY * is_step
             yield from _merge([done[lower], done[upper]], merge_cost, limit)
-            # A difference of one layer is that layer; any other is a layer of its own.
+            # A difference by a single layer is that layer; any other is a new layer.
             yield _Reading(_CONTRADICTED * looks_like_merge, (upper if is_step else own,))
         case _:
             yield from _merge([done[parent] for parent in record.parents], 0, limit)
 
 
 def _looks_like_merge(description: str) -> bool:
-    """Whether a merge was described by default: by LLB, or by the Dockerfile frontend for ``--link``."""
+    """Whether it describes a merge: LLB's default, or the Dockerfile frontend's for ``--link``."""
     return description.startswith("merge ") or "] LINK " in description
 
 
 def _merge(parents: Sequence[Sequence[_Reading]], cost: int, limit: int) -> Sequence[_Reading]:
-    """A merge is its parents' chains one after the other."""
+    """A merge is the concatenation of its parents' chains."""
     partial: Sequence[_Reading] = [_Reading(cost, ())]
     for parent in parents:
         partial = _best(

@@ -12,18 +12,18 @@ from exporter.errors import InvalidArgumentError
 from exporter.rpc.target import unix_target
 
 DEFAULT_ADDRESS = "unix:///run/buildkit/buildkitd.sock"
-"""Where buildkitd listens if it is told nothing else."""
+"""buildkitd's default address."""
 
 _MAX_METADATA_BYTES = 16 << 20
 
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
-    # Records of a large cache, and results with SBOMs in their metadata.
+    # The records of a large cache, and results with SBOMs in their metadata, are large.
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
-    # A failed step's error quotes its Dockerfile. gRPC would reset the stream over it.
+    # The error of a failed step contains its Dockerfile. With the default, gRPC would reset the stream.
     ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", _MAX_METADATA_BYTES),
-    # A daemon that was away is found again soon. By default, it might take minutes.
+    # With gRPC's defaults, it may take minutes to reconnect to a restarted daemon.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.use_local_subchannel_pool", 1),
@@ -42,11 +42,11 @@ async def open_channel(
 
     Args:
         address: ``unix:///PATH`` or ``tcp://HOST:PORT``.
-        credentials: For TLS; none for plain connections.
-        server_name: The name that the server's certificate must have, if not the address's.
+        credentials: Credentials for TLS; None for plain connections.
+        server_name: The name that the server's certificate must have; the host of the address if None.
 
     Raises:
-        InvalidArgumentError: that is not an address.
+        InvalidArgumentError: the address is malformed.
     """
     scheme, separator, rest = address.partition("://")
     if not separator or scheme not in {"unix", "tcp"} or not rest:

@@ -1,4 +1,4 @@
-"""What it is that listens at an address: a BuildKit daemon, a plugin server, or something else."""
+"""Identifying the server at an address: a BuildKit daemon, a plugin server, or something else."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from exporter.pb.moby.buildkit.v1 import control_pb2, control_pb2_grpc
 
 
 class Kind(enum.Enum):
-    """Kinds of servers, as messages call them."""
+    """Kinds of servers, with their names in messages."""
 
     BUILDKIT = "a BuildKit daemon"
     PLUGIN_SERVER = "a plugin server of buildkit-exporter"
@@ -27,7 +27,7 @@ class Kind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a server is, and which version, if it tells."""
+    """The kind of a server, and its version if known."""
 
     kind: Kind
     version: str = ""
@@ -37,18 +37,18 @@ class Identity:
 
 
 async def identify(channel: grpc.aio.Channel, timeout: float) -> Identity:
-    """Ask a server what it is.
+    """Identify a server.
 
     Args:
-        channel: Reaches it.
-        timeout: Seconds that an answer may take.
+        channel: The channel to the server.
+        timeout: The timeout in seconds.
 
     Raises:
-        grpc.aio.AioRpcError: it does not answer.
+        grpc.aio.AioRpcError: the server does not answer.
     """
     calls = (
         _ask(control_pb2_grpc.ControlStub(channel).Info, control_pb2.InfoRequest(), timeout),
-        # Daemons before v0.11 have no Info.
+        # Daemons before v0.11 do not have Info.
         _ask(control_pb2_grpc.ControlStub(channel).ListWorkers, control_pb2.ListWorkersRequest(), timeout),
         _ask(
             exporter_pb2_grpc.ExporterServiceStub(channel).ListExporters,
@@ -68,7 +68,7 @@ async def identify(channel: grpc.aio.Channel, timeout: float) -> Identity:
 
 
 async def _ask(method: Any, request: object, timeout: float) -> Any:
-    """Call a method; gives None if the server does not have it."""
+    """Call a method; returns None if the server does not have it."""
     try:
         return await method(request, timeout=timeout)
     except grpc.aio.AioRpcError as error:

@@ -1,4 +1,4 @@
-"""What a daemon tells about itself, its cache and its builds, as plain values."""
+"""A daemon's workers, cache records and builds as plain values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from exporter.remotes.messages.layers import time_of
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A daemon's version; the fields are empty where the daemon does not tell (before v0.11)."""
+    """A daemon's version. Unknown fields are empty (before v0.11)."""
 
     package: str = ""
     version: str = ""
@@ -26,12 +26,12 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """What executes builds.
+    """A worker, which executes builds.
 
     Attributes:
         id: Its ID.
-        labels: What it is made of, such as the snapshotter.
-        platforms: What it can run, its own platform first.
+        labels: Its properties, such as the snapshotter.
+        platforms: The platforms that it can run, its own platform first.
         version: The daemon's version.
     """
 
@@ -47,10 +47,10 @@ class CacheRecord(UsageRecord):
 
     Attributes:
         is_mutable: Whether it can still be written to.
-        is_in_use: Whether something holds it at this moment.
-        size: In bytes, without its parents.
+        is_in_use: Whether it is currently in use.
+        size: The size in bytes, without its parents.
         last_used_at: When a build last used it.
-        usage_count: How often builds did.
+        usage_count: How many times builds have used it.
         record_type: ``regular``, ``internal``, ``frontend``, ``source.local``, ``source.git.checkout`` or
             ``exec.cachemount``.
         is_shared: Whether images or other records share it.
@@ -67,19 +67,19 @@ class CacheRecord(UsageRecord):
 
 @dataclass(frozen=True, slots=True)
 class BuildRecord:
-    """A build of the history.
+    """A build in the history.
 
     Attributes:
         ref: Its ID.
         frontend: The frontend.
         frontend_attrs: Its attributes.
         exporters: Types of its outputs.
-        created_at: When it began.
+        created_at: When it started.
         completed_at: When it ended; None while it runs.
-        error: Why it failed; empty if it did not, or runs.
-        response: What the exporters answered.
-        cached_steps: How many steps came from the cache.
-        total_steps: How many there were.
+        error: Why it failed; empty if it succeeded or is running.
+        response: The exporters' response.
+        cached_steps: The number of cached steps.
+        total_steps: The number of steps.
     """
 
     ref: str
@@ -95,12 +95,12 @@ class BuildRecord:
 
 
 def version_of(message: worker_pb2.BuildkitVersion) -> Version:
-    """Read a version."""
+    """Convert a version."""
     return Version(message.package, message.version, message.revision)
 
 
 def worker_of(message: worker_pb2.WorkerRecord) -> Worker:
-    """Read a worker."""
+    """Convert a worker."""
     return Worker(
         id=message.ID,
         labels=dict(message.Labels),
@@ -110,7 +110,7 @@ def worker_of(message: worker_pb2.WorkerRecord) -> Worker:
 
 
 def cache_records(messages: Iterable[control_pb2.UsageRecord]) -> dict[str, CacheRecord]:
-    """Read cache records, by ID. Daemons before v0.10 tell of one parent only, in a field of its own."""
+    """Convert cache records, by ID. Daemons before v0.10 only name one parent, in a separate field."""
     return {
         message.ID: CacheRecord(
             id=message.ID,
@@ -132,7 +132,7 @@ def cache_records(messages: Iterable[control_pb2.UsageRecord]) -> dict[str, Cach
 
 
 def build_of(message: control_pb2.BuildHistoryRecord) -> BuildRecord:
-    """Read a build."""
+    """Convert a build."""
     error = status_pb2.Status.FromString(message.error).message if message.error else ""
     completed = message.HasField("CompletedAt")
     return BuildRecord(

@@ -1,1 +1,1 @@
-"""Trees of files on the wire, as BuildKit's fsutil sends and takes them, and a directory as it sees it."""
+"""BuildKit's fsutil: the protocol for sending and receiving trees of files, and its view of a directory."""

@@ -15,14 +15,14 @@ from exporter.daemon.fsutil.patterns import clean_path, compile_pattern
 
 
 def follow_links(root: Path, paths: Sequence[str]) -> list[str] | None:
-    """Add the targets of symbolic links that are met on the way.
+    """Add the targets of symbolic links on the way to the paths.
 
     Args:
         root: The directory; links are resolved as if it were the root of the file system.
-        paths: Paths in it, whose names may hold wildcards.
+        paths: Paths in it, which may contain wildcards.
 
     Returns:
-        All paths, sorted, those in others left out; None if the root itself is one of them.
+        All paths, sorted and without those inside of others; None if the root itself is one of them.
     """
     resolver = _Resolver(root)
     for path in paths:
@@ -31,7 +31,7 @@ def follow_links(root: Path, paths: Sequence[str]) -> list[str] | None:
 
 
 def without_nested(paths: Sequence[str]) -> list[str] | None:
-    """Leave out paths that are in the one before; None if one is the root itself."""
+    """Remove paths inside the preceding one; None if one is the root itself."""
     kept: list[str] = []
     for path in paths:
         if path == ".":
@@ -52,7 +52,7 @@ class _Resolver:
             pending.extend(reversed(list(self._walk(_inside(pending.pop())))))
 
     def _walk(self, path: str) -> Iterator[str]:
-        """Go down a path up to its first link; yields where to go on from there."""
+        """Walk a path up to its first link, and yield the paths to continue with."""
         parts = path.split("/")
         for index in range(len(parts)):
             current, rest = "/".join(parts[: index + 1]), "/".join(parts[index + 1 :])
@@ -66,7 +66,7 @@ class _Resolver:
                 return
 
     def _targets(self, path: str) -> list[str] | None:
-        """Where the links lead that a path names; None if it names none."""
+        """The targets of the links that match a path; None if there are none."""
         directory, name = posixpath.split(path)
         if not has_wildcards(name):
             return self._target(path)
@@ -83,14 +83,14 @@ class _Resolver:
         try:
             if not stat.S_ISLNK(full.lstat().st_mode):
                 return None
-            link = os.readlink(full)  # noqa: PTH115 (a Path would not be what is written there)
+            link = os.readlink(full)  # noqa: PTH115 (a Path would normalize the target)
         except (FileNotFoundError, NotADirectoryError):
             return None
         return [posixpath.join("/", posixpath.dirname(path), link)]
 
 
 def has_wildcards(name: str) -> bool:
-    """Whether a name has a character that stands for others, without a backslash before it."""
+    """Whether a name has an unescaped wildcard."""
     position = 0
     while position < len(name):
         if name[position] == "\\":
@@ -102,5 +102,5 @@ def has_wildcards(name: str) -> bool:
 
 
 def _inside(path: str) -> str:
-    """A path relative to the root, out of which nothing leads."""
+    """Make a path relative to the root, without leaving it."""
     return clean_path(f"/{path}").removeprefix("/") or "."

@@ -1,7 +1,8 @@
-"""A directory of this machine as a daemon sees it: a walk in the order and with the attributes of fsutil.
+"""Walking a local directory for a daemon, in the order and with the attributes of fsutil.
 
-Owners are left out: files in an image belong to root unless the build says otherwise (BuildKit's clients
-send 0 for both IDs).
+Owners are omitted: files in an image belong to root unless the build says otherwise (BuildKit's clients send
+    0
+for both IDs).
 
 Everything here blocks.
 """
@@ -21,7 +22,7 @@ from exporter.errors import FailedPreconditionError
 from exporter.exporters.files.entry import BytesContent, FileEntry
 from exporter.layer.tree import Kind
 
-_APPLE = b"com.apple."  # attributes that mean nothing elsewhere
+_APPLE = b"com.apple."  # attributes that are only meaningful on macOS
 
 _PIECE_BYTES = 512 << 10
 
@@ -36,7 +37,7 @@ _KINDS = {
 
 @dataclass(slots=True)
 class _Directory:
-    """A directory on the way to where the walk is."""
+    """A directory on the path to the walk's position."""
 
     path: str
     parent: _Directory | None = None
@@ -47,12 +48,12 @@ class _Directory:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What a daemon wants of a directory.
+    """The files that a daemon wants from a directory.
 
     Attributes:
-        include: Patterns; a path must fit one of them, if there are any.
-        exclude: Patterns of what is left out, and exceptions.
-        follow: Paths to include, with the targets of symbolic links on the way.
+        include: Patterns, one of which a path must match, if there are any.
+        exclude: Patterns of files to exclude, and exceptions.
+        follow: Paths to include, together with the targets of symbolic links on the way.
     """
 
     include: Sequence[str] = ()
@@ -66,7 +67,7 @@ class LocalWalk:
 
     Attributes:
         root: The directory.
-        selection: What is wanted of it.
+        selection: The files to include.
     """
 
     root: Path
@@ -74,13 +75,14 @@ class LocalWalk:
     _first_names: dict[tuple[int, int], bytes] = field(default_factory=dict)
 
     def entries(self) -> Iterator[FileEntry]:
-        """Tell what there is: depth first, the names of a directory in the order of their bytes.
+        """Walk depth first; the names in a directory are in byte order.
 
-        A directory that is not selected is told when something in it is. What vanishes meanwhile is left out.
+        An unselected directory is included if something in it is selected. Files that vanish during the walk
+        are skipped.
 
         Raises:
             InvalidArgumentError: a pattern is malformed.
-            OSError: something cannot be looked at.
+            OSError: a file or directory cannot be read.
         """
         include, exclude = self._matchers()
         root = _Directory("", is_told=True)
@@ -133,7 +135,7 @@ class LocalWalk:
         )
 
     def _untold(self, directory: _Directory | None) -> Iterator[FileEntry]:
-        """Directories on the way that have not been told, the outermost first."""
+        """Parent directories that have not been yielded yet, the outermost first."""
         missing = []
         while directory is not None and not directory.is_told:
             missing.append(directory)
@@ -153,19 +155,19 @@ class LocalWalk:
         except PermissionError:
             if directory.is_told:
                 raise
-            return []  # nobody asked for it
+            return []  # it is not selected
 
     def _entry(self, path: str) -> FileEntry:
         full = self.root / path
         info = full.lstat()
-        # A socket becomes an empty file, since an archive cannot hold it.
+        # A socket becomes an empty file, since archives cannot contain sockets.
         kind = _KINDS.get(stat.S_IFMT(info.st_mode), Kind.FILE)
         is_device = kind in {Kind.BLOCK_DEVICE, Kind.CHARACTER_DEVICE}
         link = b""
         if kind is Kind.SYMLINK:
-            link = os.fsencode(os.readlink(full))  # noqa: PTH115 (a Path would not be what is written there)
+            link = os.fsencode(os.readlink(full))  # noqa: PTH115 (a Path would normalize the target)
         elif kind is not Kind.DIRECTORY and info.st_nlink > 1:
-            # A file with several names is sent once; its other names are links to the first.
+            # A file with several hard links is sent once; its other names become links to the first.
             key = info.st_dev, info.st_ino
             link = self._first_names.get(key, b"")
             self._first_names.setdefault(key, os.fsencode(path))
@@ -185,18 +187,18 @@ class LocalWalk:
 
 @dataclass(frozen=True, slots=True)
 class _LocalContent:
-    """What is in a file of this machine when it is asked for."""
+    """The content of a local file, read on demand."""
 
     path: Path
 
     def pieces(self) -> Iterator[bytes]:
-        """See `Content.pieces`. A file that has vanished is empty, as upstream has it.
+        """See `Content.pieces`. As upstream, a file that has vanished is empty.
 
         Raises:
-            FailedPreconditionError: it is not a regular file any more.
+            FailedPreconditionError: it is no longer a regular file.
             OSError: it cannot be read.
         """
-        # Not to wait for a pipe that has taken the file's place, nor to follow a link.
+        # In case the file was replaced: do not block on a pipe, and do not follow a link.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
             descriptor = os.open(self.path, flags)
@@ -222,6 +224,6 @@ def _xattrs(path: Path) -> dict[bytes, bytes]:
         if not key.startswith(_APPLE):
             try:
                 attributes[key] = os.getxattr(path, name, follow_symlinks=False)
-            except OSError:  # removed meanwhile, or not for us to read
+            except OSError:  # removed in the meantime, or not readable
                 continue
     return attributes

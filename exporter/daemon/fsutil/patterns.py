@@ -1,7 +1,7 @@
-"""Patterns of ``.dockerignore``, matched as the daemon's frontends mean them (moby/patternmatcher).
+"""Patterns of ``.dockerignore``, matched like the daemon's frontends (moby/patternmatcher).
 
 Neither `fnmatch` nor the patterns of ``.gitignore`` are the same: ``*`` stops at slashes, ``**`` does not,
-``!`` makes exceptions, the last pattern that matches counts, and a directory stands for all that is in it.
+``!`` makes exceptions, the last matching pattern wins, and a directory's pattern applies to its contents.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Pattern:
     """One pattern.
 
     Attributes:
-        text: Its words, in their shortest form, without ``!``.
+        text: The cleaned pattern, without ``!``.
         is_exception: Whether it began with ``!``.
-        matches: Whether a path, relative and with slashes, is one that the pattern names.
+        matches: Tests a relative path with slashes.
     """
 
     text: str
@@ -42,13 +42,13 @@ class Pattern:
 
     @property
     def is_plain(self) -> bool:
-        """Whether `prefix` is just a path, so that it can be told what can match below it."""
+        """Whether `prefix` has no wildcards, so that we can decide what may match below it."""
         return not any(character in self.prefix for character in "*[]?^\\")
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """Whether a path is matched, and by which patterns: what is in a directory inherits them."""
+    """Whether a path matches, and which patterns match. A directory's contents inherit the result."""
 
     matched: bool
     by: tuple[bool, ...]
@@ -58,7 +58,7 @@ class PatternMatcher:
     """Matches paths against a list of patterns.
 
     Args:
-        patterns: The patterns; empty ones are left out.
+        patterns: The patterns; empty ones are ignored.
 
     Raises:
         InvalidArgumentError: a pattern is malformed.
@@ -71,15 +71,15 @@ class PatternMatcher:
         """Match a path.
 
         Args:
-            path: Relative, with slashes.
-            parent: What its directory gave; None at the top.
+            path: The path, relative and with slashes.
+            parent: The result for its directory; None at the top.
         """
         matched = False
         by = []
         for index, pattern in enumerate(self.patterns):
             hit = parent is not None and parent.by[index]
             if not hit:
-                if pattern.is_exception != matched:  # it would change nothing
+                if pattern.is_exception != matched:  # it would not change the result
                     by.append(False)
                     continue
                 hit = pattern.matches(path)
@@ -89,11 +89,11 @@ class PatternMatcher:
         return Match(matched, tuple(by))
 
     def can_match_below(self, directory: str, *, exceptions: bool) -> bool:
-        """Whether a pattern may match something in a directory that is not matched itself.
+        """Whether a pattern may match something in a directory that does not match itself.
 
         Args:
             directory: Its path.
-            exceptions: Whether to ask about exceptions, or about the other patterns.
+            exceptions: Whether to consider exceptions, or the other patterns.
         """
         wanted = [pattern for pattern in self.patterns if pattern.is_exception == exceptions]
         if not all(pattern.is_plain for pattern in wanted):
@@ -116,16 +116,16 @@ def _parse(text: str) -> Pattern:
 
 
 def clean_path(path: str) -> str:
-    """The shortest form of a path (Go: ``path.Clean``)."""
+    """Clean a path (Go: ``path.Clean``)."""
     cleaned = posixpath.normpath(path)
     return cleaned[1:] if cleaned.startswith("//") else cleaned
 
 
 def compile_pattern(pattern: str) -> Callable[[str], bool]:
-    """Make the test that a pattern stands for.
+    """Compile a pattern to a predicate.
 
     Raises:
-        re.error: it is malformed.
+        re.error: the pattern is malformed.
     """
     expression, kind = _translate(pattern)
     match kind:
@@ -141,7 +141,7 @@ def compile_pattern(pattern: str) -> Callable[[str], bool]:
 
 
 class _Kind(enum.Enum):
-    """How a pattern is matched. The simple ways are part of the meaning: in them ``**`` eats no slash."""
+    """How a pattern is matched. The simple kinds affect the result: there, ``**`` does not match a slash."""
 
     EXACT = enum.auto()
     PREFIX = enum.auto()
@@ -169,7 +169,7 @@ def _translate(pattern: str) -> tuple[str, _Kind]:
             if start == 0:
                 kind = _Kind.SUFFIX
         elif character in "*?":
-            # In a class this is not what anybody means, but it is what upstream makes of it.
+            # Within a class this is hardly intended, but upstream does it.
             expression.append("\\" * in_class + ("[^/]*" if character == "*" else "[^/]"))
             in_class = False
             kind = _Kind.EXPRESSION
@@ -178,11 +178,11 @@ def _translate(pattern: str) -> tuple[str, _Kind]:
             position += 1
             kind = _Kind.EXPRESSION
         elif character in "[]":
-            # Python would have a word to say about a bracket in a class.
+            # Python warns about a bracket in a class.
             expression.append("\\[" if in_class and character == "[" else character)
             in_class = character == "["
             kind = _Kind.EXPRESSION
-        elif in_class and character in "&~":  # likewise
+        elif in_class and character in "&~":  # Python warns about these, too
             expression.append(f"\\{character}")
         else:
             expression.append(f"\\{character}" if character in _LITERAL else character)

@@ -1,7 +1,7 @@
-"""The receiver's side of fsutil's protocol: taking a tree of files (fsutil: ``Receive``).
+"""The receiver's side of fsutil's protocol (fsutil: ``Receive``).
 
-The sender tells of all files in order; meanwhile the receiver asks for contents, and gets them in whatever
-order. When it has all, it says so.
+The sender lists all files in order. Meanwhile, the receiver requests contents, which arrive in any order.
+When it has everything, it says so.
 """
 
 from __future__ import annotations
@@ -33,38 +33,38 @@ __all__ = ["ByteStream", "receive_directory"]
 Packet = wire_pb2.Packet
 
 _OPEN_FILES = 64
-"""Contents that are asked for at once; each takes two file descriptors."""
+"""The maximum number of contents requested at once; each takes two file descriptors."""
 
 _INBOX_BYTES = 8 << 20
-"""Beyond it, the sender waits."""
+"""The limit for buffered messages; beyond it, backpressure stops the sender."""
 
 
 class ByteStream(Protocol):
-    """A stream of messages in both directions, which are bytes here."""
+    """A bidirectional stream of messages, as bytes."""
 
     async def read(self) -> object:
-        """Return the next message, or something else than bytes at the end."""
+        """Return the next message, or something other than bytes at the end."""
         ...
 
     async def write(self, *messages: bytes) -> None:
-        """Send messages, one after the other; wait while the other side is slow."""
+        """Send messages in order, with backpressure."""
         ...
 
 
 async def receive_directory(stream: ByteStream, path: Path, *, delete: bool) -> None:
-    """Take a tree of files into a directory. The sender is told of a failure.
+    """Receive a tree of files into a directory. Failures are reported to the sender.
 
     Args:
-        stream: Leads to the sender.
-        path: The directory; made if there is none.
-        delete: Whether everything else is removed from it once all files have come.
+        stream: The stream to the sender.
+        path: The directory, which is created if necessary.
+        delete: Whether to remove everything else from it once all files have arrived.
 
     Raises:
-        FailedPreconditionError: the sender has failed, or there is something else than a directory.
-        InvalidArgumentError: what the sender says makes no sense.
-        DataLossError: a content is not as long as was said.
-        UnavailableError: the sender has gone.
-        OSError: something cannot be written.
+        FailedPreconditionError: the sender failed, or the path is not a directory.
+        InvalidArgumentError: the sender violates the protocol.
+        DataLossError: the length of a content differs from the announced one.
+        UnavailableError: the sender has disconnected.
+        OSError: a file cannot be written.
     """
     with ExitStack() as stack:
         try:
@@ -72,7 +72,7 @@ async def receive_directory(stream: ByteStream, path: Path, *, delete: bool) -> 
             await _Transfer(stream, writer).run()
         except (ExporterError, OSError) as error:
             text = failure_of(error).message.encode("utf-8", "backslashreplace")
-            with suppress(Exception):  # it may be gone, and is told by the end of the call, too
+            with suppress(Exception):  # best effort: the end of the call also tells the sender
                 await stream.write(Packet(type=Packet.PACKET_ERR, data=text).SerializeToString())
             raise
         finally:
@@ -101,7 +101,8 @@ class _Transfer:
                 await self._proceed(assembler)
         finally:
             reading.cancel()
-            # First of all, since nothing stops it: a second cancellation ends any other waiting.
+            # This comes first, because it cannot be interrupted: a second cancellation would end any other
+            # wait.
             await run_in_thread(assembler.close)
             await asyncio.wait([reading])
 
@@ -111,7 +112,7 @@ class _Transfer:
 
 
 class _Inbox:
-    """Messages that have come, so that many small ones are one trip to a thread."""
+    """A buffer for received messages, so that many small ones need only one trip to a thread."""
 
     def __init__(self) -> None:
         self._messages: list[bytes] = []
@@ -120,7 +121,7 @@ class _Inbox:
         self._changed = asyncio.Condition()
 
     async def fill(self, stream: ByteStream) -> None:
-        """Read a stream to its end, waiting while there is too much that nobody takes."""
+        """Read a stream to its end, and wait while the buffer is full."""
         ended: BaseException = UnavailableError("the sender of the files went away before it had sent all")
         try:
             while isinstance(message := await stream.read(), bytes):
@@ -136,7 +137,7 @@ class _Inbox:
             self._changed.notify_all()
 
     async def take(self) -> Sequence[bytes]:
-        """Take what has come, waiting for something; at the end of the stream, raise why it has ended."""
+        """Wait for messages and take them all. At the end of the stream, raise the reason."""
         async with self._changed:
             await self._changed.wait_for(lambda: self._messages or self._ended is not None)
             if not self._messages and self._ended is not None:
@@ -147,11 +148,11 @@ class _Inbox:
 
 
 class _Assembler:
-    """Makes files of messages. All calls block.
+    """Assembles files from messages. All calls block.
 
     Attributes:
-        has_all: Whether all files have been told of, and all contents have come.
-        is_over: Whether the sender has nothing more to say.
+        has_all: Whether all files have been listed, and all contents have arrived.
+        is_over: Whether the sender has finished.
     """
 
     def __init__(self, writer: DirectoryWriter) -> None:
@@ -167,7 +168,7 @@ class _Assembler:
         return self._is_told and not self._wanted and not self._open
 
     def take(self, messages: Sequence[bytes]) -> list[int]:
-        """Take messages; gives the numbers of the files whose contents are to be asked for."""
+        """Process messages, and return the numbers of the files whose contents to request."""
         requests: list[int] = []
         for message in messages:
             try:
@@ -179,7 +180,7 @@ class _Assembler:
         return requests
 
     def close(self) -> None:
-        """Drop files that are not complete."""
+        """Drop incomplete files."""
         while self._open:
             self._open.popitem()[1].discard()
 

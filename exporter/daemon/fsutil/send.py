@@ -1,4 +1,4 @@
-"""The sender's side of fsutil's protocol: giving a tree of files away (fsutil: ``Send``)."""
+"""The sender's side of fsutil's protocol (fsutil: ``Send``)."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ __all__ = ["send_directory"]
 Packet = wire_pb2.Packet
 
 _DATA_BYTES = 512 << 10
-"""Content of a packet. Each has its price; receivers in Go take at most 4 MiB."""
+"""The size of a packet's content. Each packet has overhead; receivers in Go accept at most 4 MiB."""
 
 _PATIENCE_SECONDS = 5.0
-"""How long the receiver may take to hear of a failure, or to end the call after one of its own."""
+"""The timeout for reporting a failure to the receiver, or for the end of the call after its failure."""
 
 _BATCH_BYTES = 1 << 20
 _BATCH_ENTRIES = 256
@@ -41,24 +41,24 @@ _BATCH_ENTRIES = 256
 async def send_directory(
     stream: ByteStream, entries: Iterable[FileEntry], on_sent: Callable[[int], None]
 ) -> None:
-    """Send a tree of files until the receiver has all that it wants. It is told of a failure.
+    """Send a tree of files until the receiver has all that it requests. Failures are reported to it.
 
     Args:
-        stream: Leads to the receiver.
+        stream: The stream to the receiver.
         entries: The files, in order.
-        on_sent: Told of what has been sent, in bytes of packets, as fsutil counts them.
+        on_sent: Called with the number of bytes sent, counted in packets like fsutil.
 
     Raises:
-        FailedPreconditionError: the receiver has failed.
-        InvalidArgumentError: what it says makes no sense.
-        UnavailableError: it has gone.
-        Exception: what reading the files raises.
+        FailedPreconditionError: the receiver failed.
+        InvalidArgumentError: the receiver violates the protocol.
+        UnavailableError: the receiver has disconnected.
+        Exception: reading the files failed.
     """
     await _Sender(stream, entries, on_sent).run()
 
 
 class _PeerError(Exception):
-    """Carries a failure of the other side, which need not be told of it. Never leaves this module."""
+    """Wraps a failure of the peer, which must not be reported back to it. Private to this module."""
 
     def __init__(self, cause: Exception) -> None:
         super().__init__(cause)
@@ -95,14 +95,14 @@ class _Sender:
             await _end(requests, files)
 
     async def _tell(self, error: Exception) -> None:
-        """Tell the receiver of a failure, if it listens."""
+        """Report a failure to the receiver, best effort."""
         text = failure_of(error).message.encode("utf-8", "backslashreplace")
         with suppress(_PeerError, TimeoutError):
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 await self._write(Packet(type=Packet.PACKET_ERR, data=text).SerializeToString())
 
     async def _take_requests(self) -> None:
-        """Returns when the receiver has all."""
+        """Process requests until the receiver has everything."""
         while True:
             packet = await self._read()
             match packet.type:
@@ -152,9 +152,9 @@ class _Sender:
         return list(islice(self._entries, _BATCH_ENTRIES))
 
     def _data_packets(self) -> Generator[tuple[Sequence[bytes], int], None, None]:
-        """The contents that are wanted, as packets, with the bytes that count as sent; blocks.
+        """Yield the requested contents as packets, with the number of bytes that count as sent. Blocks.
 
-        Is asked for more only while there is something that is wanted, or that has been begun.
+        It is only advanced while a request is pending or in progress.
         """
         batch: list[bytes] = []
         size, timer = 0, StepTimer()
@@ -195,7 +195,7 @@ class _Sender:
             raise _PeerError(error) from error
 
     async def _receivers_failure(self, text: str) -> _PeerError:
-        """The receiver's failure, with the status of the call if it comes: that tells the kind."""
+        """The receiver's failure, with the code of the call's status if that arrives in time."""
         error: Exception = FailedPreconditionError(f"error from receiver: {text}")
         with suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE_SECONDS):

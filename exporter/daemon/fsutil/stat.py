@@ -1,4 +1,4 @@
-"""Entries as fsutil's ``Stat`` messages, and back."""
+"""Converting entries to fsutil's ``Stat`` messages and back."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SPECIAL_BITS = ((0o4000, _SETUID), (0o2000, _SETGID), (0o1000, _STICKY))
 
 
 def stat_of(entry: FileEntry) -> stat_pb2.Stat:
-    """Make the message for an entry."""
+    """Convert an entry to a message."""
     special = sum(bit for flag, bit in _SPECIAL_BITS if entry.mode & flag)
     return stat_pb2.Stat(
         path=entry.path,
@@ -42,10 +42,10 @@ def stat_of(entry: FileEntry) -> stat_pb2.Stat:
 
 
 def entry_of(stat: stat_pb2.Stat) -> FileEntry:
-    """Make the entry that a message tells of; its content comes by other messages.
+    """Convert a message to an entry, whose content arrives in other messages.
 
     Raises:
-        InvalidArgumentError: it is of no kind that a file system could hold.
+        InvalidArgumentError: the file type is unknown.
     """
     kind = _KINDS.get(stat.mode & _TYPE_MASK)
     if kind is None:

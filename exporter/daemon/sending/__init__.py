@@ -1,1 +1,1 @@
-"""Files and images that go to a session's client, as BuildKit's own exporters send them."""
+"""Sending files and images to a session's client, like BuildKit's own exporters."""

@@ -28,14 +28,14 @@ async def send_files(
 
     Args:
         session: The client.
-        exporter_id: Index of the exporter; tells the client which of its outputs is meant.
+        exporter_id: The index of the exporter, which selects the client's output.
         entries: The files, in order.
-        all_at_once: Whether nothing else is sent for this output.
-        on_sent: Told how many bytes have been sent.
+        all_at_once: Whether this is the only transfer for the output.
+        on_sent: Called with the number of bytes sent.
 
     Raises:
-        FailedPreconditionError: the client takes no files, or cannot write them.
-        UnavailableError: it has gone.
+        FailedPreconditionError: the client does not accept files, or cannot write them.
+        UnavailableError: the client has disconnected.
     """
     if not session.supports(METHOD):
         raise FailedPreconditionError(
@@ -44,7 +44,7 @@ async def send_files(
     headers = [(EXPORTER_ID, str(exporter_id))]
     if all_at_once:
         headers.append((ALL_AT_ONCE, "1"))
-    # The messages are of another type than the method says.
+    # The messages have a different type than the method declares.
     call: grpc.aio.StreamStreamCall[bytes, bytes] = session.channel.stream_stream(METHOD)(metadata=headers)
     try:
         stream = CallStream(call, "sending files to the client")

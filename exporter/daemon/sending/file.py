@@ -21,7 +21,7 @@ METHOD = "/moby.filesync.v1.FileSend/DiffCopy"
 RESPONSE_PREFIX = "exporter-md-"
 
 CHUNK_SIZE = 1 << 20
-"""Bytes of a message (upstream: at most 3 MiB). Each message has its price, so small writes are joined."""
+"""The size of a message (upstream: up to 3 MiB). Each message has overhead, so small writes are joined."""
 
 _HEADER_KEY = re.compile(r"[0-9a-z_.-]+")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
@@ -35,17 +35,17 @@ async def sending_file(
 ) -> AsyncIterator[FileSink]:
     """Open a file at the client.
 
-    The client can say that it does not want the file (``ALREADY_EXISTS``); as in BuildKit that counts as
-    success, and what is written is dropped. Leaving the block without `FileSink.commit` cancels the call.
+    The client may reject the file with ``ALREADY_EXISTS``. As in BuildKit, this counts as success, and the
+    data is dropped. Leaving the block without `FileSink.commit` cancels the call.
 
     Args:
         session: The client.
-        exporter_id: Index of the exporter; tells the client which of its outputs is meant.
-        response: What is sent ahead, as headers.
-        on_sent: Told how many bytes have been sent.
+        exporter_id: The index of the exporter, which selects the client's output.
+        response: Response keys to send as headers.
+        on_sent: Called with the number of bytes sent.
 
     Raises:
-        FailedPreconditionError: the client takes no files.
+        FailedPreconditionError: the client does not accept files.
     """
     if not session.supports(METHOD):
         raise FailedPreconditionError(
@@ -60,7 +60,7 @@ async def sending_file(
 
 
 class _SessionFile:
-    """A file on its way."""
+    """A file that is being sent."""
 
     def __init__(self, call: StreamCall, on_sent: Callable[[int], None]) -> None:
         self._call = call
@@ -104,7 +104,7 @@ class _SessionFile:
 
 
 def _headers(exporter_id: int, response: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Say ahead what is known; what a header cannot say is left to the export's result."""
+    """Convert response keys to headers. Values that do not fit are only in the export's result."""
     headers = [(EXPORTER_ID, str(exporter_id))]
     for key, value in response.items():
         name = f"{RESPONSE_PREFIX}{key.lower()}"

@@ -1,4 +1,4 @@
-"""The client's side of ``dest=``: what goes through its session, as in BuildKit."""
+"""The output to a client's ``dest=``, through its session as in BuildKit."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ CONTENT_WRITE_METHOD = "/containerd.services.content.v1.Content/Write"
 
 
 class SessionOutput:
-    """Where files for the client go.
+    """An output that sends files to the client.
 
     Args:
         find: Waits for the client.
-        exporter_id: Index of the exporter; tells the client which of its outputs is meant.
-        on_sent: Told how many bytes of files have been sent.
+        exporter_id: The index of the exporter, which selects the client's output.
+        on_sent: Called with the number of bytes of files sent.
     """
 
     def __init__(
@@ -39,8 +39,8 @@ class SessionOutput:
         """See `Output.file`.
 
         Raises:
-            UnavailableError: the client has not attached itself in time, or has gone.
-            FailedPreconditionError: it takes no files.
+            UnavailableError: the client has not attached in time, or has disconnected.
+            FailedPreconditionError: the client does not accept files.
         """
         session = await self._find()
         async with sending_file(session, self._exporter_id, response, self._on_sent) as sink:
@@ -51,8 +51,8 @@ class SessionOutput:
         """See `Output.layout`.
 
         Raises:
-            UnavailableError: the client has not attached itself in time.
-            FailedPreconditionError: it has no store for images.
+            UnavailableError: the client has not attached in time.
+            FailedPreconditionError: the client has no store for images.
         """
         session = await self._find()
         if not session.supports(CONTENT_WRITE_METHOD):
@@ -68,11 +68,11 @@ class SessionOutput:
         delete: bool = False,
         on_sent: Callable[[int], None] | None = None,
     ) -> None:
-        """See `Output.directory`. Whether anything is deleted is the client's choice.
+        """See `Output.directory`. The client decides whether to delete other files.
 
         Raises:
-            UnavailableError: the client has not attached itself in time, or has gone.
-            FailedPreconditionError: it takes no files, or cannot write them.
+            UnavailableError: the client has not attached in time, or has disconnected.
+            FailedPreconditionError: the client does not accept files, or cannot write them.
         """
 
         def count(size: int) -> None:
@@ -85,10 +85,10 @@ class SessionOutput:
 
 
 class _SessionLayout:
-    """The client's OCI layout. Its ``index.json`` is the client's own affair, as with BuildKit's clients."""
+    """The client's OCI layout. The client writes ``index.json`` itself, like BuildKit's clients."""
 
     def __init__(self, store: ContentStore) -> None:
         self.store = store
 
     async def publish(self, root: Descriptor, names: tuple[str, ...]) -> None:
-        """Do nothing: the client enters the image when it has the export's response."""
+        """Do nothing: the client adds the image to its index when it gets the export's response."""

@@ -1,1 +1,1 @@
-"""What a client of a daemon serves to it through its session: files, secrets, credentials."""
+"""The services of a client's session, for a daemon: files, secrets, credentials."""

@@ -1,8 +1,9 @@
-"""Serving registry credentials to a daemon, or tokens in their place (``moby.filesync.v1.Auth``).
+"""Serving registry credentials to a daemon, or tokens instead (``moby.filesync.v1.Auth``).
 
-For registries with a token server a daemon first asks for a token authority: a public key. If it gets one, it
-has the client fetch the tokens and never sees the credentials; another session may use the same tokens if it
-can sign with that key. Otherwise, and for registries that want user and password, it asks for those.
+For registries with a token server, a daemon first asks for a token authority: a public key. If it gets one,
+the client fetches the tokens, and the daemon never sees the credentials. Other sessions may use the same
+tokens if they can sign with that key. Otherwise, and for registries with basic authentication, it asks for
+credentials.
 """
 
 # ruff: noqa: N802 (methods are named as in the .proto)
@@ -42,9 +43,9 @@ class AuthServicer(auth_pb2_grpc.AuthServicer):
     Needs a server with `exporter.rpc.status.StatusInterceptor`.
 
     Args:
-        registries: How registries are reached, and where credentials are; docker's ways if None.
+        registries: The configuration and credentials for registries; docker's configuration if None.
         environ: The environment variables; those of the process if None. With ``BUILDKIT_NO_CLIENT_TOKEN=1``
-            daemons fetch tokens themselves. That helps where only they can reach the token server.
+            daemons fetch tokens themselves. This helps if only they can reach the token server.
     """
 
     def __init__(
@@ -52,8 +53,8 @@ class AuthServicer(auth_pb2_grpc.AuthServicer):
     ) -> None:
         self._registries = registries or RegistryOptions()
         self._leaves_tokens = _is_true((os.environ if environ is None else environ).get(_NO_TOKENS, ""))
-        # Tokens serve one session only. BuildKit's own clients keep a seed for each registry on disk, and
-        # so save requests to the token server.
+        # Tokens are only for one session. BuildKit's own clients keep a seed per registry on disk, which
+        # saves requests to the token server.
         self._seed = secrets.token_bytes(_SEED_BYTES)
 
     def register(self, server: grpc.aio.Server) -> None:
@@ -63,7 +64,7 @@ class AuthServicer(auth_pb2_grpc.AuthServicer):
     async def Credentials(
         self, request: auth_pb2.CredentialsRequest, context: Context
     ) -> auth_pb2.CredentialsResponse:
-        """Answer with user and password, or with an identity token."""
+        """Return user and password, or an identity token."""
         found = await self._find(request.Host)
         if found.identity_token:
             return auth_pb2.CredentialsResponse(Secret=found.identity_token)
@@ -82,14 +83,14 @@ class AuthServicer(auth_pb2_grpc.AuthServicer):
     async def GetTokenAuthority(
         self, request: auth_pb2.GetTokenAuthorityRequest, context: Context
     ) -> auth_pb2.GetTokenAuthorityResponse:
-        """Answer with the public key of whom tokens belong to."""
+        """Return the public key of the owner of tokens."""
         key = await self._signing_key(request.Host, request.Salt)
         return auth_pb2.GetTokenAuthorityResponse(PublicKey=bytes(key.verify_key))
 
     async def VerifyTokenAuthority(
         self, request: auth_pb2.VerifyTokenAuthorityRequest, context: Context
     ) -> auth_pb2.VerifyTokenAuthorityResponse:
-        """Prove that tokens are ours, by NaCl's ``crypto_sign``: the signature, then what is signed."""
+        """Prove that tokens are ours with NaCl's ``crypto_sign``: the signature followed by the payload."""
         key = await self._signing_key(request.Host, request.Salt)
         return auth_pb2.VerifyTokenAuthorityResponse(Signed=bytes(key.sign(request.Payload)))
 
@@ -113,7 +114,7 @@ class AuthServicer(auth_pb2_grpc.AuthServicer):
             )
 
     async def _signing_key(self, host: str, salt: bytes) -> SigningKey:
-        """Derive a key from the daemon's salt. Tokens of anonymous users are everybody's."""
+        """Derive a key from the daemon's salt. Anonymous tokens may be shared by everyone."""
         if self._leaves_tokens:
             raise NotImplementedError("client side tokens disabled")
         secret = b"" if (await self._find(host)).anonymous else self._seed + host.encode()

@@ -26,10 +26,10 @@ from exporter.pb.containerd.services.content.v1 import content_pb2, content_pb2_
 from exporter.remotes.session.content import STORE_ID
 
 CHUNK_SIZE = 1 << 20
-"""Bytes of the largest piece of a blob in one message, as in containerd."""
+"""The maximum size of a blob's chunk in one message, as in containerd."""
 
 LIST_SIZE = 100
-"""Blobs described in one message, as in containerd."""
+"""The number of blobs described in one message, as in containerd."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -37,13 +37,12 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class ContentServicer(content_pb2_grpc.ContentServicer):
     """Serves content stores. Needs a server with `exporter.rpc.status.StatusInterceptor`.
 
-    An unfinished write is thrown away when its call ends, whatever the reason: the next attempt is told to
-    begin at 0.
+    An unfinished write is discarded when its call ends for any reason. The next attempt starts at 0.
 
     Args:
-        default: What calls without metadata get, for reading.
-        stores: What calls with metadata `exporter.remotes.session.content.STORE_ID` get, by that ID. Those
-            that are content stores can be written to.
+        default: The store for calls without metadata, for reading.
+        stores: The stores by the ID in the metadata `exporter.remotes.session.content.STORE_ID`. Content
+            stores are writable.
     """
 
     def __init__(
@@ -66,7 +65,7 @@ class ContentServicer(content_pb2_grpc.ContentServicer):
     async def List(
         self, request: content_pb2.ListContentRequest, context: Context
     ) -> AsyncIterator[content_pb2.ListContentResponse]:
-        """Describe all blobs, of a store that can list them (`OCILayout.blobs`)."""
+        """Describe all blobs, if the store can list them (`OCILayout.blobs`)."""
         _refuse_filters(request.filters)
         store = self._provider(context)
         if not _is_listable(store):
@@ -78,7 +77,7 @@ class ContentServicer(content_pb2_grpc.ContentServicer):
     async def Read(
         self, request: content_pb2.ReadContentRequest, context: Context
     ) -> AsyncIterator[content_pb2.ReadContentResponse]:
-        """Stream a blob, or a part of it."""
+        """Stream a blob or a part of it."""
         split_digest(request.digest)
         provider = self._provider(context)
         info = await provider.info(request.digest)
@@ -142,7 +141,7 @@ class ContentServicer(content_pb2_grpc.ContentServicer):
         return content_pb2.ListStatusesResponse(statuses=statuses)
 
     async def Abort(self, request: content_pb2.AbortRequest, context: Context) -> empty_pb2.Empty:
-        """Throw an unfinished write away. That there is none is fine: it was thrown away with its call."""
+        """Discard an unfinished write. A no-op if there is none, since it was discarded with its call."""
         store_id, _ = self._choose(context)
         write = self._writes.get((store_id, request.ref))
         if write is not None:
@@ -152,12 +151,12 @@ class ContentServicer(content_pb2_grpc.ContentServicer):
     async def Update(
         self, request: content_pb2.UpdateRequest, context: Context
     ) -> content_pb2.UpdateResponse:
-        """Refuse: the stores keep no labels. containerd's bare directory store answers in the same way."""
+        """Reject: the stores do not have labels. containerd's plain directory store gives the same answer."""
         await self._provider(context).info(request.info.digest)
         raise FailedPreconditionError("blobs have no labels here")
 
     async def Delete(self, request: content_pb2.DeleteContentRequest, context: Context) -> empty_pb2.Empty:
-        """Refuse: a session's stores grow only."""
+        """Reject: a session's stores are append-only."""
         raise NotImplementedError("blobs cannot be deleted here")
 
     def _provider(self, context: Context) -> Provider:

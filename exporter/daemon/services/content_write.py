@@ -20,13 +20,13 @@ _DEFAULT_ALGORITHM = "sha256"
 
 
 class AlreadyExistsError(ExporterError):
-    """There is such a blob already."""
+    """The blob already exists."""
 
     code = Code.ALREADY_EXISTS
 
 
 class OutOfRangeError(ExporterError):
-    """That is not where the blob ends."""
+    """The offset is not the end of the blob."""
 
     code = Code.OUT_OF_RANGE
 
@@ -34,12 +34,12 @@ class OutOfRangeError(ExporterError):
 class Write:
     """A write, from its first request to its commit.
 
-    A writer of ours has to know at its beginning what it will get, and that is when containerd's clients tell
-    it. One that tells later is served, too: the bytes are then hashed here, so that a blob that is not what
-    was expected does not get into the store. Labels are dropped, since the stores behind this have none.
+    Our writers need the expected size and digest at the start, which is when containerd's clients send them.
+    If a client sends them later, the bytes are hashed here, so that an unexpected blob does not get into the
+    store. Labels are dropped, since our stores do not have them.
 
     Args:
-        store: Where to.
+        store: The store.
         ref: The write's name.
     """
 
@@ -48,7 +48,7 @@ class Write:
         self._ref = ref
         self._stack = AsyncExitStack()
         self._writer: BlobWriter | None = None
-        self._promised: BlobInfo | None = None  # what the writer was opened for
+        self._promised: BlobInfo | None = None  # the blob for which the writer was opened
         self._hash: hashlib._Hash | None = None  # if it was opened for anything
         self._offset = 0
         self._total = 0
@@ -57,7 +57,7 @@ class Write:
         self._is_aborted = False
 
     def status(self) -> content_pb2.Status:
-        """How far it is."""
+        """The progress of the write."""
         return content_pb2.Status(
             started_at=_timestamp(self._started_ns),
             updated_at=_timestamp(self._updated_ns),
@@ -68,21 +68,21 @@ class Write:
         )
 
     def abort(self) -> None:
-        """Have the next step fail."""
+        """Make the next step fail."""
         self._is_aborted = True
 
     async def close(self) -> None:
-        """Throw away what is not committed."""
+        """Discard uncommitted data."""
         self._writer = None
         await self._stack.aclose()
 
     async def step(self, request: content_pb2.WriteContentRequest) -> content_pb2.WriteContentResponse:
-        """Do what a request says.
+        """Execute a request.
 
         Raises:
-            AlreadyExistsError: there is such a blob already.
-            OutOfRangeError: the bytes do not belong where the write is.
-            FailedPreconditionError: the blob is not what was expected, or the write was aborted.
+            AlreadyExistsError: the blob already exists.
+            OutOfRangeError: the offset is not that of the write.
+            FailedPreconditionError: the blob differs from the expected one, or the write was aborted.
         """
         if self._is_aborted:
             raise FailedPreconditionError(f"write {self._ref!r} was aborted")
@@ -153,7 +153,7 @@ class Write:
             self._check(self._promised.digest)
         try:
             return await writer.commit()
-        except DataLossError as error:  # containerd's clients know it by this code
+        except DataLossError as error:  # containerd's clients expect this code
             raise FailedPreconditionError(f"unexpected commit: {error}") from error
 
     def _check(self, digest: str) -> None:

@@ -1,7 +1,7 @@
 """Serving local directories to a daemon (``moby.filesync.v1.FileSync``): build contexts, Dockerfiles.
 
-The daemon says which of a directory's files it wants, gets their attributes, and asks for the contents of
-those that it does not have from an earlier build.
+The daemon selects files of a directory, gets their attributes, and requests the contents that it does not
+have from an earlier build.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ class FileSyncServicer:
     """Serves directories. Needs a server with `exporter.rpc.status.StatusInterceptor`.
 
     Args:
-        directories: By the name that a build calls them by (``context``, ``dockerfile``).
+        directories: The directories by their names in the build (``context``, ``dockerfile``).
     """
 
     def __init__(self, directories: Mapping[str, Path]) -> None:
         self._directories = dict(directories)
 
     def register(self, server: grpc.aio.Server) -> None:
-        """Add the service to a server. Of its methods, no daemon of this decade uses ``TarStream``."""
+        """Add the service to a server, without ``TarStream``, which current daemons do not use."""
         add_stream_method(server, _SERVICE, "DiffCopy", self._diff_copy)
 
     async def _diff_copy(self, request_iterator: object, context: Context) -> None:
-        """Send a directory's files. Messages are bytes here."""
+        """Send a directory's files. Messages are raw bytes."""
         options = _options(context)
         name = next(iter(options.get("dir-name", ())), "")
         if name not in self._directories:
@@ -54,11 +54,11 @@ class FileSyncServicer:
 
 
 def _ignore(size: int) -> None:
-    """Take no note of what has been sent."""
+    """Ignore the number of bytes sent."""
 
 
 def _options(context: Context) -> dict[str, list[str]]:
-    """The request's metadata, with what was percent-encoded decoded."""
+    """The request's metadata, with percent-encoded values decoded."""
     values: dict[str, list[str]] = {}
     for key, value in context.invocation_metadata() or ():
         if isinstance(value, str):

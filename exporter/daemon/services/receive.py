@@ -1,4 +1,4 @@
-"""The client's side of an export elsewhere: it takes the files and images that are sent to it."""
+"""The client's side of a remote export: receiving files and images."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ from exporter.pb.moby.filesync.v1 import filesync_pb2
 from exporter.rpc.session.handling import Context, add_stream_method
 
 EXPORTER_ID = "buildkit-attachable-exporter-id"
-"""Metadata that says which output is sent."""
+"""The metadata key for the index of the output."""
 
 
 FileHandler = Callable[[Context], Awaitable[None]]
-"""Takes what a daemon sends for one output. Messages are bytes: of which type they are depends on the output,
-`filesync_pb2.BytesMessage` for a file and `fsutil.types.Packet` for a directory."""
+"""Receives a daemon's data for one output. Messages are raw bytes, because their type depends on the output:
+`filesync_pb2.BytesMessage` for a file, `fsutil.types.Packet` for a directory."""
 
 _SERVICE = "moby.filesync.v1.FileSend"
 
 
 class FileSendServicer:
-    """Takes the output of a build (``moby.filesync.v1.FileSend``).
+    """Receives the output of a build (``moby.filesync.v1.FileSend``).
 
     Args:
-        handlers: By index of the exporter.
+        handlers: The handlers by the index of the exporter.
     """
 
     def __init__(self, handlers: Mapping[int, FileHandler]) -> None:
         self._handlers = dict(handlers)
 
     def register(self, server: grpc.aio.Server) -> None:
-        """Add the service to a server. The generated code would read all messages as of one type."""
+        """Add the service to a server. The generated code would parse all messages as one type."""
         add_stream_method(server, _SERVICE, "DiffCopy", self._diff_copy)
 
     async def _diff_copy(self, request_iterator: object, context: Context) -> None:
-        """Take an output. A coroutine and no generator: handlers write their answers, if they have any."""
+        """Receive an output. A coroutine rather than a generator, since handlers write any answers."""
         index = self._index(context)
         if index not in self._handlers:
             raise FailedPreconditionError(f"output {index} takes no file")
@@ -56,7 +56,7 @@ class FileSendServicer:
         for key, value in context.invocation_metadata() or ():
             if key == EXPORTER_ID and isinstance(value, str) and value.isascii() and value.isdigit():
                 return int(value)
-        if len(self._handlers) == 1:  # daemons before v0.13 have one output only and do not say which
+        if len(self._handlers) == 1:  # daemons before v0.13 only have one output and do not send its index
             return next(iter(self._handlers))
         raise InvalidArgumentError(
             f"the call does not say which output it is for: metadata {EXPORTER_ID} is missing"
@@ -64,13 +64,13 @@ class FileSendServicer:
 
 
 class FileReceiver:
-    """Takes the one file of each output.
+    """Receives the single file of each output.
 
-    A file gets its place with `commit`, when the export that sent it is known to have succeeded: that a call
-    has ended does not tell whether the file has.
+    `commit` moves a file to its destination when the export is known to have succeeded. The end of the call
+    does not say whether the file is complete.
 
     Args:
-        files: By index of the exporter, paths (or `STDOUT`), or something else that takes a file.
+        files: Paths (or `STDOUT`), or outputs that receive a file, by the index of the exporter.
     """
 
     def __init__(self, files: Mapping[int, str | Output]) -> None:
@@ -80,7 +80,7 @@ class FileReceiver:
 
     @property
     def handlers(self) -> dict[int, FileHandler]:
-        """For `FileSendServicer`."""
+        """The handlers for `FileSendServicer`."""
         return {index: partial(self._take, index) for index in self._files}
 
     async def _take(self, index: int, context: Context) -> None:
@@ -105,14 +105,14 @@ class FileReceiver:
             self._received[index] = (sink, stack.pop_all())
 
     async def commit(self, index: int) -> None:
-        """Put an output's file into its place, if one came."""
+        """Move an output's file to its destination, if it was received."""
         if index in self._received:
             sink, stack = self._received.pop(index)
             async with stack:
                 await sink.commit()
 
     async def drop(self, index: int) -> None:
-        """Drop an output's file, whether it has come or is still coming: the export did not succeed."""
+        """Drop an output's file, complete or not, because the export did not succeed."""
         coming = {task: ended for task, (taken, ended) in self._taking.items() if taken == index}
         for task, ended in coming.items():
             task.cancel()
@@ -122,13 +122,13 @@ class FileReceiver:
             await stack.aclose()
 
     async def close(self) -> None:
-        """Drop the files of all exports that did not succeed."""
+        """Drop all uncommitted files."""
         for index in self._files:
             await self.drop(index)
 
 
 class LayoutReceiver:
-    """The directory of an output, as a content store; it is made when the first blob comes.
+    """The directory of an output as a content store. It is created when the first blob arrives.
 
     Args:
         path: The directory.
@@ -141,14 +141,14 @@ class LayoutReceiver:
 
     @property
     def is_used(self) -> bool:
-        """Whether anything was asked of it."""
+        """Whether it has been used."""
         return self._layout is not None
 
     async def open(self) -> OCILayout:
-        """Open the layout, or make it.
+        """Open or create the layout.
 
         Raises:
-            FailedPreconditionError: the directory holds something else.
+            FailedPreconditionError: the directory has other contents.
         """
         async with self._opening:
             if self._layout is None:
@@ -156,7 +156,7 @@ class LayoutReceiver:
             return self._layout
 
     async def publish(self, root: Descriptor, names: tuple[str, ...]) -> None:
-        """Enter an image whose blobs have come into ``index.json``; see `LayoutSink.publish`."""
+        """Add an image to ``index.json`` after its blobs have arrived; see `LayoutSink.publish`."""
         async with LocalOutput(str(self._path)).layout() as layout:
             await layout.publish(root, names)
 

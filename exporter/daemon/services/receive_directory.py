@@ -1,4 +1,4 @@
-"""The client's side of an export of files: it takes them into a directory."""
+"""The client's side of an export of files: receiving them into a directory."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from exporter.rpc.session.handling import Context, HandlerStream
 __all__ = ["ALL_AT_ONCE", "DirectoryReceiver", "ReceivedDirectory"]
 
 ALL_AT_ONCE = "buildkit-exporter-multi-platform"
-"""Metadata that says that one transfer has the files of all platforms."""
+"""The metadata key that marks a transfer as having the files of all platforms."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReceivedDirectory:
-    """A directory that takes files.
+    """A directory that receives files.
 
     Attributes:
-        path: Made when the first file comes.
-        delete: Whether everything else is removed from it once all files have come. It is the client's own
-            choice, whatever the other side says.
+        path: The path. The directory is created when the first file arrives.
+        delete: Whether to remove everything else once all files have arrived. This is the client's own
+            choice; the peer cannot change it.
     """
 
     path: Path
@@ -36,24 +36,24 @@ class ReceivedDirectory:
 
     @classmethod
     def of(cls, path: Path, attrs: Mapping[str, str]) -> ReceivedDirectory:
-        """The directory of an output: ``mode=delete`` in its attributes is the client's word."""
+        """The directory of an output, whose attribute ``mode=delete`` sets `delete`."""
         try:
             mode = LocalExporterMode.parse(attrs.get(MODE, ""))
-        except AttributeValueError:  # the word means something else to that exporter
+        except AttributeValueError:  # that exporter's ``mode`` has a different meaning
             mode = LocalExporterMode.COPY
         return cls(path, delete=mode is LocalExporterMode.DELETE)
 
 
 class DirectoryReceiver:
-    """Takes the files of each output, as they come. What has come stays, should the export fail.
+    """Receives the files of each output as they arrive. They stay even if the export fails.
 
     Args:
-        directories: By index of the exporter.
+        directories: The directories by the index of the exporter.
     """
 
     def __init__(self, directories: Mapping[int, ReceivedDirectory]) -> None:
         self._directories = dict(directories)
-        # Daemons send several platforms into one directory at the same time.
+        # Daemons send several platforms into one directory concurrently.
         self._locks = {index: asyncio.Lock() for index in directories}
 
     @property
@@ -64,7 +64,7 @@ class DirectoryReceiver:
     async def _take(self, index: int, context: Context) -> None:
         directory = self._directories[index]
         if directory.delete and (ALL_AT_ONCE, "1") not in (context.invocation_metadata() or ()):
-            # It would send one platform after the other, each of which would remove the others.
+            # It would send the platforms separately, and each would remove the others.
             raise FailedPreconditionError(
                 "local exporter mode=delete requires a BuildKit daemon with multi-platform local export "
                 "support"

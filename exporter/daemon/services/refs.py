@@ -20,10 +20,10 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class RefServicer(exporter_pb2_grpc.RefServiceServicer):
-    """Answers for a set of refs. Needs a server with `exporter.rpc.status.StatusInterceptor`.
+    """Serves a set of refs. Needs a server with `exporter.rpc.status.StatusInterceptor`.
 
     Args:
-        refs: By ID.
+        refs: The refs by ID.
     """
 
     def __init__(self, refs: Mapping[str, Ref]) -> None:
@@ -36,20 +36,20 @@ class RefServicer(exporter_pb2_grpc.RefServiceServicer):
 
     @property
     def provider(self) -> Provider:
-        """The blobs that `GetRemote` has named so far, to be served beside this as ``Content``."""
+        """The blobs that `GetRemote` has returned so far, to be served as ``Content`` alongside."""
         return self._blobs
 
     async def GetLayerChain(
         self, request: exporter_pb2.GetLayerChainRequest, context: Context
     ) -> exporter_pb2.GetLayerChainResponse:
-        """Answer with the layers' metadata."""
+        """Return the layers' metadata."""
         chain = await self._find(request.ref_id).layer_chain()
         return exporter_pb2.GetLayerChainResponse(layers=[layer_message(layer) for layer in chain])
 
     async def GetRemote(
         self, request: exporter_pb2.GetRemoteRequest, context: Context
     ) -> exporter_pb2.GetRemoteResponse:
-        """Answer with the layers' descriptors."""
+        """Return the layers' descriptors."""
         wanted = None
         if request.HasField("compression"):
             wanted = compression_of(request.compression, "compression")

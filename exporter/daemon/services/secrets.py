@@ -17,17 +17,17 @@ from exporter.errors import InvalidArgumentError, NotFoundError
 from exporter.pb.moby.buildkit.secrets.v1 import secrets_pb2, secrets_pb2_grpc
 
 MAX_SECRET_BYTES = 500 * 1024
-"""The largest secret, as in BuildKit."""
+"""The maximum size of a secret, as in BuildKit."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """Where a secret is; exactly one of the places is set.
+    """The source of a secret; exactly one of `file`, `env` and `value` is set.
 
     Attributes:
-        id: What the build calls it.
+        id: Its ID in the build.
         file: A file.
         env: An environment variable.
         value: The secret itself.
@@ -40,7 +40,7 @@ class Secret:
 
     @classmethod
     def named(cls, secret_id: str, environ: Mapping[str, str] | None = None) -> Secret:
-        """The secret that only has a name: the variable of that name, else the file.
+        """A secret with only a name: the environment variable of that name, or else the file.
 
         Args:
             secret_id: The name.
@@ -54,8 +54,8 @@ class Secret:
         """Read it. Blocks.
 
         Raises:
-            NotFoundError: there is no such variable.
-            InvalidArgumentError: it is too large.
+            NotFoundError: the environment variable is not set.
+            InvalidArgumentError: the secret is too large.
             OSError: the file cannot be read.
         """
         if self.value is not None:
@@ -76,10 +76,10 @@ class Secret:
 class SecretsServicer(secrets_pb2_grpc.SecretsServicer):
     """Serves secrets. Needs a server with `exporter.rpc.status.StatusInterceptor`.
 
-    They are read when they are asked for, and kept nowhere.
+    They are read on demand and not cached.
 
     Args:
-        secrets: The secrets; of those with the same ID the last counts.
+        secrets: The secrets; the last one of an ID wins.
     """
 
     def __init__(self, secrets: Iterable[Secret]) -> None:
@@ -92,7 +92,7 @@ class SecretsServicer(secrets_pb2_grpc.SecretsServicer):
     async def GetSecret(
         self, request: secrets_pb2.GetSecretRequest, context: Context
     ) -> secrets_pb2.GetSecretResponse:
-        """Answer with a secret."""
+        """Return a secret."""
         secret = self._secrets.get(request.ID)
         if secret is None:
             raise NotFoundError(f"secret {request.ID} not found")

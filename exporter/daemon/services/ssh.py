@@ -16,7 +16,7 @@ from exporter.errors import NotFoundError
 from exporter.pb.moby.sshforward.v1 import ssh_pb2, ssh_pb2_grpc
 
 ID_KEY = "buildkit.ssh.id"
-"""Metadata that says which agent is meant."""
+"""The metadata key for the ID of the agent."""
 
 _READ_BYTES = 32 << 10
 
@@ -26,11 +26,11 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class SSHServicer(ssh_pb2_grpc.SSHServicer):
     """Serves agents. Needs a server with `exporter.rpc.status.StatusInterceptor`.
 
-    Builds can list keys and sign with them; they cannot add or remove any, or lock an agent. Only with
-    `SSHAgent.is_raw` they can do whatever the socket takes.
+    Builds can list keys and sign with them, but not add or remove keys or lock an agent. Only
+    `SSHAgent.is_raw` gives them full access to the socket.
 
     Args:
-        agents: By ID.
+        agents: The agents by ID.
     """
 
     def __init__(self, agents: Mapping[str, OpenAgent]) -> None:
@@ -43,14 +43,14 @@ class SSHServicer(ssh_pb2_grpc.SSHServicer):
     async def CheckAgent(
         self, request: ssh_pb2.CheckAgentRequest, context: Context
     ) -> ssh_pb2.CheckAgentResponse:
-        """Say whether there is an agent of that ID."""
+        """Check that an agent with this ID exists."""
         self._find(request.ID)
         return ssh_pb2.CheckAgentResponse()
 
     async def ForwardAgent(
         self, request_iterator: AsyncIterator[ssh_pb2.BytesMessage], context: Context
     ) -> AsyncIterator[ssh_pb2.BytesMessage]:
-        """Carry one connection to an agent."""
+        """Forward a connection to an agent."""
         metadata = {key: value for key, value in context.invocation_metadata() or () if key == ID_KEY}
         found = self._find(str(metadata.get(ID_KEY, "")))
         if found.is_raw:
@@ -74,7 +74,7 @@ class SSHServicer(ssh_pb2_grpc.SSHServicer):
 
 
 async def _forwarded(agent: OpenAgent, messages: AsyncIterator[ssh_pb2.BytesMessage]) -> AsyncIterator[bytes]:
-    """Carry bytes to a socket and back, until it ends the connection."""
+    """Forward bytes to a socket and back, until the socket closes the connection."""
     reader, writer = await agent.dial()
 
     async def send() -> None:
@@ -91,5 +91,5 @@ async def _forwarded(agent: OpenAgent, messages: AsyncIterator[ssh_pb2.BytesMess
         sending.cancel()
         await asyncio.wait((sending,))
         if not sending.cancelled():
-            sending.exception()  # seen: the socket ended the connection first
+            sending.exception()  # retrieved: the socket has closed the connection first
         writer.transport.abort()

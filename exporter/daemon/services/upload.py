@@ -1,4 +1,4 @@
-"""Streams that a daemon reads once (``moby.upload.v1.Upload``), such as a context on standard input."""
+"""Serving streams to a daemon (``moby.upload.v1.Upload``), such as a context on standard input."""
 
 # ruff: noqa: N802 (methods are named as in the .proto)
 
@@ -15,7 +15,7 @@ from exporter.errors import NotFoundError
 from exporter.pb.moby.upload.v1 import upload_pb2, upload_pb2_grpc
 
 PATH_KEY = "urlpath"
-"""Metadata that says which stream is meant: the path of its URL."""
+"""The metadata key for the path of the stream's URL."""
 
 _URL = "http://buildkit-session/"
 
@@ -32,10 +32,10 @@ class UploadServicer(upload_pb2_grpc.UploadServicer):
         self._streams: dict[str, AsyncIterable[bytes]] = {}
 
     def add(self, stream: AsyncIterable[bytes]) -> str:
-        """Offer a stream, in pieces of at most a few MiB.
+        """Offer a stream, in chunks of at most a few MiB.
 
         Returns:
-            The URL by which the build names it.
+            The URL for the build.
         """
         name = uuid.uuid4().hex
         self._streams[name] = stream

@@ -1,1 +1,1 @@
-"""SSH agents that a build may use: forwarded ones, and one of ours for key files."""
+"""SSH agents for builds: forwarded ones, and our own for key files."""

@@ -1,4 +1,4 @@
-"""Which agents a build gets: `SSHAgent`, and what it is opened as."""
+"""The SSH agents of a build: the option `SSHAgent`, and opened agents."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
     from exporter.daemon.ssh.keys import KeyRing
 
 DEFAULT_ID = "default"
-"""The agent that ``RUN --mount=type=ssh`` means if it does not say."""
+"""The default ID of ``RUN --mount=type=ssh``."""
 
 AGENT_VARIABLE = "SSH_AUTH_SOCK"
-"""Names the socket of the user's agent."""
+"""The environment variable with the socket of the user's agent."""
 
 CONNECT_SECONDS = 2.0
-"""How long an agent may take to accept a connection."""
+"""The timeout for connecting to an agent."""
 
 
 @dataclass(frozen=True, slots=True)
 class SSHAgent:
-    """What a build gets as an SSH agent.
+    """An SSH agent for a build.
 
     Attributes:
-        id: What the build calls it.
+        id: Its ID in the build.
         paths: The socket of an agent, or files with private keys. If empty, the agent of ``$SSH_AUTH_SOCK``.
-        is_raw: Whether the build may say anything to the one socket of `paths`, which need not be an agent's.
-            Otherwise it can list keys and sign with them, and nothing else.
+        is_raw: Whether the build has full access to the single socket in `paths`, which need not be an
+            agent's. Otherwise, it can only list keys and sign with them.
     """
 
     id: str = DEFAULT_ID
@@ -46,7 +46,7 @@ class SSHAgent:
 
 @dataclass(frozen=True, slots=True)
 class OpenAgent:
-    """An agent that can be used: one that runs, or keys that we hold."""
+    """An opened agent: a running one, or keys in memory."""
 
     socket: str = ""
     keys: KeyRing | None = None
@@ -56,14 +56,14 @@ class OpenAgent:
         """Open a connection.
 
         Raises:
-            UnavailableError: the agent does not listen any more.
+            UnavailableError: the agent no longer listens.
         """
         if self.keys is not None:
             return self.keys
         return _ForwardedAgent(self.socket, *await self.dial())
 
     async def dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Open a connection to the socket, for bytes.
+        """Open a raw connection to the socket.
 
         Raises:
             UnavailableError: nothing listens there any more.
@@ -76,7 +76,7 @@ class OpenAgent:
 
 
 class _ForwardedAgent:
-    """A connection to an agent that runs."""
+    """A connection to a running agent."""
 
     def __init__(self, path: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._path = path
@@ -98,11 +98,11 @@ class _ForwardedAgent:
 
 
 def open_agent(agent: SSHAgent, environ: Mapping[str, str]) -> OpenAgent:
-    """Find out what the paths are, and read keys. Blocks.
+    """Check the paths, and read keys. Blocks.
 
     Raises:
-        InvalidArgumentError: a path is neither a socket nor a key that can be used, or there is none.
-        NotFoundError, PermissionDeniedError: a path does not exist, or may not be read.
+        InvalidArgumentError: a path is neither a socket nor a supported key, or there is no path.
+        NotFoundError, PermissionDeniedError: a path does not exist, or is not readable.
         UnavailableError: no agent listens at the socket.
     """
     if agent.is_raw and len(agent.paths) != 1:
@@ -145,7 +145,7 @@ def agents_by_id(agents: Sequence[SSHAgent], environ: Mapping[str, str]) -> dict
 
 def _is_socket(path: str) -> bool:
     try:
-        return stat.S_ISSOCK(os.stat(path).st_mode)  # noqa: PTH116 (a path of the user's, as it is)
+        return stat.S_ISSOCK(os.stat(path).st_mode)  # noqa: PTH116 (the user's path, verbatim)
     except OSError as error:
         text = f"{path}: {(error.strerror or str(error)).lower()}"
         raise (PermissionDeniedError if isinstance(error, PermissionError) else NotFoundError)(

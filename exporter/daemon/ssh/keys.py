@@ -1,7 +1,7 @@
-"""An SSH agent of ours, for private keys in files (upstream: ``agent.NewKeyring``).
+"""Our own SSH agent, for private keys in files (upstream: ``agent.NewKeyring``).
 
-Signatures are those of RFC 8709 (Ed25519), RFC 5656 (ECDSA) and RFC 8332 (RSA with SHA-2; with SHA-1 where
-the other side does not ask for better).
+Signatures follow RFC 8709 (Ed25519), RFC 5656 (ECDSA) and RFC 8332 (RSA with SHA-2; with SHA-1 unless the
+peer requests SHA-2).
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 MAX_KEY_BYTES = 100 * 1024
-"""How much of a key file is read, as in BuildKit's clients."""
+"""The maximum size that is read of a key file, as in BuildKit's clients."""
 
 RSA_SHA2_256 = 2
 RSA_SHA2_512 = 4
 
 Sign = Callable[[bytes, int], tuple[str, bytes]]
-"""Signs data with flags of the request; gives the signature's format and the signature."""
+"""Signs data with the request's flags; returns the signature's format and the signature."""
 
 
 class _PublicKey(Protocol):
@@ -55,7 +55,7 @@ class _Key:
 
 
 class KeyRing:
-    """An agent that has some keys."""
+    """An agent with keys in memory."""
 
     def __init__(self, keys: Mapping[bytes, _Key]) -> None:
         self._keys = dict(keys)
@@ -65,15 +65,15 @@ class KeyRing:
         """Read private keys. Blocks.
 
         Raises:
-            FailedPreconditionError: the package that it takes is not installed.
-            InvalidArgumentError: a file has no key that can be used.
-            PermissionDeniedError: a file may not be read.
+            FailedPreconditionError: the required package is not installed.
+            InvalidArgumentError: a file does not contain a supported key.
+            PermissionDeniedError: a file is not readable.
         """
         keys = [_read(path) for path in paths]
         return cls({key.blob: key for key in keys})
 
     async def answer(self, request: bytes) -> bytes:
-        """See `exporter.daemon.ssh.protocol.Agent.answer`. What cannot be done is answered with a failure."""
+        """See `exporter.daemon.ssh.protocol.Agent.answer`. Unsupported requests get a failure response."""
         try:
             if request[:1] == bytes([REQUEST_IDENTITIES]):
                 return self._identities()
@@ -87,7 +87,7 @@ class KeyRing:
         """See `exporter.daemon.ssh.protocol.Agent.close`."""
 
     def _identities(self) -> bytes:
-        # Comments are left out: builds need not know names of files.
+        # Comments are omitted, because builds do not need the names of files.
         keys = b"".join(frame(blob) + frame(b"") for blob in self._keys)
         return bytes([IDENTITIES_ANSWER]) + len(self._keys).to_bytes(4, "big") + keys
 
@@ -164,7 +164,7 @@ def _protected(path: Path) -> InvalidArgumentError:
 
 
 _CURVES = {"secp256r1": ("nistp256", 256), "secp384r1": ("nistp384", 384), "secp521r1": ("nistp521", 512)}
-"""By the curve's name: its name in SSH, and the bits of the hash (RFC 5656, section 6.2.1)."""
+"""By curve: its name in SSH, and the size of the hash in bits (RFC 5656, section 6.2.1)."""
 
 
 def _sign_rsa(key: rsa.RSAPrivateKey, data: bytes, flags: int) -> tuple[str, bytes]:
@@ -191,5 +191,5 @@ def _sign_ecdsa(key: ec.EllipticCurvePrivateKey, data: bytes) -> tuple[str, byte
 
 
 def _mpint(number: int) -> bytes:
-    """A positive number, with a zero byte before a first bit that is set (RFC 4251, section 5)."""
+    """Encode a positive number, with a zero byte if the first bit would be set (RFC 4251, section 5)."""
     return number.to_bytes(number.bit_length() // 8 + 1, "big")

@@ -1,6 +1,6 @@
-"""The protocol of SSH agents, as far as builds may speak it (draft-ietf-sshm-ssh-agent).
+"""The subset of the SSH agent protocol that builds may use (draft-ietf-sshm-ssh-agent).
 
-Requests and answers are frames: a length of four bytes, then a byte that says what it is, then the rest.
+Requests and responses are frames: a length of four bytes, a byte with the type, and the payload.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Protocol
 from exporter.errors import InvalidArgumentError
 
 MAX_FRAME_BYTES = 256 << 10
-"""The longest frame, as in OpenSSH."""
+"""The maximum length of a frame, as in OpenSSH."""
 
 REQUEST_IDENTITIES = 11
 IDENTITIES_ANSWER = 12
@@ -28,20 +28,20 @@ class Agent(Protocol):
     """One connection to an agent."""
 
     async def answer(self, request: bytes) -> bytes:
-        """Answer a request: the frames' contents, without lengths.
+        """Answer a request. Both are the contents of frames, without lengths.
 
         Raises:
-            ExporterError, OSError: the agent has gone.
+            ExporterError, OSError: the agent has disconnected.
         """
         ...
 
     async def close(self) -> None:
-        """Give the connection up."""
+        """Close the connection."""
         ...
 
 
 async def answer_read_only(agent: Agent, request: bytes) -> bytes:
-    """Let a build list keys and sign with them, and do nothing else to an agent, as BuildKit's clients do."""
+    """Let a build only list keys and sign with them, like BuildKit's clients."""
     match request[:1]:
         case b"\x0b" | b"\x0d":  # REQUEST_IDENTITIES, SIGN_REQUEST
             return await agent.answer(request)
@@ -52,13 +52,13 @@ async def answer_read_only(agent: Agent, request: bytes) -> bytes:
 
 
 class FrameReader:
-    """Puts frames together."""
+    """Assembles frames."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Take what has come, and give the contents of the frames that are complete.
+        """Add received data, and yield the contents of complete frames.
 
         Raises:
             InvalidArgumentError: a frame is too long.
@@ -75,10 +75,10 @@ class FrameReader:
 
 
 def frame_size(head: bytes | bytearray) -> int:
-    """The length that a frame's first four bytes tell.
+    """Parse the length in a frame's first four bytes.
 
     Raises:
-        InvalidArgumentError: it is too long.
+        InvalidArgumentError: the frame is too long.
     """
     size = int.from_bytes(head[:_LENGTH_BYTES], "big")
     if size > MAX_FRAME_BYTES:
@@ -87,15 +87,15 @@ def frame_size(head: bytes | bytearray) -> int:
 
 
 def frame(content: bytes) -> bytes:
-    """Put the length before a frame's contents; also writes a string (RFC 4251, section 5)."""
+    """Prefix a frame's contents with the length. This also encodes a string (RFC 4251, section 5)."""
     return len(content).to_bytes(_LENGTH_BYTES, "big") + content
 
 
 def read_string(data: bytes) -> tuple[bytes, bytes]:
-    """Take a string off the beginning; gives it and what follows.
+    """Read a string from the beginning; returns it and the rest.
 
     Raises:
-        ValueError: there is none.
+        ValueError: the data is truncated.
     """
     end = _LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES], "big")
     if len(data) < max(end, _LENGTH_BYTES):
