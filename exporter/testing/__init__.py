@@ -12,12 +12,15 @@ May use everything but the command line, and nothing uses it. Needs no test fram
 """
 
 from exporter.testing.bench import Run, Workbench
+from exporter.testing.blocking import BlockingWorkbench
+from exporter.testing.checks import assert_image_valid, assert_reproducible
 from exporter.testing.output import MemoryLayout, MemoryOutput, PublishedImage, WrittenFile
 from exporter.testing.progress import ProgressLog
 from exporter.testing.registry import MemoryRegistry, PushedImage
 from exporter.testing.sources import MemoryLayer, load_sample, ref_of, sample_names, source_of
 
 __all__ = [
+    "BlockingWorkbench",
     "MemoryLayer",
     "MemoryLayout",
     "MemoryOutput",
@@ -28,6 +31,8 @@ __all__ = [
     "Run",
     "Workbench",
     "WrittenFile",
+    "assert_image_valid",
+    "assert_reproducible",
     "load_sample",
     "ref_of",
     "sample_names",

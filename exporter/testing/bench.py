@@ -37,6 +37,7 @@ class Run:
         output: Took what went to the client.
         progress: What was reported, by the finalizer as well.
         token: Stands for what is left to publish; empty if there is nothing.
+        store: The image store of the export.
     """
 
     response: dict[str, str]
@@ -44,6 +45,7 @@ class Run:
     output: MemoryOutput
     progress: ProgressLog
     token: str = ""
+    store: OCILayout | None = None
 
 
 class Workbench:
@@ -143,7 +145,7 @@ class Workbench:
             )
             outcome = await self._engine.export(job, progress)
         result = outcome.result
-        return Run(dict(result.response), result.descriptor, output, progress, outcome.token)
+        return Run(dict(result.response), result.descriptor, output, progress, outcome.token, self.store)
 
     async def finalize(self, run: Run) -> None:
         """Publish what an export has made, as after a build whose exports have all succeeded.

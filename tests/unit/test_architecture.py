@@ -28,11 +28,24 @@ FLOORS = (
     {"takeover"},
     {"client", "proxy", "server"},
     {"cli", "testing"},
+    {"pytest_plugin"},
 )
 RANKS = {room: rank for rank, floor in enumerate(FLOORS) for room in floor}
 
 # Where messages cross the wire; only these may know protobuf and gRPC.
-WIRE = {"pb", "rpc", "remotes", "daemon", "takeover", "client", "proxy", "server", "cli", "testing"}
+WIRE = {
+    "pb",
+    "rpc",
+    "remotes",
+    "daemon",
+    "takeover",
+    "client",
+    "proxy",
+    "server",
+    "cli",
+    "testing",
+    "pytest_plugin",
+}
 
 
 def _modules() -> Iterator[tuple[str, Path]]:
@@ -138,6 +151,7 @@ def test_the_image_core_is_pure() -> None:
         ("exporter", "grpc"),
         ("exporter", "aiohttp"),
         ("exporter.testing", "grpc"),
+        ("exporter.pytest_plugin", "exporter.testing"),
         ("exporter.testing", "aiohttp"),
         ("exporter.cli.main", "grpc"),
         ("exporter.cli.build.command", "aiohttp"),
@@ -167,5 +181,5 @@ def test_the_map_names_what_exists() -> None:
     for name in named:
         path = PACKAGE / name
         assert path.exists() or path.with_suffix(".py").exists(), f"docs/architecture.md names {name}"
-    for room in rooms - {"pb", "errors", "lazy", "face"}:
+    for room in rooms - {"pb", "errors", "lazy", "face", "pytest_plugin"}:
         assert f"**`{room}`**" in text, f"docs/architecture.md says nothing of {room}"

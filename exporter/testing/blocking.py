@@ -1,0 +1,121 @@
+"""A workbench for tests that are ordinary functions."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from typing import Any, TypeVar
+
+from exporter.exporters.base import Exporter
+from exporter.source.saved.load import SavedSource
+from exporter.source.types import BuildInfo, Source
+from exporter.testing import checks
+from exporter.testing.bench import Run, Workbench
+from exporter.testing.sources import load_sample
+
+T = TypeVar("T")
+
+
+class LoopThread:
+    """An event loop in a thread, for tests that are not coroutines; made by `running`."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    @classmethod
+    @contextmanager
+    def running(cls) -> Iterator[LoopThread]:
+        """Start a loop; at the end, stop it."""
+        with asyncio.Runner() as runner:
+            loop = runner.get_loop()
+            thread = threading.Thread(target=loop.run_forever, name="exporter.testing", daemon=True)
+            thread.start()
+            try:
+                yield cls(loop)
+            finally:
+                loop.call_soon_threadsafe(loop.stop)
+                thread.join()
+
+    def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine to its end."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    @contextmanager
+    def entered(self, manager: AbstractAsyncContextManager[T]) -> Iterator[T]:
+        """Enter an asynchronous context manager, and leave it in the same task."""
+        opened: asyncio.Future[T] = self._loop.create_future()
+        leave = asyncio.Event()
+
+        async def hold() -> None:
+            try:
+                async with manager as value:
+                    opened.set_result(value)
+                    await leave.wait()
+            except BaseException as error:
+                if opened.done():
+                    raise
+                opened.set_exception(error)
+
+        async def start() -> T:
+            tasks.append(asyncio.create_task(hold()))
+            return await opened
+
+        async def end() -> None:
+            leave.set()
+            await tasks[0]
+
+        tasks: list[asyncio.Task[None]] = []
+        value = self.wait(start())
+        try:
+            yield value
+        finally:
+            self.wait(end())
+
+
+class BlockingWorkbench:
+    """A `Workbench` whose methods return when they are done; the fixture ``workbench``."""
+
+    def __init__(self, loop: LoopThread, bench: Workbench) -> None:
+        self._loop = loop
+        self.asynchronous = bench
+
+    @classmethod
+    @contextmanager
+    def open(cls) -> Iterator[BlockingWorkbench]:
+        """Prepare a workbench in a temporary directory."""
+        with LoopThread.running() as loop, loop.entered(Workbench.open()) as bench:
+            yield cls(loop, bench)
+
+    def export(
+        self,
+        exporter: Exporter,
+        source: Source | SavedSource,
+        *,
+        build: BuildInfo | None = None,
+        takes_files: bool = True,
+    ) -> Run:
+        """Run an export; see `Workbench.export`."""
+        export = self.asynchronous.export(exporter, source, build=build, takes_files=takes_files)
+        return self._loop.wait(export)
+
+    def finalize(self, run: Run) -> None:
+        """Publish what an export has made; see `Workbench.finalize`."""
+        self._loop.wait(self.asynchronous.finalize(run))
+
+    def load_sample(self, name: str) -> SavedSource:
+        """A small real build result; see `exporter.testing.load_sample`."""
+        return self._loop.wait(load_sample(name))
+
+    def assert_image_valid(self, run: Run) -> None:
+        """See `exporter.testing.assert_image_valid`."""
+        self._loop.wait(checks.assert_image_valid(run))
+
+    def assert_reproducible(self, exporter: Exporter, source: Source | SavedSource) -> None:
+        """See `exporter.testing.assert_reproducible`."""
+        self._loop.wait(checks.assert_reproducible(exporter, source))
+
+    def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run any coroutine to its end."""
+        return self._loop.wait(coroutine)
