@@ -1,4 +1,4 @@
-"""The names of the package `exporter`, which loads them when they are asked for."""
+"""The public names of the package `exporter`, which imports them lazily."""
 
 from __future__ import annotations
 

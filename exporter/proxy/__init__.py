@@ -1,5 +1,5 @@
-"""Stands between clients and an unmodified buildkitd, and runs exporters that the daemon does not have.
+"""The proxy between clients and an unmodified buildkitd, which runs exporters that the daemon does not have.
 
-Here it is decided which streams pass untouched and which are ours. What an export of ours does is in
-`exporter.takeover`, which the client uses as well.
+This package decides which streams are passed through and which ones we answer. Our exports themselves are in
+`exporter.takeover`, which the client also uses.
 """

@@ -1,4 +1,4 @@
-"""The builds that are under way, and those who watch them."""
+"""The builds in progress, and their watchers."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from exporter.takeover.progress import BuildProgress
 _REMEMBERED_BUILDS = 1024
 
 MAX_REF_LENGTH = 256
-"""Longest ID of a build that is remembered after the build. BuildKit's own have 25 characters."""
+"""The maximum length of a build's ID that is remembered after the build. BuildKit's have 25 characters."""
 
 
 class Builds:
-    """Finds builds that have exports of ours, by their ID or by their client's session.
+    """Finds builds with exports of ours by their ID or their client's session.
 
-    Whoever asks for a build's progress may come before the build itself.
+    A request for a build's progress may arrive before the build itself.
 
     Attributes:
-        is_closed: Whether new builds, of whatever kind, are refused.
+        is_closed: Whether all new builds are rejected.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Builds:
 
     @contextmanager
     def progress(self, ref: str) -> Iterator[BuildProgress]:
-        """What is added to the progress of a build, for one who writes or reads it."""
+        """The additions to a build's progress, for a reader or writer."""
         shared = self._progress.setdefault(ref, _SharedProgress())
         shared.users += 1
         try:
@@ -46,13 +46,13 @@ class Builds:
 
     @contextmanager
     def running(self, build: ProxiedBuild) -> Iterator[None]:
-        """Have a build found for as long as the block runs.
+        """Register a build while the block runs.
 
-        A session has one at a time, for in a session nothing tells which build a call of the daemon or the
-        progress of an exporter belongs to. BuildKit's own clients make a session for each build.
+        A session has one build at a time, because nothing else identifies the build of a daemon's call or an
+        exporter's progress. BuildKit's own clients create a session per build.
 
         Raises:
-            FailedPreconditionError: its session has another one, or another one has its ID.
+            FailedPreconditionError: its session already has a build, or its ID is in use.
         """
         other = self._by_session.get(build.session_id)
         if other is not None:
@@ -72,16 +72,16 @@ class Builds:
             build.progress.close()
 
     def admit(self) -> None:
-        """Let a new build come.
+        """Check that new builds are accepted.
 
         Raises:
-            UnavailableError: none is taken any more.
+            UnavailableError: the proxy is shutting down.
         """
         if self.is_closed:
             raise UnavailableError("the proxy is shutting down and takes no new builds")
 
     def refuse(self, ref: str) -> None:
-        """Say that a build does not come to the daemon, who would keep its watchers waiting for it."""
+        """Mark a build as rejected: the daemon never sees it and would keep its watchers waiting."""
         if len(ref) <= MAX_REF_LENGTH:
             self._refused[ref] = None
         if len(self._refused) > _REMEMBERED_BUILDS:
@@ -90,7 +90,7 @@ class Builds:
             self._progress[ref].refused.set()
 
     async def wait_refused(self, ref: str) -> None:
-        """Wait until a build that is watched (`progress`) is refused."""
+        """Wait until a watched build (`progress`) is rejected."""
         if ref not in self._refused:
             await self._progress[ref].refused.wait()
 

@@ -1,4 +1,4 @@
-"""The calls of ``moby.buildkit.v1.Control`` that are changed on their way: builds, progress, history."""
+"""The calls of ``moby.buildkit.v1.Control`` that the proxy rewrites: builds, progress, history."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ STATUS_METHOD = "/moby.buildkit.v1.Control/Status"
 HISTORY_METHOD = "/moby.buildkit.v1.Control/ListenBuildHistory"
 
 PROGRESS_INTERVAL = 0.1
-"""Seconds between two messages of ours about one build: BuildKit's own pace."""
+"""The interval between our progress messages about a build in seconds, as in BuildKit."""
 
 
 class ControlProxy:
-    """Handles Solve, Status and ListenBuildHistory. Messages come in and go out as bytes.
+    """Handles Solve, Status and ListenBuildHistory. Messages are raw bytes.
 
     Args:
-        daemon: Reaches the daemon.
+        daemon: The channel to the daemon.
         routes: Where exporters run.
-        builds: Where builds are found.
-        options: The operator's.
+        builds: The builds in progress.
+        options: The operator's options.
     """
 
     def __init__(
@@ -49,10 +49,10 @@ class ControlProxy:
         self._options = options
 
     async def solve(self, context: Call) -> None:
-        """Run a build. Exports of ours are replaced by exports of the daemon, which lead to ours.
+        """Run a build. Our exports are replaced by substitutes in the daemon, which trigger ours.
 
         Raises:
-            ExporterError: an export of ours cannot be run, or has failed; or the proxy is shutting down.
+            ExporterError: an export of ours is invalid or failed, or the proxy is shutting down.
         """
         data = await context.read()
         if data is grpc.aio.EOF:
@@ -107,7 +107,7 @@ class ControlProxy:
         await context.write(response.SerializeToString())
 
     async def status(self, context: Call) -> None:
-        """Forward a build's progress, changed and completed by that of our exports."""
+        """Forward a build's progress, rewritten and merged with that of our exports."""
         data = await context.read()
         if data is grpc.aio.EOF:
             return
@@ -132,16 +132,16 @@ class ControlProxy:
                     await asyncio.wait((watching, refused))
 
     async def history(self, context: Call) -> None:
-        """Forward records of builds, with the exporters that the clients asked for."""
+        """Forward records of builds, with the exporters that clients requested."""
         await forward(self._daemon, HISTORY_METHOD, context, change=_restored)
 
 
 class DaemonTextError(ExporterError):
-    """A failure that a daemon has no code for. Go's clients put any other code before the text."""
+    """A failure without a code in the daemon. Go's clients would show any other code."""
 
 
 def _told_like_daemon(error: Exception, plan: PlannedExport) -> Exception:
-    """A failure as the daemon would tell it, if the client asked for an exporter of the daemon's."""
+    """Convert a failure to the daemon's form, if the client requested an exporter of the daemon's."""
     failure = failure_of(error)
     if plan.is_taken and failure.code in {Code.INVALID_ARGUMENT, Code.FAILED_PRECONDITION}:
         return DaemonTextError(failure.message, field=failure.field)
@@ -164,7 +164,7 @@ def _restored(data: bytes) -> bytes:
 
 
 class _Watcher:
-    """One client that watches a build: two writers on one stream."""
+    """A client watching a build: two writers on one stream."""
 
     def __init__(self, stream: HandlerStream, call: Any, find: Callable[[], ProxiedBuild | None]) -> None:
         self._stream = stream
@@ -173,13 +173,13 @@ class _Watcher:
 
     async def run(self, queue: CoalescingQueue) -> None:
         await self._stream.start(forwarded_metadata(await self._call.initial_metadata()))
-        # Not before: a message would be sent with metadata of its own.
+        # Not earlier, because the first message sends the initial metadata.
         ours = asyncio.create_task(self._send_ours(queue), name="progress of our exports")
         try:
             with suppress(grpc.aio.AioRpcError):  # the call's status tells
                 while (data := await self._call.read()) is not grpc.aio.EOF:
                     await self._stream.write(self._changed(data))
-            # The daemon's stream can end before the build does. Ours is over with the build.
+            # The daemon's stream may end before the build. Ours ends with the build.
             if self._find() is None:
                 queue.close()
             await ours

@@ -1,4 +1,4 @@
-"""The daemon behind the proxy: connections to it, and whether it is one at all."""
+"""The daemon behind the proxy: connections to it, and checking what it is."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from exporter.rpc.http2.connection import Connection
 from exporter.rpc.http2.sockets import Dial, Scheduler, dialling
 
 ANSWER_SECONDS = 10.0
-"""How long the daemon may take to answer a connection with HTTP/2's settings."""
+"""The timeout for the daemon's HTTP/2 settings on a new connection."""
 
 CHECK_SECONDS = 5.0
-"""How long it may take to answer a call, when it is asked whether it is there."""
+"""The timeout for the call that checks whether the daemon answers."""
 
 OLDEST = (0, 22)
-"""The first version that tells exporters outside of it about its build results."""
+"""The first version that describes its build results to external exporters."""
 
 _VERSION = re.compile(r"v?(\d+)\.(\d+)\.")
 
@@ -35,8 +35,8 @@ class Daemon:
 
     Args:
         dial: Connects to it.
-        endpoint: Where it is, for messages.
-        channel: Reaches it as well, for the proxy's own calls.
+        endpoint: Its address, for messages.
+        channel: A channel to it, for the proxy's own calls.
     """
 
     def __init__(self, dial: Dial, endpoint: Endpoint, channel: grpc.aio.Channel) -> None:
@@ -48,14 +48,14 @@ class Daemon:
         return str(self._endpoint.address)
 
     async def connect(self, scheduler: Scheduler, share: Share | None = None) -> Connection:
-        """Open a connection over which HTTP/2 is spoken.
+        """Open an HTTP/2 connection.
 
         Args:
             scheduler: Flushes it.
             share: See `Connection`.
 
         Raises:
-            UnavailableError: there is none; says why.
+            UnavailableError: the daemon is not reachable; says why.
         """
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
@@ -76,13 +76,13 @@ class Daemon:
         return connection
 
     async def check(self) -> str:
-        """Find out whether the daemon answers.
+        """Check that the daemon answers.
 
         Returns:
-            Its version; empty if it does not tell.
+            Its version; empty if unknown.
 
         Raises:
-            UnavailableError: it does not, or is no daemon; says why.
+            UnavailableError: it does not answer, or is not a daemon; says why.
         """
         try:
             found = await identify(self.channel, CHECK_SECONDS)
@@ -115,10 +115,10 @@ class Daemon:
 
 
 async def _settings(connection: Connection) -> None:
-    """Wait until the peer has said that it speaks HTTP/2.
+    """Wait for the peer's HTTP/2 settings.
 
     Raises:
-        EOFError: the connection has ended before.
+        EOFError: the connection was closed before.
     """
     if connection.has_settings:
         return

@@ -1,4 +1,4 @@
-"""What the daemon asks of a client's session and the proxy answers."""
+"""The daemon's calls to a client's session that the proxy answers."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from exporter.takeover.session_client import FIND_EXPORTERS_METHOD, SessionClien
 
 
 class DaemonCalls:
-    """Handles calls of the daemon to clients' sessions. Messages come in and go out as bytes.
+    """Handles the daemon's calls to clients' sessions. Messages are raw bytes.
 
     Args:
-        daemon: Reaches the daemon.
-        operator: The credentials that the operator lends to clients; None for none.
+        daemon: The channel to the daemon.
+        operator: The credentials that the operator lends to clients, if any.
     """
 
     def __init__(self, daemon: grpc.aio.Channel, operator: OperatorAccess | None = None) -> None:
@@ -29,10 +29,10 @@ class DaemonCalls:
         self._operator = operator
 
     async def find_exporters(self, client: SessionClient, build: ProxiedBuild, context: Call) -> None:
-        """Keep what the daemon tells about its build result, and ask it what the refs are made of.
+        """Store the daemon's description of its build result, and query the cache records of its refs.
 
-        That is possible only now: later the refs may be gone. The answer is the client's, mostly that it has
-        no exporters.
+        This is only possible now, because the refs may be released later. The client answers the call,
+        usually by reporting that it does not have exporters.
 
         Raises:
             SwallowedError: the daemon does not answer.

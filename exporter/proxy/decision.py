@@ -1,4 +1,4 @@
-"""Builds and their watchers: whether they are the daemon's affair alone."""
+"""Routing builds and their watchers: through to the daemon, or to the proxy."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from exporter.rpc.http2.peek import Peek
 from exporter.takeover.plan import Routes, plan_exports
 
 UNDECIDED_SECONDS = 0.05
-"""How long a build's watcher waits for the build to show whether it has exports of ours. Clients ask for both
-at once. Later the proxy answers itself, which does for either."""
+"""How long a watcher waits until it is known whether its build has exports of ours. Clients send both calls
+at once. After that the proxy answers, which works in either case."""
 
 
 _REMEMBERED_BUILDS = 4096
@@ -26,14 +26,14 @@ M = TypeVar("M", control_pb2.SolveRequest, control_pb2.StatusRequest)
 
 
 class BuildRouter:
-    """Passes the calls Solve and Status on: to the daemon if the build has no exports of ours.
+    """Routes the calls Solve and Status: to the daemon if the build does not have exports of ours.
 
-    A build without them passes frame by frame; what is answered here goes through messages.
+    Such builds are passed through frame by frame; the proxy answers the others message by message.
 
     Args:
         routes: Where exporters run.
-        builds: Knows whether builds are taken at all; if not, they are refused here.
-        answering: Runs the answers of the proxy.
+        builds: Knows whether builds are accepted; if not, they are rejected here.
+        answering: Runs the proxy's handlers.
         solve: Answers Solve.
         status: Answers Status.
         metrics: Counts builds.
@@ -58,7 +58,7 @@ class BuildRouter:
         self._waiting: dict[str, list[_Watcher]] = {}
 
     def solve(self, call: Peek, message: bytes | None, daemon: Connection) -> None:
-        """Pass a build on."""
+        """Route a build."""
         request = _parse(message, control_pb2.SolveRequest)
         is_plain = False
         if request is not None:
@@ -73,7 +73,7 @@ class BuildRouter:
             call.answer(self._answering, self._solve)
 
     def status(self, call: Peek, message: bytes | None, daemon: Connection) -> None:
-        """Pass a watcher on, when it is known what it watches."""
+        """Route a watcher as soon as its build is known."""
         request = _parse(message, control_pb2.StatusRequest)
         watcher = _Watcher(call, daemon, self._answering, self._status)
         if request is None:
@@ -115,7 +115,7 @@ class _Watcher:
 
 
 def _parse(message: bytes | None, kind: type[M]) -> M | None:
-    """Read a message; None if there is none, or not of this kind. Whoever gets the call then says so."""
+    """Parse a message; None if it is missing or malformed. The handler of the call then reports that."""
     if message is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""What the proxy counts."""
+"""The interface of the proxy's metrics."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Callable
 
 
 class ProxyMetrics:
-    """Counts nothing: what a proxy has for which nobody asked for metrics.
+    """Metrics that are not recorded, for a proxy without a metrics endpoint.
 
-    `exporter.proxy.prometheus.PrometheusProxyMetrics` counts.
+    `exporter.proxy.prometheus.PrometheusProxyMetrics` records them.
     """
 
     def watch(self, *, builds: Callable[[], int], connections: Callable[[], int]) -> None:
-        """Say where to look for numbers that change by themselves."""
+        """Register callbacks for gauges."""
 
     def connected(self) -> None:
-        """Count a connection of a client."""
+        """Count a client's connection."""
 
     def unreachable(self) -> None:
-        """Count a connection of a client for which there was no daemon."""
+        """Count a client's connection for which the daemon was not reachable."""
 
     def received(self, amount: int) -> None:
         """Count bytes from clients."""
@@ -27,7 +27,7 @@ class ProxyMetrics:
         """Count bytes to clients."""
 
     def build(self, *, has_our_exports: bool) -> None:
-        """Count a build that has been asked for."""
+        """Count a requested build."""
 
     def ended(self, phase: str, exporter_type: str, code: str, seconds: float) -> None:
-        """Count an export, or its publishing; see `exporter.takeover.build.OnEnd`."""
+        """Record an export or its publishing; see `exporter.takeover.build.OnEnd`."""

@@ -9,26 +9,26 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from exporter.proxy.metrics import ProxyMetrics
 
 _DURATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
-"""Seconds: a cached image takes tens of milliseconds, pushing a large one takes minutes."""
+"""Buckets in seconds: a cached image takes tens of milliseconds, pushing a large one takes minutes."""
 
 
 class PrometheusProxyMetrics(ProxyMetrics):
-    """Counts in a registry.
+    """Records metrics in a registry.
 
     Args:
-        registry: What the HTTP endpoint shows.
+        registry: The registry that the HTTP endpoint exposes.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._builds = Gauge(
-            "buildkit_exporter_proxy_builds_in_flight", "Builds that are under way.", registry=registry
+            "buildkit_exporter_proxy_builds_in_flight", "Builds in progress.", registry=registry
         )
         self._connections = Gauge(
             "buildkit_exporter_proxy_connections", "Connections of clients.", registry=registry
         )
         self._connected = Counter(
             "buildkit_exporter_proxy_connections_accepted",
-            "Connections of clients that were accepted.",
+            "Accepted connections of clients.",
             registry=registry,
         )
         self._unreachable = Counter(
@@ -45,20 +45,20 @@ class PrometheusProxyMetrics(ProxyMetrics):
         self._received, self._sent = passed.labels("from_clients"), passed.labels("to_clients")
         requested = Counter(
             "buildkit_exporter_proxy_builds",
-            "Builds that clients have asked for: with exports of this proxy's, or of the daemon's alone.",
+            "Builds requested by clients: with exports of this proxy, or only of the daemon.",
             ("exports",),
             registry=registry,
         )
         self._requested = {True: requested.labels("proxy"), False: requested.labels("daemon")}
         self._exports = Counter(
             "buildkit_exporter_proxy_exports",
-            "Exports that have ended, by phase (export, finalize), type and gRPC status code.",
+            "Completed exports, by phase (export, finalize), type and gRPC status code.",
             ("phase", "type", "code"),
             registry=registry,
         )
         self._duration = Histogram(
             "buildkit_exporter_proxy_export_duration_seconds",
-            "How long exports took, by phase and type.",
+            "Duration of exports, by phase and type.",
             ("phase", "type"),
             buckets=_DURATION_BUCKETS,
             registry=registry,

@@ -1,4 +1,4 @@
-"""The proxy as a whole."""
+"""Assembling the proxy."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ async def running_switch(
     metrics: ProxyMetrics | None = None,
     operator: OperatorAccess | None = None,
 ) -> AsyncIterator[Switch]:
-    """Run a proxy, which is to be given its clients' sockets.
+    """Run a proxy. The caller passes it the clients' sockets.
 
     Args:
         daemon: The daemon.
         routes: Where exporters run.
-        options: The operator's.
-        metrics: Counts what is done; None for nothing.
-        operator: The credentials for registries that the operator lends to clients; None for none.
+        options: The operator's options.
+        metrics: Records metrics, if given.
+        operator: The credentials for registries that the operator lends to clients, if any.
     """
     builds = Builds()
     metrics = metrics or ProxyMetrics()

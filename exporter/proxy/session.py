@@ -1,4 +1,4 @@
-"""Sessions on their way through the proxy, spliced frame by frame."""
+"""Passing sessions through the proxy, frame by frame."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ from exporter.takeover.session_client import FILE_SEND_METHOD, FIND_EXPORTERS_ME
 
 _EXPORTER_ID = EXPORTER_ID.encode()
 _ADDED_METHODS = (FIND_EXPORTERS_METHOD, FILE_SEND_METHOD)
-"""What the proxy announces for every client: a daemon calls nothing else."""
+"""The methods that the proxy announces for every client: a daemon only calls announced ones."""
 
 
 class SessionSplice:
-    """One client's session: two streams, and in each of them one end of a connection.
+    """One client's session: two streams, each carrying one end of a connection.
 
-    In the connection the daemon opens streams, which are passed on to the client, except for those about
-    exports of ours.
+    The daemon opens streams in that connection. They are passed on to the client, except for those about our
+    exports.
 
     Args:
-        stream: With which the client attaches itself.
-        headers: Of that stream.
+        stream: The stream with which the client attaches.
+        headers: The headers of that stream.
         daemon: The connection to the daemon.
-        answering: Runs the answers of the proxy.
-        calls: Answer what is about exports of ours.
+        answering: Runs the proxy's handlers.
+        calls: Handles calls about our exports.
         scheduler: Flushes connections.
-        builds: Where its builds are found.
+        builds: The builds in progress.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class SessionSplice:
         )
 
     def _on_daemon_headers(self, headers: Headers, end: bool) -> None:
-        """The daemon has taken the session, or refused it, or ended it: the client is to know."""
+        """Forward to the client that the daemon has accepted, rejected or ended the session."""
         if not end and self._client_end.connection is None:
             self._client_stream.send_headers(headers)
             client = Connection(
@@ -98,7 +98,7 @@ class SessionSplice:
             self._finish()
 
     def _ignore_headers(self, headers: Headers, end: bool) -> None:
-        """Clients send no trailers."""
+        """Ignore headers: clients do not send trailers."""
 
     def _on_client_end(self, code: int | None) -> None:
         if code is not None:
@@ -136,7 +136,7 @@ class SessionSplice:
         relay(stream, headers, self._client_end.connection, end=end)
 
     def _route(self, stream: Stream, headers: Headers, end: bool) -> None:
-        """Decide who answers a call of the daemon."""
+        """Route a call of the daemon to its handler."""
         method = path_of(headers)
         build = self._builds.of_session(self._client.session_id) if method in _ADDED_METHODS else None
         if build is not None and method == FILE_SEND_METHOD:
@@ -167,7 +167,7 @@ def _is_ours(build: ProxiedBuild, method: str, headers: Headers) -> bool:
 
 
 def _with_client_index(headers: Headers, build: ProxiedBuild) -> Headers:
-    """Name the exporter as the client does, to which the daemon's order of exporters means nothing."""
+    """Translate the exporter's index to the client's, which does not know the daemon's order."""
     return [
         (key, str(build.client_index(int(value))).encode())
         if key == _EXPORTER_ID and value.isdigit()
@@ -177,6 +177,6 @@ def _with_client_index(headers: Headers, build: ProxiedBuild) -> Headers:
 
 
 def _announcing(headers: Headers, methods: frozenset[str]) -> Headers:
-    """Add the methods that the proxy answers itself to those of the client."""
+    """Add the proxy's own methods to the client's announcement."""
     added = [method for method in _ADDED_METHODS if method.lower() not in methods]
     return [*headers, *((SESSION_METHOD.encode(), method.encode()) for method in added)]

@@ -1,4 +1,4 @@
-"""Clients' connections: which of their calls go to the daemon, and which are answered here."""
+"""Clients' connections, and routing their calls to the daemon or to the proxy."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from exporter.rpc.http2.stream import Stream
 SESSION_METHOD_NAME = "/moby.buildkit.v1.Control/Session"
 
 HANGUP_SECONDS = 2.0
-"""How long clients whose builds have ended get to hang up, at shutdown."""
+"""At shutdown: how long clients may take to disconnect after their builds have ended."""
 
 _POLL_SECONDS = 0.05
 
@@ -37,19 +37,19 @@ logger = logging.getLogger(__name__)
 
 
 class Switch:
-    """Passes calls on.
+    """Routes calls.
 
-    Each client's connection has its own to the daemon, so that the daemon sees what it would see without a
-    proxy, and one ends with the other. Clients share nothing but the budget of what is held for all of them.
+    Each client's connection has its own connection to the daemon, so that the daemon sees the same as
+    without a proxy. If one is closed, so is the other. Clients only share the memory budget for held data.
 
     Args:
         daemon: The daemon.
         scheduler: Flushes connections.
-        router: Passes builds and their watchers on.
-        history: Answers those who read the build history.
-        answering: Runs the answers of the proxy.
-        calls: Answer what daemons ask sessions about exports of ours.
-        builds: Where builds are found.
+        router: Routes builds and their watchers.
+        history: Handles requests for the build history.
+        answering: Runs the proxy's handlers.
+        calls: Handles daemons' calls to sessions about our exports.
+        builds: The builds in progress.
         metrics: Counts connections and their bytes.
     """
 
@@ -80,32 +80,32 @@ class Switch:
 
     @property
     def connections(self) -> int:
-        """The number of clients that are connected."""
+        """The number of connected clients."""
         return len(self._connections)
 
     @property
     def solves(self) -> int:
-        """The number of builds under way."""
+        """The number of builds in progress."""
         self._solves = {stream for stream in self._solves if not stream.is_closed}
         return len(self._solves)
 
     def protocol(self) -> asyncio.Protocol:
-        """A protocol for a client's socket."""
+        """Create a protocol for a client's socket."""
         return _ClientSocket(self._make, self.scheduler, self._metrics)
 
     async def drain(self) -> None:
-        """Refuse new builds, and wait for those under way and for their clients to hang up."""
+        """Reject new builds, and wait for builds in progress and for their clients to disconnect."""
         self.builds.is_closed = True
         if not self.solves:
             return
         await _until(lambda: not self.solves)
-        # Who has watched a build may still be reading, and asks for its record then.
+        # A build's watcher may still be reading, and then requests the build's record.
         with suppress(TimeoutError):
             async with asyncio.timeout(HANGUP_SECONDS):
                 await _until(lambda: not self._connections)
 
     def close(self) -> None:
-        """End all connections."""
+        """Close all connections."""
         for connection in list(self._connections):
             connection.close()
 
@@ -121,7 +121,7 @@ class Switch:
         self._connections.add(client)
         self._metrics.connected()
         client.on_closed = lambda error: self._connections.discard(client)
-        # Calls wait in the socket until it is known where they can go.
+        # Leave calls in the socket until the connection to the daemon exists.
         transport.pause_reading()
         task = asyncio.get_running_loop().create_task(self._connect(client, transport))
         self._tasks.add(task)
@@ -141,7 +141,7 @@ class Switch:
         transport.resume_reading()
 
     def _join(self, client: Connection, daemon: Connection) -> None:
-        """Let two connections live and end together."""
+        """Tie two connections together, so that closing one closes the other."""
 
         def on_closed(error: Exception | None) -> None:
             self._connections.discard(client)
@@ -207,5 +207,5 @@ class _ClientSocket(SocketTransport):
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 - streams tell their ends to nobody here
+    while not condition():  # noqa: ASYNC110 - streams do not notify about their ends here
         await asyncio.sleep(_POLL_SECONDS)

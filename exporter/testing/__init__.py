@@ -1,6 +1,7 @@
-"""For tests of exporters: build results to export, a place to run an export, and what it made to look into.
+"""Test support for exporters: build results, a workbench for running exports, and inspectable outputs.
 
-May use everything but the command line, and nothing uses it. Needs no test framework, daemon or network.
+It may import everything except the command line, and nothing imports it. It does not need a test framework,
+daemon or network.
 
 ::
 

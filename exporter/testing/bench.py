@@ -1,4 +1,4 @@
-"""A place to run exports."""
+"""A workbench for running exports."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _SESSION = "testing"
 
 @dataclass(slots=True)
 class Run:
-    """An export that has succeeded.
+    """A successful export.
 
     Attributes:
-        response: The response keys; after `Workbench.finalize`, those that it added are among them.
+        response: The response keys, including those that `Workbench.finalize` has added.
         descriptor: The root of the artifact, if it is an image.
-        output: Took what went to the client.
-        progress: What was reported, by the finalizer as well.
-        token: Stands for what is left to publish; empty if there is nothing.
+        output: The output that the client received.
+        progress: The progress, including that of the finalizer.
+        token: The token for publishing; empty if there is nothing to publish.
         store: The image store of the export.
     """
 
@@ -49,7 +49,7 @@ class Run:
 
 
 class Workbench:
-    """Runs exporters as the command line and the server do, one at a time; made by `open`.
+    """Runs exporters like the command line and the server, one at a time; created by `open`.
 
     Attributes:
         store: The image store of the exports (`ExportContext.store`).
@@ -68,12 +68,12 @@ class Workbench:
     async def open(
         cls, root: Path | None = None, *, pusher: Pusher | None = None
     ) -> AsyncIterator[Workbench]:
-        """Prepare stores and scratch space; at the end, what has not been published is dropped.
+        """Prepare stores and scratch space. At the end, unpublished results are dropped.
 
         Args:
             root: An empty directory for them; None for a temporary one.
-            pusher: Takes images that are to be pushed, such as `MemoryRegistry`. None for the
-                built-in client, which needs a network.
+            pusher: Receives images to push, such as a `MemoryRegistry`. None for the built-in client, which
+                needs a network.
         """
         async with AsyncExitStack() as stack:
             if root is None:
@@ -117,14 +117,14 @@ class Workbench:
         Args:
             exporter: The exporter, with its attributes.
             source: What to export.
-            build: Facts about the build. If None, a saved source tells its own.
-            takes_files: Whether the client takes files; if not, `ExportContext.output` is None.
-            progress: Takes the progress, to be looked at after a failure.
+            build: Facts about the build; those of the saved source if None.
+            takes_files: Whether the client accepts files; if not, `ExportContext.output` is None.
+            progress: Receives the progress, for inspection after a failure.
 
         Raises:
             ExporterError: the export failed.
-            FailedPreconditionError: the exporter has not made what its type promises.
-            PluginError: it has raised something that is not an error of `exporter`.
+            FailedPreconditionError: the exporter has not created what its type promises.
+            PluginError: it has raised something other than an error of `exporter`.
         """
         if isinstance(source, SavedSource):
             build = build or source.build
@@ -148,18 +148,18 @@ class Workbench:
         return Run(dict(result.response), result.descriptor, output, progress, outcome.token, self.store)
 
     async def finalize(self, run: Run) -> None:
-        """Publish what an export has made, as after a build whose exports have all succeeded.
+        """Publish an export's results, as after a build whose exports have all succeeded.
 
-        Can be repeated after a failure. Without a finalizer there is nothing to do.
+        It can be retried after a failure. Without a finalizer, it is a no-op.
 
         Raises:
             ExporterError: publishing failed.
-            PluginError: the finalizer has raised something else.
+            PluginError: the finalizer has raised something other than an error of `exporter`.
         """
         if run.token:
             run.response.update(await self._engine.finalize(run.token, run.progress))
 
     async def discard(self, run: Run) -> None:
-        """Give up what an export has made, as after a build of which another export has failed."""
+        """Discard an export's results, as after a build in which another export has failed."""
         if run.token:
             await self._tokens.discard(run.token)

@@ -1,4 +1,4 @@
-"""The client's side of ``dest=``, in memory."""
+"""A client's ``dest=`` in memory."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from exporter.image import Descriptor
 
 @dataclass(frozen=True, slots=True)
 class WrittenFile:
-    """A file, or something else, that was written into the client's directory.
+    """A file, directory or link that was written into the client's directory.
 
     Attributes:
-        entry: What the exporter said of it.
-        content: Its bytes; empty for what is not a file.
+        entry: The exporter's description of it.
+        content: Its bytes; empty if it is not a file.
     """
 
     entry: FileEntry
@@ -49,7 +49,7 @@ class MemoryLayout:
 
     Attributes:
         store: Its blobs.
-        images: What was published.
+        images: The published images.
     """
 
     def __init__(self) -> None:
@@ -70,14 +70,14 @@ class MemoryLayout:
 
 @dataclass(slots=True)
 class MemoryOutput:
-    """Keeps what an exporter sends to the client. It is as strict as the outputs that users have.
+    """Keeps everything that an exporter sends to the client. It is as strict as the real outputs.
 
     Attributes:
-        files: Archives that were committed, in order.
-        responses: What was said of each before its first byte.
-        dropped: How many files were begun and not committed.
-        layouts: Layouts that were opened, in order.
-        directory_files: What is in the directory, by path.
+        files: The committed archives, in order.
+        responses: The response keys that were sent before each archive.
+        dropped: The number of files that were opened but not committed.
+        layouts: The opened layouts, in order.
+        directory_files: The contents of the directory, by path.
     """
 
     files: list[bytes] = field(default_factory=list)
@@ -88,10 +88,10 @@ class MemoryOutput:
 
     @property
     def file_content(self) -> bytes:
-        """The one file that was committed.
+        """The single committed file.
 
         Raises:
-            AssertionError: there is none, or more than one.
+            AssertionError: not exactly one file was committed.
         """
         assert len(self.files) == 1, f"{len(self.files)} files were committed, not one"
         return self.files[0]
@@ -147,7 +147,7 @@ class _MemoryFile:
 
 
 def _take(entries: Iterable[FileEntry]) -> dict[str, WrittenFile]:
-    """Go through the entries, and check their order as all outputs do. Blocks."""
+    """Read the entries, and check their order like all outputs. Blocks."""
     order = EntryOrder()
     written: dict[str, WrittenFile] = {}
     for entry in entries:

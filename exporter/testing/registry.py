@@ -1,4 +1,4 @@
-"""Registries, in memory."""
+"""Registries in memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from exporter.remotes.registry.distribution_sources import DistributionSources
 
 @dataclass(frozen=True, slots=True)
 class PushedImage:
-    """What was pushed.
+    """A pushed image.
 
     Attributes:
         root: The descriptor of the image or index.
@@ -31,14 +31,14 @@ class PushedImage:
 
 
 class MemoryRegistry:
-    """Accepts what is pushed; a `Pusher` for `Workbench.open`.
+    """Receives pushed images; a `Pusher` for `Workbench.open`.
 
     Args:
-        failures: Raised by the first pushes, one each: a finalizer must bear being called again.
+        failures: Raised by the first pushes, one each, to test that a finalizer can be retried.
 
     Attributes:
-        store: All blobs that were pushed, verified.
-        pushes: All that was pushed, in order.
+        store: All pushed blobs, verified.
+        pushes: All pushed images, in order.
     """
 
     def __init__(self, failures: Iterable[Exception] = ()) -> None:
@@ -57,7 +57,7 @@ class MemoryRegistry:
         sources: DistributionSources | None = None,
         progress: VertexProgress,
     ) -> DistributionSources:
-        """See `Pusher`. Mounting from other repositories is not modelled.
+        """See `Pusher`. Cross-repository mounts are not simulated.
 
         Raises:
             DataLossError, NotFoundError: a blob is damaged or missing.

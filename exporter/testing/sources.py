@@ -1,4 +1,4 @@
-"""Build results for tests: made in memory, or the samples that come with the package."""
+"""Build results for tests: in memory, or the samples in the package."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _CREATED_AT = Time.parse("2024-05-06T07:08:09.123456789Z")
 
 @dataclass(frozen=True)
 class MemoryLayer:
-    """An uncompressed layer in memory. The same files make the same bytes.
+    """An uncompressed layer in memory. It is deterministic: the same files give the same bytes.
 
     Attributes:
-        files: Contents by path, relative to the root. Directories are made as they are needed.
-        description: What made it, for the image's history.
-        created_at: When it was made; also the time of its files. None if the daemon does not tell.
+        files: Contents by path, relative to the root. Parent directories are created automatically.
+        description: The step that created it, for the image's history.
+        created_at: The creation time, which is also that of its files; None if unknown.
     """
 
     files: Mapping[str, bytes] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class MemoryLayer:
         """The layer's bytes.
 
         Raises:
-            ValueError: a path is absolute, or leads out of the root.
+            ValueError: a path is absolute, or outside of the root.
         """
         out = io.BytesIO()
         moment = (self.created_at or _CREATED_AT).unix
@@ -66,11 +66,11 @@ class MemoryLayer:
 
 
 def ref_of(*layers: MemoryLayer, ref_id: str = "ref") -> Ref:
-    """A ref with these layers, base first.
+    """Create a ref.
 
     Args:
-        layers: Its layers.
-        ref_id: Its ID. The IDs of the layers are made of it.
+        layers: Its layers, base first.
+        ref_id: Its ID. The IDs of the layers are derived from it.
     """
     tars = [layer.tar() for layer in layers]
     chain = [
@@ -90,17 +90,17 @@ def source_of(
     metadata: Mapping[str, bytes] | None = None,
     attestations: Mapping[str, Sequence[Attestation]] | None = None,
 ) -> Source:
-    """A build result.
+    """Create a build result.
 
     Args:
-        layers: Those of a result that is not keyed by platform; without any it has no ref.
-        platforms: Layers by platform ID, such as ``linux/amd64``, of a result that is; no layers, no ref.
+        layers: The layers of a result that is not keyed by platform; without layers, it has no ref.
+        platforms: The layers by platform ID, such as ``linux/amd64``; without layers, a platform has no ref.
         config: The image config, for all platforms.
-        metadata: What else the frontend tells; see `exporter.image.keys`.
-        attestations: By platform ID.
+        metadata: Additional metadata of the frontend; see `exporter.image.keys`.
+        attestations: The attestations by platform ID.
 
     Raises:
-        ValueError: there are both layers and platforms.
+        ValueError: both layers and platforms are given.
     """
     if layers and platforms is not None:
         raise ValueError("a result has either a single ref or refs by platform")
@@ -114,9 +114,9 @@ def source_of(
 
 
 async def load_sample(name: str = DEFAULT) -> SavedSource:
-    """A small real build result that comes with the package; `sample_names` has all names.
+    """Load a small recorded build result from the package; `sample_names` lists them.
 
     Raises:
-        NotFoundError: there is no such sample.
+        NotFoundError: the sample does not exist.
     """
     return await SavedSource.open(sample_directory(name))

@@ -1,7 +1,7 @@
-"""Answering a registry's ``WWW-Authenticate``: user and password, or a token.
+"""Responding to a registry's ``WWW-Authenticate`` with basic authentication or a token.
 
-Source of the rules: the distribution project's token authentication and its OAuth2 form, and what containerd
-does where token servers know only one of the two.
+Source of the rules: the distribution project's token authentication and its OAuth2 form, and containerd's
+fallback for token servers that support only one of the two.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from exporter.remotes.registry.retry import RequestError, Retries
 from exporter.remotes.registry.tokens import Token, TokenCache, TokenSource, is_token
 
 _CLIENT_ID = "buildkit-exporter"
-# The specification's, for answers that do not tell.
+# The specification's default.
 _DEFAULT_LIFETIME = 60.0
 _LONGEST_LIFETIME = 86400.0
 _LONGEST_SHOWN = 200
 _REFUSALS = frozenset({400, 401, 403})
-# With these, servers say that they do not know the OAuth2 form, among them those of Google (404), Azure (400)
-# and JFrog (401). A POST is not redirected: that would hand the password on.
+# With these, servers say that they do not support OAuth2, such as those of Google (404), Azure (400) and
+# JFrog (401). POST requests do not follow redirects, which would pass the password on.
 _NO_OAUTH2 = frozenset({301, 302, 303, 307, 308, 400, 401, 404, 405})
 
 
 class Authorizer:
-    """Gives the ``Authorization`` for requests to one registry.
+    """Provides the ``Authorization`` header for requests to one registry.
 
     Args:
-        http: Reaches the token server.
+        http: The client for the token server.
         host: The registry, as in a reference (``docker.io``).
-        credentials: Where to find what to show.
-        cache: Keeps the tokens, for this and for later authorizers of the same user.
-        is_unchecked: Whether the registry may be an impostor: nobody looks at its certificate.
+        credentials: The source of credentials.
+        cache: Caches tokens for this and later authorizers of the same user.
+        is_unchecked: Whether the registry's certificate is not verified, so that it may be an impostor.
     """
 
     def __init__(
@@ -66,16 +66,16 @@ class Authorizer:
         self._lock = asyncio.Lock()
 
     async def header(self, scopes: tuple[str, ...], retries: Retries) -> str | None:
-        """The header for a request that needs `scopes`; None as long as the registry has not asked for one.
+        """The header for a request that needs `scopes`; None until the registry has sent a challenge.
 
         Args:
             scopes: ``repository:NAME:ACTIONS``.
-            retries: For requests to the token server.
+            retries: The retry policy for requests to the token server.
 
         Raises:
-            PermissionDeniedError: the token server refuses our credentials.
+            PermissionDeniedError: the token server rejects our credentials.
             FailedPreconditionError: the credentials cannot be sent to it safely.
-            UnavailableError: it cannot be reached, or does not do its work.
+            UnavailableError: the token server is not reachable or fails.
             ExporterError: the credentials cannot be read.
         """
         async with self._lock:
@@ -96,12 +96,12 @@ class Authorizer:
     def challenged(
         self, headers: Iterable[str], scopes: tuple[str, ...], refused: str | None, *, is_plain: bool = False
     ) -> None:
-        """Take the challenge of a 401. It makes sense to try again if `header` then gives something new.
+        """Process the challenge of a 401. Retry the request if `header` then returns a different value.
 
         Args:
-            headers: The answer's ``WWW-Authenticate``; the best challenge that can be answered is taken.
-            scopes: What the request needed.
-            refused: The ``Authorization`` that it had. A token is forgotten.
+            headers: The response's ``WWW-Authenticate`` headers; the best supported challenge is used.
+            scopes: The scopes that the request needed.
+            refused: The request's ``Authorization``. If it was a token, it is dropped from the cache.
             is_plain: Whether the registry speaks plain HTTP.
         """
         offered = {challenge.scheme: challenge for challenge in reversed(parse_challenges(headers))}
@@ -115,10 +115,10 @@ class Authorizer:
             self._cache.forget(self._host, scopes, refused.removeprefix("Bearer "))
 
     async def explain(self, failure: RequestError) -> None:
-        """Have a refusal say whose credentials were refused, where they are from, and what to do.
+        """Add to a failure whose credentials were rejected, where they come from, and what to do.
 
         Args:
-            failure: Of a request to the registry, with the status 401 or 403.
+            failure: The failure of a request to the registry with status 401 or 403.
         """
         assert failure.status is not None
         if self._fetcher is not None:
@@ -152,7 +152,7 @@ class Authorizer:
         wanted = _merge(scopes, self._wanted.get(scopes, ()))
         if fetcher is not None:
             server = token_server(self._host, realm)
-            # Whether there are credentials behind it is not known here.
+            # We do not know whether the fetcher will send credentials.
             check_safe(self._host, server, is_plain=self._is_plain)
             return await fetcher.fetch(realm, service, wanted)
         return await fetch_token(
@@ -180,23 +180,23 @@ async def fetch_token(
 ) -> Token:
     """Get a token from a registry's token server.
 
-    Credentials are shown in a form first (OAuth2). A server that does not know that is asked again by GET, as
-    containerd does; so is any server without credentials.
+    Credentials are first sent with OAuth2's POST. If the server does not support that, the request is
+    repeated with GET, like containerd. Without credentials, GET is used.
 
     Args:
-        http: Reaches the token server.
+        http: The client for the token server.
         host: The registry, for messages.
-        realm: The token server's address, from the registry's challenge.
-        service: What the challenge calls the registry; may be empty.
-        scopes: What the token is to allow, ``repository:NAME:ACTIONS``.
-        credentials: What to show.
-        retries: How often to try.
+        realm: The token server's URL, from the registry's challenge.
+        service: The registry's name in the challenge; may be empty.
+        scopes: The requested scopes, ``repository:NAME:ACTIONS``.
+        credentials: The credentials.
+        retries: The retry policy.
         is_plain: Whether the registry speaks plain HTTP, or may do so.
 
     Raises:
-        PermissionDeniedError: the token server refuses the credentials.
-        FailedPreconditionError: it cannot be shown the credentials safely.
-        UnavailableError: it cannot be reached, or does not do its work.
+        PermissionDeniedError: the token server rejects the credentials.
+        FailedPreconditionError: the credentials cannot be sent to it safely.
+        UnavailableError: the token server is not reachable or fails.
     """
     url = token_server(host, realm)
     what = f"getting a token for {' '.join(scopes)}"
@@ -214,7 +214,7 @@ async def fetch_token(
 
 
 class _NoOAuth2Error(Exception):
-    """A token server may know only the other way to ask."""
+    """The token server may only support GET."""
 
 
 async def _ask(
@@ -242,14 +242,14 @@ async def _ask(
 
 
 def token_server(host: str, realm: str) -> URL:
-    """Read the address of a registry's token server.
+    """Parse the URL of a registry's token server.
 
     Args:
         host: The registry, for messages.
-        realm: From its challenge.
+        realm: The realm in its challenge.
 
     Raises:
-        UnavailableError: it is not an address.
+        UnavailableError: it is not a valid URL.
     """
     url = server_url(realm)
     if url is None:
@@ -260,15 +260,16 @@ def token_server(host: str, realm: str) -> URL:
 
 
 def check_safe(host: str, server: URL, *, is_plain: bool) -> None:
-    """Make sure that credentials are not readable for everybody on their way to a token server.
+    """Make sure that credentials are not sent to a token server in plain text.
 
     Args:
         host: The registry.
         server: Its token server.
-        is_plain: Whether the registry speaks plain HTTP, or may do so: then its own host may do it, too.
+        is_plain: Whether the registry speaks plain HTTP or may do so; then a token server on the same host
+            may, too.
 
     Raises:
-        FailedPreconditionError: it speaks plain HTTP on another host.
+        FailedPreconditionError: the token server speaks plain HTTP on a different host.
     """
     is_own = is_plain and server.host == (URL(f"//{host}").host or host)
     if server.scheme == "https" or is_loopback(server.authority) or is_own:
@@ -295,14 +296,14 @@ def _basic(credentials: Credentials) -> str | None:
 
 
 def _shown(credentials: Credentials) -> str:
-    """What a GET shows: an identity token takes the password's place, as in containerd."""
+    """The password for GET: an identity token replaces it, as in containerd."""
     if credentials.identity_token:
         return basic_authorization("", credentials.identity_token)
     return basic_authorization(credentials.username, credentials.password)
 
 
 def _merge(scopes: tuple[str, ...], wanted: tuple[str, ...]) -> list[str]:
-    """Add what only the challenge asks for: a registry may know a repository by another name."""
+    """Add scopes that only the challenge has: a registry may use a different name for a repository."""
     resources = {_resource(scope) for scope in scopes}
     return [*scopes, *(scope for scope in wanted if _resource(scope) not in resources)]
 

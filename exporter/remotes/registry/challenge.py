@@ -1,4 +1,4 @@
-"""Reading ``WWW-Authenticate`` (RFC 9110, section 11.6.1)."""
+"""Parsing ``WWW-Authenticate`` (RFC 9110, section 11.6.1)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 _TOKEN = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
-# Unquoted, a realm is not a token; some registries leave the quotes out nevertheless.
+# An unquoted realm is invalid, because a URL is not a token. But some registries omit the quotes.
 _PARAMETER = re.compile(rf'({_TOKEN})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s",]+))')
 _SCHEME = re.compile(rf"({_TOKEN})(?=[ \t,]|$)")
 _SEPARATOR = re.compile(r"[ \t,]*")
@@ -15,14 +15,14 @@ _SEPARATOR = re.compile(r"[ \t,]*")
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """A way in which a registry wants us to authenticate. Scheme and parameter names are in lower case."""
+    """An authentication scheme that a registry offers. Scheme and parameter names are in lower case."""
 
     scheme: str
     parameters: dict[str, str] = field(default_factory=dict)
 
 
 def parse_challenges(headers: Iterable[str]) -> list[Challenge]:
-    """Read headers that may hold several challenges each. A header is read as far as it is well-formed."""
+    """Parse headers with one or more challenges each. Parsing stops where a header is malformed."""
     challenges: list[Challenge] = []
     for header in headers:
         challenges += _parse_header(header)

@@ -1,8 +1,8 @@
 """Credentials for registries from Docker's configuration file and its credential helpers.
 
 Reads ``$DOCKER_CONFIG/config.json`` (``~/.docker/config.json``): ``credHelpers``, ``credsStore`` and
-``auths``, in the order that docker itself uses. A helper is a program ``docker-credential-NAME`` that is
-given a server's address on its standard input.
+``auths``, in docker's order. A helper is a program ``docker-credential-NAME`` that reads a server's address
+from standard input.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from exporter.errors import InvalidArgumentError, PermissionDeniedError, Unavail
 from exporter.remotes.registry.tokens import TokenSource
 
 DOCKER_HUB_SERVER = "https://index.docker.io/v1/"
-"""Under which docker keeps the credentials of docker.io."""
+"""The key for the credentials of docker.io."""
 
 _HELPER_SECONDS = 30.0
 _TOKEN_USER = "<token>"
@@ -32,9 +32,9 @@ _TOKEN_USER = "<token>"
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What to show to a registry. `identity_token` (an OAuth2 refresh token) beats user and password.
+    """Credentials for a registry. `identity_token` (an OAuth2 refresh token) precedes user and password.
 
-    `origin` says where they were found or, if there are none, where they were looked for; it is for messages.
+    `origin` says where they were found or, if there are none, which places were searched. It is for messages.
     `is_operators` tells that they belong to whoever runs this server, and not to whom messages go.
     """
 
@@ -47,12 +47,12 @@ class Credentials:
 
     @property
     def anonymous(self) -> bool:
-        """Whether there is nothing to show."""
+        """Whether there are no credentials."""
         return not (self.username or self.identity_token or self.registry_token)
 
     @property
     def user(self) -> str:
-        """Whose they are, for messages."""
+        """The name of their owner, for messages."""
         if self.anonymous:
             return "an anonymous user"
         if self.is_operators:
@@ -60,11 +60,11 @@ class Credentials:
         return self.username or "the saved token"
 
     def advice(self, host: str, status: int) -> str:
-        """Say what to do when they were refused.
+        """Advise the user when the credentials were rejected.
 
         Args:
             host: The registry.
-            status: HTTP's: 401 for who one is, 403 for what one may do.
+            status: The HTTP status: 401 (authentication) or 403 (authorization).
         """
         if self.is_operators and not self.anonymous:
             problem = "may not do that" if status == HTTPStatus.FORBIDDEN else "are not accepted"
@@ -103,7 +103,7 @@ class DelegatingSource(CredentialSource, Protocol):
 
 
 class StaticCredentials:
-    """The same credentials for every host in the map, none for others."""
+    """Fixed credentials by host; anonymous for other hosts."""
 
     def __init__(self, by_host: Mapping[str, Credentials] | None = None) -> None:
         self._by_host = dict(by_host or {})
@@ -114,12 +114,12 @@ class StaticCredentials:
 
 
 class DockerCredentials:
-    """Credentials of the user who runs us, as `docker login` left them.
+    """The credentials that `docker login` saved for the user who runs this process.
 
-    The file is read at each use: a login during a long life of a server is seen.
+    The file is read each time, so that a long-running server sees new logins.
 
     Args:
-        path: The configuration file; docker's own place if None. A missing file means no credentials.
+        path: The configuration file; docker's default if None. A missing file means no credentials.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -127,7 +127,7 @@ class DockerCredentials:
 
     @property
     def path(self) -> Path:
-        """Where the configuration is read from."""
+        """The path of the configuration file."""
         if self._path is not None:
             return self._path
         directory = os.environ.get("DOCKER_CONFIG")
@@ -143,7 +143,7 @@ class DockerCredentials:
         config = await run_in_thread(self._load)
         server = DOCKER_HUB_SERVER if host == "docker.io" else host
         helpers = _mapping(config, "credHelpers")
-        # An empty one means: not from the store.
+        # An empty name disables the store.
         helper = next((helpers[key] for key in (server, host) if key in helpers), config.get("credsStore"))
         if helper:
             found = await _ask_helper(str(helper), server)
@@ -178,7 +178,7 @@ def _mapping(config: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def _host_of(key: str) -> str:
-    """Old docker versions kept whole URLs as keys."""
+    """The host of a key. Old docker versions used whole URLs as keys."""
     host = key.removeprefix("https://").removeprefix("http://").split("/", 1)[0]
     return "docker.io" if host in {"index.docker.io", "registry-1.docker.io"} else host
 
@@ -232,7 +232,7 @@ async def _ask_helper(name: str, server: str) -> Credentials:
             await process.wait()
     if process.returncode != 0:
         said = (stdout + stderr).decode("utf-8", "replace").strip()
-        # The protocol's way to say that it has nothing for this server.
+        # In the protocol, this means that there are no credentials for the server.
         if "credentials not found" in said:
             return Credentials()
         raise UnavailableError(f"credential helper {program} failed for {server}: {said}")

@@ -1,4 +1,4 @@
-"""Tokens of registries' token servers: who fetches them, and how long they are kept."""
+"""Tokens of registries' token servers: fetching and caching them."""
 
 from __future__ import annotations
 
@@ -7,39 +7,39 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-# A token is renewed somewhat before it ends: clocks differ, and requests take time.
+# A token is renewed early, because clocks differ and requests take time.
 _MARGIN_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A bearer token, and the seconds from now that it is good for."""
+    """A bearer token, and its remaining lifetime in seconds."""
 
     value: str = field(repr=False)
     lifetime: float
 
 
 class TokenSource(Protocol):
-    """Somebody who fetches tokens for one registry, with credentials that stay with them."""
+    """Fetches tokens for one registry without revealing the credentials."""
 
     async def fetch(self, realm: str, service: str, scopes: Sequence[str]) -> Token:
         """Fetch a token.
 
         Args:
-            realm: The token server's address, from the registry's challenge.
-            service: What the challenge calls the registry; may be empty.
-            scopes: What the token is to allow, ``repository:NAME:ACTIONS``.
+            realm: The token server's URL, from the registry's challenge.
+            service: The registry's name in the challenge; may be empty.
+            scopes: The requested scopes, ``repository:NAME:ACTIONS``.
 
         Raises:
-            ExporterError: there is none.
+            ExporterError: no token is available.
         """
         ...
 
     def advice(self, status: int) -> str:
-        """Say what to do when the registry has refused a token.
+        """Advise the user when the registry has rejected a token.
 
         Args:
-            status: HTTP's: 401 for who one is, 403 for what one may do.
+            status: The HTTP status: 401 (authentication) or 403 (authorization).
         """
         ...
 
@@ -51,31 +51,31 @@ class _KeptToken:
 
 
 class TokenCache:
-    """The tokens of one user, until shortly before they end.
+    """Caches the tokens of one user until shortly before they expire.
 
-    Never to be shared: whoever has a token can do what it allows.
+    It must not be shared between users, because a token grants access to anyone who has it.
     """
 
     def __init__(self) -> None:
         self._tokens: dict[tuple[str, tuple[str, ...]], _KeptToken] = {}
 
     def get(self, host: str, scopes: tuple[str, ...]) -> str | None:
-        """Return the token for a registry and a set of scopes; None if there is none that is still good."""
+        """Return the token for a registry and a set of scopes; None if there is no valid one."""
         token = self._tokens.get((host, scopes))
         return token.value if token is not None and token.expires > time.monotonic() else None
 
     def keep(self, host: str, scopes: tuple[str, ...], token: Token) -> None:
-        """Keep a token."""
+        """Store a token."""
         expires = time.monotonic() + max(token.lifetime - _MARGIN_SECONDS, 1.0)
         self._tokens[host, scopes] = _KeptToken(token.value, expires)
 
     def forget(self, host: str, scopes: tuple[str, ...], value: str) -> None:
-        """Forget a token that was refused, unless there is another one by now."""
+        """Drop a rejected token, unless it has been replaced in the meantime."""
         token = self._tokens.get((host, scopes))
         if token is not None and token.value == value:
             del self._tokens[host, scopes]
 
 
 def is_token(text: str) -> bool:
-    """Whether a text can stand in a header as a token."""
+    """Whether a text is usable as a token in a header."""
     return bool(text) and text.isascii() and text.isprintable() and " " not in text
