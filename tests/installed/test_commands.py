@@ -135,6 +135,7 @@ OUTPUTS = [
     "type=local,dest=files",
     "type=image,name=example.com/a:v1",
     "type=moby,name=example.com/a:v1",
+    "type=squash,dest=squashed.tar,name=example.com/a:v1",
 ]
 
 
