@@ -1,8 +1,8 @@
-"""Sockets that whoever started us has opened for us (systemd's socket activation).
+"""Sockets inherited from the parent process (systemd's socket activation).
 
-Source of the rules: ``sd_listen_fds(3)``. ``LISTEN_PID`` says whom the sockets are for, ``LISTEN_FDS`` how
-many there are, from descriptor 3 on, and ``LISTEN_FDNAMES`` what the unit file calls them. ``fd://`` is how
-buildkitd and dockerd are told to listen on them.
+Source of the rules: ``sd_listen_fds(3)``. ``LISTEN_PID`` is the process that the sockets are for,
+``LISTEN_FDS`` their number, from descriptor 3 on, and ``LISTEN_FDNAMES`` their names in the unit file. As in
+buildkitd and dockerd, ``fd://`` means these sockets.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 
 @dataclass(frozen=True, slots=True)
 class InheritedSocket:
-    """A socket that listens already.
+    """A listening socket.
 
     Attributes:
-        descriptor: Its number. Whoever listens on it closes it.
-        name: What the unit file calls it (``FileDescriptorName=``).
-        address: Where it listens.
+        descriptor: Its file descriptor. The code that listens on it closes it.
+        name: Its name in the unit file (``FileDescriptorName=``).
+        address: The address it listens at.
     """
 
     descriptor: int
@@ -40,24 +40,24 @@ class InheritedSocket:
 
 
 ListenAddress = Address | InheritedSocket
-"""Where to listen."""
+"""An address to listen at, or an inherited socket."""
 
 
 def listen_addresses(
     texts: Sequence[str], *, field: str, environ: MutableMapping[str, str] | None = None
 ) -> list[ListenAddress]:
-    """Read the addresses that a server is to listen on.
+    """Parse the addresses of a server's listeners.
 
     Args:
-        texts: As for `parse_address`; or ``fd://`` for all sockets that were handed to us, ``fd://NAME`` for
+        texts: Addresses as for `parse_address`; or ``fd://`` for all inherited sockets, ``fd://NAME`` for
             those of that name, ``fd://3`` for that descriptor.
-        field: What is at fault if they cannot be used.
-        environ: The environment variables; those of the process if None. Those about sockets are removed if
-            sockets were asked for: they are not meant for programs that we start.
+        field: The field to name in errors.
+        environ: The environment variables; those of the process if None. If sockets are used, the variables
+            about them are removed, because child processes must not inherit them.
 
     Raises:
-        InvalidArgumentError: one cannot be used; names `field`.
-        FailedPreconditionError: there is no such socket.
+        InvalidArgumentError: an address is invalid; names `field`.
+        FailedPreconditionError: a socket does not exist.
     """
     found: list[ListenAddress] = []
     wanted = [text.startswith(SCHEME) for text in texts]
@@ -74,10 +74,10 @@ def listen_addresses(
 
 
 def inherited_sockets(environ: MutableMapping[str, str], field: str) -> list[InheritedSocket]:
-    """The sockets that were handed to us; the variables that tell of them are removed from `environ`.
+    """The inherited sockets. Their variables are removed from `environ`.
 
     Raises:
-        FailedPreconditionError: one of them does not listen, or is not of a kind that we can use.
+        FailedPreconditionError: one of them does not listen, or has an unsupported type.
     """
     pid, count, names = (environ.pop(name, "") for name in _VARIABLES)
     if pid != str(os.getpid()) or not count.isdecimal():
@@ -134,10 +134,10 @@ def _address_of(descriptor: int, field: str) -> Address:
 
 
 def socket_address(listener: socket.socket, field: str) -> Address:
-    """Where a socket listens.
+    """The address of a socket.
 
     Raises:
-        FailedPreconditionError: at something that is neither a path nor a port.
+        FailedPreconditionError: the socket is neither a Unix nor a TCP socket.
     """
     name = listener.getsockname()
     if listener.family == socket.AF_UNIX:

@@ -10,7 +10,7 @@ from exporter.errors import InvalidArgumentError
 from exporter.rpc.target import unix_target
 
 MAX_UNIX_PATH = 107
-"""Bytes of a socket's path on Linux (``sun_path`` less its NUL)."""
+"""The maximum length of a socket's path on Linux in bytes (``sun_path`` without its NUL)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,8 @@ def parse_address(text: str, *, field: str, also: str = "") -> Address:
 
     Args:
         text: The address.
-        field: What is at fault if it is none.
-        also: What else could be written in its place, for the message.
+        field: The field to name in errors.
+        also: Other accepted forms, for the message.
 
     Raises:
         InvalidArgumentError: it is neither; names `field`.

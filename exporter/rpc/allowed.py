@@ -1,4 +1,4 @@
-"""Which addresses an operator allows requests to have dialled."""
+"""The addresses that an operator allows requests to name."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ class AddressPattern:
     """Matches addresses part by part.
 
     ``*``, ``?`` and ``[abc]`` match within one part: a component of a path, a label of a name, an octet of an
-    IPv4 address, the port. A pattern must not allow more than its author thought:
+    IPv4 address, the port. A pattern must not allow more than its author intended:
 
     - A pattern of a name (``*.example.com``) matches names, label by label, and not addresses.
     - A pattern of addresses (``10.0.0.*``, ``10.0.0.0/24``, ``fd00::/8``) matches addresses, and not names.
-    - A host that is nothing but ``*`` matches all names and all addresses.
+    - The host ``*`` matches all names and all addresses.
 
     Attributes:
         scheme: ``unix`` or ``tcp``.
         parts: Components of the path, labels of the name, or octets.
-        port: Of TCP addresses.
-        network: Addresses that a TCP pattern matches; None if `parts` say it.
+        port: The pattern for the port of TCP addresses.
+        network: The addresses that a TCP pattern matches; None if `parts` are used.
     """
 
     scheme: str
@@ -45,10 +45,10 @@ class AddressPattern:
 
     @classmethod
     def parse(cls, text: str, *, field: str) -> AddressPattern:
-        """Read a pattern.
+        """Parse a pattern.
 
         Raises:
-            InvalidArgumentError: no address can have its form; names `field`.
+            InvalidArgumentError: the pattern is malformed; names `field`.
         """
         if text.startswith("unix:///"):
             return cls("unix", tuple(text.removeprefix("unix://").split("/")))
@@ -78,7 +78,7 @@ class AddressPattern:
         return cls("tcp", tuple(host.removesuffix(".").split(".")), port)
 
     def matches(self, address: Address) -> bool:
-        """Whether `address` is one of those meant. No name is looked up for it."""
+        """Whether `address` matches. This does not look up names."""
         if isinstance(address, UnixAddress):
             return self.scheme == "unix" and _match_all(address.path.split("/"), self.parts)
         literal = literal_address(address.host)
@@ -93,7 +93,7 @@ class AddressPattern:
         )
 
     def matches_ip(self, address: IPAddress, port: int) -> bool:
-        """Whether an IP address and a port are among those meant."""
+        """Whether an IP address and a port match."""
         if not self._has_port(port):
             return False
         if self.network is not None:
@@ -105,7 +105,7 @@ class AddressPattern:
         )
 
     def names(self, address: TCPAddress) -> bool:
-        """Whether the pattern is the very name of the address: what it leads to is the operator's choice."""
+        """Whether the pattern is exactly the address's name. Then the operator trusts what it resolves to."""
         name = ".".join(self.parts)
         return not _WILDCARDS & set(name) and self.matches(address)
 
@@ -118,23 +118,23 @@ class AddressPattern:
 
 
 async def allowed_target(address: Address, allowed: Sequence[AddressPattern], *, field: str) -> str:
-    """Find out where gRPC is to dial for an address that a pattern matches.
+    """Resolve an address that a pattern matches to a gRPC target.
 
-    A name is looked up once, here, and what is dialled are the addresses that were found: a second look-up
-    could give others. Whoever owns the DNS zone behind a wildcard must not choose this machine or its link
-    (cloud metadata), so such addresses need a pattern of their own.
+    A name is looked up once, and the resulting addresses are dialled, because a second lookup might return
+    others (DNS rebinding). The owner of the DNS zone behind a wildcard must not be able to choose this
+    machine or its link (cloud metadata), so such addresses need a separate pattern.
 
     Args:
         address: The address.
         allowed: The operator's patterns.
-        field: What is at fault if it may not be dialled.
+        field: The field to name in errors.
 
     Returns:
-        The target, as gRPC spells it.
+        The gRPC target.
 
     Raises:
-        PermissionDeniedError: the name leads to addresses that are not allowed.
-        InvalidArgumentError: the name leads nowhere.
+        PermissionDeniedError: the name resolves to addresses that are not allowed.
+        InvalidArgumentError: the name does not resolve.
     """
     if isinstance(address, UnixAddress) or literal_address(address.host) is not None:
         return address.target
@@ -155,7 +155,7 @@ async def allowed_target(address: Address, allowed: Sequence[AddressPattern], *,
 
 
 def literal_address(host: str) -> IPAddress | None:
-    """The address that a host is, if it is not a name. One of IPv4 in the form of IPv6 is one of IPv4."""
+    """Parse a host as an IP address; None if it is a name. IPv4-mapped IPv6 addresses become IPv4."""
     try:
         return _plain(ipaddress.ip_address(host))
     except ValueError:

@@ -1,7 +1,7 @@
-"""Streaming calls of ours, whose other side may end them at any moment.
+"""Outgoing streaming calls, which the peer may end at any moment.
 
-`grpc.aio`'s own ``write`` replaces the status with which the other side has just ended a call by
-``INTERNAL``, so that whoever writes never learns why. Here the status is read when the call ends.
+If the peer has just ended a call, `grpc.aio`'s own ``write`` replaces the status by ``INTERNAL``, so that the
+writer does not learn the reason. Here, the status is read when the call ends.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class StreamCall:
     """A call that streams both ways, over a channel of gRPC's or of ours (`exporter.rpc.channel`).
 
     Args:
-        call: The call, just begun. Its type hides what is needed of it.
+        call: A new call. It is `Any`, because gRPC's types lack methods that we need.
     """
 
     def __init__(self, call: Any) -> None:
@@ -34,14 +34,14 @@ class StreamCall:
         call.add_done_callback(self._note_end)
 
     def _note_end(self, call: Any) -> None:
-        """Keep the status. It is known now, so that asking for it does not wait; later it may be replaced."""
+        """Store the status. Reading it now does not block; later, it may be replaced."""
         self._end = _at_once(call.code()), _at_once(call.details()), _at_once(call.trailing_metadata())
 
     async def read(self) -> Any:
-        """Return the next message, or `grpc.aio.EOF` if the other side has ended the call well.
+        """Return the next message, or `grpc.aio.EOF` after the peer has ended the call successfully.
 
         Raises:
-            grpc.aio.AioRpcError: it has not.
+            grpc.aio.AioRpcError: the call failed.
         """
         try:
             return await self._call.read()
@@ -51,13 +51,13 @@ class StreamCall:
             return grpc.aio.EOF
 
     async def send(self, message: Any) -> bool:
-        """Send a message; wait while the other side is slow.
+        """Send a message, with backpressure.
 
-        A message that is being sent cannot be taken back, and only one can be sent at a time. So as with
-        gRPC's own ``write``, the call is cancelled with its writer.
+        A message in flight cannot be withdrawn, and only one can be sent at a time. So, as with gRPC's own
+        ``write``, cancelling the writer cancels the call.
 
         Returns:
-            Whether it could be sent. If not, the call has ended; `ended_with` tells how.
+            Whether it was sent. If not, the call has ended; see `ended_with`.
         """
         try:
             await self._call.write(message)
@@ -69,17 +69,17 @@ class StreamCall:
         return True
 
     async def send_end(self) -> None:
-        """Say that nothing more comes, unless the call has ended anyway."""
+        """Half-close the call, unless it has ended already."""
         if not self._call.done():
             await self._call.done_writing()
 
     async def initial_metadata(self) -> grpc.aio.Metadata:
-        """Wait for what the other side says ahead of its first message."""
+        """Wait for the peer's initial metadata."""
         metadata: grpc.aio.Metadata = await self._call.initial_metadata()
         return metadata
 
     async def status(self) -> tuple[grpc.StatusCode, str, grpc.aio.Metadata]:
-        """Wait for the end; returns its status, text and metadata."""
+        """Wait for the end, and return the status code, details and trailing metadata."""
         await self._call.code()
         if self._end is None:
             self._note_end(self._call)
@@ -90,7 +90,7 @@ class StreamCall:
         """Wait for the end.
 
         Returns:
-            Its status; None if the call has ended well.
+            The error; None if the call was successful.
         """
         code, details, trailers = await self.status()
         if code is grpc.StatusCode.OK:
@@ -98,7 +98,7 @@ class StreamCall:
         return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailers, details)
 
     def cancel(self) -> None:
-        """End the call."""
+        """Cancel the call."""
         self._call.cancel()
 
 
@@ -106,8 +106,8 @@ class CallStream:
     """A call without serializers, as a stream of bytes that several tasks may write to.
 
     Args:
-        call: A call that streams both ways.
-        doing: What it is to do, for errors.
+        call: A bidirectional streaming call.
+        doing: Its purpose, for errors.
     """
 
     def __init__(self, call: Any, doing: str) -> None:
@@ -116,19 +116,19 @@ class CallStream:
         self._turn = asyncio.Lock()
 
     async def read(self) -> object:
-        """Return the next message; something else than bytes if the other side has ended the call well.
+        """Return the next message; something other than bytes after the peer has ended the call successfully.
 
         Raises:
-            ExporterError: the status with which it has ended.
+            ExporterError: the call failed.
         """
         with rpc_errors(self._doing):
             return await self._call.read()
 
     async def write(self, *messages: bytes) -> None:
-        """Send messages, one after the other; wait while the other side is slow.
+        """Send messages in order, with backpressure.
 
         Raises:
-            ExporterError: the other side has ended the call.
+            ExporterError: the peer has ended the call.
         """
         async with self._turn:
             for message in messages:
@@ -137,10 +137,10 @@ class CallStream:
                     raise error or UnavailableError(f"{self._doing}: the other side has ended the call early")
 
     async def finish(self) -> None:
-        """Say that nothing more comes, and wait for the end of the call.
+        """Half-close the call, and wait for its end.
 
         Raises:
-            ExporterError: it has not ended well.
+            ExporterError: the call failed.
         """
         await self._call.send_end()
         if (error := await self._error()) is not None:
@@ -152,7 +152,7 @@ class CallStream:
 
 
 def _at_once(coroutine: Coroutine[Any, Any, _T]) -> _T:
-    """The result of a coroutine that has nothing to wait for."""
+    """The result of a coroutine that does not wait."""
     try:
         coroutine.send(None)
     except StopIteration as result:

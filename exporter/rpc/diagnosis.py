@@ -1,7 +1,7 @@
-"""Why a server cannot be reached, in words that say what to do.
+"""Explaining why a server cannot be reached, with advice.
 
-gRPC tells of connections that fail in the words of its own parts ("Socket closed", "Unwrap failed"). So
-whoever was refused tries once more, step by step: is there a socket, does it speak TLS, does it speak HTTP/2?
+gRPC describes failed connections in terms of its internals ("Socket closed", "Unwrap failed"). So after a
+failure, we probe the server step by step: is there a socket, does it speak TLS, does it speak HTTP/2?
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from exporter.rpc.address import Address, TCPAddress, UnixAddress
 from exporter.rpc.http2.frames import HEADER_SIZE, PREFACE, FrameType, parse_header, settings_frame
 
 PATIENCE = 3.0
-"""Seconds that each step may take."""
+"""The timeout of each step in seconds."""
 
 _TLS_RECORDS = (b"\x15\x03", b"\x16\x03")
 _HTTP_1 = b"HTTP/"
@@ -35,14 +35,14 @@ _OTHER_NAME = {62, 64}
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """How a server was to be reached.
+    """How to connect to a server.
 
     Attributes:
-        address: Where.
-        tls: How TLS was to be spoken; None for plain connections.
-        server_name: The name that its certificate must have; the address's if None.
-        shows_certificate: Whether `tls` has a certificate of the client's.
-        options: What the names of the options about TLS begin with.
+        address: The address.
+        tls: The TLS context; None for plain connections.
+        server_name: The name that its certificate must have; the host of the address if None.
+        shows_certificate: Whether `tls` has a client certificate.
+        options: The prefix of the flags for TLS.
     """
 
     address: Address
@@ -57,12 +57,12 @@ class Endpoint:
 
 
 async def why_unreachable(endpoint: Endpoint) -> str | None:
-    """Find out why there is no connection; None if there is one, over which HTTP/2 is spoken."""
+    """Find out why a server is not reachable; None if it accepts an HTTP/2 connection."""
     return await asyncio.to_thread(_try, endpoint)
 
 
 def connection_failure(error: BaseException, endpoint: Endpoint) -> str:
-    """Say what it means that connecting, or a TLS handshake, has failed with an `OSError` or time-out."""
+    """Explain an `OSError` or timeout of connecting or of a TLS handshake."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return _certificate(error, endpoint)
     if isinstance(error, ssl.SSLError):
@@ -182,7 +182,7 @@ def _connect(address: Address) -> socket.socket:
 
 
 def _greet(connection: socket.socket, endpoint: Endpoint) -> str | None:
-    """Speak as a client of HTTP/2 does."""
+    """Send the greeting of an HTTP/2 client, and check the response."""
     try:
         connection.sendall(PREFACE + settings_frame({}))
         answer = connection.recv(_ANSWER_BYTES)
@@ -219,13 +219,13 @@ def _speaks_tls(address: Address) -> bool:
         with _connect(address) as plain, context.wrap_socket(plain):
             return True
     except ssl.SSLError as error:
-        return "ALERT" in (error.reason or "")  # it has answered, if not as one would like
+        return "ALERT" in (error.reason or "")  # an alert is an answer in TLS
     except OSError:
         return False
 
 
 def _http_1(address: Address) -> str:
-    """Ask an HTTP server what it is: to a greeting of HTTP/2, few say that."""
+    """Ask an HTTP server what it is, since few say so in response to an HTTP/2 greeting."""
     answer = b""
     with suppress(OSError), _connect(address) as connection:
         connection.sendall(b"GET /_ping HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")

@@ -1,4 +1,4 @@
-"""Forwarding gRPC calls as they are, whatever service they belong to."""
+"""Forwarding gRPC calls of any service unchanged."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from exporter.rpc.http2.grpc import Metadata
 from exporter.rpc.session.handling import Context
 
 _NO_DEADLINE = 10 * 365 * 24 * 3600.0
-"""Seconds; gRPC tells of a missing deadline as one that is some hundred years away."""
+"""Seconds; gRPC reports a missing deadline as one in hundreds of years."""
 
 _HOP_BY_HOP = ("grpc-", "user-agent", ":", "te", "content-type")
-"""Metadata of a connection and not of a call; gRPC makes its own."""
+"""Metadata of a connection rather than a call; gRPC creates its own."""
 
 
 class Call(Context, Protocol):
     """A call that came in, as gRPC (`grpc.aio.ServicerContext`) and `ServedCall` have it."""
 
     def time_remaining(self) -> float | None:
-        """Return the seconds that the caller still waits; None if it has not said how long."""
+        """Return the remaining time until the caller's deadline in seconds; None without a deadline."""
         ...
 
     def set_code(self, code: grpc.StatusCode, /) -> None:
-        """Say with which status the call ends."""
+        """Set the status code."""
         ...
 
     def set_details(self, details: str, /) -> None:
-        """Say with which text the call ends."""
+        """Set the status message."""
         ...
 
     def set_trailing_metadata(self, trailing_metadata: Metadata, /) -> None:
-        """Say with which metadata the call ends."""
+        """Set the trailing metadata."""
         ...
 
 
 def forwarded_metadata(metadata: Iterable[tuple[str, str | bytes]] | None) -> Metadata:
-    """The metadata of a call, without what belongs to its connection."""
+    """The metadata of a call without that of its connection."""
     return tuple(
         (key, value) for key, value in metadata or () if key == _DETAILS or not key.startswith(_HOP_BY_HOP)
     )
@@ -51,7 +51,7 @@ _DETAILS = "grpc-status-details-bin"
 
 
 def timeout_of(context: Call) -> float | None:
-    """Seconds that the caller still waits; None if he said nothing."""
+    """The remaining time until the caller's deadline in seconds; None without a deadline."""
     remaining = context.time_remaining()
     return None if remaining is None or remaining > _NO_DEADLINE else max(remaining, 0.0)
 
@@ -69,11 +69,11 @@ async def forward(
     A call with one request, or one response, looks on the wire like a stream of one message.
 
     Args:
-        channel: Where to.
+        channel: The channel to forward to.
         method: ``/package.Service/Method``.
-        context: Of the call that came in, whose messages are bytes.
-        first: A message that has been read from it already.
-        change: Changes a message of the answer.
+        context: The incoming call, whose messages are bytes.
+        first: A message that has already been read from it.
+        change: Rewrites a response message.
     """
     method_of_bytes: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(method)
     metadata, timeout = forwarded_metadata(context.invocation_metadata()), timeout_of(context)
@@ -104,7 +104,7 @@ async def _end(context: Call, code: grpc.StatusCode, details: str | None, traile
 
 
 async def _forward_requests(context: Call, call: StreamCall, first: bytes | None) -> None:
-    """Forward requests until there are no more, or nobody takes them: the call's status tells why."""
+    """Forward requests until there are no more, or the call ends; its status tells why."""
     if first is not None and not await call.send(first):
         return
     while (message := await context.read()) is not grpc.aio.EOF:

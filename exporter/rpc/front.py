@@ -1,6 +1,6 @@
-"""Taking connections at sockets of ours.
+"""Accepting connections.
 
-What goes wrong in a TLS handshake, or when a port is bound, is said in the log and in errors.
+The log explains failed TLS handshakes.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from exporter.rpc.tls import handshake_failure
 logger = logging.getLogger(__name__)
 
 HANDSHAKE_SECONDS = 20.0
-"""How long a client may take for TLS."""
+"""The timeout for a client's TLS handshake."""
 
 _PAUSE_SECONDS = 1.0
-"""How long no connections are taken when there are no descriptors left."""
+"""The pause in accepting connections when file descriptors have run out."""
 
 _SILENT = (ConnectionError, EOFError, ssl.SSLEOFError)
-"""What ends the connections of those who only look whether the port is open."""
+"""Errors from port scans and probes, which only open and close a connection."""
 
 
 @asynccontextmanager
@@ -35,12 +35,12 @@ async def taking(
     listeners: Sequence[socket.socket],
     context: ssl.SSLContext | None,
 ) -> AsyncIterator[None]:
-    """Take connections at sockets, as long as the block runs. The sockets are closed at its end.
+    """Accept connections while the block runs. The sockets are closed at its end.
 
     Args:
-        protocol: Makes a protocol for each connection.
-        listeners: Sockets that listen.
-        context: Makes the connections speak TLS.
+        protocol: Creates the protocol of a connection.
+        listeners: Listening sockets.
+        context: The TLS context, if any.
     """
     loop = asyncio.get_running_loop()
     if context is None:
@@ -49,7 +49,7 @@ async def taking(
             yield
         finally:
             for server in servers:
-                server.close()  # its own way to end waits for the connections, from Python 3.12 on
+                server.close()  # from Python 3.12 on, the context manager would wait for all connections
         return
     tasks = [
         asyncio.create_task(_Handshakes(protocol, context).take(listener), name="TLS listener")
@@ -67,14 +67,14 @@ async def _plain(
     loop: asyncio.AbstractEventLoop, protocol: Callable[[], asyncio.BaseProtocol], listener: socket.socket
 ) -> asyncio.Server:
     if listener.family == socket.AF_UNIX:
-        # From Python 3.13 on, it would remove the socket's file at its end, which may not be ours to remove.
+        # From Python 3.13 on, it would remove the socket's file at its end, which may not be ours.
         keep: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
         return await loop.create_unix_server(protocol, sock=listener, **keep)
     return await loop.create_server(protocol, sock=listener)
 
 
 class _Handshakes:
-    """Takes connections and says why there is no TLS with one: asyncio's servers keep that to themselves."""
+    """Accepts TLS connections, and logs failed handshakes, which asyncio's servers hide."""
 
     def __init__(self, protocol: Callable[[], asyncio.BaseProtocol], context: ssl.SSLContext) -> None:
         self._protocol = protocol

@@ -1,4 +1,4 @@
-"""How large messages and headers may be, and how many files may be open."""
+"""Limits for messages, headers and open files."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ PEER_OPTIONS = (
     ("grpc.max_metadata_size", METADATA_SOFT_BYTES),
     ("grpc.absolute_max_metadata_size", METADATA_HARD_BYTES),
 )
-"""Options of channels to endpoints."""
+"""Channel options for endpoints."""
 
 logger = logging.getLogger(__name__)
 
 
 def raise_file_limit() -> None:
-    """Allow as many open files as we may: the usual soft limit of 1024 is for programs that use `select`."""
+    """Raise the soft limit of open files to the hard limit. The usual 1024 is only for users of `select`."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         try:

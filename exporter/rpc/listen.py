@@ -1,4 +1,4 @@
-"""Where a server listens: Unix sockets, TCP with and without TLS, and sockets that were handed to us."""
+"""Listeners of a server: Unix sockets, TCP with and without TLS, and inherited sockets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _KEEPALIVE = (
     (socket.TCP_KEEPIDLE, 60),
     (socket.TCP_KEEPINTVL, 10),
     (socket.TCP_KEEPCNT, 2),
-    (socket.TCP_USER_TIMEOUT, 80_000),  # milliseconds, for data that nobody acknowledges
+    (socket.TCP_USER_TIMEOUT, 80_000),  # milliseconds, for unacknowledged data
 )
 
 
@@ -32,24 +32,24 @@ async def accepting(
     *,
     insecure: bool,
 ) -> AsyncIterator[Address]:
-    """Take connections at `address`; a Unix socket's file is removed at the end.
+    """Accept connections at `address`. A Unix socket's file is removed at the end.
 
     Args:
-        protocol: Makes a protocol for each connection.
-        address: Where to listen.
-        tls: Files for TLS, for TCP addresses.
-        insecure: Allow plain TCP on other interfaces than loopback.
+        protocol: Creates the protocol of a connection.
+        address: The address.
+        tls: The TLS files, for TCP addresses.
+        insecure: Allow plain TCP on interfaces other than loopback.
 
     Yields:
-        The address with the port that it got.
+        The address with the actual port.
 
     Raises:
-        InvalidArgumentError: certificates cannot be used, or plain TCP was asked for on a public interface.
-        FailedPreconditionError: somebody listens there already, or the address is not ours.
+        InvalidArgumentError: a certificate is invalid, or plain TCP was requested on a public interface.
+        FailedPreconditionError: the address is in use, or does not belong to this machine.
     """
     if isinstance(address, UnixAddress):
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-            # The server is made when the socket has been bound, not before.
+            # Create the server only after the socket has been bound.
             async with (
                 unix_socket(address, lambda: listener.bind(address.path)),
                 taking(protocol, [listener], None),
@@ -64,7 +64,7 @@ async def accepting(
 async def _open(
     address: TCPAddress | InheritedSocket, tls: TLSConfig | None, *, insecure: bool
 ) -> tuple[list[socket.socket], ssl.SSLContext | None, Address]:
-    """Get the sockets, how they speak TLS, and their address with its port."""
+    """Open the sockets; returns them, the TLS context, and the address with the actual port."""
     where = address.address if isinstance(address, InheritedSocket) else address
     context = None
     if isinstance(where, TCPAddress):
@@ -97,7 +97,7 @@ async def _is_loopback(address: TCPAddress) -> bool:
 
 
 def _watch_peers(listener: socket.socket) -> None:
-    """Have the kernel end connections whose peers have gone without a word; connections inherit it."""
+    """Make the kernel close connections whose peers have disappeared. Accepted connections inherit this."""
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in _KEEPALIVE:
         listener.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -17,11 +17,11 @@ __all__ = ["open_server"]
 
 @asynccontextmanager
 async def open_server(options: Iterable[tuple[str, int]] = ()) -> AsyncIterator[grpc.aio.Server]:
-    """Make a server that turns what its handlers raise into statuses. Start it within the block.
+    """Create a server that converts its handlers' exceptions to statuses. Start it within the block.
 
-    At the end it is stopped, and its handlers have come to an end, too: stopping only cancels them. One that
-    still tidies up would otherwise outlive what it works with, be cancelled again by the end of the program,
-    and leave behind what it was about to remove.
+    At the end, the server is stopped and its handlers have finished. Stopping alone only cancels them: a
+    handler that is still cleaning up would outlive its resources, be cancelled again at the end of the
+    program, and leave files behind.
 
     Args:
         options: Channel arguments.
@@ -36,7 +36,7 @@ async def open_server(options: Iterable[tuple[str, int]] = ()) -> AsyncIterator[
 
 
 class _RunningCalls(grpc.aio.ServerInterceptor):
-    """Knows the tasks that handle calls: gRPC tells of none, but intercepts within them."""
+    """Tracks the tasks that handle calls. gRPC does not expose them, but interceptors run inside them."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -54,6 +54,6 @@ class _RunningCalls(grpc.aio.ServerInterceptor):
         return await continuation(handler_call_details)
 
     async def ended(self) -> None:
-        """Wait until all calls have been handled. They must have been cancelled."""
+        """Wait until all handlers have finished. They must have been cancelled."""
         if self._tasks:
             await asyncio.wait(self._tasks)

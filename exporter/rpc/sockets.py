@@ -1,4 +1,4 @@
-"""Sockets of our own to listen on, and what it means that one cannot be had."""
+"""Creating listening sockets, and explaining failures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from exporter.errors import FailedPreconditionError, InvalidArgumentError
 from exporter.rpc.address import TCPAddress, UnixAddress
 
 SOCKET_MODE = 0o600
-"""Whoever can connect can read every blob in the store and have files written: the owner only."""
+"""Only the owner may connect, because a client can read every blob in the store and have files written."""
 
 _BACKLOG = 128
 _PRIVILEGED = 1024
@@ -25,12 +25,12 @@ _PRIVILEGED = 1024
 async def resolve(
     address: TCPAddress, field: str = "addresses"
 ) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:
-    """Find the addresses that a name stands for.
+    """Resolve a name.
 
-    ``localhost`` is loopback even where no resolver knows it, as RFC 6761 says: a chroot may lack /etc/hosts.
+    As in RFC 6761, ``localhost`` is loopback even if no resolver knows it: a chroot may lack /etc/hosts.
 
     Raises:
-        InvalidArgumentError: there are none.
+        InvalidArgumentError: the name does not resolve.
     """
     try:
         loop = asyncio.get_running_loop()
@@ -51,12 +51,12 @@ async def bind_tcp(address: TCPAddress, field: str = "addresses") -> list[socket
     """Listen at all addresses of a host, on the same port. The caller closes the sockets.
 
     Args:
-        address: The host, and the port; 0 for any that is free.
-        field: What is at fault if that cannot be.
+        address: The host, and the port; 0 for any free one.
+        field: The field to name in errors.
 
     Raises:
-        FailedPreconditionError: somebody listens there already, or the address is not ours.
-        InvalidArgumentError: the host is not known.
+        FailedPreconditionError: the address is in use, or does not belong to this machine.
+        InvalidArgumentError: the host does not resolve.
     """
     port = address.port
     with ExitStack() as stack:
@@ -64,7 +64,7 @@ async def bind_tcp(address: TCPAddress, field: str = "addresses") -> list[socket
         for family, (host, _) in await resolve(address, field):
             try:
                 listener = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
-            except OSError:  # a family that this machine does not have
+            except OSError:  # an address family that this machine does not support
                 continue
             listener.setblocking(False)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -88,7 +88,7 @@ async def bind_tcp(address: TCPAddress, field: str = "addresses") -> list[socket
 
 
 def why_not(error: OSError, port: int) -> str:
-    """Say why a port cannot be listened on, and what to do."""
+    """Explain why a port is not available, and what to do."""
     match error.errno:
         case errno.EADDRINUSE:
             return (
@@ -106,14 +106,14 @@ def why_not(error: OSError, port: int) -> str:
 
 @asynccontextmanager
 async def unix_socket(address: UnixAddress, bind: Callable[[], object]) -> AsyncIterator[None]:
-    """Have a socket made, and remove its file at the end.
+    """Create a socket, and remove its file at the end.
 
     Args:
-        address: Where it is to be.
-        bind: Makes it.
+        address: The address.
+        bind: Creates the socket.
 
     Raises:
-        FailedPreconditionError: somebody listens there, or there cannot be a socket.
+        FailedPreconditionError: the address is in use, or the socket cannot be created.
     """
     identity = await asyncio.to_thread(_bind_unix, address, bind)
     try:
@@ -123,10 +123,10 @@ async def unix_socket(address: UnixAddress, bind: Callable[[], object]) -> Async
 
 
 def _bind_unix(address: UnixAddress, bind: Callable[[], object]) -> tuple[int, int]:
-    """Make the socket, in place of one that was left behind.
+    """Create the socket, replacing a stale one.
 
-    gRPC removes any socket file that is in its way, a living one as well. So it is looked at before, under a
-    lock on the directory that keeps two starting servers apart.
+    gRPC removes any existing socket file, even one in use. So we check it first, under a lock on the
+    directory that serializes servers which start at the same time.
     """
     path = Path(address.path)
     _check_directory(path.parent, address)
@@ -189,7 +189,8 @@ def _remove_stale(path: Path) -> None:
         except FileNotFoundError:
             return
         except OSError as error:
-            # A full backlog, a time-out: somebody is there, if slow. Without permission we cannot tell.
+            # A full backlog or a timeout means that a slow server is there. Without permission we cannot
+            # tell.
             if error.errno in {errno.EACCES, errno.EPERM}:
                 raise FailedPreconditionError(
                     f"cannot listen on unix://{path}: there is a socket of another user, perhaps in use; "
@@ -204,7 +205,7 @@ def _remove_stale(path: Path) -> None:
 
 
 def _remove_socket(path: str, identity: tuple[int, int]) -> None:
-    """Remove our socket's file, but not one that somebody has put in its place."""
+    """Remove our socket's file, unless another process has replaced it."""
     try:
         status = Path(path).lstat()
     except FileNotFoundError:

@@ -1,10 +1,9 @@
-"""Failures as gRPC statuses and back: the only place that knows both `exporter.errors` and gRPC.
+"""Converting failures to gRPC statuses and back: the only module that knows both `exporter.errors` and gRPC.
 
-A status carries ``google.rpc`` details: `ErrorInfo` always, `BadRequest` with the path of the field at fault
-where one is known, `RetryInfo` where trying again may help. The other direction gives the exception that our
-own code would have raised, so that a failure keeps its meaning on its way through several processes.
-``INTERNAL`` and ``UNKNOWN`` are left for bugs of ours; a peer that answers with them has failed for reasons
-of its own, which is not a bug here.
+A status carries ``google.rpc`` details: `ErrorInfo` always, `BadRequest` with the path of the invalid field
+if known, `RetryInfo` if a retry may help. In the other direction, a status becomes the exception that our own
+code would have raised, so that a failure keeps its meaning across processes. ``INTERNAL`` and ``UNKNOWN`` are
+reserved for bugs of ours; if a peer returns them, it has failed for its own reasons, which is not a bug here.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ DOMAIN = "buildkit.exporter"
 """`ErrorInfo.domain` of our statuses."""
 
 RETRY_SECONDS = 1
-"""What `RetryInfo` recommends to wait."""
+"""The delay that `RetryInfo` recommends."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -69,12 +68,12 @@ _ERRORS: dict[grpc.StatusCode, type[ExporterError]] = {
     grpc.StatusCode.UNAUTHENTICATED: PermissionDeniedError,
 }
 
-# gRPC itself says INTERNAL or UNKNOWN for some ways in which a connection can end.
+# gRPC itself uses INTERNAL or UNKNOWN for some connection failures.
 _LOST_CONNECTION = ("RST_STREAM", "Stream removed", "Internal error from Core", "GOAWAY", "Connection reset")
 
 
 def to_status(failure: Failure) -> grpc.Status:
-    """Make a status, with its details as trailing metadata."""
+    """Convert a failure to a status, with details in the trailing metadata."""
     text = _shorten(failure.message, _MESSAGE_LIMIT)
     details: list[message.Message] = [
         error_details_pb2.ErrorInfo(reason=failure.code.name, domain=DOMAIN),
@@ -93,7 +92,7 @@ def to_status(failure: Failure) -> grpc.Status:
 
 
 class Abortable(Protocol):
-    """A call that can be ended with a status: `grpc.aio.ServicerContext`, and what does its work."""
+    """A call that can be aborted with a status: `grpc.aio.ServicerContext`, or a replacement."""
 
     async def abort(
         self,
@@ -102,19 +101,19 @@ class Abortable(Protocol):
         trailing_metadata: tuple[tuple[str, str | bytes], ...] = (),
         /,
     ) -> NoReturn:
-        """End the call by raising `grpc.aio.AbortError`."""
+        """Abort the call by raising `grpc.aio.AbortError`."""
         ...
 
 
 async def abort(context: Abortable, failure: Failure | BaseException) -> NoReturn:
-    """End a call of ours with the status of a failure.
+    """Abort an incoming call with the status of a failure.
 
     Raises:
-        Exception: always, as `grpc.aio.ServicerContext.abort` does; let it pass.
+        Exception: always, like `grpc.aio.ServicerContext.abort`; do not catch it.
     """
     if isinstance(failure, grpc.aio.AioRpcError):
         failure = from_rpc_error(failure)
-    if isinstance(failure, NotImplementedError):  # generated servicers raise it for what a class leaves out
+    if isinstance(failure, NotImplementedError):  # generated servicers raise it for unimplemented methods
         failure = Failure(Code.UNIMPLEMENTED, str(failure))
     if isinstance(failure, BaseException):
         error, failure = failure, failure_of(failure)
@@ -126,11 +125,11 @@ async def abort(context: Abortable, failure: Failure | BaseException) -> NoRetur
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError, doing: str = "") -> ExporterError:
-    """Make the exception of ours that a failed call to a peer means.
+    """Convert the error of a call to a peer to one of our exceptions.
 
     Args:
-        error: How the call ended.
-        doing: What the call was to do, put before the peer's words.
+        error: The error.
+        doing: The call's purpose, as a prefix for the peer's message.
     """
     code, text = error.code(), error.details() or error.code().name
     kind = _ERRORS.get(code, FailedPreconditionError)
@@ -145,24 +144,24 @@ def from_rpc_error(error: grpc.aio.AioRpcError, doing: str = "") -> ExporterErro
 
 @contextmanager
 def rpc_errors(doing: str = "") -> Iterator[None]:
-    """Let failures of calls to a peer leave the block as exceptions of ours.
+    """Convert errors of calls to a peer in the block to our exceptions.
 
     Args:
-        doing: As for `from_rpc_error`.
+        doing: See `from_rpc_error`.
     """
     try:
         yield
     except grpc.aio.AioRpcError as error:
         raise from_rpc_error(error, doing) from error
     except grpc.aio.UsageError as error:
-        # The channel was closed under us: the session has ended.
+        # The channel was closed during the call, because the session has ended.
         raise UnavailableError(f"{doing}: the connection is closed" if doing else str(error)) from error
 
 
 class StatusInterceptor(grpc.aio.ServerInterceptor):
-    """Turns every exception that leaves a handler of an asynchronous server into its status.
+    """Converts every exception of a handler of an asynchronous server to a status.
 
-    Servicers then just raise. Cancellation passes, and so does a status that a handler has already chosen.
+    So servicers just raise. Cancellation and a status that a handler has already chosen pass unchanged.
     """
 
     async def intercept_service(
@@ -179,14 +178,14 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
                 make = getattr(grpc, f"{name}_rpc_method_handler")
                 deserialize = _deserializer(handler.request_deserializer)
                 if name.startswith("unary_") and deserialize is not None:
-                    # gRPC would log what a deserializer raises as a bug of ours, and answer UNKNOWN.
+                    # gRPC would log a deserializer's exception as a bug of ours, and return UNKNOWN.
                     behaviour, deserialize = _reading(behaviour, deserialize), None
                 return make(_guarded(behaviour), deserialize, handler.response_serializer)
         return handler
 
 
 def _deserializer(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
-    """Have it raise an error that becomes the caller's."""
+    """Convert a deserializer's exceptions to invalid-argument errors for the caller."""
     if deserialize is None:
         return None
 
@@ -202,7 +201,7 @@ def _deserializer(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes
 
 
 def _reading(behaviour: Any, deserialize: Callable[[bytes], Any]) -> Any:
-    """Let a handler of single requests take bytes."""
+    """Make a handler of single requests accept bytes."""
     if iscoroutinefunction(behaviour):
 
         async def call(request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
@@ -223,8 +222,8 @@ def _reading(behaviour: Any, deserialize: Callable[[bytes], Any]) -> Any:
 def _guarded(behaviour: Any) -> Any:
     """Wrap a handler.
 
-    A handler that yields its responses becomes one that writes them: gRPC drops generators of cancelled calls
-    without closing them, so that their ``finally`` would run some time later.
+    A handler that yields its responses becomes one that writes them: gRPC does not close the generators of
+    cancelled calls, so their ``finally`` would run at some later time.
     """
     if not isasyncgenfunction(behaviour) and not iscoroutinefunction(behaviour):
         return behaviour
@@ -252,7 +251,7 @@ def _field_of(error: grpc.aio.AioRpcError) -> str | None:
             if detail.Unpack(request) and request.field_violations:
                 return request.field_violations[0].field or None
     except (ValueError, message.DecodeError):
-        # Other implementations' details: BuildKit's are JSON, and proxies change messages.
+        # Details from other implementations: BuildKit's are JSON, and proxies change messages.
         return None
     return None
 
@@ -264,7 +263,7 @@ def _any(detail: message.Message) -> any_pb2.Any:
 
 
 def _shorten(text: str, limit: int) -> str:
-    """Cut the middle out of what is longer than `limit` bytes, and make it something that UTF-8 can say."""
+    """Cut out the middle of a text longer than `limit` bytes, and make it valid UTF-8."""
     data = text.encode("utf-8", "backslashreplace")
     if len(data) <= limit:
         return data.decode("utf-8")

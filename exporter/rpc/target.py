@@ -1,4 +1,4 @@
-"""Addresses, as gRPC spells them."""
+"""gRPC targets."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ __all__ = ["unix_target"]
 
 
 def unix_target(path: str) -> str:
-    """The address of a Unix socket."""
+    """The target for a Unix socket."""
     return f"unix:{quote(path)}"  # gRPC reads it as a URI

@@ -1,7 +1,7 @@
-"""Private directories below that for temporary files, which do not outlive their process for long.
+"""Private temporary directories, with cleanup after killed processes.
 
-Each is locked (``flock``) by its process as long as that lives, so that what a killed one left can be told
-from the work of another. The next process that makes such a directory removes it.
+Each process holds a lock (``flock``) on its directory, which distinguishes stale directories from those in
+use. The next process that creates such a directory removes stale ones.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _swept: set[Path] = set()
 
 @contextmanager
 def private_directory(parent: Path | None = None) -> Iterator[Path]:
-    """A directory that only we can enter, removed with all that is in it when the block ends. Blocks.
+    """A directory with access only for its owner, which is removed recursively when the block ends. Blocks.
 
     Args:
-        parent: Where to make it; that for temporary files if None.
+        parent: The parent directory; the default for temporary files if None.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: the directory cannot be created.
     """
     path, descriptor = make_private_directory(parent)
     try:
@@ -42,19 +42,19 @@ def private_directory(parent: Path | None = None) -> Iterator[Path]:
 
 
 def make_private_directory(parent: Path | None = None) -> tuple[Path, int]:
-    """Make a directory that only we can enter, and lock it. Blocks.
+    """Create a directory with access only for its owner, and lock it. Blocks.
 
     Args:
         parent: See `private_directory`.
 
     Returns:
-        The directory, for the caller to remove, and the descriptor that holds its lock, to close after that.
+        The directory, which the caller must remove, and the descriptor of the lock, to close after that.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: the directory cannot be created.
     """
     parent = Path(tempfile.gettempdir()) if parent is None else parent
-    if parent not in _swept:  # once: it may have many entries that are not ours
+    if parent not in _swept:  # only once, because it may have many unrelated entries
         _swept.add(parent)
         _remove_dead(parent)
     for _ in range(_ATTEMPTS):
@@ -67,11 +67,11 @@ def make_private_directory(parent: Path | None = None) -> tuple[Path, int]:
 
 
 def lock_directory(path: Path, *, or_nothing: bool = True) -> int | None:
-    """Lock a directory that is there; None if somebody else has done so, or has removed it.
+    """Lock an existing directory; None if it is locked by another process, or no longer exists.
 
     Args:
         path: The directory.
-        or_nothing: Also give None if the file system has no locks.
+        or_nothing: Also return None if the file system does not support locks.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -97,7 +97,7 @@ def lock_directory(path: Path, *, or_nothing: bool = True) -> int | None:
 
 
 def _remove_dead(parent: Path) -> None:
-    """Remove what killed processes of this user left."""
+    """Remove stale directories of this user."""
     with suppress(OSError):
         for entry in parent.iterdir():
             if not _NAME.fullmatch(entry.name) or entry.lstat().st_uid != os.getuid():

@@ -1,4 +1,4 @@
-"""TLS of listeners: the operator's files, and what is said of clients that fail to connect."""
+"""TLS of listeners: the operator's files, and explaining clients' failed handshakes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from exporter.errors import InvalidArgumentError
 
 @dataclass(frozen=True, slots=True)
 class TLSConfig:
-    """Files of PEM blocks for a TCP listener.
+    """The PEM files for a TCP listener.
 
     Attributes:
         cert: The server's certificate chain.
         key: Its private key.
-        client_ca: Certificates that sign client certificates. If given, clients must show one (mutual TLS).
+        client_ca: The CAs of client certificates. If given, clients must present one (mutual TLS).
     """
 
     cert: Path
@@ -25,10 +25,10 @@ class TLSConfig:
 
 
 def server_context(tls: TLSConfig) -> ssl.SSLContext:
-    """Read and try the files. Blocks.
+    """Load the files. Blocks.
 
     Raises:
-        InvalidArgumentError: one of them cannot be used; ``field`` is ``tls``.
+        InvalidArgumentError: a file is invalid; ``field`` is ``tls``.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
@@ -50,10 +50,10 @@ def server_context(tls: TLSConfig) -> ssl.SSLContext:
 
 
 def load_certificate(context: ssl.SSLContext, cert: Path, key: Path) -> None:
-    """Have a context show a certificate. Blocks.
+    """Load a certificate into a context. Blocks.
 
     Raises:
-        InvalidArgumentError: the files, which can be read, cannot be used; ``field`` is ``tls``.
+        InvalidArgumentError: a readable file is invalid; ``field`` is ``tls``.
     """
     try:
         context.load_cert_chain(cert, key, password=_no_password)
@@ -62,7 +62,7 @@ def load_certificate(context: ssl.SSLContext, cert: Path, key: Path) -> None:
 
 
 def handshake_failure(error: BaseException) -> str:
-    """Say why there was no TLS with a client."""
+    """Explain a client's failed handshake."""
     reason = getattr(error, "reason", None) or ""
     match reason:
         case "PEER_DID_NOT_RETURN_A_CERTIFICATE":
@@ -79,7 +79,7 @@ def handshake_failure(error: BaseException) -> str:
 
 
 def _why_not(cert: Path, key: Path, error: Exception) -> str:
-    """OpenSSL does not say which of the files it was."""
+    """Explain which file is invalid, since OpenSSL does not say so."""
     if not isinstance(error, ssl.SSLError):
         return f"{key}: {error}"
     if error.reason == "KEY_VALUES_MISMATCH":
