@@ -123,6 +123,7 @@ for module in pkgutil.walk_packages(exporter.__path__, "exporter."):
     )
     assert done.stdout.splitlines() == [
         "exporter.proxy.prometheus prometheus_client",
+        "exporter.pytest_plugin pytest",
         "exporter.server.prometheus prometheus_client",
     ]
 
@@ -315,6 +316,12 @@ except ExporterError as error:
         assert read().returncode == 0
     finally:
         installed.pip("uninstall", "--yes", "cryptography")
+
+
+def test_new(installed: Installation) -> None:
+    """What it makes is tested in test_new.py."""
+    run(installed, "new", "my-exporter")
+    assert (installed.home / "my-exporter" / "pyproject.toml").exists()
 
 
 def test_every_command_was_run(installed: Installation) -> None:

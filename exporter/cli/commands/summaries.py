@@ -8,6 +8,7 @@ SUMMARIES = {
     "build": "build a Dockerfile with a buildkitd or a Docker engine",
     "export": "export a saved source, without a daemon",
     "sample": "write a small recorded build to try exports with",
+    "new": "write a package with an exporter of your own, to begin with",
     "wait": "wait until a server, a proxy and its daemon, or a buildkitd answers",
     "exporters": "list output types and their attributes",
     "images": "list the images in the embedded store",

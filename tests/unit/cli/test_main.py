@@ -224,6 +224,7 @@ def test_a_command_is_given_what_its_flags_say(command: Command[Any]) -> None:
         "export": ["--source", "x", "-o", "y"],
         "build": ["."],
         "inspect": ["x"],
+        "new": ["x"],
         "verify": ["x"],
         "wait": ["--addr", "unix:///x"],
     }
