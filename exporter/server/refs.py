@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Protocol
 
 import grpc.aio
@@ -15,8 +16,13 @@ from exporter.content.protocol import Provider
 from exporter.errors import FailedPreconditionError, PermissionDeniedError
 from exporter.image import CompressionConfig, Descriptor
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2
-from exporter.remotes.session.content import ContentClient
-from exporter.remotes.session.refs import GET_REMOTE_METHOD, SessionRef
+from exporter.remotes.session.refs import (
+    GET_ATTESTATION_METHOD,
+    GET_REMOTE_METHOD,
+    SessionRef,
+    get_attestation,
+    refs_content,
+)
 from exporter.rpc.address import Address, parse_address
 from exporter.rpc.allowed import AddressPattern, allowed_target
 from exporter.rpc.limits import PEER_OPTIONS
@@ -75,7 +81,22 @@ class SessionOwner:
     async def content(self) -> Provider | None:
         """The client's blobs; None if it does not serve any."""
         session = await self.session()
-        return ContentClient(session.channel) if session.supports(CONTENT_READ_METHOD) else None
+        return refs_content(session.channel) if session.supports(CONTENT_READ_METHOD) else None
+
+    async def attestation(self, content_id: str, path: str) -> bytes:
+        """Get the content of the attestation at `path` in the request.
+
+        Raises:
+            FailedPreconditionError: the client does not serve any.
+            NotFoundError: the client does not know it.
+            UnavailableError: the client is gone, or has not come in time.
+        """
+        session = await self.session()
+        if not session.supports(GET_ATTESTATION_METHOD):
+            raise FailedPreconditionError(
+                f"the session does not serve {GET_ATTESTATION_METHOD}", field=f"{path}.content_id"
+            )
+        return await get_attestation(content_id, session.channel)
 
 
 class EndpointOwner:
@@ -106,7 +127,7 @@ class EndpointOwner:
 
     async def content(self) -> Provider | None:
         """Its blobs."""
-        return ContentClient(await self._dial())
+        return refs_content(await self._dial())
 
     async def _dial(self) -> grpc.aio.Channel:
         """Open the channel.
@@ -248,6 +269,19 @@ class RefResolver:
         places = (in_request, in_store, *(owner.content for owner in owners), shared)
         provider = FirstProvider(*places, where="the request, the store or any peer")
         return inline_ref_of(message, path, CountingProvider(provider, self._on_read))
+
+    def attestation(self, content_id: str, path: str) -> Callable[[], Awaitable[bytes]]:
+        """What gets the content of the attestation in the field `path`.
+
+        Raises:
+            FailedPreconditionError: the request does not name a session.
+        """
+        if self._session is None:
+            raise FailedPreconditionError(
+                "the content of the attestation has to be requested, but the request does not name a session",
+                field=f"{path}.content_id",
+            )
+        return partial(self._session.attestation, content_id, path)
 
     def _endpoint(self, text: str, path: str) -> EndpointOwner | None:
         if not text:

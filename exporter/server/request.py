@@ -5,7 +5,7 @@ Errors have the path of the invalid field. Converted values have well-formed dig
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from exporter.content.protocol import Provider
 from exporter.errors import InvalidArgumentError
@@ -27,13 +27,17 @@ from exporter.source.types import (
 RefFactory = Callable[[exporter_pb2.Ref, str], Ref]
 """Creates a ref from a message that is not a nil ref, and the path of its field."""
 
+ContentFactory = Callable[[str, str], Callable[[], Awaitable[bytes]]]
+"""Creates what gets an attestation's content, from its ID and the path of the attestation's field."""
 
-def source_of(message: exporter_pb2.Source, make_ref: RefFactory) -> Source:
+
+def source_of(message: exporter_pb2.Source, make_ref: RefFactory, make_content: ContentFactory) -> Source:
     """Convert a build result.
 
     Raises:
         InvalidArgumentError, FailedPreconditionError: the message is malformed or inconsistent.
         PermissionDeniedError: from `make_ref`.
+        FailedPreconditionError: from `make_content`.
     """
 
     def ref(ref_message: exporter_pb2.Ref, path: str) -> Ref | None:
@@ -52,7 +56,7 @@ def source_of(message: exporter_pb2.Source, make_ref: RefFactory) -> Source:
         metadata=dict(message.metadata),
         attestations={
             key: tuple(
-                _attestation(item, f"source.attestations[{key}][{index}]", ref)
+                _attestation(item, f"source.attestations[{key}][{index}]", ref, make_content)
                 for index, item in enumerate(value.attestations)
             )
             for key, value in message.attestations.items()
@@ -124,7 +128,10 @@ def _is_nil(message: exporter_pb2.Ref, path: str) -> bool:
 
 
 def _attestation(
-    message: exporter_pb2.Attestation, path: str, ref: Callable[[exporter_pb2.Ref, str], Ref | None]
+    message: exporter_pb2.Attestation,
+    path: str,
+    ref: Callable[[exporter_pb2.Ref, str], Ref | None],
+    make_content: ContentFactory,
 ) -> Attestation:
     try:
         kind = AttestationKind(message.kind)
@@ -132,6 +139,7 @@ def _attestation(
         raise InvalidArgumentError(
             f"unknown kind of attestation {message.kind}", field=f"{path}.kind"
         ) from None
+    is_late = message.content_id and not message.HasField("content")
     return Attestation(
         kind=kind,
         path=message.path,
@@ -140,6 +148,7 @@ def _attestation(
         metadata=dict(message.metadata),
         ref=ref(message.ref, f"{path}.ref") if message.HasField("ref") else None,
         content=message.content if message.HasField("content") else None,
+        load_content=make_content(message.content_id, path) if is_late else None,
     )
 
 

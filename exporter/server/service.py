@@ -139,10 +139,11 @@ class ExporterService(exporter_pb2_grpc.ExporterServiceServicer):
         build = build_info_of(request.build)
         async with AsyncExitStack() as resources:
             session = self._peers.session(build.session_id)
+            refs = self._peers.refs(session, resources)
             job = ExportJob(
                 exporter=exporter,
                 index=request.id,
-                source=source_of(request.source, self._peers.refs(session, resources).ref),
+                source=source_of(request.source, refs.ref, refs.attestation),
                 build=build,
                 output=self._peers.output(session, request.id),
                 credentials=self._peers.credentials(session),

@@ -8,7 +8,7 @@ request itself, a session, an endpoint, a buildkitd, a directory) is up to the r
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -114,8 +114,12 @@ class Subject:
 class Attestation:
     """An attestation of one platform's image (BuildKit: ``result.Attestation``).
 
-    The predicate is `content` if given, else the file `path` in `ref`. For a bundle, `path` is a directory of
-    in-toto statements in `ref`.
+    The predicate is `content` if given, else what `load_content` returns, else the file `path` in `ref`. For
+    a bundle, `path` is a directory of in-toto statements in `ref`.
+
+    Attributes:
+        load_content: Returns content that the daemon creates late (BuildKit: ``ContentFunc``). Call
+            `read_content` after `Ref.remote`: provenance with ``mode=max`` only lists layers that have blobs.
     """
 
     kind: AttestationKind
@@ -125,6 +129,23 @@ class Attestation:
     metadata: Mapping[str, bytes] = field(default_factory=dict)
     ref: Ref | None = None
     content: bytes | None = None
+    load_content: Callable[[], Awaitable[bytes]] | None = None
+
+    @property
+    def has_content(self) -> bool:
+        """Whether the predicate comes from the daemon, and not from a file in `ref`."""
+        return self.content is not None or self.load_content is not None
+
+    async def read_content(self) -> bytes | None:
+        """The predicate; None if it is a file in `ref`.
+
+        Raises:
+            NotFoundError: the daemon no longer knows the attestation.
+            UnavailableError: the daemon is gone.
+        """
+        if self.content is None and self.load_content is not None:
+            return await self.load_content()
+        return self.content
 
 
 @dataclass(frozen=True, slots=True)

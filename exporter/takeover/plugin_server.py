@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 import grpc.aio
 
+from exporter.content.protocol import ContentStore, Provider
 from exporter.daemon.services.content import ContentServicer
 from exporter.daemon.services.refs import RefServicer
 from exporter.errors import UnavailableError
@@ -16,11 +17,11 @@ from exporter.exporters.storing import stores_image
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
 from exporter.progress.model import StatusSink
 from exporter.remotes.messages.layers import compression_of, descriptor_of
-from exporter.remotes.messages.results import build_message, refs_of, source_message
-from exporter.remotes.session.content import EXPORT_STORE
+from exporter.remotes.messages.results import build_message, late_attestations, refs_of, source_message
+from exporter.remotes.session.content import EXPORT_STORE, REFS_STORE
 from exporter.rpc.session.attach import attach
 from exporter.rpc.status import rpc_errors
-from exporter.source.types import BuildInfo, Ref, Source
+from exporter.source.types import BuildInfo, Source
 from exporter.takeover.backend import Destination, Exported, RegistryAccess, Resolved
 from exporter.takeover.plugin_calls import follow_call
 
@@ -99,7 +100,7 @@ class PluginBackend:
             build=build_message(build, session_id),
         )
         async with AsyncExitStack() as stack:
-            session = self._session(session_id, refs_of(source), destination, access)
+            session = self._session(session_id, source, destination, access)
             await stack.enter_async_context(session)
             message = await follow_call(self._stub.Export(request), sink, "the export")
             result = message.result
@@ -114,14 +115,16 @@ class PluginBackend:
     async def _session(
         self,
         session_id: str,
-        refs: Mapping[str, Ref],
+        source: Source,
         destination: Destination,
         access: RegistryAccess,
     ) -> AsyncIterator[None]:
         """Give the server access to the source, the destination of files, and credentials."""
-        servicer = RefServicer(refs)
-        stores = {} if destination.layout is None else {EXPORT_STORE: destination.layout}
-        content = ContentServicer(servicer.provider, stores)
+        servicer = RefServicer(refs_of(source), late_attestations(source))
+        stores: dict[str, Provider | ContentStore] = {REFS_STORE: servicer.provider}
+        if destination.layout is not None:
+            stores[EXPORT_STORE] = destination.layout
+        content = ContentServicer(stores=stores)
         attachables = (servicer.register, content.register, *destination.files, *access.services)
         async with attach(self._channel, attachables, session_id=session_id, name=self._session_name):
             yield

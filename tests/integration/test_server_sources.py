@@ -18,6 +18,7 @@ from exporter.pb.buildkit.exporter.v1 import exporter_pb2 as pb
 from tests.builds import read_json, scenario
 from tests.integration.fakedaemon.harness import Daemon, Server, alive, nothing_left
 from tests.integration.fakedaemon.requests import (
+    attested_request,
     export_request,
     inline_ref,
     layer_digests,
@@ -85,6 +86,33 @@ async def test_chain_and_blobs_are_fetched_by_callback(server: Server, daemon: D
     assert {vertex.digest for vertex in outcome.vertexes} == {digest_bytes(b"s-export-0")}
     await daemon.do("detach", session="s")
     await nothing_left(server, daemon, before)
+
+
+async def test_content_of_attestations_is_requested_after_the_layers(daemon: Daemon) -> None:
+    build = scenario("provenance-multi-max")
+    await daemon.do("attach", session="s", saved=str(build))
+    given = await attested_request(build, "image", late=False, session="s")
+    expected = (await daemon.export(given)).response
+    assert not [event for event in daemon.events if event["event"] == "attestation"]
+    daemon.events.clear()
+    late = await attested_request(build, "image", late=True, session="s")
+    assert not any(
+        attestation.HasField("content")
+        for attestations in late.source.attestations.values()
+        for attestation in attestations.attestations
+    )
+    outcome = await daemon.export(late)
+    assert outcome.response["containerimage.digest"] == expected["containerimage.digest"]
+    steps = [event["event"] for event in daemon.events]
+    assert steps.count("attestation") == len(late.source.attestations)
+    assert steps == sorted(steps, reverse=True), "all layers first"
+
+
+async def test_late_content_without_a_session(daemon: Daemon) -> None:
+    request = await attested_request(scenario("provenance-multi-max"), "image", late=True, session="")
+    outcome = await daemon.export(request)
+    assert outcome.code == "FAILED_PRECONDITION"
+    assert (outcome.field or "").endswith(".content_id")
 
 
 async def test_a_session_may_come_after_its_request(server: Server, daemon: Daemon) -> None:

@@ -14,7 +14,7 @@ from exporter.content.protocol import Provider
 from exporter.errors import NotFoundError
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
 from exporter.remotes.messages.layers import compression_of, descriptor_message, layer_message
-from exporter.source.types import Ref
+from exporter.source.types import Attestation, Ref
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -24,10 +24,14 @@ class RefServicer(exporter_pb2_grpc.RefServiceServicer):
 
     Args:
         refs: The refs by ID.
+        attestations: Those whose content can be requested, by the ID of their content.
     """
 
-    def __init__(self, refs: Mapping[str, Ref]) -> None:
+    def __init__(
+        self, refs: Mapping[str, Ref], attestations: Mapping[str, Attestation] | None = None
+    ) -> None:
         self._refs = refs
+        self._attestations = attestations or {}
         self._blobs = MultiProvider()
 
     def register(self, server: grpc.aio.Server) -> None:
@@ -36,7 +40,7 @@ class RefServicer(exporter_pb2_grpc.RefServiceServicer):
 
     @property
     def provider(self) -> Provider:
-        """The blobs that `GetRemote` has returned so far, to be served as ``Content`` alongside."""
+        """The blobs that `GetRemote` has returned so far. ``Content`` serves them as `REFS_STORE`."""
         return self._blobs
 
     async def GetLayerChain(
@@ -57,6 +61,16 @@ class RefServicer(exporter_pb2_grpc.RefServiceServicer):
         for descriptor in remote.descriptors:
             self._blobs.add(descriptor.digest, remote.provider)
         return exporter_pb2.GetRemoteResponse(descriptors=[descriptor_message(d) for d in remote.descriptors])
+
+    async def GetAttestation(
+        self, request: exporter_pb2.GetAttestationRequest, context: Context
+    ) -> exporter_pb2.GetAttestationResponse:
+        """Answer with the content of an attestation."""
+        attestation = self._attestations.get(request.content_id)
+        content = None if attestation is None else await attestation.read_content()
+        if content is None:
+            raise NotFoundError(f"attestation {request.content_id!r} not found", field="content_id")
+        return exporter_pb2.GetAttestationResponse(content=content)
 
     def _find(self, ref_id: str) -> Ref:
         try:

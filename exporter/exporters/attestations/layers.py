@@ -61,12 +61,12 @@ async def _unbundle(attestations: Sequence[Attestation], scratch: Path) -> list[
 
 async def _open(attestation: Attestation, scratch: Path) -> list[Attestation]:
     if attestation.kind is AttestationKind.IN_TOTO:
-        if attestation.content is None and attestation.predicate_type.startswith(_PROVENANCE):
+        if not attestation.has_content and attestation.predicate_type.startswith(_PROVENANCE):
             raise InvalidArgumentError(
                 "frontend may not set provenance attestations", field="source.attestations"
             )
         return [attestation]
-    if attestation.content is not None:
+    if attestation.has_content:
         raise InvalidArgumentError("attestation bundle cannot have callback", field="source.attestations")
     if attestation.ref is None:
         raise InvalidArgumentError("no ref provided for attestation bundle", field="source.attestations")
@@ -82,7 +82,7 @@ def _check(attestations: Iterable[Attestation]) -> None:
     for attestation in attestations:
         if attestation.kind is not AttestationKind.BUNDLE and not attestation.path:
             raise InvalidArgumentError("attestation does not have set path", field="source.attestations")
-        if attestation.ref is None and attestation.content is None:
+        if attestation.ref is None and not attestation.has_content:
             raise InvalidArgumentError(
                 "attestation does not have available content", field="source.attestations"
             )

@@ -15,7 +15,7 @@ MAX_BYTES = 40 << 20
 
 
 async def read_predicate(attestation: Attestation, scratch: Path) -> bytes:
-    """The predicate: the content that the daemon passed, or else a file in the attestation's ref.
+    """The predicate: content from the daemon, which may be requested now, or else a file in the ref.
 
     Args:
         attestation: An attestation of kind in-toto.
@@ -23,10 +23,15 @@ async def read_predicate(attestation: Attestation, scratch: Path) -> bytes:
 
     Raises:
         InvalidArgumentError: there is neither, or the file is invalid; with BuildKit's text.
-        NotFoundError: the file or the ref does not exist.
+        NotFoundError: the file, the ref or the content does not exist.
     """
-    if attestation.content is not None:
-        return attestation.content
+    content = await attestation.read_content()
+    if content is not None:
+        if len(content) > MAX_BYTES:
+            raise InvalidArgumentError(
+                f"{attestation.path} exceeds {MAX_BYTES} bytes", field="source.attestations"
+            )
+        return content
     if attestation.ref is None:
         raise InvalidArgumentError("no available content for attestation", field="source.attestations")
     async with RefFiles.open(attestation.ref, scratch) as files:

@@ -33,12 +33,38 @@ def _refs(source: Source) -> Iterator[Ref | None]:
         yield from (attestation.ref for attestation in attestations)
 
 
+def late_attestations(source: Source) -> dict[str, Attestation]:
+    """The attestations whose content `source_message` leaves out, by the ID of their content."""
+    return {
+        _content_id(platform, index): attestation
+        for platform, attestations in source.attestations.items()
+        for index, attestation in enumerate(attestations)
+        if _is_late(attestation)
+    }
+
+
+def _is_late(attestation: Attestation) -> bool:
+    return attestation.content is None and attestation.load_content is not None
+
+
+def _content_id(platform: str, index: int) -> str:
+    return f"{index}-{platform}"
+
+
 def source_message(source: Source) -> exporter_pb2.Source:
-    """Write a result. It only contains the IDs of refs, whose layers the exporter requests separately."""
+    """Write a result. It only contains the IDs of refs, whose layers the exporter requests separately.
+
+    The same is true for content of attestations that has yet to be created; see `late_attestations`.
+    """
     message = exporter_pb2.Source(
         metadata=dict(source.metadata),
         attestations={
-            key: exporter_pb2.AttestationList(attestations=map(_attestation, attestations))
+            key: exporter_pb2.AttestationList(
+                attestations=[
+                    _attestation(attestation, _content_id(key, index))
+                    for index, attestation in enumerate(attestations)
+                ]
+            )
             for key, attestations in source.attestations.items()
         },
     )
@@ -64,7 +90,7 @@ def _ref(ref: Ref | None) -> exporter_pb2.Ref:
     return exporter_pb2.Ref(id=ref.id if ref is not None else "")
 
 
-def _attestation(attestation: Attestation) -> exporter_pb2.Attestation:
+def _attestation(attestation: Attestation, content_id: str) -> exporter_pb2.Attestation:
     message = exporter_pb2.Attestation(
         kind=gateway_pb2.AttestationKind.ValueType(attestation.kind.value),
         path=attestation.path,
@@ -79,6 +105,7 @@ def _attestation(attestation: Attestation) -> exporter_pb2.Attestation:
         ],
         metadata=dict(attestation.metadata),
         content=attestation.content,
+        content_id=content_id if _is_late(attestation) else "",
     )
     if attestation.ref is not None:
         message.ref.CopyFrom(_ref(attestation.ref))

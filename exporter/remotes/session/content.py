@@ -23,6 +23,9 @@ from exporter.rpc.status import from_rpc_error, rpc_errors
 STORE_ID = "buildkit-attachable-store-id"
 """Metadata that selects one of the stores of a session."""
 
+REFS_STORE = "refs"
+"""The store for the blobs of refs that ``RefService`` or a request has named."""
+
 EXPORT_STORE = "export"
 """The store that buildctl serves for ``tar=false``."""
 

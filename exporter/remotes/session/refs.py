@@ -7,11 +7,34 @@ import grpc.aio
 from exporter.image import CompressionConfig
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
 from exporter.remotes.messages.layers import compression_message, descriptor_of, layer_of
-from exporter.remotes.session.content import ContentClient
+from exporter.remotes.session.content import REFS_STORE, STORE_ID, ContentClient
 from exporter.rpc.status import rpc_errors
 from exporter.source.types import LayerChain, Remote
 
 GET_REMOTE_METHOD = "/buildkit.exporter.v1.RefService/GetRemote"
+GET_ATTESTATION_METHOD = "/buildkit.exporter.v1.RefService/GetAttestation"
+
+
+def refs_content(channel: grpc.aio.Channel) -> ContentClient:
+    """The blobs of a peer's refs."""
+    return ContentClient(channel, metadata=((STORE_ID, REFS_STORE),))
+
+
+async def get_attestation(content_id: str, channel: grpc.aio.Channel) -> bytes:
+    """Get the predicate of an attestation.
+
+    Args:
+        content_id: The peer's ID for it.
+        channel: A channel to the peer's ``RefService``.
+
+    Raises:
+        NotFoundError: the peer does not know it, or no longer does.
+        UnavailableError: the peer is gone.
+    """
+    with rpc_errors(f"cannot get the content of attestation {content_id}"):
+        request = exporter_pb2.GetAttestationRequest(content_id=content_id)
+        response = await exporter_pb2_grpc.RefServiceStub(channel).GetAttestation(request)
+    return response.content
 
 
 class SessionRef:
@@ -25,7 +48,7 @@ class SessionRef:
     def __init__(self, ref_id: str, channel: grpc.aio.Channel) -> None:
         self._id = ref_id
         self._refs = exporter_pb2_grpc.RefServiceStub(channel)
-        self._content = ContentClient(channel)
+        self._content = refs_content(channel)
 
     @property
     def id(self) -> str:

@@ -111,7 +111,7 @@ async def _write(source: Source, build: BuildInfo, path: Path) -> None:
         records.append(msgspec.structs.replace(record, slot=slot, key=key))
     is_empty = source.refs is not None and not source.refs
     attestations = [
-        _attestation_record(platform, item)
+        await _attestation_record(platform, item)
         for platform, items in source.attestations.items()
         for item in items
     ]
@@ -152,7 +152,8 @@ def _layer_record(layer: Layer) -> LayerRecord:
     return LayerRecord(layer.id, layer.description, created_at)
 
 
-def _attestation_record(platform: str, attestation: Attestation) -> AttestationRecord:
+async def _attestation_record(platform: str, attestation: Attestation) -> AttestationRecord:
+    content = await attestation.read_content()
     return AttestationRecord(
         platform=platform,
         kind=_KIND_NAMES[attestation.kind],
@@ -164,7 +165,7 @@ def _attestation_record(platform: str, attestation: Attestation) -> AttestationR
             for subject in attestation.subjects
         ],
         ref=None if attestation.ref is None else attestation.ref.id,
-        content=None if attestation.content is None else [to_text(attestation.content)],
+        content=None if content is None else [to_text(content)],
     )
 
 

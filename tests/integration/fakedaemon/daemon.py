@@ -9,8 +9,9 @@ import asyncio
 import base64
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -22,7 +23,7 @@ from grpc_status import rpc_status
 
 from exporter.content.layout import OCILayout
 from exporter.content.overlay import MultiProvider
-from exporter.content.protocol import BlobInfo, Provider
+from exporter.content.protocol import BlobInfo, ContentStore, Provider
 from exporter.daemon.services.auth import AuthServicer
 from exporter.daemon.services.content import ContentServicer
 from exporter.daemon.services.refs import RefServicer
@@ -30,11 +31,12 @@ from exporter.image import CompressionConfig
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2 as pb
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2_grpc
 from exporter.pb.moby.filesync.v1 import filesync_pb2, filesync_pb2_grpc
+from exporter.remotes.messages.results import late_attestations
 from exporter.remotes.registry import Credentials, RegistryOptions, StaticCredentials
 from exporter.rpc.session.attach import Attachable, attach
 from exporter.rpc.status import StatusInterceptor
 from exporter.source.saved.load import SavedSource
-from exporter.source.types import LayerChain, Ref, Remote
+from exporter.source.types import Attestation, LayerChain, Ref, Remote, Source
 
 JSON = dict[str, Any]
 OPTIONS = (("grpc.max_receive_message_length", -1), ("grpc.max_metadata_size", 1 << 20))
@@ -76,6 +78,7 @@ class GatedRef:
     async def remote(self, compression: CompressionConfig | None = None) -> Remote:
         await self._gates.passing("remote")
         remote = await self._ref.remote(compression)
+        Daemon.emit({"event": "layers", "ref": self.id})
         return Remote(remote.descriptors, GatedProvider(remote.provider, self._gates, self._blobs))
 
     async def layer_chain(self) -> LayerChain:
@@ -200,11 +203,14 @@ class Daemon:
         if saved:
             places = {digest: Path(path) for digest, path in (replaced or {}).items()}
             refs = await self._refs(saved, places, drop_layer=drop_layer)
-            servicer, provider = await _ref_services(refs, all_blobs=all_blobs)
+            attestations = late_attestations(without_content((await SavedSource.open(saved)).source))
+            servicer, provider = await _ref_services(refs, attestations, all_blobs=all_blobs)
             services.append(servicer.register)
         if layout or provider is not None:
-            stores = {"export": await OCILayout.open(layout)} if layout else {}
-            services.append(ContentServicer(provider, stores).register)
+            stores: dict[str, Provider | ContentStore] = {} if provider is None else {"refs": provider}
+            if layout:
+                stores["export"] = await OCILayout.open(layout)
+            services.append(ContentServicer(stores=stores).register)
         if files is not None:
             file_send = FileSend(files, self._gates, self.emit)
             services.append(
@@ -221,10 +227,10 @@ class Daemon:
 
     async def serve(self, address: str, saved: str) -> None:
         """Serve refs and blobs at an address, with no session."""
-        servicer, provider = await _ref_services(await self._refs(saved, {}), all_blobs=True)
+        servicer, provider = await _ref_services(await self._refs(saved, {}), {}, all_blobs=True)
         server = grpc.aio.server(interceptors=[StatusInterceptor()])
         servicer.register(server)
-        ContentServicer(provider).register(server)
+        ContentServicer(stores={"refs": provider}).register(server)
         server.add_insecure_port(address)
         await server.start()
         self._server = server
@@ -277,9 +283,29 @@ class Daemon:
         return await _outcome(call)
 
 
-async def _ref_services(refs: list[GatedRef], *, all_blobs: bool) -> tuple[RefServicer, Provider]:
+def without_content(source: Source) -> Source:
+    """A result whose attestations have content that has to be asked for. It tells when that happens."""
+
+    def late(attestation: Attestation) -> Attestation:
+        content = attestation.content
+        if content is None:
+            return attestation
+
+        async def load() -> bytes:
+            Daemon.emit({"event": "attestation", "path": attestation.path})
+            return content
+
+        return replace(attestation, content=None, load_content=load)
+
+    attestations = {key: tuple(map(late, items)) for key, items in source.attestations.items()}
+    return replace(source, attestations=attestations)
+
+
+async def _ref_services(
+    refs: list[GatedRef], attestations: Mapping[str, Attestation], *, all_blobs: bool
+) -> tuple[RefServicer, Provider]:
     """Services for refs; with `all_blobs`, blobs are served that nobody has asked for by ref."""
-    servicer = RefServicer({ref.id: ref for ref in refs})
+    servicer = RefServicer({ref.id: ref for ref in refs}, attestations)
     if not all_blobs:
         return servicer, servicer.provider
     provider = MultiProvider()

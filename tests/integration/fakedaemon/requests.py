@@ -10,7 +10,9 @@ from typing import Any
 from exporter.image import digest_bytes
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2 as pb
 from exporter.remotes.messages.layers import descriptor_message, layer_message
+from exporter.remotes.messages.results import build_message, source_message
 from exporter.source.saved.load import SavedSource
+from tests.integration.fakedaemon.daemon import without_content
 
 DIFF_ID = "containerd.io/uncompressed"
 TAR = "application/vnd.oci.image.layer.v1.tar"
@@ -92,6 +94,16 @@ async def saved_request(
         message.ref.CopyFrom(await ref(source.ref))
     build = pb.BuildInfo(ref="build", session_id=session)
     return pb.ExportRequest(id=id, type=type, attrs=attrs or {}, source=message, build=build)
+
+
+async def attested_request(
+    path: Path, type: str, *, late: bool, session: str, attrs: Mapping[str, str] | None = None
+) -> pb.ExportRequest:
+    """A request to export a recorded build with its attestations; with `late`, without their content."""
+    saved = await SavedSource.open(path)
+    source = without_content(saved.source) if late else saved.source
+    build = build_message(saved.build, session)
+    return pb.ExportRequest(type=type, attrs=attrs or {}, source=source_message(source), build=build)
 
 
 def layer_digests(request: pb.ExportRequest) -> Sequence[str]:

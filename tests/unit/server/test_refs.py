@@ -15,10 +15,12 @@ from exporter.image import CompressionConfig, Descriptor, digest_bytes
 from exporter.image.keys import DIFF_ID
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2 as pb
 from exporter.rpc.allowed import AddressPattern
+from exporter.rpc.session.attach import attach
 from exporter.rpc.session.manager import SessionManager
 from exporter.server.refs import OwnedRef, RefResolver, SessionOwner
 from exporter.source.inline import InlineRef
 from exporter.source.types import Layer, LayerChain, Ref, Remote
+from tests.sessions import session_server
 
 BLOB = b"layer"
 DIGEST = digest_bytes(BLOB)
@@ -83,6 +85,20 @@ async def test_a_configured_daemon_is_asked_last() -> None:
     daemon = Owner(known())
     ref = resolver(daemons=(daemon,)).ref(pb.Ref(id="r"), "source.ref")
     assert (await ref.remote()).descriptors == (LAYER,)
+
+
+def test_late_content_needs_a_session() -> None:
+    with pytest.raises(FailedPreconditionError) as caught:
+        resolver().attestation("c", "source.attestations[p][0]")
+    assert caught.value.field == "source.attestations[p][0].content_id"
+
+
+async def test_a_session_that_has_no_content() -> None:
+    async with session_server() as (sessions, channel), attach(channel, [], session_id="s"):
+        load = resolver(session=SessionOwner(sessions, "s", 30)).attestation("c", "source.attestations[p][0]")
+        with pytest.raises(FailedPreconditionError, match="does not serve") as caught:
+            await load()
+    assert caught.value.field == "source.attestations[p][0].content_id"
 
 
 async def test_nobody_can_be_asked() -> None:

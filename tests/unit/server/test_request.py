@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -29,8 +29,15 @@ def inline(message: pb.Ref, path: str) -> Ref:
     return inline_ref_of(message, path, MemoryStore())
 
 
+def late(content_id: str, path: str) -> Callable[[], Awaitable[bytes]]:
+    async def load() -> bytes:
+        return f"{content_id} at {path}".encode()
+
+    return load
+
+
 def read(message: pb.Source) -> Source:
-    return source_of(message, inline)
+    return source_of(message, inline, late)
 
 
 def layer_ref() -> pb.Ref:
@@ -66,7 +73,7 @@ def test_nil_refs_and_empty_maps_are_not_the_same() -> None:
     assert read(pb.Source(refs=pb.RefMap(refs={"linux/amd64": pb.Ref()}))).refs == {"linux/amd64": None}
 
 
-def test_attestations() -> None:
+async def test_attestations() -> None:
     attestation = pb.Attestation(
         kind=gateway_pb2.Bundle,
         path="p",
@@ -85,9 +92,18 @@ def test_attestations() -> None:
     assert found.ref.id == "r1"
     (subject,) = found.subjects
     assert (subject.kind, subject.name, subject.digests) == (SubjectKind.RAW, "n", (DIGEST,))
+    attestation.content_id = "c"
+    message = pb.Source(attestations={"": pb.AttestationList(attestations=[attestation])})
+    assert read(message).attestations[""][0].load_content is None, "nothing has to be requested"
     attestation.ClearField("content")
+    message = pb.Source(attestations={"x": pb.AttestationList(attestations=[attestation])})
+    (found,) = read(message).attestations["x"]
+    assert found.content is None
+    assert await found.read_content() == b"c at source.attestations[x][0]"
+    attestation.content_id = ""
     message = pb.Source(attestations={"": pb.AttestationList(attestations=[attestation])})
     assert read(message).attestations[""][0].content is None
+    assert read(message).attestations[""][0].load_content is None
 
 
 def _no_chain(ref: pb.Ref) -> None:

@@ -140,6 +140,26 @@ async def test_the_chain_is_requested_after_the_layers(tmp_path: Path) -> None:
     assert await ref.layer_chain() == CHAIN
 
 
+async def test_late_content_is_requested_after_the_layers(tmp_path: Path) -> None:
+    steps = []
+
+    class Noted(InlineRef):
+        async def remote(self, compression: CompressionConfig | None = None) -> Remote:
+            steps.append("layers")
+            return await super().remote(compression)
+
+    async def load() -> bytes:
+        steps.append("content")
+        return b"late"
+
+    ref = Noted("two", CHAIN, DESCRIPTORS, MemoryStore(*BLOBS))
+    late = Attestation(AttestationKind.IN_TOTO, "p", load_content=load)
+    await save_source(Source(ref=ref, attestations={"x": (late,)}), BuildInfo(), tmp_path / "saved")
+    (saved,) = (await SavedSource.open(tmp_path / "saved")).source.attestations["x"]
+    assert saved == Attestation(AttestationKind.IN_TOTO, "p", content=b"late")
+    assert steps == ["layers", "content"]
+
+
 async def test_the_files_are_those_of_a_saved_source(tmp_path: Path) -> None:
     path = tmp_path / "a" / "saved"
     metadata = {"refs.platforms": b'{"Platforms":[{"ID":"x"}]}'}

@@ -21,9 +21,9 @@ from exporter.errors import (
 from exporter.image import CompressionConfig, Descriptor, Time, digest_bytes
 from exporter.image.options.compression import CompressionType
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
-from exporter.remotes.session.refs import GET_REMOTE_METHOD, SessionRef
+from exporter.remotes.session.refs import GET_REMOTE_METHOD, SessionRef, get_attestation
 from exporter.source.inline import InlineRef
-from exporter.source.types import Layer, LayerChain, Remote
+from exporter.source.types import Attestation, AttestationKind, Layer, LayerChain, Remote
 from tests.sessions import PATIENCE, attached, serving
 
 DIFF_ID = "containerd.io/uncompressed"
@@ -50,7 +50,7 @@ async def ref_of(*blobs: bytes, name: str = "r") -> InlineRef:
 
 async def test_a_refs_layers_are_requested_through_the_session() -> None:
     refs = RefServicer({"one": await ref_of(b"a", b"b"), "two": await ref_of(b"c"), "none": await ref_of()})
-    async with attached(refs.register, ContentServicer(refs.provider).register) as session:
+    async with attached(refs.register, ContentServicer(stores={"refs": refs.provider}).register) as session:
         assert session.supports(GET_REMOTE_METHOD)
         assert session.supports("/buildkit.exporter.v1.RefService/GetLayerChain")
         for name, blobs in {"one": (b"a", b"b"), "two": (b"c",), "none": ()}.items():
@@ -66,7 +66,7 @@ async def test_a_refs_layers_are_requested_through_the_session() -> None:
 
 async def test_only_blobs_that_were_named_are_served() -> None:
     refs = RefServicer({"one": await ref_of(b"a")})
-    async with serving(refs.register, ContentServicer(refs.provider).register) as channel:
+    async with serving(refs.register, ContentServicer(stores={"refs": refs.provider}).register) as channel:
         remote = await SessionRef("one", channel).remote()
         with pytest.raises(NotFoundError):
             await remote.provider.info(digest_bytes(b"b"))
@@ -117,6 +117,21 @@ async def test_an_unknown_ref_is_not_found() -> None:
                 await ask()
 
 
+async def test_the_content_of_attestations_is_requested() -> None:
+    async def load() -> bytes:
+        return b"late"
+
+    late = Attestation(AttestationKind.IN_TOTO, "p", load_content=load)
+    empty = Attestation(AttestationKind.IN_TOTO, "p", content=b"")
+    refs = RefServicer({}, {"a": late, "b": empty, "c": Attestation(AttestationKind.IN_TOTO, "p")})
+    async with serving(refs.register) as channel:
+        assert await get_attestation("a", channel) == b"late"
+        assert await get_attestation("b", channel) == b""
+        for unknown in ("c", "d"):
+            with pytest.raises(NotFoundError, match=f"attestation '{unknown}' not found"):
+                await get_attestation(unknown, channel)
+
+
 async def test_an_owner_without_the_service_is_reported() -> None:
     async with serving() as channel:
         with pytest.raises(FailedPreconditionError, match="cannot get the layers of ref r: "):
@@ -135,6 +150,9 @@ async def test_malformed_answers_are_refused_with_the_field() -> None:
             layer = exporter_pb2.Layer(id="x")
             layer.created_at.nanos = -1
             return exporter_pb2.GetLayerChainResponse(layers=[layer])
+
+        async def GetAttestation(self, request: Any, context: Any) -> exporter_pb2.GetAttestationResponse:
+            raise NotImplementedError
 
     def register(server: grpc.aio.Server) -> None:
         exporter_pb2_grpc.add_RefServiceServicer_to_server(Malformed(), server)

@@ -82,6 +82,21 @@ async def test_content_and_files(tmp_path: Path) -> None:
     assert_empty(tmp_path)
 
 
+async def test_content_from_the_daemon_is_requested(tmp_path: Path) -> None:
+    async def load() -> bytes:
+        return b'{"late":true}'
+
+    provenance = "https://slsa.dev/provenance/v1"
+    late = Attestation(AttestationKind.IN_TOTO, "p.json", provenance, load_content=load)
+    assert [s["predicate"] for s in await statements(late, scratch=tmp_path)] == [{"late": True}]
+
+
+async def test_large_content_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predicate, "MAX_BYTES", 9)
+    with pytest.raises(ExporterError, match="^p exceeds 9 bytes$"):
+        await statements(Attestation(AttestationKind.IN_TOTO, "p", content=b'"too long"'), scratch=tmp_path)
+
+
 async def test_bundle(tmp_path: Path) -> None:
     subject = {"name": "file", "digest": {"sha256": "bb"}}
     ref = files_ref(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,13 @@ from exporter.image import Time
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2
 from exporter.progress import StatusUpdate, Vertex
 from exporter.remotes.messages.progress import status_response
-from exporter.remotes.messages.results import build_message, refs_of, source_message, status_update
+from exporter.remotes.messages.results import (
+    build_message,
+    late_attestations,
+    refs_of,
+    source_message,
+    status_update,
+)
 from exporter.server.request import build_info_of, source_of
 from exporter.source.types import (
     Attestation,
@@ -77,7 +84,29 @@ def test_a_server_reads_the_result_that_was_written(source: Source) -> None:
         return NamedRef(message.id)
 
     wire = exporter_pb2.Source.FromString(source_message(source).SerializeToString())
-    assert source_of(wire, ref) == source
+    assert source_of(wire, ref, never) == source
+    assert not late_attestations(source)
+
+
+def never(content_id: str, path: str) -> Callable[[], Awaitable[bytes]]:
+    raise AssertionError(f"{path} has content")
+
+
+def test_late_content_is_left_out() -> None:
+    async def load() -> bytes:
+        raise AssertionError("too early")
+
+    late = Attestation(AttestationKind.IN_TOTO, "p", load_content=load)
+    given = Attestation(AttestationKind.IN_TOTO, "p", content=b"{}", load_content=load)
+    message = source_message(Source(attestations={"a": (given, late), "b": (late,)}))
+    ids = {
+        platform: [attestation.content_id for attestation in attestations.attestations]
+        for platform, attestations in message.attestations.items()
+    }
+    assert ids["a"][0] == "", "it is in the message"
+    assert not message.attestations["b"].attestations[0].HasField("content")
+    source = Source(attestations={"a": (given, late), "b": (late,)})
+    assert late_attestations(source) == {ids["a"][1]: late, ids["b"][0]: late}
 
 
 def test_all_refs_can_be_asked_for() -> None:

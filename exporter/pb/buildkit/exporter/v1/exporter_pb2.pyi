@@ -30,12 +30,13 @@ On that connection the client is the gRPC server. The stream's request metadata 
 A method that was not announced is not called. The session may arrive shortly after the request that names it, and
 has to stay until Export, and Finalize if there is something to finalize, have ended. Through it the client serves
 
-  - buildkit.exporter.v1.RefService: layer chains and descriptors of refs;
-  - containerd.services.content.v1.Content, reads without further metadata: the blobs that GetRemote or Ref.inline
-    named;
-  - the same service with metadata buildkit-attachable-store-id: export, reads and writes: the client's own OCI
-    layout, where an image exporter with tar=false puts its blobs. The client writes index.json itself, from the
-    export's response, as buildctl does;
+  - buildkit.exporter.v1.RefService: layer chains and descriptors of refs, and the content of attestations;
+  - containerd.services.content.v1.Content: one service with one store or two, which the request metadata
+    buildkit-attachable-store-id tells apart. Every call carries it, so BuildKit's session/content.NewAttachable, given
+    a map of these stores, serves as it is. A call with another ID is answered with NOT_FOUND.
+      - "refs", only read: the blobs that GetRemote or Ref.inline named;
+      - "export", read and written: the client's own OCI layout, where an image exporter with tar=false puts its blobs.
+        The client writes index.json itself, from the export's response, as buildctl does;
   - moby.filesync.v1.FileSend/DiffCopy: one output file, for which buildkit-attachable-exporter-id (ExportRequest.id)
     tells the output it belongs to. Announcing this method means "I take output files". Response keys known at
     that point are sent ahead as metadata exporter-md-KEY;
@@ -983,8 +984,9 @@ Global___AttestationList: _TypeAlias = AttestationList  # noqa: Y015
 class Attestation(_message.Message):
     """An attestation of one platform's image (BuildKit: result.Attestation).
 
-    The predicate is content if that is set, else the file path of ref. A bundle is the directory path of ref, full of
-    in-toto statements.
+    The predicate is content if that is set, else what RefService.GetAttestation answers for content_id if that is set,
+    else the file path of ref. A bundle is the directory path of ref, full of in-toto statements; it has neither content
+    nor content_id.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1016,6 +1018,7 @@ class Attestation(_message.Message):
     METADATA_FIELD_NUMBER: _builtins.int
     REF_FIELD_NUMBER: _builtins.int
     CONTENT_FIELD_NUMBER: _builtins.int
+    CONTENT_ID_FIELD_NUMBER: _builtins.int
     kind: _gateway_pb2.AttestationKind.ValueType
     """Whether it is one predicate or a bundle of statements."""
     path: _builtins.str
@@ -1025,7 +1028,16 @@ class Attestation(_message.Message):
     predicate_type: _builtins.str
     """The type of the in-toto predicate; empty for bundles."""
     content: _builtins.bytes
-    """The predicate. Unset is not the same as empty."""
+    """The predicate, if the daemon has it when it sends the request: a shortcut that saves the call of GetAttestation.
+    Unset is not the same as empty. A daemon whose predicate depends on the layers' blobs leaves it unset, and sets
+    content_id.
+    """
+    content_id: _builtins.str
+    """What to ask GetAttestation for. The daemon chooses it; it is unique within the session, not interpreted by the
+    exporter, and valid until the export has ended. Empty: there is nothing to ask for. Ignored if content is set.
+
+    FAILED_PRECONDITION: it is set, but BuildInfo.session_id is empty or the session does not announce GetAttestation.
+    """
     @_builtins.property
     def subjects(self) -> _containers.RepeatedCompositeFieldContainer[Global___Subject]:
         """The subjects that the frontend named. Empty: the exported image."""
@@ -1048,10 +1060,11 @@ class Attestation(_message.Message):
         metadata: _abc.Mapping[_builtins.str, _builtins.bytes] | None = ...,
         ref: Global___Ref | None = ...,
         content: _builtins.bytes | None = ...,
+        content_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_content", b"_content", "content", b"content", "ref", b"ref"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_content", b"_content", "content", b"content", "kind", b"kind", "metadata", b"metadata", "path", b"path", "predicate_type", b"predicate_type", "ref", b"ref", "subjects", b"subjects"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_content", b"_content", "content", b"content", "content_id", b"content_id", "kind", b"kind", "metadata", b"metadata", "path", b"path", "predicate_type", b"predicate_type", "ref", b"ref", "subjects", b"subjects"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__content: _TypeAlias = _typing.Literal["content"]  # noqa: Y015
     _WhichOneofArgType__content: _TypeAlias = _typing.Literal["_content", b"_content"]  # noqa: Y015
@@ -1253,3 +1266,47 @@ class GetRemoteResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetRemoteResponse: _TypeAlias = GetRemoteResponse  # noqa: Y015
+
+@_typing.final
+class GetAttestationRequest(_message.Message):
+    """Asks for the predicate of an attestation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTENT_ID_FIELD_NUMBER: _builtins.int
+    content_id: _builtins.str
+    """From Attestation.content_id."""
+    def __init__(
+        self,
+        *,
+        content_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_id", b"content_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAttestationRequest: _TypeAlias = GetAttestationRequest  # noqa: Y015
+
+@_typing.final
+class GetAttestationResponse(_message.Message):
+    """The predicate of an attestation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTENT_FIELD_NUMBER: _builtins.int
+    content: _builtins.bytes
+    """The predicate as JSON, at most 40 MiB; empty means null."""
+    def __init__(
+        self,
+        *,
+        content: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAttestationResponse: _TypeAlias = GetAttestationResponse  # noqa: Y015

@@ -242,7 +242,8 @@ class ExporterService(object):
 
 
 class RefServiceStub(object):
-    """RefService is served by the side that owns the refs, mostly through a session.
+    """RefService is served by the side that owns the refs, mostly through a session. A server at Ref.endpoint serves
+    Content beside it, with the store ID "refs", as a session does.
     """
 
     def __init__(self, channel):
@@ -261,10 +262,16 @@ class RefServiceStub(object):
                 request_serializer=buildkit_dot_exporter_dot_v1_dot_exporter__pb2.GetRemoteRequest.SerializeToString,
                 response_deserializer=buildkit_dot_exporter_dot_v1_dot_exporter__pb2.GetRemoteResponse.FromString,
                 _registered_method=True)
+        self.GetAttestation = channel.unary_unary(
+                '/buildkit.exporter.v1.RefService/GetAttestation',
+                request_serializer=buildkit_dot_exporter_dot_v1_dot_exporter__pb2.GetAttestationRequest.SerializeToString,
+                response_deserializer=buildkit_dot_exporter_dot_v1_dot_exporter__pb2.GetAttestationResponse.FromString,
+                _registered_method=True)
 
 
 class RefServiceServicer(object):
-    """RefService is served by the side that owns the refs, mostly through a session.
+    """RefService is served by the side that owns the refs, mostly through a session. A server at Ref.endpoint serves
+    Content beside it, with the store ID "refs", as a session does.
     """
 
     def GetLayerChain(self, request, context):
@@ -279,9 +286,22 @@ class RefServiceServicer(object):
 
     def GetRemote(self, request, context):
         """Makes blobs of the ref's layers, which can take long (layers are pulled, compared and compressed), and answers with
-        their descriptors. The blobs stay readable through Content on the same connection until the export has ended.
+        their descriptors. The blobs stay readable through Content on the same connection (store "refs") until the export
+        has ended.
 
         NOT_FOUND: no such ref (any more).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAttestation(self, request, context):
+        """Answers with the predicate of an attestation that the request left out (BuildKit: Attestation.ContentFunc). It is
+        asked only through the session, and only after GetRemote has been answered for the platform's ref, if the export
+        needs its layers: provenance with mode=max lists those layers that have blobs by then. An exporter that leaves the
+        attestation out does not ask; one that was interrupted, or writes it twice, may ask again.
+
+        NOT_FOUND: no such attestation (any more). Whatever the call fails with, the export fails with.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -300,6 +320,11 @@ def add_RefServiceServicer_to_server(servicer, server):
                     request_deserializer=buildkit_dot_exporter_dot_v1_dot_exporter__pb2.GetRemoteRequest.FromString,
                     response_serializer=buildkit_dot_exporter_dot_v1_dot_exporter__pb2.GetRemoteResponse.SerializeToString,
             ),
+            'GetAttestation': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAttestation,
+                    request_deserializer=buildkit_dot_exporter_dot_v1_dot_exporter__pb2.GetAttestationRequest.FromString,
+                    response_serializer=buildkit_dot_exporter_dot_v1_dot_exporter__pb2.GetAttestationResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'buildkit.exporter.v1.RefService', rpc_method_handlers)
@@ -309,7 +334,8 @@ def add_RefServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RefService(object):
-    """RefService is served by the side that owns the refs, mostly through a session.
+    """RefService is served by the side that owns the refs, mostly through a session. A server at Ref.endpoint serves
+    Content beside it, with the store ID "refs", as a session does.
     """
 
     @staticmethod
@@ -356,6 +382,33 @@ class RefService(object):
             '/buildkit.exporter.v1.RefService/GetRemote',
             buildkit_dot_exporter_dot_v1_dot_exporter__pb2.GetRemoteRequest.SerializeToString,
             buildkit_dot_exporter_dot_v1_dot_exporter__pb2.GetRemoteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAttestation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/buildkit.exporter.v1.RefService/GetAttestation',
+            buildkit_dot_exporter_dot_v1_dot_exporter__pb2.GetAttestationRequest.SerializeToString,
+            buildkit_dot_exporter_dot_v1_dot_exporter__pb2.GetAttestationResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -30,12 +30,13 @@ On that connection the client is the gRPC server. The stream's request metadata 
 A method that was not announced is not called. The session may arrive shortly after the request that names it, and
 has to stay until Export, and Finalize if there is something to finalize, have ended. Through it the client serves
 
-  - buildkit.exporter.v1.RefService: layer chains and descriptors of refs;
-  - containerd.services.content.v1.Content, reads without further metadata: the blobs that GetRemote or Ref.inline
-    named;
-  - the same service with metadata buildkit-attachable-store-id: export, reads and writes: the client's own OCI
-    layout, where an image exporter with tar=false puts its blobs. The client writes index.json itself, from the
-    export's response, as buildctl does;
+  - buildkit.exporter.v1.RefService: layer chains and descriptors of refs, and the content of attestations;
+  - containerd.services.content.v1.Content: one service with one store or two, which the request metadata
+    buildkit-attachable-store-id tells apart. Every call carries it, so BuildKit's session/content.NewAttachable, given
+    a map of these stores, serves as it is. A call with another ID is answered with NOT_FOUND.
+      - "refs", only read: the blobs that GetRemote or Ref.inline named;
+      - "export", read and written: the client's own OCI layout, where an image exporter with tar=false puts its blobs.
+        The client writes index.json itself, from the export's response, as buildctl does;
   - moby.filesync.v1.FileSend/DiffCopy: one output file, for which buildkit-attachable-exporter-id (ExportRequest.id)
     tells the output it belongs to. Announcing this method means "I take output files". Response keys known at
     that point are sent ahead as metadata exporter-md-KEY;
@@ -165,7 +166,9 @@ class ExporterServiceServicer(metaclass=_abc_1.ABCMeta):
 def add_ExporterServiceServicer_to_server(servicer: ExporterServiceServicer, server: _aio.Server) -> None: ...
 
 class RefServiceStub:
-    """RefService is served by the side that owns the refs, mostly through a session."""
+    """RefService is served by the side that owns the refs, mostly through a session. A server at Ref.endpoint serves
+    Content beside it, with the store ID "refs", as a session does.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetLayerChain: _aio.UnaryUnaryMultiCallable[_exporter_pb2.GetLayerChainRequest, _exporter_pb2.GetLayerChainResponse]
@@ -176,13 +179,24 @@ class RefServiceStub:
     """
     GetRemote: _aio.UnaryUnaryMultiCallable[_exporter_pb2.GetRemoteRequest, _exporter_pb2.GetRemoteResponse]
     """Makes blobs of the ref's layers, which can take long (layers are pulled, compared and compressed), and answers with
-    their descriptors. The blobs stay readable through Content on the same connection until the export has ended.
+    their descriptors. The blobs stay readable through Content on the same connection (store "refs") until the export
+    has ended.
 
     NOT_FOUND: no such ref (any more).
     """
+    GetAttestation: _aio.UnaryUnaryMultiCallable[_exporter_pb2.GetAttestationRequest, _exporter_pb2.GetAttestationResponse]
+    """Answers with the predicate of an attestation that the request left out (BuildKit: Attestation.ContentFunc). It is
+    asked only through the session, and only after GetRemote has been answered for the platform's ref, if the export
+    needs its layers: provenance with mode=max lists those layers that have blobs by then. An exporter that leaves the
+    attestation out does not ask; one that was interrupted, or writes it twice, may ask again.
+
+    NOT_FOUND: no such attestation (any more). Whatever the call fails with, the export fails with.
+    """
 
 class RefServiceServicer(metaclass=_abc_1.ABCMeta):
-    """RefService is served by the side that owns the refs, mostly through a session."""
+    """RefService is served by the side that owns the refs, mostly through a session. A server at Ref.endpoint serves
+    Content beside it, with the store ID "refs", as a session does.
+    """
 
     @_abc_1.abstractmethod
     def GetLayerChain(
@@ -203,9 +217,24 @@ class RefServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_exporter_pb2.GetRemoteRequest, _abc.Awaitable[_exporter_pb2.GetRemoteResponse]],
     ) -> _abc.Awaitable[_exporter_pb2.GetRemoteResponse]:
         """Makes blobs of the ref's layers, which can take long (layers are pulled, compared and compressed), and answers with
-        their descriptors. The blobs stay readable through Content on the same connection until the export has ended.
+        their descriptors. The blobs stay readable through Content on the same connection (store "refs") until the export
+        has ended.
 
         NOT_FOUND: no such ref (any more).
+        """
+
+    @_abc_1.abstractmethod
+    def GetAttestation(
+        self,
+        request: _exporter_pb2.GetAttestationRequest,
+        context: _aio.ServicerContext[_exporter_pb2.GetAttestationRequest, _abc.Awaitable[_exporter_pb2.GetAttestationResponse]],
+    ) -> _abc.Awaitable[_exporter_pb2.GetAttestationResponse]:
+        """Answers with the predicate of an attestation that the request left out (BuildKit: Attestation.ContentFunc). It is
+        asked only through the session, and only after GetRemote has been answered for the platform's ref, if the export
+        needs its layers: provenance with mode=max lists those layers that have blobs by then. An exporter that leaves the
+        attestation out does not ask; one that was interrupted, or writes it twice, may ask again.
+
+        NOT_FOUND: no such attestation (any more). Whatever the call fails with, the export fails with.
         """
 
 def add_RefServiceServicer_to_server(servicer: RefServiceServicer, server: _aio.Server) -> None: ...
