@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from exporter.images import Image, Workshop
 from exporter.images.reading import read_image
 from exporter.testing import MemoryLayer, Workbench, source_of
 from tests.builds import read_json, scenario
+from tests.documents import blocks
 
 GUIDE = Path(__file__).parents[2] / "docs" / "writing-an-exporter.md"
 
@@ -130,3 +132,54 @@ async def test_the_example_of_a_changed_image(monkeypatch: pytest.MonkeyPatch, t
         assert [step.created_by for step in image.history] == ["RUN make", "package-list"]
         async with image.files() as files:
             assert await files.read("packages.txt") == b"base-files\ndash\n"
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A directory with the Python files of the guide."""
+    directory = tmp_path / "files"
+    directory.mkdir()
+    for item in blocks(GUIDE):
+        if item.language == "python" and "file" in item.notes:
+            (directory / item.notes["file"]).write_text(item.text)
+    return directory
+
+
+def test_the_tests_of_the_guide_pass(files: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_local_report.py"],
+        cwd=files,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 passed" in done.stdout
+
+
+@pytest.mark.skipif(importlib.util.find_spec("mypy") is None, reason="mypy comes with the extra dev")
+def test_the_files_of_the_guide_are_typed(files: Path, tmp_path: Path) -> None:
+    names = sorted(path.name for path in files.iterdir())
+    assert {"layer_report.py", "local_report.py", "members.py", "test_local_report.py"} <= set(names)
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), *names],
+        cwd=files,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "exporter_type"), [("local_report", "local-report"), ("members", "members")]
+)
+def test_files_of_the_guide_export(files: Path, tmp_path: Path, name: str, exporter_type: str) -> None:
+    dest = tmp_path / "out"
+    result = run(
+        dict(os.environ),
+        *("export", "--exporter-module", str(files / f"{name}.py"), "--source", str(scenario("from-base"))),
+        *("--progress", "plain", "--output", f"type={exporter_type},dest={dest}"),
+    )
+    assert result.returncode == 0, result.stderr
+    assert len(dest.read_text().splitlines()) > 1
