@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from contextlib import suppress
 
 import grpc
 import grpc.aio
 
-from exporter.daemon.identity import Kind, identify
+from exporter.daemon.identity import Identity, Kind, identify
 from exporter.errors import UnavailableError
 from exporter.rpc.diagnosis import Endpoint, connection_failure, why_unreachable
 from exporter.rpc.http2.budget import Share
@@ -85,13 +86,23 @@ class Daemon:
             UnavailableError: it does not answer, or is not a daemon; says why.
         """
         try:
-            found = await identify(self.channel, CHECK_SECONDS)
+            found = await self._identify()
         except grpc.aio.AioRpcError as error:
-            reason = await why_unreachable(self._endpoint)
-            raise self._unreachable(reason or error.details() or error.code().name) from error
+            raise self._unreachable(error.details() or error.code().name) from error
         if found.kind is not Kind.BUILDKIT:
             raise UnavailableError(f"what listens at {self} is {found}, not a BuildKit daemon")
         return found.version
+
+    async def _identify(self) -> Identity:
+        try:
+            return await identify(self.channel, CHECK_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            if reason := await why_unreachable(self._endpoint):
+                raise self._unreachable(reason) from error
+        # The daemon has just started. The channel pauses between its attempts to connect.
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.channel.channel_ready(), CHECK_SECONDS)
+        return await identify(self.channel, CHECK_SECONDS)
 
     async def introduce(self) -> None:
         """Log whether the daemon answers, and its version."""
