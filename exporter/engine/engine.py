@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack
 from dataclasses import dataclass, replace
@@ -48,6 +47,7 @@ class ExportJob:
     Attributes:
         exporter: The exporter, resolved with its attributes.
         index: Its index among all exporters of the build.
+        vertex_digest: The digest of the export's vertex; empty if the receiver of the progress fills it in.
         source: The build result.
         build: Information about the build.
         output: The destination of files for the client; None if the client accepts none.
@@ -57,17 +57,12 @@ class ExportJob:
 
     exporter: Exporter
     index: int
+    vertex_digest: str
     source: Source
     build: BuildInfo
     output: Output | None
     credentials: CredentialSource
     resources: AsyncExitStack
-
-    @property
-    def vertex_digest(self) -> str:
-        """The digest of the export's vertex, the same as in a daemon."""
-        identity = f"{self.build.session_id}-export-{self.index}"
-        return f"sha256:{hashlib.sha256(identity.encode()).hexdigest()}"
 
 
 @dataclass(frozen=True, slots=True)

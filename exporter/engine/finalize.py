@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
@@ -29,6 +29,7 @@ class _Pending:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     users: int = 0
     timer: asyncio.TimerHandle | None = None
+    watch: asyncio.Task[None] | None = None
     result: Mapping[str, str] | None = None
 
 
@@ -100,15 +101,45 @@ class FinalizeStore:
         pending = self._pending.pop(token, None)
         if pending is not None:
             self._stop_timer(pending)
+            await _stop_watch(pending)
             await _release(pending)
 
     async def discard(self, token: str) -> None:
-        """Drop a token that its caller does not need. If it is being published, wait for that first."""
+        """Drop a token that its caller does not need; a no-op if there is no such token.
+
+        If it is being published, wait for that first. If this is cancelled, the release continues.
+        """
+        releasing = self._begin_discard(token)
+        if releasing is not None:
+            await asyncio.shield(releasing)
+
+    def discard_after(self, token: str, ended: Callable[[], Awaitable[None]]) -> None:
+        """Drop a token, which must exist, as soon as `ended` returns."""
+
+        async def watch() -> None:
+            await ended()
+            self._begin_discard(token)
+
+        self._pending[token].watch = asyncio.create_task(watch(), name="end of a finalize token")
+
+    def _begin_discard(self, token: str) -> asyncio.Task[None] | None:
         pending = self._pending.pop(token, None)
-        if pending is not None:
-            self._stop_timer(pending)
+        if pending is None:
+            return None
+        self._stop_timer(pending)
+
+        async def release() -> None:
             async with pending.lock:
                 await _release(pending)
+            await _stop_watch(pending)
+
+        return self._keep(release())
+
+    def _keep(self, releasing: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(releasing)
+        self._releasing.add(task)
+        task.add_done_callback(self._releasing.discard)
+        return task
 
     async def close(self) -> None:
         """Drop all tokens, and release their resources."""
@@ -130,9 +161,18 @@ class FinalizeStore:
         pending = self._pending.pop(token)
         if pending.result is None:
             logger.warning("finalize token expired, the artifact was never published: type=%s", pending.type)
-        task = asyncio.get_running_loop().create_task(_release(pending))
-        self._releasing.add(task)
-        task.add_done_callback(self._releasing.discard)
+
+        async def release() -> None:
+            await _stop_watch(pending)
+            await _release(pending)
+
+        self._keep(release())
+
+
+async def _stop_watch(pending: _Pending) -> None:
+    if pending.watch is not None:
+        pending.watch.cancel()
+        await asyncio.wait([pending.watch])
 
 
 async def _release(pending: _Pending) -> None:

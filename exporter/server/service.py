@@ -130,6 +130,15 @@ class ExporterService(exporter_pb2_grpc.ExporterServiceServicer):
             with delivering():
                 await context.write(exporter_pb2.FinalizeResponse(result=result))
 
+    async def Release(  # noqa: N802
+        self, request: exporter_pb2.ReleaseRequest, context: Context
+    ) -> exporter_pb2.ReleaseResponse:
+        """See the proto."""
+        token = request.finalize_token
+        with observed(self._metrics, context, "Release", type=self._tokens.type_of(token)):
+            await self._tokens.discard(token)
+            return exporter_pb2.ReleaseResponse()
+
     async def _export(self, request: exporter_pb2.ExportRequest, sink: StatusSink) -> Outcome:
         if self._draining:
             raise UnavailableError("the server is shutting down and does not accept new exports")
@@ -137,19 +146,26 @@ class ExporterService(exporter_pb2_grpc.ExporterServiceServicer):
             raise InvalidArgumentError(f"{request.id} is not the index of an exporter", field="id")
         exporter = await self._resolve(request.type, request.attrs)
         build = build_info_of(request.build)
+        if request.release_with_session and not build.session_id:
+            raise InvalidArgumentError("there is no session to wait for", field="release_with_session")
         async with AsyncExitStack() as resources:
             session = self._peers.session(build.session_id)
             refs = self._peers.refs(session, resources)
+            bound = await session.session() if session is not None and request.release_with_session else None
             job = ExportJob(
                 exporter=exporter,
                 index=request.id,
+                vertex_digest="",  # the caller fills it in
                 source=source_of(request.source, refs.ref, refs.attestation),
                 build=build,
                 output=self._peers.output(session, request.id),
                 credentials=self._peers.credentials(session),
                 resources=resources,
             )
-            return await self._engine.export(job, sink)
+            outcome = await self._engine.export(job, sink)
+        if outcome.token and bound is not None:
+            self._tokens.discard_after(outcome.token, bound.wait_closed)
+        return outcome
 
     async def _resolve(self, exporter_type: str, attrs: Mapping[str, str]) -> Exporter:
         return await run_in_thread(self._registry.make, exporter_type, attrs)  # may import a plugin

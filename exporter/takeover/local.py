@@ -18,6 +18,7 @@ from exporter.exporters.registry import Registry
 from exporter.progress.model import StatusSink
 from exporter.source.types import BuildInfo, Source
 from exporter.takeover.backend import Destination, Exported, RegistryAccess, Resolved
+from exporter.takeover.vertex import vertex_digest
 
 _RUNNING, _WAITING = 32, 1024
 """The limits for running and queued exports, as on a server."""
@@ -76,12 +77,14 @@ class LocalBackend:
         sink: StatusSink,
     ) -> Exported:
         """See `Backend.export`."""
+        session_id = uuid.uuid4().hex
         async with AsyncExitStack() as resources:
             job = ExportJob(
                 exporter=await self._exporter(exporter_type, attrs),
                 index=index,
+                vertex_digest=vertex_digest(session_id, index),
                 source=source,
-                build=replace(build, session_id=uuid.uuid4().hex),
+                build=replace(build, session_id=session_id),
                 output=destination.output,
                 credentials=access.credentials,
                 resources=resources,

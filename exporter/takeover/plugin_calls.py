@@ -20,13 +20,14 @@ from exporter.rpc.status import rpc_errors
 M = TypeVar("M", exporter_pb2.ExportResponse, exporter_pb2.FinalizeResponse)
 
 
-async def follow_call(call: grpc.aio.UnaryStreamCall[Any, M], sink: StatusSink, what: str) -> M:
+async def follow_call(call: grpc.aio.UnaryStreamCall[Any, M], sink: StatusSink, what: str, vertex: str) -> M:
     """Follow a call of ``ExporterService`` to its end.
 
     Args:
         call: ``Export`` or ``Finalize``. Cancelling this coroutine cancels the call.
         sink: Receives the progress. On cancellation, vertices in progress end as cancelled.
         what: The call's purpose, for errors.
+        vertex: The digest of the export's vertex, which the server leaves empty.
 
     Returns:
         The message with the result.
@@ -42,12 +43,22 @@ async def follow_call(call: grpc.aio.UnaryStreamCall[Any, M], sink: StatusSink, 
                 if message.HasField("result"):
                     last = message
                 else:
-                    report(status_update(message.progress))
+                    report(_with_vertex(status_update(message.progress), vertex))
         finally:
             call.cancel()
     if last is None:
         raise UnavailableError(f"the server ended {what} without a result")
     return last
+
+
+def _with_vertex(update: StatusUpdate, digest: str) -> StatusUpdate:
+    """Fill in the digest of the export's own vertex."""
+    return StatusUpdate(
+        vertexes=tuple(replace(item, digest=item.digest or digest) for item in update.vertexes),
+        statuses=tuple(replace(item, vertex=item.vertex or digest) for item in update.statuses),
+        logs=tuple(replace(item, vertex=item.vertex or digest) for item in update.logs),
+        warnings=tuple(replace(item, vertex=item.vertex or digest) for item in update.warnings),
+    )
 
 
 @contextmanager

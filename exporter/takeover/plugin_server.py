@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 
 import grpc.aio
 
@@ -24,8 +26,20 @@ from exporter.rpc.status import rpc_errors
 from exporter.source.types import BuildInfo, Source
 from exporter.takeover.backend import Destination, Exported, RegistryAccess, Resolved
 from exporter.takeover.plugin_calls import follow_call
+from exporter.takeover.vertex import vertex_digest
 
 _RESOLVE_SECONDS = 30.0
+_RELEASE_SECONDS = 10.0
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Unpublished:
+    """An export between ``Export`` and ``Finalize``."""
+
+    session: AsyncExitStack
+    vertex: str
 
 
 class PluginBackend:
@@ -43,7 +57,7 @@ class PluginBackend:
         self._stub = exporter_pb2_grpc.ExporterServiceStub(channel)
         self._address = address
         self._artifacts: dict[str, ArtifactKind | None] = {}
-        self._sessions: dict[str, AsyncExitStack] = {}
+        self._unpublished: dict[str, _Unpublished] = {}
 
     async def resolve(self, index: int, exporter_type: str, attrs: Mapping[str, str]) -> Resolved:
         """See `Backend.resolve`."""
@@ -98,14 +112,16 @@ class PluginBackend:
             attrs=dict(attrs),
             source=source_message(source),
             build=build_message(build, session_id),
+            release_with_session=True,
         )
+        vertex = vertex_digest(session_id, index)
         async with AsyncExitStack() as stack:
             session = self._session(session_id, source, destination, access)
             await stack.enter_async_context(session)
-            message = await follow_call(self._stub.Export(request), sink, "the export")
+            message = await follow_call(self._stub.Export(request), sink, "the export", vertex)
             result = message.result
             if result.finalize_token:
-                self._sessions[result.finalize_token] = stack.pop_all()
+                self._unpublished[result.finalize_token] = _Unpublished(stack.pop_all(), vertex)
         root = None
         if result.HasField("descriptor"):
             root = descriptor_of(result.descriptor, "result.descriptor")
@@ -132,18 +148,28 @@ class PluginBackend:
     async def finalize(self, token: str, sink: StatusSink) -> Mapping[str, str]:
         """See `Backend.finalize`."""
         request = exporter_pb2.FinalizeRequest(finalize_token=token)
-        message = await follow_call(self._stub.Finalize(request), sink, "publishing")
+        unpublished = self._unpublished.get(token)
+        vertex = unpublished.vertex if unpublished is not None else ""
+        message = await follow_call(self._stub.Finalize(request), sink, "publishing", vertex)
         await self._end_session(token)
         return dict(message.result.response)
 
     async def discard(self, token: str) -> None:
-        """End the session. ``ExporterService`` has no call for more: the token expires."""
-        await self._end_session(token)
+        """See `Backend.discard`. A server that cannot be reached releases it when it notices that."""
+        if token not in self._unpublished:
+            return
+        try:
+            request = exporter_pb2.ReleaseRequest(finalize_token=token)
+            await self._stub.Release(request, timeout=_RELEASE_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            logger.debug("cannot release an export of %s: %s", self._address, error)
+        finally:
+            await self._end_session(token)
 
     async def _end_session(self, token: str) -> None:
-        session = self._sessions.pop(token, None)
-        if session is not None:
-            await session.aclose()
+        unpublished = self._unpublished.pop(token, None)
+        if unpublished is not None:
+            await unpublished.session.aclose()
 
     def __str__(self) -> str:
         return self._address

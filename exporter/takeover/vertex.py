@@ -22,7 +22,7 @@ _KEPT = {
 
 
 def vertex_digest(session_id: str, index: int) -> str:
-    """The digest of an export's vertex, as the daemon and exporter servers compute it."""
+    """The digest of an export's vertex, as a daemon computes it."""
     return f"sha256:{hashlib.sha256(f'{session_id}-export-{index}'.encode()).hexdigest()}"
 
 

@@ -20,6 +20,7 @@ from exporter.image import Descriptor
 from exporter.remotes.registry import RegistryOptions
 from exporter.source.saved.load import SavedSource
 from exporter.source.types import BuildInfo, Source
+from exporter.takeover.vertex import vertex_digest
 from exporter.testing.output import MemoryOutput
 from exporter.testing.progress import ProgressLog
 
@@ -137,6 +138,7 @@ class Workbench:
             job = ExportJob(
                 exporter=exporter,
                 index=self._exports,
+                vertex_digest=vertex_digest(_SESSION, self._exports),
                 source=source,
                 build=build or BuildInfo(session_id=_SESSION),
                 output=taken,

@@ -7,9 +7,15 @@ import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import grpc.aio
 import pytest
 
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2 as pb
+from exporter.progress.model import StatusUpdate
+from exporter.remotes.registry import RegistryOptions
+from exporter.source.types import BuildInfo, Source
+from exporter.takeover.backend import Destination, RegistryAccess
+from exporter.takeover.plugin_server import PluginBackend
 from tests.integration.fakedaemon.harness import Daemon, Server, alive, eventually, nothing_left
 from tests.integration.fakedaemon.requests import export_request
 
@@ -77,6 +83,63 @@ async def test_a_cancelled_finalization_can_be_repeated(daemon: Daemon, tmp_path
     assert (await daemon.finalize(token)).response == {"attempts": "2"}
 
 
+async def test_a_token_can_be_released(server: Server, daemon: Daemon, tmp_path: Path) -> None:
+    before = await alive(daemon)
+    token = (await daemon.export(request(tmp_path))).token
+    assert server.leftovers()
+    for _ in range(2):
+        assert (await daemon.do("release", token=token))["code"] == "OK"
+        assert not server.leftovers(), "gone when the call returns"
+    assert (await daemon.finalize(token)).code == "NOT_FOUND"
+    assert not (tmp_path / "published").exists()
+    await nothing_left(server, daemon, before)
+
+
+async def test_a_release_waits_for_the_finalization(daemon: Daemon, tmp_path: Path) -> None:
+    token = (await daemon.export(request(tmp_path, wait="yes"))).token
+    finalizing = asyncio.create_task(daemon.finalize(token))
+    await eventually((tmp_path / "finalizing").exists)
+    releasing = asyncio.create_task(daemon.do("release", token=token))
+    # A call that comes before the release waits for the first one, too.
+    while (await daemon.finalize(token, timeout=0.2)).code != "NOT_FOUND":
+        pass
+    assert not releasing.done()
+    (tmp_path / "publish").touch()
+    assert (await finalizing).response == {"attempts": "1"}
+    assert (await releasing)["code"] == "OK"
+
+
+async def test_the_end_of_the_session_releases_a_token(
+    server: Server, daemon: Daemon, tmp_path: Path
+) -> None:
+    before = await alive(daemon)
+    await daemon.do("attach", session="s", files={})
+    bound = request(tmp_path)
+    bound.release_with_session = True
+    tokens = [(await daemon.export(message)).token for message in (bound, request(tmp_path))]
+    assert (await daemon.do("release", token=tokens.pop()))["code"] == "OK"
+    assert server.leftovers()
+    await daemon.do("detach", session="s")
+    await nothing_left(server, daemon, before)
+    assert (await daemon.finalize(tokens[0])).code == "NOT_FOUND"
+    assert not (tmp_path / "published").exists()
+
+
+async def test_a_token_outlives_its_session(daemon: Daemon, tmp_path: Path) -> None:
+    await daemon.do("attach", session="s", files={})
+    token = (await daemon.export(request(tmp_path))).token
+    await daemon.do("detach", session="s")
+    assert (await daemon.finalize(token)).response == {"attempts": "1"}
+
+
+async def test_a_session_to_wait_for_is_needed(daemon: Daemon, tmp_path: Path) -> None:
+    message = request(tmp_path)
+    message.release_with_session = True
+    message.build.session_id = ""
+    outcome = await daemon.export(message)
+    assert (outcome.code, outcome.field) == ("INVALID_ARGUMENT", "release_with_session")
+
+
 @pytest.mark.parametrize("token", ["", "unknown", "x" * 10_000])
 async def test_an_unknown_token_is_not_found(daemon: Daemon, token: str) -> None:
     outcome = await daemon.finalize(token)
@@ -124,3 +187,24 @@ async def test_a_shutdown_releases_what_nobody_finalizes(tmp_path: Path) -> None
         assert await server.stop() == 0
         assert not server.leftovers()
         assert not (tmp_path / "published").exists()
+
+
+async def test_our_client_releases_what_it_discards(server: Server, tmp_path: Path) -> None:
+    updates: list[StatusUpdate] = []
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        backend = PluginBackend(channel, server.address, "test")
+        exported = await backend.export(
+            2,
+            "test-finalizing",
+            {"control": str(tmp_path)},
+            source=Source(),
+            build=BuildInfo(),
+            destination=Destination(),
+            access=RegistryAccess(RegistryOptions().credentials),
+            sink=updates.append,
+        )
+        assert server.leftovers()
+        await backend.discard(exported.token)
+        assert not server.leftovers()
+    [digest] = {vertex.digest for update in updates for vertex in update.vertexes}
+    assert digest.startswith("sha256:"), "the client has filled it in"

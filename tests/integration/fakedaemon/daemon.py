@@ -253,6 +253,12 @@ class Daemon:
         message = pb.FinalizeRequest(finalize_token=token)
         return await self._follow(key, self._stub.Finalize(message, timeout=timeout))
 
+    async def release(self, token: str) -> JSON:
+        async def call() -> AsyncIterator[Message]:
+            yield await self._stub.Release(pb.ReleaseRequest(finalize_token=token))
+
+        return await _outcome(call())
+
     async def resolve(self, type: str, attrs: dict[str, str]) -> JSON:
         async def call() -> AsyncIterator[Message]:
             yield await self._stub.Resolve(pb.ResolveRequest(type=type, attrs=attrs))

@@ -177,3 +177,54 @@ async def test_a_failed_cleanup_does_not_affect_the_result(caplog: pytest.LogCap
     token = store.add("x", artifact.work, resources)
     assert await store.run(token, ignore) == {"published": "1"}
     assert "busy" in caplog.text
+
+
+async def test_a_release_that_is_cancelled_goes_on() -> None:
+    store, artifact = FinalizeStore(60), Artifact()
+    artifact.gate.clear()
+    token = store.add("x", artifact.work, artifact.resources())
+    running = asyncio.create_task(store.run(token, ignore))
+    await asyncio.sleep(0)
+    discarding = asyncio.create_task(store.discard(token))
+    await asyncio.sleep(0)
+    discarding.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await discarding
+    assert not artifact.released.is_set()
+    artifact.gate.set()
+    await running
+    await artifact.released.wait()
+    await store.close()
+
+
+async def test_a_token_ends_with_something_else() -> None:
+    store, artifact, end = FinalizeStore(60), Artifact(), asyncio.Event()
+
+    async def ended() -> None:
+        await end.wait()
+
+    token = store.add("x", artifact.work, artifact.resources())
+    store.discard_after(token, ended)
+    await asyncio.sleep(0)
+    assert store.type_of(token) == "x"
+    end.set()
+    await artifact.released.wait()
+    with pytest.raises(NotFoundError):
+        await store.run(token, ignore)
+    await store.close()
+
+
+async def test_nothing_waits_for_the_end_of_a_token_that_is_gone() -> None:
+    store, end = FinalizeStore(60), asyncio.Event()
+
+    async def ended() -> None:
+        await end.wait()
+
+    before = asyncio.all_tasks()
+    for drop in (store.discard, store.drop):
+        artifact = Artifact()
+        token = store.add("x", artifact.work, artifact.resources())
+        store.discard_after(token, ended)
+        await drop(token)
+        assert artifact.released.is_set()
+        assert asyncio.all_tasks() == before

@@ -389,10 +389,18 @@ class ExportRequest(_message.Message):
     ATTRS_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     BUILD_FIELD_NUMBER: _builtins.int
+    RELEASE_WITH_SESSION_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """The index of the exporter among all exporters of the build, as in ResolveRequest."""
     type: _builtins.str
     """The word behind "--output type="."""
+    release_with_session: _builtins.bool
+    """Whether the end of the session BuildInfo.session_id releases the finalize token, as Release does. The session has to
+    attach even if nothing else needs it. Unset: a token outlives the session, until it expires, is released or has been
+    finalized; a Finalize that needs the session then fails with UNAVAILABLE.
+
+    INVALID_ARGUMENT: it is set, but BuildInfo.session_id is empty.
+    """
     @_builtins.property
     def attrs(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The other words of "--output", by key, as the user wrote them."""
@@ -413,10 +421,11 @@ class ExportRequest(_message.Message):
         attrs: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         source: Global___Source | None = ...,
         build: Global___BuildInfo | None = ...,
+        release_with_session: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["build", b"build", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attrs", b"attrs", "build", b"build", "id", b"id", "source", b"source", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attrs", b"attrs", "build", b"build", "id", b"id", "release_with_session", b"release_with_session", "source", b"source", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -432,8 +441,10 @@ class ExportResponse(_message.Message):
     RESULT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def progress(self) -> _control_pb2.StatusResponse:
-        """What has become known since the last message. The export's vertex has the digest
-        sha256("SESSION_ID-export-ID"), as in BuildKit.
+        """What has become known since the last message. An empty vertex digest, in vertexes, statuses, logs and warnings,
+        means the export's own vertex, whose digest only the daemon knows: it fills it in, and passes on everything else,
+        all times included, as it is. The own vertex starts with the call and ends with it. Any other digest is that of a
+        vertex that the exporter has added.
         """
 
     @_builtins.property
@@ -486,10 +497,15 @@ class ExportResult(_message.Message):
     DESCRIPTOR_FIELD_NUMBER: _builtins.int
     FINALIZE_TOKEN_FIELD_NUMBER: _builtins.int
     finalize_token: _builtins.str
-    """What to pass to Finalize; empty if the export did all there is to do."""
+    """What to pass to Finalize, or to Release; empty if the export did all there is to do. It is valid until it has been
+    released, or has not been used for the time that the exporter's operator has set (by default, ten minutes), and only
+    at the server that issued it. Whoever has it may publish: it is unguessable, and should be kept secret.
+    """
     @_builtins.property
     def response(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """BuildKit's exporter response ("containerimage.digest", "image.name", and so on)."""
+        """BuildKit's exporter response ("containerimage.digest", "image.name", and so on). It is complete for the types that
+        this project comes with: their Finalize adds nothing.
+        """
 
     @_builtins.property
     def descriptor(self) -> Global___Descriptor:
@@ -542,7 +558,9 @@ class FinalizeResponse(_message.Message):
     RESULT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def progress(self) -> _control_pb2.StatusResponse:
-        """What has become known since the last message."""
+        """What has become known since the last message. As in ExportResponse, an empty digest means the export's own
+        vertex, which starts and ends once more.
+        """
 
     @_builtins.property
     def result(self) -> Global___FinalizeResult:
@@ -593,7 +611,9 @@ class FinalizeResult(_message.Message):
     RESPONSE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def response(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Keys to lay over ExportResult.response."""
+        """Keys to lay over ExportResult.response; usually none. A daemon whose finalizer cannot return keys, as BuildKit's, loses
+        them.
+        """
 
     def __init__(
         self,
@@ -607,6 +627,45 @@ class FinalizeResult(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FinalizeResult: _TypeAlias = FinalizeResult  # noqa: Y015
+
+@_typing.final
+class ReleaseRequest(_message.Message):
+    """Gives up a token."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FINALIZE_TOKEN_FIELD_NUMBER: _builtins.int
+    finalize_token: _builtins.str
+    """From ExportResult.finalize_token."""
+    def __init__(
+        self,
+        *,
+        finalize_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finalize_token", b"finalize_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseRequest: _TypeAlias = ReleaseRequest  # noqa: Y015
+
+@_typing.final
+class ReleaseResponse(_message.Message):
+    """Nothing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseResponse: _TypeAlias = ReleaseResponse  # noqa: Y015
 
 @_typing.final
 class Source(_message.Message):

@@ -55,6 +55,11 @@ class ExporterServiceStub(object):
                 request_serializer=buildkit_dot_exporter_dot_v1_dot_exporter__pb2.FinalizeRequest.SerializeToString,
                 response_deserializer=buildkit_dot_exporter_dot_v1_dot_exporter__pb2.FinalizeResponse.FromString,
                 _registered_method=True)
+        self.Release = channel.unary_unary(
+                '/buildkit.exporter.v1.ExporterService/Release',
+                request_serializer=buildkit_dot_exporter_dot_v1_dot_exporter__pb2.ReleaseRequest.SerializeToString,
+                response_deserializer=buildkit_dot_exporter_dot_v1_dot_exporter__pb2.ReleaseResponse.FromString,
+                _registered_method=True)
 
 
 class ExporterServiceServicer(object):
@@ -91,7 +96,19 @@ class ExporterServiceServicer(object):
         carries progress and then exactly one result, its last message.
 
         Idempotent: a call after a failure does what is left, one after a success answers as before, until the token
-        expires. NOT_FOUND: the token is unknown or has expired.
+        expires or is released. NOT_FOUND: the token is unknown, has expired or was released.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Release(self, request, context):
+        """Gives up a token that will not be finalized, because another export of the build has failed, for example. The
+        exporter removes what it has kept for it; what Export has already stored stays, as in BuildKit. If the token is being
+        finalized, the call waits until that has ended. A daemon that has no place to call it from sets
+        ExportRequest.release_with_session.
+
+        Idempotent: a token that is unknown, has expired or was released is not an error.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -119,6 +136,11 @@ def add_ExporterServiceServicer_to_server(servicer, server):
                     servicer.Finalize,
                     request_deserializer=buildkit_dot_exporter_dot_v1_dot_exporter__pb2.FinalizeRequest.FromString,
                     response_serializer=buildkit_dot_exporter_dot_v1_dot_exporter__pb2.FinalizeResponse.SerializeToString,
+            ),
+            'Release': grpc.unary_unary_rpc_method_handler(
+                    servicer.Release,
+                    request_deserializer=buildkit_dot_exporter_dot_v1_dot_exporter__pb2.ReleaseRequest.FromString,
+                    response_serializer=buildkit_dot_exporter_dot_v1_dot_exporter__pb2.ReleaseResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -230,6 +252,33 @@ class ExporterService(object):
             '/buildkit.exporter.v1.ExporterService/Finalize',
             buildkit_dot_exporter_dot_v1_dot_exporter__pb2.FinalizeRequest.SerializeToString,
             buildkit_dot_exporter_dot_v1_dot_exporter__pb2.FinalizeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Release(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/buildkit.exporter.v1.ExporterService/Release',
+            buildkit_dot_exporter_dot_v1_dot_exporter__pb2.ReleaseRequest.SerializeToString,
+            buildkit_dot_exporter_dot_v1_dot_exporter__pb2.ReleaseResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -114,7 +114,15 @@ class ExporterServiceStub:
     carries progress and then exactly one result, its last message.
 
     Idempotent: a call after a failure does what is left, one after a success answers as before, until the token
-    expires. NOT_FOUND: the token is unknown or has expired.
+    expires or is released. NOT_FOUND: the token is unknown, has expired or was released.
+    """
+    Release: _aio.UnaryUnaryMultiCallable[_exporter_pb2.ReleaseRequest, _exporter_pb2.ReleaseResponse]
+    """Gives up a token that will not be finalized, because another export of the build has failed, for example. The
+    exporter removes what it has kept for it; what Export has already stored stays, as in BuildKit. If the token is being
+    finalized, the call waits until that has ended. A daemon that has no place to call it from sets
+    ExportRequest.release_with_session.
+
+    Idempotent: a token that is unknown, has expired or was released is not an error.
     """
 
 class ExporterServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -160,7 +168,21 @@ class ExporterServiceServicer(metaclass=_abc_1.ABCMeta):
         carries progress and then exactly one result, its last message.
 
         Idempotent: a call after a failure does what is left, one after a success answers as before, until the token
-        expires. NOT_FOUND: the token is unknown or has expired.
+        expires or is released. NOT_FOUND: the token is unknown, has expired or was released.
+        """
+
+    @_abc_1.abstractmethod
+    def Release(
+        self,
+        request: _exporter_pb2.ReleaseRequest,
+        context: _aio.ServicerContext[_exporter_pb2.ReleaseRequest, _abc.Awaitable[_exporter_pb2.ReleaseResponse]],
+    ) -> _abc.Awaitable[_exporter_pb2.ReleaseResponse]:
+        """Gives up a token that will not be finalized, because another export of the build has failed, for example. The
+        exporter removes what it has kept for it; what Export has already stored stays, as in BuildKit. If the token is being
+        finalized, the call waits until that has ended. A daemon that has no place to call it from sets
+        ExportRequest.release_with_session.
+
+        Idempotent: a token that is unknown, has expired or was released is not an error.
         """
 
 def add_ExporterServiceServicer_to_server(servicer: ExporterServiceServicer, server: _aio.Server) -> None: ...
