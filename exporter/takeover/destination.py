@@ -86,7 +86,9 @@ def check_destination(
     root = output_dir.resolve()
     path = (root / name).resolve()
     if not name or path == root or not path.is_relative_to(root):
-        raise InvalidArgumentError(f"{DESTINATION_ATTRIBUTE}: {name!r} is no path below {root}", field=field)
+        raise InvalidArgumentError(
+            f"{DESTINATION_ATTRIBUTE}: {name!r} is not a path below {root}", field=field
+        )
     if resolved.artifact == ArtifactKind.FILES:
         return ReceivedDirectory(path)  # other files in it stay, even if the client asks to delete them
     return str(path)

@@ -110,4 +110,4 @@ def _root(header: str) -> Descriptor:
     try:
         return decode_descriptor(base64.b64decode(header, validate=True))
     except binascii.Error as error:
-        raise InvalidArgumentError(f"{_DESCRIPTOR_HEADER} is no base64: {error}") from error
+        raise InvalidArgumentError(f"{_DESCRIPTOR_HEADER} is not base64: {error}") from error

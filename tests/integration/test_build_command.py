@@ -336,7 +336,7 @@ def test_the_engine_of_docker_s_own_choice(engine: Dockerd, tmp_path: Path) -> N
         (["--progress", "loud", "CONTEXT"], 2, "--progress: 'loud' is not one of"),
     ],
 )
-def test_what_cannot_be_done(tmp_path: Path, words: list[str], status: int, problem: str) -> None:
+def test_unsupported_options(tmp_path: Path, words: list[str], status: int, problem: str) -> None:
     context = tmp_path / "context"
     context.mkdir()
     (context / "Dockerfile").touch()

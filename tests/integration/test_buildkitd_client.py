@@ -59,7 +59,7 @@ def names_in(path: Path) -> list[str]:
         return sorted(member.name for member in archive if member.isfile())
 
 
-async def test_what_the_daemon_tells(client: BuildkitClient) -> None:
+async def test_version_workers_and_records(client: BuildkitClient) -> None:
     [worker] = await client.workers()
     assert worker.platforms[0].os == "linux"
     assert worker.labels["org.mobyproject.buildkit.worker.snapshotter"] == "native"

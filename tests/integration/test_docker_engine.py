@@ -264,7 +264,7 @@ async def test_engines_are_spoken_to_in_their_version(engine: Engine, version: s
 
 
 @pytest.mark.parametrize("version", ["", "1", "x.y", "1.41.5"])
-async def test_what_is_no_engine(engine: Engine, version: str) -> None:
+async def test_a_peer_that_is_not_an_engine(engine: Engine, version: str) -> None:
     engine.version = version
     with pytest.raises(UnavailableError, match="is not a Docker engine"):
         await load(EngineAddress.parse(engine.url), b"a")

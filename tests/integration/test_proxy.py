@@ -242,8 +242,8 @@ async def test_wrong_attributes(client: BuildkitClient) -> None:
     for export, message in (
         (oci(compression="lzw"), "unsupported compression type lzw"),
         (Export("plugin.ocy", {}), 'exporter "ocy" could not be found'),
-        (oci(proxy_dest="../x"), "is no path below"),
-        (oci(proxy_dest=""), "is no path below"),
+        (oci(proxy_dest="../x"), "is not a path below"),
+        (oci(proxy_dest=""), "is not a path below"),
         (oci(), "type=plugin.oci makes files, and clients take none"),
         (Export("nonesuch", {}), 'exporter "nonesuch" could not be found'),
     ):

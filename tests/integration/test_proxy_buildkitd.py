@@ -413,7 +413,7 @@ def test_wrong_attributes_cost_no_build(strict: Proxy, context: Path) -> None:
     ours = build(strict.address, Build(context, ["type=plugin.ocy"]))
     assert 'exporter "ocy" could not be found (did you mean "oci"?)' in ours.errors
     ours = build(strict.address, Build(context, ["type=plugin.oci,proxy-dest=../x"]))
-    assert "is no path below" in ours.errors
+    assert "is not a path below" in ours.errors
     ours = build(strict.address, Build(context, ["type=nonesuch"]))
     assert 'exporter "nonesuch" could not be found' in ours.errors
 

@@ -341,7 +341,7 @@ async def test_an_allowed_endpoint_is_asked() -> None:
             await nothing_left(server, daemon, before)
 
 
-async def test_an_exporter_with_a_bug_is_told_apart(daemon: Daemon, server: Server) -> None:
+async def test_a_bug_in_an_exporter_is_reported_as_internal(daemon: Daemon, server: Server) -> None:
     outcome = await daemon.export(export_request("test-crashing"))
     assert outcome.code == "INTERNAL"
     text = 'the exporter "test-crashing" of test-exporters 1.0 has failed: ZeroDivisionError: a bug'

@@ -93,7 +93,7 @@ def test_it_exports(environment: dict[str, str], tmp_path: Path, name: str, plat
     assert json.loads(metadata.read_text())["layer-report.count"] == str(count)
 
 
-def test_attributes_are_heeded(environment: dict[str, str], tmp_path: Path) -> None:
+def test_attributes_take_effect(environment: dict[str, str], tmp_path: Path) -> None:
     dest = tmp_path / "layers.json"
     result = export(environment, "from-base", f"type=layer-report,min-size=1000,dest={dest}")
     assert result.returncode == 0, result.stderr

@@ -174,7 +174,9 @@ class _Assembler:
             try:
                 packet = Packet.FromString(message)
             except DecodeError as error:
-                raise InvalidArgumentError(f"the sender's message is no packet of fsutil: {error}") from error
+                raise InvalidArgumentError(
+                    f"the sender's message is not a packet of fsutil: {error}"
+                ) from error
             self._take(packet)
             requests += self._ask()
         return requests

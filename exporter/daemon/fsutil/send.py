@@ -186,7 +186,9 @@ class _Sender:
         try:
             return Packet.FromString(message)
         except DecodeError as error:
-            raise InvalidArgumentError(f"the receiver's message is no packet of fsutil: {error}") from error
+            raise InvalidArgumentError(
+                f"the receiver's message is not a packet of fsutil: {error}"
+            ) from error
 
     async def _write(self, *messages: bytes) -> None:
         try:

@@ -53,7 +53,7 @@ def test_nothing_is_done_in_containerd_for_an_archive(place: Namespace, tmp_path
     assert (place.blobs(), place.leases()) == (set(), set())
 
 
-def test_there_is_none(tmp_path: Path) -> None:
+def test_containerd_is_not_running(tmp_path: Path) -> None:
     source = str(scenario("run-chain"))
     words = ["export", "--source", source, "--output", "type=image,name=a", "--progress", "quiet"]
     done = run(tmp_path, *words, "--containerd", f"{tmp_path}/none")
@@ -107,7 +107,7 @@ async def test_a_server_finds_a_containerd_that_was_restarted(tmp_path: Path) ->
         assert place.check() == {"a": "complete"}
 
 
-def test_the_environment_of_ctr_is_heeded(
+def test_ctr_environment_variables_are_used(
     place: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CONTAINERD_NAMESPACE", place.name)

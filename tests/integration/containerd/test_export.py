@@ -122,7 +122,7 @@ async def test_layers_are_labelled_with_what_is_known_of_them(place: Namespace) 
     assert place.labels(top) == {"containerd.io/uncompressed": top}
 
 
-async def test_what_is_there_already_gets_the_labels_that_it_lacks(place: Namespace) -> None:
+async def test_existing_blobs_get_missing_labels(place: Namespace) -> None:
     """Somebody else's manifest without labels would let its children go."""
     result = await place.export("run-chain", {"name": "a"})
     digest = result.response["containerimage.digest"]

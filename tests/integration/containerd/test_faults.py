@@ -103,7 +103,7 @@ async def test_a_wrong_diff_id_is_noticed_when_the_layer_is_unpacked(place: Name
     assert place.snapshots() == {}
 
 
-async def test_something_that_is_no_layer_is_not_unpacked(place: Namespace) -> None:
+async def test_a_blob_that_is_not_a_layer_is_not_unpacked(place: Namespace) -> None:
     source = Source(ref=make_ref([FakeLayer(b"no tar" * 200)]), metadata={"containerimage.config": CONFIG})
     with pytest.raises(Exception, match=f"layer {digest_bytes(b'no tar' * 200)}: "):
         await place.export(source, {"name": "a", "unpack": "true"})

@@ -84,7 +84,7 @@ async def test_a_registry_that_does_not_tell_where_it_stands(peer: Peer, status:
 
 
 @pytest.mark.parametrize("reset_after", [0, 1, 70_000, BIG])
-async def test_an_upload_that_the_registry_forgets_begins_anew(peer: Peer, reset_after: int) -> None:
+async def test_an_upload_that_the_registry_forgets_is_restarted(peer: Peer, reset_after: int) -> None:
     root = await peer.add_image(await peer.add(noise(BIG)))
     peer.proxy.faults.append(Fault("PATCH", UPLOADS, reset_after=reset_after))
     await peer.push(root)

@@ -102,7 +102,7 @@ async def test_only_manifests_can_be_pushed(peer: Peer) -> None:
     assert peer.proxy.seen == []
 
 
-async def test_what_is_there_is_not_sent_again(peer: Peer) -> None:
+async def test_existing_blobs_are_not_sent_again(peer: Peer) -> None:
     root = await peer.add_image(await peer.add(noise(5000)))
     await peer.push(root)
     before = len(peer.proxy.seen)

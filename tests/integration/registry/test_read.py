@@ -83,7 +83,7 @@ async def test_reading_gives_up(peer: Peer) -> None:
             await read_blob(repository, layer)
 
 
-async def test_what_is_not_there(peer: Peer) -> None:
+async def test_missing_images(peer: Peer) -> None:
     reference = Reference.parse(peer.name("none"))
     async with open_repository(reference, options=peer.options) as repository:
         with pytest.raises(NotFoundError, match="resolving v1 in .*MANIFEST_UNKNOWN"):

@@ -37,7 +37,7 @@ def blob(root: Path, digest: str) -> Path:
     return root / "oci" / "blobs" / "sha256" / digest.removeprefix("sha256:")
 
 
-def test_what_is_listed(capsys: Output, root: Path) -> None:
+def test_list(capsys: Output, root: Path) -> None:
     assert main(["images", "--root", str(root)]) == 0
     header, *rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert header == HEADER

@@ -158,7 +158,7 @@ def _bad_source(path: Path) -> None:
         (lambda path: None, "does not exist"),
     ],
 )
-async def test_what_is_no_image_is_refused_with_a_reason(tmp_path: Path, make: object, message: str) -> None:
+async def test_other_files_are_rejected_with_a_reason(tmp_path: Path, make: object, message: str) -> None:
     path = tmp_path / "image"
     assert callable(make)
     make(path)

@@ -82,7 +82,7 @@ def test_another_number_of_diff_ids_is_told() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"os":5}'])
-def test_what_is_no_config_is_refused(data: bytes) -> None:
+def test_invalid_configs_are_rejected(data: bytes) -> None:
     with pytest.raises(InvalidArgumentError, match=f"image config {DIGESTS[0]}: "):
         view_image([], None, DIGESTS[0], data, [])
 

@@ -140,7 +140,7 @@ def test_a_terminal_that_cannot_say_a_name_gets_something_like_it(tmp_path: Path
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-def test_an_interrupt_is_no_traceback(
+def test_an_interrupt_prints_no_traceback(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(options: object) -> int:
@@ -150,7 +150,7 @@ def test_an_interrupt_is_no_traceback(
     assert run("inspect", "x", capsys=capsys) == (128 + signal.SIGINT, "", "")
 
 
-def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+def test_a_closed_pipe_is_not_an_error() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     try:

@@ -153,7 +153,7 @@ def test_places_that_are_none(capsys: Output, words: list[str], text: str) -> No
     assert text in capsys.readouterr().err
 
 
-def test_a_saved_source_is_no_image(capsys: Output) -> None:
+def test_a_saved_source_is_not_an_image(capsys: Output) -> None:
     assert main(["verify", str(scenario("docker"))]) == 2
     assert "is a saved source" in capsys.readouterr().err
 

@@ -97,7 +97,7 @@ async def test_an_upgraded_connection(socket: Path) -> None:
         (b"x" * 300_000, "is not a Docker engine"),
     ],
 )
-async def test_what_is_no_engine_with_buildkit(socket: Path, answer: bytes, problem: str) -> None:
+async def test_servers_without_buildkit(socket: Path, answer: bytes, problem: str) -> None:
     async with answering(socket, answer):
         with pytest.raises(UnavailableError, match=problem):
             async with connect_dockerd(EngineAddress(socket=socket)):

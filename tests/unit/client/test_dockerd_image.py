@@ -77,7 +77,7 @@ def test_else_the_youngest_and_that_is_not_certain() -> None:
     assert ids(records, config("COPY a /a # buildkit"), 1) == (["young"], False)
 
 
-def test_not_what_is_no_result() -> None:
+def test_records_that_are_not_results_are_ignored() -> None:
     records = [
         record("result"),
         record("context", description="local source for context", seconds=9),

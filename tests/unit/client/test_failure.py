@@ -47,7 +47,7 @@ def solve_error(error: grpc.aio.AioRpcError) -> SolveError:
     return caught.value
 
 
-def test_what_the_details_say() -> None:
+def test_details() -> None:
     error = solve_error(
         failed(
             detail("stack.Stack", {"frames": []}),

@@ -99,7 +99,7 @@ async def test_copies_a_blob_and_tells_how_far_it_is() -> None:
     assert done == [CHUNK_SIZE, 1]
 
 
-async def test_what_is_there_is_not_copied_again() -> None:
+async def test_existing_blobs_are_not_copied_again() -> None:
     recorder, done = Recorder(MemoryStore(b"blob")), list[int]()
     await copy_blob(MemoryStore(b"blob"), recorder, describe(b"blob"), done.append)
     assert (recorder.reads, done) == ([], [4])

@@ -132,7 +132,7 @@ async def test_a_name_moves_only_to_a_complete_image(images: ImageStore, content
         ("app@" + digest_bytes(b""), "refusing to create a tag with a digest reference"),
     ],
 )
-async def test_what_is_no_name_is_refused(images: ImageStore, name: str, message: str) -> None:
+async def test_invalid_names_are_rejected(images: ImageStore, name: str, message: str) -> None:
     image_id = await images.create(*docker_image())
     for attempt in (images.tag(name, image_id), images.untag(name)):
         with pytest.raises(InvalidArgumentError, match=message):
@@ -140,7 +140,7 @@ async def test_what_is_no_name_is_refused(images: ImageStore, name: str, message
 
 
 @pytest.mark.parametrize("image_id", ["", "app", "sha256:../../x", "sha512:" + "0" * 128])
-async def test_what_is_no_id_is_refused(images: ImageStore, image_id: str) -> None:
+async def test_invalid_ids_are_rejected(images: ImageStore, image_id: str) -> None:
     for attempt in (images.get(image_id), images.tag("app", image_id)):
         with pytest.raises(InvalidArgumentError):
             await attempt

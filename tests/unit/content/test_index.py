@@ -140,7 +140,7 @@ def test_what_others_wrote_stays_as_it_was_spelled() -> None:
         (b"[" * 10001, "exceeded max depth"),
     ],
 )
-def test_what_is_no_index_is_refused(text: bytes, message: str) -> None:
+def test_an_invalid_index_is_rejected(text: bytes, message: str) -> None:
     with pytest.raises(ImageError, match=message):
         LayoutIndex.parse(text)
 

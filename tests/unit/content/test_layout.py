@@ -228,7 +228,7 @@ async def test_a_malformed_image_is_not_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", [b"[]", b"{", b'{"manifests":5}'])
-async def test_what_is_no_index_is_not_overwritten(tmp_path: Path, text: bytes) -> None:
+async def test_an_invalid_index_is_not_overwritten(tmp_path: Path, text: bytes) -> None:
     layout, root = await _with_image(tmp_path)
     (tmp_path / "index.json").write_bytes(text)
     for attempt in (layout.publish(root), layout.index(), layout.resolve("x"), layout.prune()):

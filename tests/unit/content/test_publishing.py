@@ -70,7 +70,7 @@ async def test_a_cancelled_call_adds_nothing_later(tmp_path: Path, victim: int) 
     assert names(tmp_path) == [f"e.com/a:{number}" for number in range(3) if number != victim]
 
 
-async def test_whoever_is_cancelled_while_the_index_is_written_knows_what_is_on_disk(tmp_path: Path) -> None:
+async def test_cancellation_waits_until_the_index_is_written(tmp_path: Path) -> None:
     layout, root = await layout_with_image(tmp_path)
     tasks: list[asyncio.Task[None]] = []
     loop = asyncio.get_running_loop()

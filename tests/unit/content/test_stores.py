@@ -120,7 +120,7 @@ async def test_all_writers_of_one_digest_succeed(store: Stores) -> None:
     assert await _read(store, digest_bytes(data)) == data
 
 
-async def test_what_is_not_there_is_not_found(store: Stores) -> None:
+async def test_missing_blobs_are_not_found(store: Stores) -> None:
     with pytest.raises(NotFoundError, match=digest_bytes(b"abc")):
         await store.info(digest_bytes(b"abc"))
     reader = store.read(digest_bytes(b"abc"))

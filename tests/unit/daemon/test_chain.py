@@ -75,7 +75,7 @@ def test_times_decide_between_equals() -> None:
     assert ids(partly) == "a b n c"
 
 
-def test_what_does_not_fit() -> None:
+def test_impossible_chains() -> None:
     with pytest.raises(FailedPreconditionError, match="make 1 or 2 layers of ref b, but the image has 3"):
         rebuild_chain("b", records(a="", b="a"), layers=3)
     with pytest.raises(NotFoundError, match="no record a "):

@@ -121,7 +121,7 @@ class Stuck(Exporter):
         return ExportResult()
 
 
-async def test_whoever_blocks_the_loop_is_named(
+async def test_code_that_blocks_the_loop_is_named(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Handler(logging.Handler):

@@ -86,7 +86,7 @@ def test_typos_in_attribute_names(exporter_type: str, given: str, meant: str) ->
 
 
 @pytest.mark.parametrize("exporter_type", Registry().types)
-def test_what_clients_send_is_no_slip(exporter_type: str) -> None:
+def test_attributes_from_clients_are_not_typos(exporter_type: str) -> None:
     assert [*misspelt(Registry().get(exporter_type).attributes, CLIENTS_SEND)] == []
 
 

@@ -103,7 +103,7 @@ async def export(work: Workplace, source: Source, **attrs: str) -> dict[str, byt
     return contents(out)
 
 
-def test_what_it_is_called() -> None:
+def test_name() -> None:
     assert LocalExporter({}).name == "exporting to client directory"
     assert {attribute.name for attribute in LocalExporter.attributes} == {
         "source-date-epoch",

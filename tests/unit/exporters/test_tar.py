@@ -47,7 +47,7 @@ async def export(tmp_path: Path, source: Source, **attrs: str) -> dict[str, Any]
         return {member.name: member for member in archive}
 
 
-def test_what_it_is_called() -> None:
+def test_name() -> None:
     assert TarExporter({}).name == "exporting to client tarball"
     assert TarExporter({"unknown": "x"}).attrs == {"unknown": "x"}
 
@@ -162,7 +162,7 @@ async def test_without_layers_the_tarball_is_empty(tmp_path: Path) -> None:
     assert (tmp_path / "out.tar").read_bytes() == bytes(1024)
 
 
-async def test_what_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failed_export_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_: object) -> Iterator[bytes]:
         yield b"x"
         raise TarError("failed to write file header x")

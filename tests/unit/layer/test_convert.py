@@ -109,7 +109,7 @@ async def test_docker_types_are_types_of_layers_too(converter: LayerConverter) -
     assert remote.descriptors[1].media_type == media_types.OCI_LAYER_GZIP
 
 
-async def test_what_is_no_layer_is_left_alone(converter: LayerConverter) -> None:
+async def test_other_blobs_are_left_alone(converter: LayerConverter) -> None:
     blobs = tars.Blobs()
     other = Descriptor("application/vnd.in-toto+json", blobs.put(b"{}"), 2)
     assert (await converter.convert(tars.remote(blobs, other), force(ZSTD))).descriptors == (other,)

@@ -235,7 +235,7 @@ def test_layers_add_and_replace() -> None:
     assert made.find(b"d").uid == 2
 
 
-def test_what_is_no_directory_replaces_one_and_the_other_way_round() -> None:
+def test_files_replace_directories_and_vice_versa() -> None:
     made = tree([folder("d"), header("d/x"), header("f")], [header("d"), folder("f"), header("f/y")])
     assert contents(made) == {"d": 4, "f": 0, "f/y": 6}
 

@@ -60,7 +60,7 @@ def test_addresses_as_buildkit_spells_them(text: str, address: object, target: s
         "/run/x.sock",
     ],
 )
-def test_what_is_no_address_is_refused_with_the_field(text: str) -> None:
+def test_invalid_addresses_are_rejected_with_the_field(text: str) -> None:
     with pytest.raises(InvalidArgumentError) as caught:
         parse_address(text, field="addresses")
     assert caught.value.field == "addresses"

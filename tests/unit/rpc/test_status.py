@@ -136,7 +136,7 @@ async def test_a_bug_is_internal_and_leaves_its_trace_in_the_log(caplog: pytest.
     assert any(record.exc_info for record in caplog.records)
 
 
-async def test_a_peers_failure_inside_a_handler_is_no_bug_of_ours() -> None:
+async def test_a_peers_failure_inside_a_handler_is_not_our_bug() -> None:
     peer = grpc.aio.AioRpcError(
         grpc.StatusCode.UNKNOWN, grpc.aio.Metadata(), grpc.aio.Metadata(), details="disk on fire"
     )

@@ -43,7 +43,7 @@ def test_each_change_is_one_datagram(manager: tuple[socket.socket, str]) -> None
 
 
 @pytest.mark.parametrize("name", ["", "/does/not/exist", "relative", "vsock:2:1234"])
-def test_nobody_who_listens_is_no_failure(name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missing_listener_is_not_a_failure(name: str, caplog: pytest.LogCaptureFixture) -> None:
     Supervisor(environ={"NOTIFY_SOCKET": name}).ready(ADDRESSES)
     assert len(caplog.messages) == (name == "/does/not/exist")
 
@@ -59,7 +59,7 @@ def test_a_descriptor_gets_the_addresses_and_is_closed() -> None:
         assert file.read() == b"unix:///run/x.sock\ntcp://127.0.0.1:1234\n"
 
 
-def test_a_reader_who_has_gone_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_closed_reader_is_not_a_failure(caplog: pytest.LogCaptureFixture) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     supervisor = Supervisor(writer, environ={})

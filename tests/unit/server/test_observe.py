@@ -67,7 +67,7 @@ def test_a_client_cannot_forge_lines(lines: pytest.LogCaptureFixture) -> None:
     ("remaining", "code"), [(None, "CANCELLED"), (500.0, "CANCELLED"), (0.0, "DEADLINE_EXCEEDED")]
 )
 @pytest.mark.parametrize("error", [asyncio.CancelledError, ClientGoneError])
-def test_a_caller_that_leaves_is_no_failure_of_ours(
+def test_a_disconnected_caller_is_not_our_failure(
     lines: pytest.LogCaptureFixture, error: type[BaseException], remaining: float | None, code: str
 ) -> None:
     with pytest.raises(asyncio.CancelledError), observe(Metrics(CollectorRegistry()), remaining):

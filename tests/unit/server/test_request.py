@@ -204,7 +204,7 @@ def test_build_info() -> None:
 
 
 @pytest.mark.parametrize("version", [-1, 11, 40])
-def test_there_is_no_such_compatibility_version(version: int) -> None:
+def test_unknown_compatibility_version(version: int) -> None:
     with pytest.raises(InvalidArgumentError, match=f"unsupported compatibility-version {version}") as caught:
         build_info_of(pb.BuildInfo(compatibility_version=version))
     assert caught.value.field == "build.compatibility_version"

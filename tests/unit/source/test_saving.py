@@ -197,7 +197,7 @@ async def test_an_empty_directory_is_taken(tmp_path: Path) -> None:
     await _round_trip(Source(), tmp_path / "saved")
 
 
-async def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:
+async def test_existing_files_are_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "directory").mkdir()
     (tmp_path / "directory" / "file").write_bytes(b"mine")
     (tmp_path / "file").write_bytes(b"mine")

@@ -75,7 +75,7 @@ async def test_only_blobs_that_were_named_are_served() -> None:
 @pytest.mark.parametrize(
     "wanted", [None, CompressionConfig(), CompressionConfig(CompressionType.ZSTD, force=True, level=0)]
 )
-async def test_what_is_wanted_is_told_to_the_owner(wanted: CompressionConfig | None) -> None:
+async def test_the_wanted_compression_is_sent_to_the_owner(wanted: CompressionConfig | None) -> None:
     asked: list[CompressionConfig | None] = []
 
     class Asking(InlineRef):

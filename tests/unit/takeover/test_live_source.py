@@ -106,7 +106,7 @@ async def test_refs_that_do_not_fit() -> None:
         )
 
 
-async def test_refs_that_cannot_be_told_apart() -> None:
+async def test_ambiguous_refs() -> None:
     """Without times and names either could be either's: that is said, not guessed."""
     result = result_of("multi-platform")
     nameless = {

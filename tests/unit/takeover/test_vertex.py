@@ -95,7 +95,7 @@ def test_the_daemons_own_failure_is_shown() -> None:
     assert ended.name == "exporting ours"
 
 
-def test_publishing_begins_anew() -> None:
+def test_publishing_restarts_the_vertex() -> None:
     shown = Shown()
     shown.vertex.begin()
     shown.ours(completed=9)

@@ -164,7 +164,7 @@ async def test_bytes_must_fit_where_the_write_is(tmp_path: Path) -> None:
         assert await layout.blobs() == []
 
 
-async def test_offset_0_begins_anew(tmp_path: Path) -> None:
+async def test_offset_0_restarts_the_write(tmp_path: Path) -> None:
     async with export_store(tmp_path) as (layout, stub):
         call = Call(stub)
         await call(content_pb2.WRITE, ref="r", data=b"rubbish", total=len(BLOB), expected=digest_of(BLOB))

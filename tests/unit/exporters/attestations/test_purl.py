@@ -30,7 +30,7 @@ def test_the_platform_is_normalised() -> None:
     assert image_purl("a", platform) == "pkg:docker/a@latest?platform=linux%2Farm64"
 
 
-def test_what_is_no_name() -> None:
+def test_invalid_names() -> None:
     with pytest.raises(ImageError) as raised:
         image_purl("UPPER CASE", AMD64)
     assert str(raised.value) == (

@@ -42,7 +42,7 @@ def test_results_of_the_go_library(case: dict[str, Any]) -> None:
         b'{"spdxVersion":"SPDX-2.3","packages":[null]}',
     ],
 )
-def test_what_is_no_document(data: bytes) -> None:
+def test_invalid_documents(data: bytes) -> None:
     with pytest.raises(spdx.SPDXError):
         spdx.read(data)
 

@@ -116,7 +116,7 @@ def test_file_capabilities_survive(tmp_path: Path) -> None:
     assert os.getxattr(tmp_path / "out/f", "security.capability") == capability
 
 
-def test_what_is_there_already(tmp_path: Path) -> None:
+def test_existing_files(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "kept").write_text("kept")

@@ -87,7 +87,7 @@ def test_hard_links_of_links() -> None:
 
 
 @given(st.lists(st.text("ab./", max_size=6).map(str.encode), max_size=8))
-def test_what_passes_is_a_walk(paths: list[bytes]) -> None:
+def test_accepted_orders_are_walks(paths: list[bytes]) -> None:
     order = EntryOrder()
     passed: list[bytes] = []
     for path in paths:

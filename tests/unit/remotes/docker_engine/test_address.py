@@ -60,7 +60,7 @@ def test_addresses(host: str, address: EngineAddress) -> None:
         ("tcp://", "[Hh]ost"),
     ],
 )
-def test_what_is_no_address(host: str, text: str) -> None:
+def test_invalid_addresses(host: str, text: str) -> None:
     with pytest.raises(InvalidArgumentError, match=text):
         EngineAddress.parse(host)
 

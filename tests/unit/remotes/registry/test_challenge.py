@@ -43,7 +43,7 @@ def test_spellings(header: str) -> None:
 
 
 @pytest.mark.parametrize("header", ["", " , ", 'realm="r"', '"', "Bearer?", "=", "\u00e9 realm=x"])
-def test_what_is_no_challenge(header: str) -> None:
+def test_invalid_challenges(header: str) -> None:
     assert parse_challenges([header]) == []
 
 

@@ -41,7 +41,7 @@ def test_certificates_for_this_machine_mean_https(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["registry.example:99999", "a:b"])
-def test_what_is_no_address(tmp_path: Path, host: str) -> None:
+def test_invalid_addresses(tmp_path: Path, host: str) -> None:
     with pytest.raises(InvalidArgumentError, match=f"{host} is not the address"):
         endpoints(host, RegistryOptions(certs_dir=tmp_path), insecure=False)
 

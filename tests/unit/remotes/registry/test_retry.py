@@ -54,7 +54,7 @@ async def test_what_will_not_pass_is_not_tried_again() -> None:
     assert sleeper.pauses == []
 
 
-async def test_progress_starts_the_count_anew() -> None:
+async def test_progress_resets_the_retry_count() -> None:
     sleeper = Sleeper()
     retries = sleeper.retries(attempts=3, base=1.0)
     for _ in range(10):

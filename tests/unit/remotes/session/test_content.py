@@ -134,7 +134,7 @@ async def test_blobs_go_there_and_come_back_through_a_session(tmp_path: Path, si
 
 
 @pytest.mark.parametrize("promised", [True, False])
-async def test_what_is_there_already_is_fine(tmp_path: Path, promised: bool) -> None:
+async def test_existing_blobs_are_accepted(tmp_path: Path, promised: bool) -> None:
     layout = await OCILayout.open(tmp_path / "layout")
     async with serving(ContentServicer(stores={EXPORT_STORE: layout}).register) as channel:
         store = ContentClient(channel, metadata=EXPORT)
