@@ -207,7 +207,7 @@ async def test_the_status_of_the_call_tells_what_kind_of_failure_it_is() -> None
 @pytest.mark.parametrize(
     ("messages", "error", "text"),
     [
-        ([b"\xff"], InvalidArgumentError, "no packet of fsutil"),
+        ([b"\xff"], InvalidArgumentError, "not a packet of fsutil"),
         ([Packet(type=Packet.PACKET_REQ, ID=70)], InvalidArgumentError, "invalid file id 70"),
         ([Packet(type=Packet.PACKET_REQ, ID=0)] * 2, InvalidArgumentError, "invalid file id 0"),
         ([Packet(type=Packet.PACKET_DATA, ID=0)], InvalidArgumentError, "does not send packets of type 2"),
@@ -249,7 +249,7 @@ SYMLINK = 1 << 27 | 0o777
 @pytest.mark.parametrize(
     ("messages", "error", "text"),
     [
-        ([b"\xff"], InvalidArgumentError, "no packet of fsutil"),
+        ([b"\xff"], InvalidArgumentError, "not a packet of fsutil"),
         ([stat(b"../x")], InvalidArgumentError, "unclean path"),
         ([stat(b"/x")], InvalidArgumentError, "unclean path"),
         ([stat(b"b"), stat(b"a")], InvalidArgumentError, "out of order"),
