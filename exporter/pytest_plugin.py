@@ -1,7 +1,7 @@
-"""Fixtures for tests of exporters, which pytest finds by its entry point.
+"""Fixtures for tests of exporters. pytest finds them through an entry point.
 
-pytest loads this module wherever the package is installed, so it imports the package's parts only when a test
-uses a fixture.
+pytest loads this module wherever the package is installed, so it imports the rest of the package only when a
+test uses a fixture.
 """
 
 from __future__ import annotations

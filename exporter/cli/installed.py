@@ -1,4 +1,4 @@
-"""The types that this process offers: built in, installed, and in the files of ``--exporter-module``."""
+"""The types of this process: built in, installed, and from the files of ``--exporter-module``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from exporter.exporters.registry import Registry, default_registry
 
 
 def registry_with(files: Iterable[Path]) -> Registry:
-    """The types, with those of these files.
+    """The registry of all types, including the types in these files.
 
     Raises:
         UsageError: a file cannot be used.

@@ -21,7 +21,7 @@ def run_new(options: NewArgs) -> int:
     """Write a package with an exporter.
 
     Raises:
-        UsageError: the name cannot be used, or the directory is in use.
+        UsageError: the name is invalid, or the directory is not empty.
         FailedPreconditionError: the directory is not writable.
     """
     name = options.name
@@ -47,10 +47,10 @@ def run_new(options: NewArgs) -> int:
 
 
 def check_name(name: str) -> None:
-    """Check that a name can be that of a package, of a module (with underscores), and of a type.
+    """Check that a name is valid for a package, a module (with underscores), and a type.
 
     Raises:
-        UsageError: it cannot.
+        UsageError: the name is invalid.
     """
     if _NAME.fullmatch(name) is None or len(name) > _LONGEST:
         suggestion = re.sub(r"[-_.\s]+", "-", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name)).strip("-").lower()

@@ -172,7 +172,7 @@ dist/
 
 
 def package_files(name: str) -> dict[str, str]:
-    """The files by path.
+    """The files of the package, by path.
 
     Args:
         name: The name of the package and of the type.

@@ -1,4 +1,4 @@
-"""Keeping plugins from disturbing others: the log gets what they print, and who blocks the event loop."""
+"""Guards for plugins: their prints go to the log, and so do warnings that they block the event loop."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ __all__ = ["attended", "printing_to_log"]
 logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 2.0
-"""How long a plugin may block the event loop before the log says so."""
+"""How long a plugin may block the event loop before a warning is logged."""
 
 _BEATS = 4
-"""Signs of life of the loop within that time."""
+"""Heartbeats of the loop within `PATIENCE_SECONDS`."""
 
 
 @contextmanager
 def attended(kind: type[Exporter], progress: VertexProgress) -> Iterator[None]:
-    """Run an export or a finalizer of a plugin: what it prints goes to its log, as output of the vertex.
+    """Guard an export or a finalizer of a plugin: its prints become log output of the vertex.
 
-    If it blocks the event loop, the process's log says where. Built-in types run as they are.
+    If it blocks the event loop, the process's log says where. Built-in types are not guarded.
     """
     if origin_of(kind) is None:
         yield
@@ -53,13 +53,13 @@ def attended(kind: type[Exporter], progress: VertexProgress) -> Iterator[None]:
 
 @contextmanager
 def printing_to_log(who: str) -> Iterator[None]:
-    """Have what code prints go to the process's log, as from `who`."""
+    """Redirect prints to the process's log, attributed to `who`."""
     with _capturing(lambda line: logger.warning("%s printed: %s", who, line)):
         yield
 
 
 class _Lines:
-    """Passes on text line by line."""
+    """Splits text into lines for a log function."""
 
     def __init__(self, log: Callable[[str], None]) -> None:
         self._log = log
@@ -78,11 +78,11 @@ class _Lines:
 
 
 _LINES: contextvars.ContextVar[_Lines | None] = contextvars.ContextVar("_LINES", default=None)
-"""Where the output of the current task or thread goes; None for standard output."""
+"""The destination of prints by the current task or thread; None for standard output."""
 
 
 class _Stdout(io.TextIOBase):
-    """Standard output, except for plugins. What is not text, such as an archive, goes through."""
+    """Standard output that diverts the text of plugins. Binary output, such as an archive, is unaffected."""
 
     def __init__(self, stdout: TextIO) -> None:
         self.stdout = stdout
@@ -108,7 +108,7 @@ class _Stdout(io.TextIOBase):
 
 
 class _Users:
-    """Replaces standard output as long as somebody captures it."""
+    """Replaces standard output while any code captures it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -148,11 +148,11 @@ def _capturing(log: Callable[[str], None]) -> Iterator[None]:
 
 
 class TaskExitError(Exception):
-    """A task of a plugin tried to end the process."""
+    """A task of a plugin tried to exit the process."""
 
 
 class _Guarded(Coroutine[Any, Any, Any]):
-    """A coroutine that cannot end the process: in a task, SystemExit would end the event loop."""
+    """A coroutine that cannot exit the process: in a task, SystemExit would stop the event loop."""
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         self._coroutine = coroutine
@@ -184,7 +184,7 @@ def _staying() -> Iterator[None]:
 
 
 class _Watch:
-    """Looks after an event loop while plugins run on it: a thread sees whether it still runs."""
+    """Watches an event loop from a thread while plugins run on it, to detect that it is blocked."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.kinds: list[type[Exporter]] = []
@@ -222,7 +222,7 @@ class _Watch:
                 self._tell(sys._current_frames().get(self._ident))
 
     def _tell(self, frame: FrameType | None) -> None:
-        """Blame the plugin whose code is on the stack; if there is none, it is not for plugins to know."""
+        """Warn about the plugin whose code is on the stack. Do nothing if no plugin is."""
         packages = {kind.__module__.partition(".")[0]: kind for kind in list(self.kinds)}
         while frame is not None:
             kind = packages.get(str(frame.f_globals.get("__name__", "")).partition(".")[0])

@@ -1,4 +1,4 @@
-"""Exporters that block: `export` is a function, runs in a thread of its own, and has a context that waits."""
+"""Blocking exporters: `export` is a function in its own thread, with a synchronous context."""
 
 from __future__ import annotations
 
@@ -29,33 +29,33 @@ __all__ = ["BlockingContext", "BlockingExporter", "run_export"]
 T = TypeVar("T")
 
 _BUFFER = 1 << 18
-"""Bytes that are read or written in one visit of the event loop."""
+"""Bytes that are read or written per trip to the event loop."""
 
 
 class BlockingExporter(Exporter[O_co]):
     """An exporter whose `export` is an ordinary function, which may block.
 
-    It runs in a thread of its own. `Source`, images and destinations are asynchronous; the context waits for
-    them (`BlockingContext.wait`). A finalizer is still a coroutine function.
+    It runs in its own thread. `Source`, images and destinations are asynchronous; wait for them with
+    `BlockingContext.wait`. A finalizer remains a coroutine function.
     """
 
     @abc.abstractmethod
     def export(self, source: Source, context: BlockingContext) -> ExportResult:
         """Create the artifact.
 
-        When the client goes away, the next use of `context` raises `asyncio.CancelledError`; a thread cannot
-        be interrupted otherwise. Roll back unfinished work then.
+        If the client goes away, the next use of `context` raises `asyncio.CancelledError`, because a thread
+        cannot be interrupted. Roll back unfinished work then.
         """
 
 
 class BlockingContext:
-    """What a `BlockingExporter` works with; see `ExportContext`. For the thread of the export only.
+    """The context of a `BlockingExporter`; see `ExportContext`. Use it only in the export's thread.
 
     Attributes:
         asynchronous: The context of asynchronous exporters, for use with `wait`.
         build: Information about the build.
         progress: The vertex of this export.
-        scratch: A directory for this export only, removed after the export (and its finalize).
+        scratch: A directory for this export only. It is removed after the export and its finalizer.
     """
 
     def __init__(self, context: ExportContext, loop: asyncio.AbstractEventLoop) -> None:
@@ -70,7 +70,7 @@ class BlockingContext:
         self._is_cancelled = False
 
     def wait(self, awaitable: Awaitable[T]) -> T:
-        """Wait for something asynchronous, which runs on the event loop: ``context.wait(ref.remote())``.
+        """Run an awaitable on the event loop and wait for it: ``context.wait(ref.remote())``.
 
         Raises:
             asyncio.CancelledError: the export has been cancelled.
@@ -82,7 +82,7 @@ class BlockingContext:
     ) -> AbstractContextManager[BinaryIO]:
         """Read a stream as a file: ``with context.open(layer.open(uncompressed=True)) as file``.
 
-        The stream is verified only at its end; do not publish anything that depends on it before that.
+        The stream is verified at its end. Do not publish anything that depends on it before that.
         """
         return self._opened(stream)
 
@@ -106,7 +106,7 @@ class BlockingContext:
         self.wait(self._output().directory(entries, delete=delete))
 
     def image(self, source: Source, attrs: Mapping[str, str] | None = None) -> Image | ImageIndex:
-        """Make the image that BuildKit would make of a build result; see `ExportContext.image`."""
+        """Make the image that BuildKit would make from a build result; see `ExportContext.image`."""
         return self.wait(self.asynchronous.image(source, attrs))
 
     def delegate(
@@ -119,11 +119,11 @@ class BlockingContext:
     def entered(self, manager: AbstractAsyncContextManager[T]) -> Iterator[T]:
         """Enter an asynchronous context manager: ``with context.entered(...) as value``.
 
-        The same task enters and leaves it. An error in the block reaches it as an error of a private type.
+        One task enters and exits it. If the block fails, the manager gets an exception of a private type.
         """
         opened: concurrent.futures.Future[tuple[T, asyncio.Future[None]]] = concurrent.futures.Future()
         holding = self._start(_hold(manager, opened))
-        holding.add_done_callback(lambda _: opened.cancel())  # if it was cancelled before it began
+        holding.add_done_callback(lambda _: opened.cancel())  # if cancelled before it started
         value, leave = self._result(opened)
         try:
             yield value
@@ -136,7 +136,7 @@ class BlockingContext:
         self._result(holding)
 
     def cancel(self) -> None:
-        """Have this and each later use of the context raise `asyncio.CancelledError`."""
+        """Make current and later uses of the context raise `asyncio.CancelledError`."""
         with self._lock:
             self._is_cancelled = True
             running = list(self._running)
@@ -185,7 +185,7 @@ class BlockingContext:
 async def run_export(exporter: Exporter, source: Source, context: ExportContext) -> ExportResult:
     """Call `Exporter.export`, in a thread if it is not a coroutine function.
 
-    A cancelled export ends when its thread does. The thread does not keep the process alive.
+    If cancelled, this waits for the thread to end. The thread does not keep the process alive.
     """
     if inspect.iscoroutinefunction(exporter.export):
         return cast(ExportResult, await exporter.export(source, context))
@@ -200,7 +200,7 @@ async def run_export(exporter: Exporter, source: Source, context: ExportContext)
             ended: tuple[Any, BaseException | None] = (variables.run(export, source, blocking), None)
         except BaseException as error:  # raised again below
             ended = (None, error)
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed: nothing waits any more
             loop.call_soon_threadsafe(done.set_result, ended)
 
     threading.Thread(target=work, name=f"export {exporter.type}", daemon=True).start()

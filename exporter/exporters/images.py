@@ -1,4 +1,4 @@
-"""Images as values, made of build results; see `ExportContext.image`."""
+"""Making images as values from build results; see `ExportContext.image`."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _KEYS = frozenset({COMPRESSION, COMPRESSION_LEVEL, PREFER_NONDIST_LAYERS, SOURCE
 
 
 def image_attributes(attrs: Mapping[str, str]) -> dict[str, str]:
-    """The attributes of an exporter for `ExportContext.image`, if it passes the image to another exporter.
+    """Select the attributes for `ExportContext.image` in an exporter that delegates to another exporter.
 
-    These cannot be made up for later. The other exporter gets all attributes, and heeds the rest.
+    They must apply when the image is made. Pass all attributes to the other exporter; it applies the rest.
     """
     return {key: value for key, value in attrs.items() if key in _KEYS}
 
 
 async def make_image(source: Source, context: ExportContext, attrs: Mapping[str, str]) -> Image | ImageIndex:
-    """Make the image that BuildKit would make of a build result."""
+    """Make the image that BuildKit would make from a build result."""
     options = ArchiveExporterOptions.resolve(attrs)
     source = source.with_metadata(options.meta)
     commit = options.commit.for_export(
@@ -40,7 +40,7 @@ async def make_image(source: Source, context: ExportContext, attrs: Mapping[str,
         has_attestations=bool(source.attestations),
         compatibility_version=context.build.compatibility_version,
     )
-    # Attestations name the image that they are about, so they are made when it is written.
+    # Attestations refer to the image by its digest, so they are added when it is written.
     writer = ImageWriter("image", commit, context, is_shown=False)
     image = await writer.commit(replace(source, attestations={}))
     workshop = Workshop(context.scratch, context.max_content_bytes, commit.compression)

@@ -1,7 +1,7 @@
 """Typed options: a frozen dataclass whose fields are the attributes of an exporter.
 
-An `Exporter` that is declared with such a class gets its attributes, their validation and their documentation
-from the fields::
+An `Exporter` that is declared with such a class derives its attributes, their validation and their help from
+the fields::
 
     @dataclass(frozen=True)
     class Options:
@@ -39,7 +39,7 @@ _SUPPORTED = (
 
 @dataclass(frozen=True, slots=True)
 class _Declared:
-    """The metadata of a field: what its annotation and default do not say."""
+    """The metadata of a field, in addition to its annotation and default."""
 
     help: str
     name: str | None
@@ -61,12 +61,12 @@ def option(
     """Declare a field of an exporter's options, as `dataclasses.field` does.
 
     Args:
-        default: The value without the attribute, or if it is empty. Without a default, the attribute is
-            required. A list is copied.
+        default: The value if the attribute is missing or empty. Without a default, the attribute is
+            required. A list or dict is copied.
         default_factory: Makes the default.
         help: One sentence, for `buildkit-exporter exporters --type`.
-        name: The attribute, if it is not the field's name with dashes. For a `dict`, it ends with ``*``,
-            which stands for the keys: ``label.*``.
+        name: The name of the attribute; by default, the field's name with dashes. For a `dict`, it ends with
+            ``*``, which stands for the keys: ``label.*``.
     """
     if isinstance(default, list | dict):
         default, default_factory = dataclasses.MISSING, default.copy
@@ -76,17 +76,17 @@ def option(
 
 @dataclass(frozen=True, slots=True)
 class OptionField:
-    """A field of the options, and the attribute that it is read from.
+    """A field of the options, and its attribute.
 
     Attributes:
         field: The field's name.
-        name: The attribute; with a trailing ``*`` for a family of attributes.
+        name: The name of the attribute; with a trailing ``*`` for a family of attributes.
         kind: See `Attribute.kind`.
         default: The default as a user would write it; empty if there is none.
         help: One sentence.
         is_required: Whether there is no default.
-        read: Converts a value that is not empty. Raises a ValueError with the text for the user.
-        empty: The value that an empty text stands for, or None: the default.
+        read: Converts a non-empty value. Raises a ValueError with a message for the user.
+        empty: Makes the value for an empty text; None to use the default.
     """
 
     field: str
@@ -100,13 +100,13 @@ class OptionField:
 
 
 class OptionSpec:
-    """The options of an exporter: how its attributes become an instance of a dataclass.
+    """The options of an exporter. Converts attributes to an instance of the dataclass.
 
     Args:
         cls: The dataclass.
 
     Raises:
-        TypeError: it is not a frozen dataclass, or a field cannot be an attribute.
+        TypeError: the class is not a frozen dataclass, or a field cannot be an attribute.
     """
 
     def __init__(self, cls: type) -> None:
@@ -135,7 +135,7 @@ class OptionSpec:
             seen[item.name] = item.field
 
     def parse(self, attrs: Mapping[str, str]) -> Any:
-        """Make the options. Other attributes are ignored.
+        """Make the options. Attributes without a field are ignored.
 
         Raises:
             InvalidArgumentError: the value of an attribute is invalid or missing, or the dataclass's
@@ -214,7 +214,7 @@ def _without_none(annotation: Any, where: str) -> Any:
 
 
 _Kind = tuple[str, Callable[[str], object], Callable[[Any], str]]
-"""The name of a kind, how its values are read, and how a default is shown."""
+"""The name of a kind, a function that reads values, and one that formats a default."""
 
 
 def _kind(annotation: Any, name: str, where: str) -> _Kind:
@@ -277,7 +277,7 @@ def _choice(choices: Mapping[str, object], name: str, where: str) -> _Kind:
 
 
 def _spelling(member: enum.Enum) -> str:
-    """How users write a member of an enum: its value if that is text, else its name with dashes."""
+    """The user's spelling of an enum member: its value if that is text, otherwise its name with dashes."""
     return member.value if isinstance(member.value, str) else gotext.lower(member.name).replace("_", "-")
 
 

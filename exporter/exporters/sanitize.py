@@ -1,7 +1,7 @@
-"""Attributes that change what an image tells: history, labels, environment, user, time.
+"""Attributes that change what an image reveals: history, labels, environment, user, time.
 
-All types of images have them; they are not BuildKit's. The values of ``set-label`` and ``set-env`` contain
-the names, because clients change the keys of attributes to lower case.
+All image types have them; BuildKit's do not. ``set-label`` and ``set-env`` take the name in the value,
+because clients convert the keys of attributes to lower case.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _REMOVED = "(removed)"
 
 @dataclass(frozen=True)
 class Sanitizer:
-    """What to change in an image."""
+    """The changes to make in an image."""
 
     strip_history: Literal["none", "args", "all"] = option(
         default="none", help="Remove the values of build arguments from the history, or the whole history."
@@ -65,7 +65,7 @@ class Sanitizer:
         """Read the attributes.
 
         Returns:
-            What they mean, and all other attributes.
+            The sanitizer, and all other attributes.
 
         Raises:
             InvalidArgumentError: a value is invalid.
@@ -85,7 +85,7 @@ class Sanitizer:
             attrs: The attributes of the export.
 
         Raises:
-            ImageError, InvalidArgumentError: the image cannot be computed; with BuildKit's text.
+            ImageError, InvalidArgumentError: the image cannot be computed. The messages are BuildKit's.
         """
         if self == Sanitizer():
             return source
@@ -120,7 +120,7 @@ _SPEC = OptionSpec(Sanitizer)
 SANITIZE_ATTRIBUTES = tuple(
     Attribute(field.name, field.kind, field.default, field.help) for field in _SPEC.fields
 )
-"""The attributes, for help."""
+"""The attributes, for the help output."""
 
 
 def _pairs(values: Mapping[str, str]) -> dict[str, str]:
@@ -129,11 +129,11 @@ def _pairs(values: Mapping[str, str]) -> dict[str, str]:
 
 
 def _without_arguments(entry: History) -> History:
-    """Remove values of build arguments.
+    """Remove the values of build arguments.
 
     Dockerfile frontends write them before the command (``RUN |2 A=1 B=2 /bin/sh -c make``), without quotes,
-    so it is not certain where the last value ends. The last shell in the text is taken for the command's:
-    rather lose a part of the command than show a part of a value.
+    so the end of the last value is ambiguous. The command is assumed to start at the last shell in the text:
+    it is better to lose part of the command than to reveal part of a value.
     """
     text = entry.created_by
     if match := _ARG.fullmatch(text):

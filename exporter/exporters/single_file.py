@@ -21,14 +21,14 @@ _LOCK = threading.Lock()
 
 
 def load_exporters(path: Path) -> tuple[type[Exporter], ...]:
-    """Run a file, and find its exporters: the subclasses of `Exporter` that it defines.
+    """Run a file, and return its exporters: the subclasses of `Exporter` that it defines.
 
-    Abstract classes, and those whose name begins with an underscore, are bases of others. A file runs once in
-    a process, however often it is asked for. Nothing is written next to it.
+    Abstract classes, and classes whose name begins with an underscore, are skipped. A file runs at most once
+    per process. Nothing is written next to it.
 
     Raises:
         InvalidArgumentError: the file cannot be run, or does not define exporters; names file and line.
-        NotFoundError: there is no such file.
+        NotFoundError: the file does not exist.
     """
     with _LOCK:
         key = path.resolve()
@@ -38,7 +38,7 @@ def load_exporters(path: Path) -> tuple[type[Exporter], ...]:
 
 
 def line_in(path: str, error: BaseException) -> int | None:
-    """The last line of a file that an exception came through; None if it did not."""
+    """The line of a file that an exception points to: its innermost frame, or a syntax error; else None."""
     if isinstance(error, SyntaxError) and error.filename == path:
         return error.lineno
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
@@ -55,12 +55,12 @@ def _load(path: Path) -> tuple[type[Exporter], ...]:
     stem = re.sub(r"\W", "_", path.stem)
     module = types.ModuleType(f"exporter_module_{len(_LOADED)}_{stem}")
     module.__file__ = str(path)
-    sys.modules[module.__name__] = module  # dataclasses and annotations look their module up
+    sys.modules[module.__name__] = module  # dataclasses and annotations look up their module
     try:
         code = compile(source, str(path), "exec")
         exec(code, module.__dict__)
         return _exporters(path, source, module)
-    except BaseException as error:  # foreign code can raise anything
+    except BaseException as error:  # third-party code can raise anything
         del sys.modules[module.__name__]
         in_main = threading.current_thread() is threading.main_thread()
         if isinstance(error, InvalidArgumentError) or (isinstance(error, KeyboardInterrupt) and in_main):

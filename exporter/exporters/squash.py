@@ -1,4 +1,4 @@
-"""The exporter ``squash``: an image whose own layers are merged into one, written by another type."""
+"""The exporter ``squash``: merges the layers above the base image, and has another type write the image."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["SquashExporter", "SquashOptions"]
 
 @dataclass(frozen=True)
 class SquashOptions:
-    """Its own attributes."""
+    """The attributes of ``squash`` itself."""
 
     to: Literal["oci", "docker", "image", "registry"] = option(
         default="oci", help="The type that writes the image; it gets all other attributes."
@@ -36,8 +36,8 @@ class SquashOptions:
 class SquashExporter(Exporter[SquashOptions]):
     """An image with one layer on top of its base image (``type=squash``).
 
-    The layers above the base image, or above the layer that ``above`` names, become one. The type ``to``
-    writes the result, with all other attributes.
+    Merges the layers above the base image, or above the layer ``above``, into one. The type ``to`` writes the
+    result, and receives all other attributes.
     """
 
     type: ClassVar[str] = "squash"
@@ -79,7 +79,7 @@ class SquashExporter(Exporter[SquashOptions]):
         return self._target.needs_store
 
     async def export(self, source: Source, context: ExportContext) -> ExportResult:
-        """Squash the image of each platform, and write them."""
+        """Squash the image of each platform, and write the result."""
         image = await context.image(source, image_attributes(self.attrs))
         with context.progress.status("squashing layers"):
             squashed = await image.map(self._squash)

@@ -1,7 +1,7 @@
-"""Images as values: what a build result becomes, read and changed without touching the original.
+"""Images as values: made from a build result, to read and to change.
 
-`Image` is immutable: a change gives another image with right digests, diff IDs and history. Bytes stay as
-they are until something in them changes. Nothing here knows where an image goes, or what an exporter is.
+`Image` is immutable: a change returns a new image with correct digests, diff IDs and history. Config and
+manifest keep their bytes until something in them changes. Nothing here depends on exporters or destinations.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The layer that leads from one file tree to another: new and changed files, and whiteouts."""
+"""The layer between two file trees: new and changed files, and whiteouts."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _NANOSECONDS = 10**9
 
 
 def tree_entry(files: LayerFiles, path: bytes, inode: Inode, link: bytes = b"") -> FileEntry:
-    """An inode of unpacked layers, exactly as its layer has it.
+    """The entry of an inode of unpacked layers, exactly as in its layer.
 
     Args:
-        files: Have its content.
+        files: The unpacked layers.
         path: Its path.
         inode: The inode.
         link: For a hard link, the path of the entry with the content.
@@ -42,12 +42,12 @@ def tree_entry(files: LayerFiles, path: bytes, inode: Inode, link: bytes = b"") 
 def difference(files: LayerFiles) -> Iterator[FileEntry]:
     """The entries of a layer that turns ``files.lower`` into ``files.tree``, in walk order.
 
-    The layer stands alone: it has the parents of all entries, and no hard link leads out of it. If a file has
-    a new name beside one from a lower layer, the layer has its content and all of its names, because some
+    The layer is self-contained: it has the parents of all entries, and its hard links stay within it. If a
+    file of a lower layer gets a new name, the layer has the file's content and all of its names, because some
     engines unpack each layer into an empty directory.
 
     Args:
-        files: Unpacked with `keep`.
+        files: The layers, unpacked with `keep`.
     """
     before = dict((files.lower or FileTree()).walk())
     after = dict(files.tree.walk())
@@ -91,7 +91,7 @@ def _changed(before: dict[bytes, Inode], after: dict[bytes, Inode]) -> set[bytes
 
 
 def _differ(old: Inode, new: Inode) -> bool:
-    """Whether an inode differs in more than its names. Contents are the same if their position is."""
+    """Whether inodes differ in more than their names. Contents at the same position are the same."""
     return any(
         getattr(old, name) != getattr(new, name)
         for name in (
@@ -104,7 +104,7 @@ def _differ(old: Inode, new: Inode) -> bool:
 
 
 def _needs_whiteout(path: bytes, before: dict[bytes, Inode], after: dict[bytes, Inode]) -> bool:
-    """Whether a path is gone, but not the directory that it was in."""
+    """Whether a path is gone while its directory remains."""
     if path in after:
         return False
     parent = path.rpartition(b"/")[0]

@@ -23,10 +23,10 @@ _KINDS = {
 
 
 def directory_entries(root: Path) -> Iterator[FileEntry]:
-    """The files below a directory, in walk order; all belong to root. Blocks.
+    """The files below a directory, in walk order, owned by root. Blocks.
 
-    Sockets are left out. Extended attributes are not read, because those of the machine (SELinux labels) do
-    not belong into an image.
+    Sockets are skipped. Extended attributes are not read, because those of the machine (SELinux labels) do
+    not belong in an image.
 
     Raises:
         OSError: a file cannot be read.

@@ -1,4 +1,4 @@
-"""Changing configs and manifests. Unknown keys, the order of keys and the text of other values stay."""
+"""Changing configs and manifests. Unknown keys, the order of keys and the text of unchanged values stay."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from exporter.image.keys import INLINE_CACHE
 from exporter.image.manifest import published_annotations
 
 Fields = dict[str, Any]
-"""A JSON object: values are JSON text (`msgspec.Raw`) if unchanged, else plain values."""
+"""A JSON object. Unchanged values are JSON text (`msgspec.Raw`); new ones are plain values."""
 
 _COMMENT = "buildkit-exporter"
 
 
 def fields_of(data: bytes | msgspec.Raw, what: str) -> Fields:
-    """The keys of a JSON object in their order, with their values as text; empty for ``null``.
+    """The keys of a JSON object in their original order, with JSON text as values; empty for ``null``.
 
     Raises:
         ImageError: it is not a JSON object.
@@ -41,7 +41,7 @@ def _items(data: bytes | msgspec.Raw, what: str) -> list[msgspec.Raw]:
 
 
 def _written(value: Any) -> Any:
-    """A value as `gojson.marshal` takes it: JSON text without whitespace."""
+    """Prepare a value for `gojson.marshal`: JSON text without whitespace."""
     if isinstance(value, msgspec.Raw):
         return gojson.Verbatim(gojson.strip_blanks(value))
     if isinstance(value, Mapping):
@@ -85,7 +85,7 @@ def set_layers(config: bytes, diff_ids: Sequence[str]) -> bytes:
 
 
 def set_created(config: bytes, created: Time) -> bytes:
-    """Set when the image was created, and clamp the times in its history to that."""
+    """Set the creation time, and clamp the times in the history to it."""
     entries = [
         entry
         if (time := _time(entry)) is None or time <= created
@@ -99,7 +99,7 @@ def set_created(config: bytes, created: Time) -> bytes:
 
 
 def history_of(config: bytes) -> list[Fields]:
-    """The entries of the history, oldest first; empty if there is none."""
+    """The entries of the history, oldest first; empty if the config has no history."""
     history = fields_of(config, "the config").get("history")
     return [] if history is None else [fields_of(entry, "history") for entry in _items(history, "history")]
 
@@ -128,9 +128,9 @@ def split_history(entries: Sequence[Fields], layers: int, total: int) -> tuple[l
 
 
 def squashed_history(entries: Sequence[Fields], layers: int, total: int, created_by: str) -> list[Fields]:
-    """Replace the entries of all layers above the lowest `layers` with one, where the last of them was.
+    """Replace the entries of all layers above the lowest `layers` with one, at the place of the last of them.
 
-    Entries without a layer stay.
+    Entries without a layer are kept.
 
     Raises:
         FailedPreconditionError: see `split_history`.
@@ -149,7 +149,7 @@ def squashed_history(entries: Sequence[Fields], layers: int, total: int, created
 
 
 def new_history_entry(created_by: str, created: Time | None) -> Fields:
-    """An entry for a new layer."""
+    """Make an entry for a new layer."""
     entry: Fields = {} if created is None else {"created": created.marshal()}
     return {**entry, "created_by": created_by, "comment": _COMMENT}
 
@@ -174,7 +174,7 @@ def annotations_of(manifest: bytes) -> dict[str, str]:
 
 
 def is_oci(manifest: bytes) -> bool:
-    """Whether a manifest has OCI's media types, not Docker's."""
+    """Whether a manifest uses OCI's media types, not Docker's."""
     media_type = fields_of(manifest, "the manifest").get("mediaType", msgspec.Raw(b"null"))
     return bool(msgspec.json.decode(media_type, type=str | None) != media_types.DOCKER_MANIFEST)
 
@@ -188,12 +188,12 @@ def edit_manifest(
     annotations: Mapping[str, str],
     oci: bool,
 ) -> bytes:
-    """Write a manifest anew. Layers that it has already keep their descriptors, apart from media types.
+    """Rewrite a manifest. Layers that it already has keep their descriptors, except for media types.
 
     Args:
         manifest: The old manifest.
         config: The config's bytes.
-        config_digest: Their digest.
+        config_digest: The config's digest.
         layers: The layers, base first.
         annotations: The manifest's annotations.
         oci: Whether to use OCI's media types instead of Docker's.
@@ -233,6 +233,6 @@ def _layer(layer: Descriptor, old: Fields | None, *, oci: bool) -> Fields:
 
 
 def map_history(config: bytes, change: Callable[[list[Fields]], list[Fields]]) -> bytes:
-    """Change the history, unless there is none."""
+    """Change the history, if the config has one."""
     entries = history_of(config)
     return edit_config(config, {"history": change(entries)}) if entries else config

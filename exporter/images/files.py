@@ -15,17 +15,17 @@ _READ_LIMIT = 64 << 20
 
 
 class ImageFiles:
-    """The files of an image as its containers see them; opened by `Image.files`.
+    """The files of an image as a container sees them. Opened by `Image.files`.
 
-    Paths are text from the root, with or without a leading slash. Bytes that are not UTF-8 are surrogates, as
-    in `os.fsdecode`. Symbolic links are resolved within the image.
+    Paths are text, relative to the root, with or without a leading slash. Bytes that are not UTF-8 become
+    surrogates, as in `os.fsdecode`. Symbolic links are resolved within the image.
     """
 
     def __init__(self, files: LayerFiles) -> None:
         self._files = files
 
     def __iter__(self) -> Iterator[FileEntry]:
-        """All files except the root, in walk order; further names of a file are hard links to its first."""
+        """All files except the root, in walk order. Further names of a file are hard links to its first."""
         first_names: dict[Inode, bytes] = {}
         for path, inode in self._files.tree.walk():
             link = b""
@@ -48,11 +48,11 @@ class ImageFiles:
 
         Args:
             path: Its path.
-            follow: Whether to follow a link that is the last component.
+            follow: Whether to follow a symbolic link in the last component.
 
         Raises:
             InvalidArgumentError: there are too many symbolic links.
-            NotFoundError: it does not exist.
+            NotFoundError: the path does not exist.
         """
         return tree_entry(self._files, _to_bytes(path), self._files.tree.find(_to_bytes(path), follow=follow))
 
@@ -68,8 +68,8 @@ class ImageFiles:
         """Stream a file's content, in pieces of bounded size.
 
         Raises:
-            InvalidArgumentError: it is not a regular file.
-            NotFoundError: it does not exist.
+            InvalidArgumentError: the path is not a regular file.
+            NotFoundError: the path does not exist.
         """
         inode = self._files.tree.find(_to_bytes(path))
         if inode.kind is not Kind.FILE:
@@ -84,8 +84,8 @@ class ImageFiles:
             limit: Maximum size in bytes.
 
         Raises:
-            InvalidArgumentError: it is larger, or not a regular file.
-            NotFoundError: it does not exist.
+            InvalidArgumentError: the file is larger than `limit`, or is not a regular file.
+            NotFoundError: the path does not exist.
         """
         if (size := self.stat(path).size) > limit:
             raise InvalidArgumentError(f"{path} has {size} bytes; the limit is {limit}")

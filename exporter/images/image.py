@@ -30,17 +30,17 @@ from exporter.source.types import Layer, Remote, Source
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Image:
-    """An image for one platform. Changes give a new image; this one stays as it is.
+    """An image for one platform. Changes return a new image.
 
-    Config and manifest are kept as bytes, and stay as they are until something in them changes. Then keys
-    that did not change keep their order and text. Layers are read only when they are needed.
+    Config and manifest keep their bytes until something in them changes. Even then, unchanged keys keep their
+    order and text. Layers are read only when needed.
 
     Attributes:
         config: The config's bytes.
         manifest: The manifest's bytes.
         layers: The layers, base first.
         platform: The platform.
-        workshop: What changes work with.
+        workshop: The scratch directory, limits and compression for changes.
         origin: The build result that the image was made from.
         same_files: Whether the image has the same files as the build result.
     """
@@ -53,7 +53,7 @@ class Image:
     origin: ImageOrigin = field(default_factory=ImageOrigin, repr=False)
     same_files: bool = True
 
-    # --- what it is ---
+    # --- properties ---
 
     @property
     def config_digest(self) -> str:
@@ -83,7 +83,7 @@ class Image:
 
     @property
     def provider(self) -> Provider:
-        """Has all blobs of the image, for `copy_chain` and others."""
+        """A provider of all blobs of the image, for example for `copy_chain`."""
         provider = MultiProvider(MemoryStore(self.config, self.manifest))
         for layer in self.layers:
             provider.add(layer.digest, layer.provider)
@@ -96,7 +96,7 @@ class Image:
 
     @property
     def base_layers(self) -> int:
-        """How many of the layers are the base image's, as far as the build says so; else 0."""
+        """The number of layers of the base image; 0 if the build does not say."""
         return self.origin.base_layers(self.diff_ids)
 
     @property
@@ -138,7 +138,7 @@ class Image:
 
     @property
     def created(self) -> Time | None:
-        """When the image was created, if the config says so."""
+        """The creation time; None if the config has none."""
         created: Time | None = self._parsed["created"]
         return created
 
@@ -149,12 +149,12 @@ class Image:
 
     @property
     def images(self) -> dict[str, Image]:
-        """The image by its platform ID, as in `ImageIndex`."""
+        """This image by its platform ID, as in `ImageIndex`."""
         return {self.origin.platform_id or self.platform.format_all(): self}
 
     @asynccontextmanager
     async def files(self) -> AsyncIterator[ImageFiles]:
-        """Unpack the layers on top of each other, until the block ends.
+        """Unpack the layers on top of each other. The files are removed when the block ends.
 
         Raises:
             DataLossError: a layer is damaged.
@@ -166,10 +166,10 @@ class Image:
             yield ImageFiles(unpacked)
 
     def source(self) -> Source:
-        """The image as a build result, to be passed to an exporter, which leaves its history alone.
+        """The image as a build result, for an exporter. Exporters do not change its history.
 
-        Attestations of the original build result are passed on: provenance, and SBOMs if the image still has
-        the same files.
+        It keeps attestations of the original build result: provenance, and SBOMs if the image still has the
+        same files.
         """
         platform_id, origin = self._platform_id, self.origin.source
         metadata = {**self._metadata(origin.metadata), IMAGE_CONFIG: self.config}
@@ -179,7 +179,7 @@ class Image:
         return Source(self.ref(), None, metadata, {platform_id: attestations} if attestations else {})
 
     def ref(self) -> ImageRef | None:
-        """The layers as a ref of a build result; None if there are none."""
+        """The layers as a ref of a build result; None without layers."""
         return ImageRef(self) if self.layers else None
 
     # --- changes of the config and the manifest ---
@@ -190,11 +190,11 @@ class Image:
         return result if isinstance(result, Image) else await result
 
     def with_config(self, changes: Mapping[str, object]) -> Image:
-        """Set keys of the config's object ``config``, such as ``User``; None removes a key."""
+        """Set keys of the object ``config`` in the config, such as ``User``; None removes a key."""
         return self._changed(config=documents.edit_runtime(self.config, changes))
 
     def with_fields(self, changes: Mapping[str, object]) -> Image:
-        """Set other keys of the config, such as ``author``; None removes a key."""
+        """Set top-level keys of the config, such as ``author``; None removes a key."""
         return self._changed(config=documents.edit_config(self.config, changes))
 
     def with_labels(self, labels: Mapping[str, str | None]) -> Image:
@@ -203,7 +203,7 @@ class Image:
         return self.with_config({"Labels": gojson.sort_keys(merged) or None})
 
     def with_env(self, variables: Mapping[str, str | None]) -> Image:
-        """Set environment variables, each at its old place or at the end; None removes one."""
+        """Set environment variables. Existing ones keep their place, new ones follow; None removes one."""
         merged = documents.changed(dict(self.env), variables)
         return self.with_config({"Env": [f"{key}={value}" for key, value in merged.items()] or None})
 
@@ -212,7 +212,7 @@ class Image:
         return self.with_config({"User": user or None})
 
     def with_created(self, created: Time) -> Image:
-        """Set when the image was created. Later times in the history are clamped to that."""
+        """Set the creation time. Later times in the history are clamped to it."""
         return self._changed(config=documents.set_created(self.config, created))
 
     def with_platform(self, platform: Platform) -> Image:
@@ -227,7 +227,7 @@ class Image:
         return self._changed(annotations=documents.changed(dict(self.annotations), annotations))
 
     def with_history(self, change: Callable[[History], History]) -> Image:
-        """Change the entries of the history, one by one. Whether an entry has a layer stays.
+        """Change the entries of the history, one by one. Changes to `empty_layer` are ignored.
 
         Args:
             change: Called with each entry, oldest first.
@@ -244,7 +244,7 @@ class Image:
         return self._changed(config=documents.map_history(self.config, lambda _: entries))
 
     def without_history(self) -> Image:
-        """Remove the history, which names build arguments and commands."""
+        """Remove the history, which contains build arguments and commands."""
         return self._changed(config=documents.edit_config(self.config, {"history": None}))
 
     def with_layers(
@@ -253,8 +253,8 @@ class Image:
         """Replace the layers. The history is not changed.
 
         Args:
-            layers: The new layers, base first; each with its diff ID.
-            config: A new config for them, whose diff IDs are set.
+            layers: The new layers with their diff IDs, base first.
+            config: A new config, whose diff IDs will be set; None to keep the current one.
             same_files: Whether the files stay the same.
         """
         config = documents.set_layers(
@@ -264,7 +264,7 @@ class Image:
         return replace(changed, same_files=self.same_files and same_files)
 
     def with_media_types(self, *, oci: bool) -> Image:
-        """Use OCI's media types, or Docker's."""
+        """Convert the media types to OCI's or Docker's."""
         return self if oci == self._is_oci else self._changed(oci=oci)
 
     # --- changes of layers ---
@@ -276,8 +276,8 @@ class Image:
 
         Args:
             content: A directory, files in walk order (`FileEntry`), or the bytes of a tar.
-            created_by: For the history: what made it.
-            created: For the history: when it was made; None for the image's own time.
+            created_by: The command to record in the history.
+            created: The creation time to record in the history; None for the image's own.
 
         Raises:
             InvalidArgumentError: an entry cannot be written to a layer.
@@ -292,14 +292,15 @@ class Image:
         """Merge layers into one. The files stay the same.
 
         Args:
-            above: The layers that stay: how many of the lowest, or digest or diff ID of the highest of them.
-            created_by: For the history: text for the merged layer.
+            above: Merge the layers above this one: the number of layers to keep, or the digest or diff ID of
+                the topmost layer to keep.
+            created_by: The command to record in the history for the merged layer.
 
         Raises:
             DataLossError: a layer is damaged.
             FailedPreconditionError: the history does not fit the layers.
-            InvalidArgumentError: there are fewer layers, or a layer is malformed.
-            NotFoundError: there is no such layer, or a layer no longer exists.
+            InvalidArgumentError: `above` exceeds the number of layers, or a layer is malformed.
+            NotFoundError: the image does not have the layer `above`, or a layer no longer exists.
             ResourceExhaustedError: the files exceed the limit for unpacked files.
         """
         kept, total = self._count(above), len(self.layers)
@@ -315,13 +316,14 @@ class Image:
         return self.with_layers([*self.layers[:kept], layer], config=config, same_files=True)
 
     def rebase(self, old_base: Image, new_base: Image) -> Image:
-        """Replace the base image, without building again. No layer is read.
+        """Replace the base image without a rebuild. Layers are not read.
 
-        Platform and the base's part of the history become those of the new base; what the build has set in
-        the config stays.
+        The platform and the base's part of the history come from the new base. Other settings in the
+        config are kept.
 
         Raises:
-            FailedPreconditionError: the image is not based on the old base, or a history does not fit.
+            FailedPreconditionError: the image is not based on the old base, or the history does not fit the
+                layers.
         """
         count = len(old_base.layers)
         if self.diff_ids[:count] != old_base.diff_ids:
@@ -385,7 +387,7 @@ class Image:
         return replace(self, config=config, layers=tuple(layers), manifest=manifest)
 
     def _count(self, above: int | str) -> int:
-        """The number of layers that stay."""
+        """The number of layers to keep."""
         if isinstance(above, int):
             if not 0 <= above <= len(self.layers):
                 raise InvalidArgumentError(
@@ -405,7 +407,7 @@ class Image:
 
 
 class ImageRef(InlineRef):
-    """The layers of an image as a ref. Exporters of images recognize it, and write the image as it is.
+    """The layers of an image as a ref. Image exporters recognize it, and write the image unchanged.
 
     Attributes:
         image: The image.

@@ -17,7 +17,7 @@ from exporter.source.types import Source
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageIndex:
-    """Images by platform ID. Changes give a new index.
+    """Images by platform ID. Changes return a new index.
 
     Attributes:
         images: The images, in the order of the index.
@@ -35,7 +35,7 @@ class ImageIndex:
 
     @property
     def manifest(self) -> bytes:
-        """The bytes of the index. It lists images only: exporters add attestations when they write it."""
+        """The bytes of the index. It lists only images; exporters add attestations when they write it."""
         descriptors = [image.descriptor for image in self.images.values()]
         return index_bytes(descriptors, media_type=self.media_type, annotations=self.annotations)
 
@@ -52,7 +52,7 @@ class ImageIndex:
 
     @property
     def provider(self) -> Provider:
-        """Has all blobs of the index."""
+        """A provider of all blobs of the index."""
         provider = MultiProvider(MemoryStore(self.manifest))
         for image in self.images.values():
             own = image.provider
@@ -61,7 +61,7 @@ class ImageIndex:
         return provider
 
     async def map(self, change: Callable[[Image], Image | Awaitable[Image]]) -> ImageIndex:
-        """Change each of the images, one after another."""
+        """Change each image, in order."""
         return replace(self, images={key: await image.map(change) for key, image in self.images.items()})
 
     def source(self) -> Source:

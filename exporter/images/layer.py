@@ -31,7 +31,7 @@ class ImageLayer:
     Attributes:
         descriptor: Its descriptor, with BuildKit's internal annotations; ``containerd.io/uncompressed`` is
             its diff ID.
-        provider: Has its bytes, unverified.
+        provider: Provides its bytes, unverified.
     """
 
     descriptor: Descriptor
@@ -61,11 +61,10 @@ class ImageLayer:
     async def open(self, *, uncompressed: bool = False) -> AsyncIterator[AsyncIterator[bytes]]:
         """Read the layer as a stream of bytes, in pieces of bounded size.
 
-        The stream is verified when it has been read to its end; do not publish anything that depends on it
-        before that.
+        The stream is verified at its end. Do not publish anything that depends on it before that.
 
         Args:
-            uncompressed: Read the tar, not the blob.
+            uncompressed: Whether to read the uncompressed tar instead of the blob.
 
         Raises:
             DataLossError: (at the end of the stream) the bytes do not match the digest or the diff ID.
@@ -96,14 +95,14 @@ class ImageLayer:
                 task.cancel()
                 await asyncio.wait([task])
                 if not task.cancelled():
-                    task.exception()  # mark it as retrieved; a reader who went on to the end has it
+                    task.exception()  # mark it as retrieved; a reader that reached the end has it
 
     async def _decompress(self, queue: asyncio.Queue[bytes], executor: ThreadPoolExecutor) -> None:
         try:
             work = partial(_decompress, self.descriptor)
             await run_piped(work, self.provider.read(self.digest), queue.put, executor)
         except Exception:
-            await queue.put(b"")  # the reader finds the error in this task
+            await queue.put(b"")  # wake the reader, which gets the error from this task
             raise
         await queue.put(b"")
 

@@ -1,4 +1,4 @@
-"""Where an image comes from, and where its changes are made."""
+"""The build result behind an image, and the resources for changes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SBOM_TYPES = ("https://spdx.dev/", "https://cyclonedx.org/")
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """What changes of images work with.
+    """The resources for changes of images.
 
     Attributes:
         scratch: A directory for unpacked files and new layers. It must outlive the images.
@@ -43,7 +43,7 @@ class ImageOrigin:
     platform_id: str = ""
 
     def base_layers(self, diff_ids: Sequence[str]) -> int:
-        """How many of an image's layers are those of the base image; 0 if that is not known."""
+        """The number of an image's layers that belong to the base image; 0 if unknown."""
         config = parse_key(self.source.metadata, IMAGE_BASE_CONFIG, self.platform_id)
         if not config:
             return 0
@@ -54,9 +54,9 @@ class ImageOrigin:
         return len(base) if tuple(diff_ids[: len(base)]) == base else 0
 
     def attestations(self, *, same_files: bool) -> Sequence[Attestation]:
-        """The attestations that are still true of an image.
+        """The attestations that still apply to an image.
 
-        Provenance is about the build, so it stays. An SBOM is about the files, and is left out if they
+        Provenance describes the build and is always kept. An SBOM describes the files and is dropped if they
         differ.
         """
         attestations = self.source.attestations.get(self.platform_id, ())

@@ -34,11 +34,12 @@ async def read_image(
     """Read an image or an index. Layers are not read.
 
     Args:
-        provider: Has the blobs, as long as the image is used.
+        provider: Provides the blobs. It must outlive the image.
         root: The descriptor of the manifest or index.
-        workshop: What changes of the images work with.
-        source: The build result that they were made from.
-        platforms: The platforms of the index's manifests, in order; without any, those of its descriptors.
+        workshop: The resources for changes of the images.
+        source: The build result that the images were made from.
+        platforms: The platforms of the index's manifests, in order. If empty, those of its descriptors are
+            used.
         known: Descriptors of layers with internal annotations, by digest.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Writing a layer: its digest and diff ID are computed on the way."""
+"""Writing layers. Digest and diff ID are computed while writing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from exporter.layer.recode import Recipe, Recoded, pack_tar
 from exporter.layer.streams import GatheringWriter, HashingReader, IteratorReader, Readable, Writable, drain
 
 LayerContent = Path | Iterable[FileEntry] | AsyncIterator[bytes]
-"""What a layer is made of: a directory, files in walk order, or the bytes of an uncompressed tar."""
+"""The content of a layer: a directory, files in walk order, or the bytes of an uncompressed tar."""
 
 _MAX_THREADS = 8
 
@@ -35,13 +35,13 @@ _MAX_THREADS = 8
 async def write_layer(
     content: LayerContent, scratch: Path, compression: CompressionConfig | None = None
 ) -> ImageLayer:
-    """Write a layer into a scratch directory. Memory does not grow with its size.
+    """Write a layer into a scratch directory. Memory use does not depend on its size.
 
     Args:
-        content: The files. Those of a directory belong to root. Entries are iterated once, in a thread. A
-            stream of bytes must be a tar; it is not parsed.
-        scratch: A directory, which must outlive the layer.
-        compression: How to compress it; None for gzip.
+        content: The files. The files of a directory become owned by root. Entries are iterated once, in a
+            thread. A stream of bytes must be a tar; it is not parsed.
+        scratch: A directory. It must outlive the layer.
+        compression: The compression; None for gzip.
 
     Raises:
         InvalidArgumentError: an entry cannot be written in any tar format, or the compression level does not
@@ -54,7 +54,7 @@ async def write_layer(
     store = await OCILayout.open(place)
     threads = min(os.cpu_count() or 1, _MAX_THREADS)
     with ExitStack() as stack:
-        # The threads are idle at the end, because `run_piped` waits for its own.
+        # The threads are idle when the block ends, because `run_piped` waits for its thread.
         worker = stack.enter_context(ThreadPoolExecutor(1, "layer"))
         pool = Pool(stack.enter_context(ThreadPoolExecutor(threads, "compress")), threads)
         source: AsyncIterator[bytes] = _nothing()

@@ -1,4 +1,4 @@
-"""Answering calls frame by frame, and seeing their handlers to the end."""
+"""Answering calls on HTTP/2 streams; owns the tasks of their handlers."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from exporter.rpc.http2.stream import Stream
 from exporter.rpc.status import abort
 
 Answer = Callable[[ServedCall], Awaitable[None]]
-"""Answers a call. What it raises becomes the call's status."""
+"""Answers a call. An exception becomes the call's status."""
 
 
 class Answering:
-    """Calls that are answered here. Made by `open`."""
+    """The calls that we answer. Made by `open`."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
@@ -29,13 +29,13 @@ class Answering:
     @classmethod
     @asynccontextmanager
     async def open(cls) -> AsyncIterator[Answering]:
-        """Answer calls; at the end, those under way are cancelled, and their handlers have ended."""
+        """Start answering. On exit, cancel the calls in flight and wait for their handlers."""
         answering = cls()
         try:
             yield answering
         finally:
             for task in answering._tasks:
-                if not task.cancelling():  # it may be tidying up; a second cancellation would stop that
+                if not task.cancelling():  # a second cancellation would interrupt its cleanup
                     task.cancel()
             if answering._tasks:
                 await asyncio.wait(answering._tasks)
@@ -56,9 +56,9 @@ class Answering:
             stream: The call's stream.
             headers: Its headers.
             answer: Answers it.
-            end: Whether nothing follows.
-            first: DATA that has been taken from the stream already, its credit given back.
-            max_message_bytes: Largest message that is taken.
+            end: Whether the caller has half-closed the stream, after `first` if that is given.
+            first: DATA that was already read from the stream, and whose credit was returned.
+            max_message_bytes: Maximum size of a request.
         """
         call = ServedCall(stream, headers, end=end and not first, max_message_bytes=max_message_bytes)
         task = asyncio.get_running_loop().create_task(_run(call, answer), name=path_of(headers))
@@ -76,9 +76,9 @@ async def _run(call: ServedCall, answer: Answer) -> None:
         call.cancel()
         raise
     except grpc.aio.AbortError:
-        pass  # the call knows its status
+        pass  # the status is already set
     except BaseException as error:
-        if not call.done():  # else the caller has gone, and writing to it failed
+        if not call.done():  # otherwise the caller is gone, and a write failed
             with suppress(grpc.aio.AbortError):
                 await abort(call, error)
     call.finish()

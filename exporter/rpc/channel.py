@@ -1,6 +1,6 @@
 """A gRPC channel over an HTTP/2 connection of `exporter.rpc.http2`, for generated stubs.
 
-gRPC for Python takes no transport of one's own, so its channels cannot call through a session's stream.
+gRPC for Python does not accept custom transports, so its channels cannot make calls over a session's stream.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ class FrameCall(
     grpc.aio.StreamUnaryCall[_Q, _A],
     grpc.aio.StreamStreamCall[_Q, _A],
 ):
-    """A call, of whatever kind. As with gRPC, waiting for a call that was cancelled here is cancelled, too.
+    """A call of any kind. As in gRPC, awaiting a call that was cancelled locally raises CancelledError.
 
-    Unlike gRPC's, `write` keeps the status with which the other side has ended the call, and may be called by
-    several tasks.
+    Unlike gRPC's `write`, this one reports the status with which the callee has ended the call. Several tasks
+    may use it.
 
     Args:
         call: The call.
-        serialize: Makes bytes of requests.
-        deserialize: Makes responses of bytes.
+        serialize: Converts requests to bytes.
+        deserialize: Converts bytes to responses.
     """
 
     def __init__(
@@ -65,11 +65,11 @@ class FrameCall(
         return self._only_response().__await__()
 
     async def read(self) -> Any:
-        """Return the next message, or `grpc.aio.EOF` if the call has ended well.
+        """Return the next message, or `grpc.aio.EOF` if the call has ended with status OK.
 
         Raises:
-            grpc.aio.AioRpcError: it has not.
-            asyncio.CancelledError: it was cancelled here.
+            grpc.aio.AioRpcError: the call has failed.
+            asyncio.CancelledError: the call was cancelled locally.
         """
         message = await self._call.read()
         if message is None:
@@ -82,12 +82,12 @@ class FrameCall(
             raise CallEnd(grpc.StatusCode.INTERNAL, f"a response cannot be read: {error}").error() from error
 
     async def write(self, request: _Q) -> None:
-        """Send a message; wait while the other side is slow. A writer that is cancelled cancels the call.
+        """Send a message; wait while the callee is slow. Cancelling this cancels the call.
 
         Raises:
             grpc.aio.AioRpcError: the call has failed.
-            asyncio.InvalidStateError: it has ended well, or `done_writing` came before.
-            asyncio.CancelledError: it was cancelled here.
+            asyncio.InvalidStateError: the call has ended with status OK, or is half-closed (`done_writing`).
+            asyncio.CancelledError: the call was cancelled locally.
         """
         self.send(request)
         try:
@@ -104,63 +104,63 @@ class FrameCall(
         self._call.send(cast(bytes, request) if self._serialize is None else self._serialize(request))
 
     def send_end(self) -> None:
-        """Say that no message follows."""
+        """Half-close the call: no more requests follow."""
         self._call.send_end()
 
     async def done_writing(self) -> None:
-        """Say that no message follows."""
+        """Half-close the call: no more requests follow."""
         self.send_end()
 
     async def initial_metadata(self) -> grpc.aio.Metadata:
-        """Wait for what comes ahead of the first message."""
+        """Wait for the initial metadata."""
         return grpc.aio.Metadata(*await self._call.initial_metadata())
 
     async def trailing_metadata(self) -> grpc.aio.Metadata:
-        """Wait for the end and return its metadata."""
+        """Wait for the end of the call, and return the trailing metadata."""
         return grpc.aio.Metadata(*(await self._call.ended()).trailers)
 
     async def code(self) -> grpc.StatusCode:
-        """Wait for the end and return its status."""
+        """Wait for the end of the call, and return its status."""
         return (await self._call.ended()).code
 
     async def details(self) -> str:
-        """Wait for the end and return its text."""
+        """Wait for the end of the call, and return the text of its status."""
         return (await self._call.ended()).details
 
     async def wait_for_connection(self) -> None:
-        """Return if the call has not failed: there is a connection already.
+        """Return at once unless the call has failed: the connection already exists.
 
         Raises:
-            grpc.aio.AioRpcError: it has.
+            grpc.aio.AioRpcError: the call has failed.
         """
         if self._call.end is not None:
             self._raise_for_end()
 
     def cancel(self) -> bool:
-        """End the call; returns whether it went on until now."""
+        """Cancel the call. Returns False if it had already ended."""
         return self._call.cancel()
 
     def cancelled(self) -> bool:
-        """Whether it was ended so."""
+        """Whether the call was cancelled locally."""
         return self._call.is_cancelled
 
     def done(self) -> bool:
-        """Whether it has ended."""
+        """Whether the call has ended."""
         return self._call.end is not None
 
     def time_remaining(self) -> float | None:
-        """Return the seconds until the call is given up; None for no limit."""
+        """Return the seconds until the deadline; None if there is none."""
         return self._call.time_remaining()
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
-        """Have a function called with this call when it has ended."""
+        """Add a function that is called with this call when it has ended."""
         if self.done():
             callback(self)
         else:
             self._callbacks.append(callback)
 
     def note_end(self) -> None:
-        """Call those functions."""
+        """Run the callbacks of `add_done_callback`."""
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             callback(self)
@@ -176,7 +176,7 @@ class FrameCall(
                     await self.write(request)
             self._call.send_end()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            pass  # the call's status tells
+            pass  # the call has the status
         except BaseException:
             self._call.cancel()
             raise
@@ -210,11 +210,11 @@ class FrameCall(
 
 
 class FrameChannel(grpc.aio.Channel):
-    """A channel. What gRPC has beside it (credentials, compression, interceptors, reconnecting) it has not.
+    """A channel, without gRPC's credentials, compression, interceptors and reconnecting.
 
     Args:
-        caller: Makes its calls. It can be shared with other channels.
-        max_message_bytes: Largest message that is taken; others end their calls as RESOURCE_EXHAUSTED.
+        caller: Makes the calls. Several channels can share it.
+        max_message_bytes: Maximum size of a response; a larger one ends its call with RESOURCE_EXHAUSTED.
     """
 
     def __init__(self, caller: Caller, *, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
@@ -233,10 +233,10 @@ class FrameChannel(grpc.aio.Channel):
         await self.close()
 
     async def close(self, grace: float | None = None) -> None:
-        """Take no new calls, and cancel those that are under way; the connection stays.
+        """Refuse new calls, and cancel the calls in flight. The connection stays open.
 
         Args:
-            grace: Seconds that they get before.
+            grace: Seconds to wait for calls in flight before they are cancelled.
         """
         self._is_closed = True
         if grace and self._calls:
@@ -258,12 +258,12 @@ class FrameChannel(grpc.aio.Channel):
         return grpc.ChannelConnectivity.READY
 
     async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
-        """Wait until the connection is closed, unless the state is another one already."""
+        """Wait until the connection is closed. Return at once if the state already differs."""
         if self.get_state() is last_observed_state:
             await self._caller.wait_closed()
 
     async def channel_ready(self) -> None:
-        """Return at once: there is a connection already."""
+        """Return at once: the connection already exists."""
 
     def unary_unary(
         self,
@@ -315,7 +315,7 @@ class FrameChannel(grpc.aio.Channel):
         """Begin a call.
 
         Raises:
-            ValueError: a key or a value of its metadata cannot be said in headers.
+            ValueError: a key or a value of the metadata is not valid in a header.
         """
         metadata = _checked(words.get("metadata") or ())
         timeout = words.get("timeout")
@@ -342,7 +342,7 @@ class FrameChannel(grpc.aio.Channel):
         return call
 
     def send_all(self, call: FrameCall[Any, Any], requests: AsyncIterable[Any] | Iterable[Any]) -> None:
-        """Have a task send the requests of a call; it ends with the call."""
+        """Start a task that sends the requests of a call. The task ends with the call."""
         sender = asyncio.get_running_loop().create_task(call.send_all(requests), name="requests of a call")
         self._senders.add(sender)
 

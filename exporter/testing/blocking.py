@@ -1,4 +1,4 @@
-"""A workbench for tests that are ordinary functions."""
+"""A workbench for tests that are ordinary functions, not coroutines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class LoopThread:
-    """An event loop in a thread, for tests that are not coroutines; made by `running`."""
+    """An event loop in a thread, for tests that are not coroutines. Made by `running`."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -27,7 +27,7 @@ class LoopThread:
     @classmethod
     @contextmanager
     def running(cls) -> Iterator[LoopThread]:
-        """Start a loop; at the end, stop it."""
+        """Start a loop, and stop it when the block ends."""
         with asyncio.Runner() as runner:
             loop = runner.get_loop()
             thread = threading.Thread(target=loop.run_forever, name="exporter.testing", daemon=True)
@@ -39,12 +39,12 @@ class LoopThread:
                 thread.join()
 
     def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine to its end."""
+        """Run a coroutine, and return its result."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     @contextmanager
     def entered(self, manager: AbstractAsyncContextManager[T]) -> Iterator[T]:
-        """Enter an asynchronous context manager, and leave it in the same task."""
+        """Enter an asynchronous context manager, and exit it in the same task."""
         opened: asyncio.Future[T] = self._loop.create_future()
         leave = asyncio.Event()
 
@@ -75,7 +75,7 @@ class LoopThread:
 
 
 class BlockingWorkbench:
-    """A `Workbench` whose methods return when they are done; the fixture ``workbench``."""
+    """A synchronous `Workbench`; the fixture ``workbench``."""
 
     def __init__(self, loop: LoopThread, bench: Workbench) -> None:
         self._loop = loop
@@ -101,11 +101,11 @@ class BlockingWorkbench:
         return self._loop.wait(export)
 
     def finalize(self, run: Run) -> None:
-        """Publish what an export has made; see `Workbench.finalize`."""
+        """Publish the result of an export; see `Workbench.finalize`."""
         self._loop.wait(self.asynchronous.finalize(run))
 
     def load_sample(self, name: str) -> SavedSource:
-        """A small real build result; see `exporter.testing.load_sample`."""
+        """Load a small real build result; see `exporter.testing.load_sample`."""
         return self._loop.wait(load_sample(name))
 
     def assert_image_valid(self, run: Run) -> None:
@@ -117,5 +117,5 @@ class BlockingWorkbench:
         self._loop.wait(checks.assert_reproducible(exporter, source))
 
     def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run any coroutine to its end."""
+        """Run any coroutine, and return its result."""
         return self._loop.wait(coroutine)

@@ -1,4 +1,4 @@
-"""What tests assert of every exporter: that its images are valid, and that it can repeat what it did."""
+"""Assertions for any exporter: its images are valid, and its exports are reproducible."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ _BLOB = re.compile(r"blobs/([a-z0-9]+)/([a-f0-9]+)")
 
 
 async def assert_image_valid(run: Run) -> None:
-    """Check that all images of an export are complete, undamaged and consistent, as ``verify`` does.
+    """Check that all images of an export are complete, intact and consistent, as ``verify`` does.
 
-    Those are the layouts and OCI archives for the client, and the image in the store.
+    It checks the layouts and OCI archives for the client. If they contain no image, it checks the image
+    in the store.
 
     Raises:
-        AssertionError: there is no image, or there is a problem with one; lists the problems.
+        AssertionError: there is no image, or an image has problems, which the message lists.
     """
     checklist = Checklist()
     count = 0
@@ -37,7 +38,7 @@ async def assert_image_valid(run: Run) -> None:
     if count == 0 and run.descriptor is not None and run.store is not None:
         await ImageVerifier(run.store, checklist).image(run.descriptor, "the image in the store")
         count = 1
-    # Not assert statements: pytest would add the values to their texts.
+    # Not assert statements, because pytest would add values to their messages.
     if count == 0:
         raise AssertionError("the export has not made an image")
     report = await checklist.finish()
@@ -46,12 +47,12 @@ async def assert_image_valid(run: Run) -> None:
 
 
 async def assert_reproducible(exporter: Exporter, source: Source | SavedSource) -> None:
-    """Export twice, each time to an empty place, and check that the results are the same, byte for byte.
+    """Export twice, each time into an empty workbench, and check that the results are identical.
 
-    Times are what differs most often: give the exporter an epoch, if it has one.
+    Timestamps are the most common difference. If the exporter supports an epoch, set it.
 
     Raises:
-        AssertionError: they differ; says in what.
+        AssertionError: the results differ; the message lists the differences.
     """
     results: list[dict[str, object]] = []
     for _ in range(2):
@@ -64,7 +65,7 @@ async def assert_reproducible(exporter: Exporter, source: Source | SavedSource) 
 
 
 async def _content(run: Run, bench: Workbench) -> dict[str, object]:
-    """All that an export has made, by a name for people."""
+    """Everything that an export has made, by a readable name."""
     content: dict[str, object] = {
         "the response": run.response,
         "the descriptor": run.descriptor,
@@ -80,7 +81,7 @@ async def _content(run: Run, bench: Workbench) -> dict[str, object]:
 
 
 async def _check_archive(data: bytes, checklist: Checklist) -> int:
-    """Check an OCI archive. Other files are nobody's images."""
+    """Check an OCI archive, and return the number of images; 0 for other files."""
     try:
         files = await run_in_thread(_read_tar, data)
     except tarfile.TarError:

@@ -14,8 +14,8 @@ class NewArgs(Args):
     """The arguments.
 
     Attributes:
-        name: The name of the package, which is the type of its exporter.
-        directory: The directory to write it to; None for one of that name.
+        name: The name of the package, and the type of its exporter.
+        directory: The directory to write it to; None for a directory of that name.
     """
 
     name: str

@@ -1,1 +1,1 @@
-"""BuildKit's sessions: attaching with services, serving those that attach, and calling them."""
+"""BuildKit's sessions: attaching with services, serving clients that attach, and calling their services."""

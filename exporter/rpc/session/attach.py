@@ -24,20 +24,20 @@ from exporter.rpc.status import rpc_errors
 __all__ = ["ATTACH_SECONDS", "Attachable", "Attachment", "SessionDialer", "attach"]
 
 ATTACH_SECONDS = 30.0
-"""How long the other side may take to accept a session."""
+"""How long the peer may take to accept a session."""
 
 SessionDialer = Callable[[Sequence[tuple[str, str]]], AbstractAsyncContextManager[MessageStream]]
-"""Opens the stream of a session, whose metadata it is given (upstream: ``session.Dialer``)."""
+"""Opens a session's stream with the given metadata (upstream: ``session.Dialer``)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A session of ours.
+    """A session that we have attached.
 
     Attributes:
-        id: What to name it by in requests.
-        methods: What was announced.
-        ended: Ends when the other side has ended the session; raises why, if it said so.
+        id: Its ID, for requests.
+        methods: The methods that we announced.
+        ended: Completes when the peer has ended the session; raises the reason if the peer sent one.
     """
 
     id: str
@@ -55,20 +55,20 @@ async def attach(
     name: str = "",
     metadata: Sequence[tuple[str, str]] = (),
 ) -> AsyncIterator[Attachment]:
-    """Serve services to the other side for as long as the block runs.
+    """Serve services to the peer until the block ends.
 
-    Beside them, health checks are answered, as daemons expect.
+    Health checks are answered as well, because daemons expect that.
 
     Args:
-        peer: A channel that reaches ``moby.buildkit.v1.Control``, or another way to open a session's stream.
+        peer: A channel that reaches ``moby.buildkit.v1.Control``, or a dialer for the session's stream.
         attachables: The services.
-        session_id: The session's ID; a new one if empty.
+        session_id: The session's ID; if empty, a new one.
         shared_key: See `exporter.rpc.session.manager.Session`.
         name: Likewise.
-        metadata: More metadata of the stream.
+        metadata: Additional metadata for the stream.
 
     Raises:
-        ExporterError: the other side refuses the session, or is out of reach.
+        ExporterError: the peer refuses the session, or is unreachable.
     """
     session_id = session_id or uuid.uuid4().hex
     dial = _control_dialer(peer) if isinstance(peer, grpc.aio.Channel) else peer
@@ -83,8 +83,8 @@ async def attach(
         ]
         session = await stack.enter_async_context(SessionEnd.open(services))
         stream = await stack.enter_async_context(dial(announcement))
-        # The other side speaks first: it is the client of the connection inside. Only then has it taken the
-        # session up.
+        # The peer is the client of the inner connection, so it sends first. Its first bytes mean that it has
+        # accepted the session.
         first = await _first_bytes(stream, session_id)
         ended = asyncio.create_task(_carry(session, stream, first), name=f"session {session_id}")
         try:
@@ -93,7 +93,7 @@ async def attach(
             ended.cancel()
             await asyncio.wait((ended,))
             if not ended.cancelled():
-                ended.exception()  # seen; whoever wanted to know has waited for it
+                ended.exception()  # mark it as retrieved; callers that need it await `ended`
 
 
 def _control_dialer(channel: grpc.aio.Channel) -> SessionDialer:
@@ -109,7 +109,7 @@ def _control_dialer(channel: grpc.aio.Channel) -> SessionDialer:
 
 
 class _SessionCall:
-    """A call of ``Control/Session``, as a `MessageStream`."""
+    """A ``Control/Session`` call as a `MessageStream`."""
 
     def __init__(self, call: StreamCall) -> None:
         self._call = call

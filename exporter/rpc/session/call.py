@@ -1,7 +1,7 @@
-"""Opening a session's stream on a connection of its own, frame by frame.
+"""Opening a session's stream on its own HTTP/2 connection, without gRPC.
 
-A session's bytes come in tens of thousands of small messages. gRPC's price for one of them is several times
-that of its frames.
+A session's bytes arrive in tens of thousands of small messages. Handling one in gRPC costs several times as
+much as handling its frames.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ SESSION_PATH = "/moby.buildkit.v1.Control/Session"
 
 
 def session_dialer(dial: Dial, name: str) -> SessionDialer:
-    """Make what `exporter.rpc.session.attach.attach` opens a session with.
+    """Make a dialer for `exporter.rpc.session.attach.attach`.
 
     Args:
         dial: Connects to the daemon.
-        name: Its address, for errors.
+        name: The daemon's address, for errors.
     """
 
     @asynccontextmanager
@@ -66,9 +66,9 @@ def _headers(scheme: str, metadata: Sequence[tuple[str, str]]) -> Headers:
 
 
 class _SessionCall:
-    """A call of ``Control/Session`` as a `MessageStream`; handles its stream.
+    """A ``Control/Session`` call as a `MessageStream`; the handler of its HTTP/2 stream.
 
-    Credit for what has come is given when it is read, so that no more waits here than a window.
+    Flow-control credit is returned when data is read, so at most one window is buffered here.
     """
 
     def __init__(self, stream: Stream) -> None:
@@ -116,7 +116,7 @@ class _SessionCall:
         try:
             for data in () if self._has_ended else pieces:
                 for piece in self._deframer.feed(data):
-                    self._data += piece  # a slice would keep the whole buffer that it came in
+                    self._data += piece  # a slice would keep the whole receive buffer alive
         except ProtocolError as error:
             self._end(UnavailableError(f"the session's stream cannot be read: {error}"))
         self._credit += credit

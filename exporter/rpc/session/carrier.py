@@ -19,11 +19,11 @@ from exporter.rpc.session.tunnel import CHUNK_SIZE, MessageStream, both_ways
 
 
 class Carrier:
-    """A connection, and the way of its bytes into a stream and out of it.
+    """An HTTP/2 connection whose bytes travel in a stream.
 
     Args:
         schedule: See `Connection`.
-        is_client: Whether calls are made here; if not, the other side makes them.
+        is_client: Whether we make the calls; otherwise the peer does.
 
     Attributes:
         connection: The connection.
@@ -41,8 +41,8 @@ class Carrier:
         """Carry the connection until either side ends it.
 
         Args:
-            stream: Leads to the other side.
-            first: What has been read from it already.
+            stream: The stream to the peer.
+            first: Data that was already read from it.
 
         Raises:
             Exception: the stream has failed.
@@ -84,14 +84,14 @@ class Carrier:
 
 @asynccontextmanager
 async def calling(stream: MessageStream) -> AsyncIterator[tuple[grpc.aio.Channel, asyncio.Task[None]]]:
-    """Reach the services at the other end of a stream.
+    """Open a channel to the peer's services over a stream.
 
     Args:
-        stream: Carries the connection. It is not closed.
+        stream: Carries the connection. It stays open.
 
     Yields:
-        A channel, and the task that carries its bytes. The task ends when the connection does; it raises what
-        ended the stream, if that was a failure. Calls then fail with ``UNAVAILABLE``.
+        A channel, and the task that carries its bytes. The task ends with the connection, and raises the
+        error if the stream has failed. After that, calls fail with ``UNAVAILABLE``.
     """
     carrier = Carrier(Scheduler(), is_client=True)
     channel = FrameChannel(Caller(carrier.connection))
@@ -99,8 +99,8 @@ async def calling(stream: MessageStream) -> AsyncIterator[tuple[grpc.aio.Channel
     try:
         yield channel, carrying
     finally:
-        # The connection before the channel: calls in flight must fail as UNAVAILABLE. The end of a channel
-        # cancels its calls, which would look like a cancellation of the export.
+        # Close the connection before the channel, so that calls in flight fail with UNAVAILABLE. Closing the
+        # channel cancels its calls, which would look like a cancellation of the export.
         carrier.connection.close()
         carrying.cancel()
         await asyncio.wait((carrying,))

@@ -1,6 +1,6 @@
-"""Our end of a session, frame by frame.
+"""Our end of a session, on HTTP/2 frames.
 
-A build's context comes out of it, and what the build gives goes in, both in many messages.
+A build's context and its output pass through a session, both in many messages.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class SessionEnd:
     """Our end of a session. Made by `open`.
 
     Args:
-        services: Answer the other side's calls.
+        services: The services for the peer's calls.
         scheduler: Flushes the connection.
         answering: Runs the handlers.
-        resources: Is closed when they have ended.
+        resources: Closed after the handlers have ended.
     """
 
     def __init__(
@@ -51,10 +51,10 @@ class SessionEnd:
     @classmethod
     @asynccontextmanager
     async def open(cls, services: SessionServices) -> AsyncIterator[SessionEnd]:
-        """Make one; at the end, calls are cancelled, and their handlers have ended.
+        """Make a session end. On exit, cancel the calls in flight and wait for their handlers.
 
         Args:
-            services: Answer the other side's calls.
+            services: The services for the peer's calls.
         """
         async with AsyncExitStack() as resources, Answering.open() as answering:
             session = cls(services, Scheduler(), answering, resources)
@@ -73,11 +73,11 @@ class SessionEnd:
 
 
 async def _refuse(call: ServedCall) -> None:
-    await call.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")  # gRPC's own words
+    await call.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")  # the text that gRPC uses
 
 
 class _ThreadedServices:
-    """Handlers that are not asynchronous: a server of gRPC's for them, which has threads, once one is called.
+    """Synchronous handlers. A gRPC server runs them in threads; it starts with the first call.
 
     Args:
         services: All services.
@@ -91,7 +91,7 @@ class _ThreadedServices:
         self._starting = asyncio.Lock()
 
     async def answer(self, call: ServedCall) -> None:
-        """Answer a call by one of them."""
+        """Answer a call with a synchronous handler."""
         async with self._starting:
             if self._channel is None:
                 self._channel = await self._start()

@@ -1,4 +1,4 @@
-"""Streaming calls that are handled here."""
+"""Handlers of streaming calls."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from exporter.rpc.status import Abortable
 
 
 class Context(Abortable, Protocol):
-    """A call that is handled, by gRPC (`grpc.aio.ServicerContext`) or by `ServedCall`. Messages are bytes."""
+    """A handler's view of its call: `grpc.aio.ServicerContext` or `ServedCall`. Messages are bytes."""
 
     def invocation_metadata(self) -> Any:
-        """Return what the caller says beside messages: keys, with text or bytes; None if nothing."""
+        """Return the caller's metadata: keys with text or bytes; None if there is none."""
         ...
 
     async def read(self) -> Any:
@@ -35,14 +35,15 @@ class Context(Abortable, Protocol):
 
 
 Handler = Callable[[object, Context], Awaitable[None]]
-"""Handles a streaming call whose messages are bytes. The context reads, so the first argument has no use."""
+"""Handles a streaming call whose messages are bytes. Requests are read from the context; ignore the first
+argument."""
 
 
 class StreamMethods:
-    """In the place of a server, takes streaming methods that are to be handled without gRPC.
+    """Collects streaming methods that are handled without gRPC. Stands in for a server.
 
     Attributes:
-        handlers: By ``/package.Service/Method``.
+        handlers: The handlers, by ``/package.Service/Method``.
     """
 
     def __init__(self) -> None:
@@ -52,8 +53,8 @@ class StreamMethods:
 def add_stream_method(server: grpc.aio.Server, service: str, method: str, handler: Handler) -> None:
     """Add a service with one streaming method to a server.
 
-    Generated code gives each method one type of message. Some methods of sessions have two, or one that is
-    cheaper to read by hand.
+    Generated code allows one message type per method and direction. Some session methods use two, or one that
+    is cheaper to parse by hand.
     """
     if isinstance(server, StreamMethods):
         server.handlers[f"/{service}/{method}"] = handler
@@ -65,13 +66,13 @@ def add_stream_method(server: grpc.aio.Server, service: str, method: str, handle
 
 
 class HandlerStream:
-    """A call that we handle, as a stream that several tasks write to and that survives their cancellation.
+    """A call that we handle, as a stream. Several tasks may write to it, and may be cancelled while they do.
 
-    A message that is being written cannot be taken back: a write that is cancelled goes on, the next one
-    waits for it, and so does the end of the block. Otherwise gRPC would never end the call.
+    A message in flight cannot be taken back. So a cancelled write continues, and the next write and the end
+    of the block wait for it. Otherwise gRPC would never end the call.
 
     Args:
-        context: Of the call; its messages are bytes.
+        context: The call's context; messages are bytes.
     """
 
     def __init__(self, context: Context) -> None:
@@ -86,15 +87,15 @@ class HandlerStream:
         await self._settle()
 
     async def read(self) -> object:
-        """Return the next message, or something else than bytes at the end."""
+        """Return the next message; at the end, something other than bytes."""
         return await self._context.read()
 
     async def start(self, metadata: tuple[tuple[str, str | bytes], ...]) -> None:
-        """Send the initial metadata, before any message; otherwise the first one sends none."""
+        """Send the initial metadata. Call this before the first message, which would send empty metadata."""
         await self._send(lambda: self._context.send_initial_metadata(metadata))
 
     async def write(self, *messages: bytes) -> None:
-        """Send messages, one after the other; wait while the other side is slow."""
+        """Send messages in order; wait while the peer is slow."""
         await self._send(partial(self._write, messages))
 
     async def _write(self, messages: Sequence[bytes]) -> None:
@@ -111,4 +112,4 @@ class HandlerStream:
         if self._writing is not None:
             await asyncio.wait((self._writing,))
             if not self._writing.cancelled():
-                self._writing.exception()  # seen; who waited for the write has it, and the call has ended
+                self._writing.exception()  # mark it as retrieved; the writer has it, and the call has ended

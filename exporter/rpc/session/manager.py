@@ -1,4 +1,4 @@
-"""Clients that have attached themselves with BuildKit's session protocol (upstream: ``session.Manager``)."""
+"""Clients attached through BuildKit's session protocol (upstream: ``session.Manager``)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SESSION_ID = "x-docker-expose-session-uuid"
 SESSION_NAME = "x-docker-expose-session-name"
 SESSION_SHARED_KEY = "x-docker-expose-session-sharedkey"
 SESSION_METHOD = "x-docker-expose-session-grpc-method"
-"""Metadata of a session's stream; the last is repeated, once for each method that the client serves."""
+"""Metadata of a session's stream. The last key is repeated: once for each method that the client serves."""
 
 HEALTH_METHOD = "/grpc.health.v1.Health/Check"
 
@@ -38,21 +38,21 @@ _LOG = logging.getLogger(__name__)
 
 
 class SessionExistsError(ExporterError):
-    """A session with this ID is attached already."""
+    """A session with this ID is already attached."""
 
     code = Code.ALREADY_EXISTS
 
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """How a session that serves health checks is watched. The defaults are BuildKit's.
+    """Health checks of sessions that serve them. The defaults are BuildKit's.
 
-    A peer that hangs, or whose machine has gone without a word, would otherwise keep exports waiting.
+    Without them, exports would wait forever for a peer that hangs, or whose machine has disappeared.
 
     Attributes:
         interval: Seconds between checks.
-        timeout: Seconds that a check may take.
-        failures: Checks that fail in a row before the session is given up.
+        timeout: The deadline of a check in seconds.
+        failures: Consecutive failures that end the session.
     """
 
     interval: float = 5.0
@@ -62,14 +62,14 @@ class HealthCheck:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Session:
-    """A client that is attached.
+    """An attached client.
 
     Attributes:
-        id: What requests name it by.
-        name: What the client calls itself; mostly empty.
-        shared_key: Kept for those that ask; in BuildKit a hint on shared build contexts.
-        channel: Reaches the client's services. When the client is gone, calls fail with ``UNAVAILABLE``.
-        methods: What the client announced, in lower case.
+        id: The ID that requests use.
+        name: The client's name for itself; usually empty.
+        shared_key: BuildKit's key for sharing local files between sessions. The manager only stores it.
+        channel: A channel to the client's services. Calls fail with ``UNAVAILABLE`` once the client is gone.
+        methods: The methods that the client announced, in lower case.
     """
 
     id: str
@@ -80,25 +80,25 @@ class Session:
     _ended: asyncio.Event = field(default_factory=asyncio.Event, init=False, repr=False)
 
     def supports(self, method: str) -> bool:
-        """Whether the client announced ``/package.Service/Method``; in any case, as in BuildKit."""
+        """Whether the client announced ``/package.Service/Method``; case-insensitive, as in BuildKit."""
         return method.lower() in self.methods
 
     @property
     def is_closed(self) -> bool:
-        """Whether the client has gone."""
+        """Whether the client is gone."""
         return self._ended.is_set()
 
     async def wait_closed(self) -> None:
-        """Wait until the client has gone."""
+        """Wait until the client is gone."""
         await self._ended.wait()
 
 
 class SessionManager:
-    """Keeps the sessions that are attached and finds them by ID.
+    """Holds the attached sessions, by ID.
 
     Args:
-        limit: How many may be attached at once; each takes a connection and its buffers.
-        health: How sessions are watched.
+        limit: The maximum number of attached sessions. Each uses a connection and its buffers.
+        health: The health checks.
     """
 
     def __init__(self, *, limit: int = 1000, health: HealthCheck | None = None) -> None:
@@ -115,19 +115,19 @@ class SessionManager:
         return len(self._entries)
 
     def get(self, session_id: str) -> Session | None:
-        """Return a session if it is attached now."""
+        """Return a session if it is attached."""
         entry = self._entries.get(_plain_id(session_id))
         return entry.session if entry is not None else None
 
     async def wait(self, session_id: str, timeout: float | None = None) -> Session:
-        """Return a session as soon as it is attached: it may arrive after the request that names it.
+        """Wait until a session is attached. It may attach after the request that names it.
 
         Args:
-            session_id: Its ID. As in BuildKit, a prefix up to a colon is not part of it.
+            session_id: Its ID. As in BuildKit, a prefix that ends with a colon is ignored.
             timeout: Seconds; None for no limit.
 
         Raises:
-            UnavailableError: it has not come in time.
+            UnavailableError: the session did not attach in time.
         """
         key = _plain_id(session_id)
         if (session := self.get(key)) is not None:
@@ -147,15 +147,15 @@ class SessionManager:
                 del self._arrivals[key]
 
     async def serve(self, metadata: Metadata, stream: MessageStream) -> None:
-        """Take a client's stream. Returns when the client has gone, or on `close`.
+        """Serve a client's stream. Returns when the client is gone, or on `close`.
 
         Args:
-            metadata: Of the stream's request.
-            stream: The stream. Whoever calls ends it afterwards.
+            metadata: The metadata of the stream's request.
+            stream: The stream. The caller ends it afterwards.
 
         Raises:
-            InvalidArgumentError: the metadata holds no ID.
-            SessionExistsError: a session with this ID is attached already.
+            InvalidArgumentError: the metadata has no ID.
+            SessionExistsError: a session with this ID is already attached.
             ResourceExhaustedError: the limit is reached.
             UnavailableError: the manager is closed.
         """
@@ -170,7 +170,7 @@ class SessionManager:
                     self._announce(session)
                     await self._until_gone(session, carrying)
                 finally:
-                    # At once: the client may come again while calls still notice that it has gone.
+                    # Forget it at once: the client may reattach before all calls have failed.
                     self._forget(entry)
                     session._ended.set()
         finally:
@@ -180,7 +180,7 @@ class SessionManager:
                 self._idle.set()
 
     async def close(self) -> None:
-        """End all sessions and refuse new ones. Returns when every `serve` is about to."""
+        """End all sessions and refuse new ones. Returns once every `serve` has cleaned up."""
         self._closing.set()
         await self._idle.wait()
 
@@ -215,7 +215,7 @@ class SessionManager:
             _LOG.debug("session %s ended: %r", session.id, error)
 
     async def _watch(self, session: Session) -> None:
-        """Return when the client has stopped answering."""
+        """Return when the client no longer answers."""
         if not session.supports(HEALTH_METHOD):
             await session.wait_closed()
             return
@@ -232,13 +232,13 @@ class SessionManager:
 
 
 class SessionService:
-    """The one method of ``moby.buildkit.v1.Control`` that an exporter serves."""
+    """``Control/Session``, the only method of ``moby.buildkit.v1.Control`` that an exporter server has."""
 
     def __init__(self, sessions: SessionManager) -> None:
         self._sessions = sessions
 
     def register(self, server: grpc.aio.Server) -> None:
-        """Add ``Control/Session`` to a server; all other methods stay unimplemented."""
+        """Add ``Control/Session`` to a server. All other methods remain unimplemented."""
         handler = grpc.stream_stream_rpc_method_handler(
             self._session,
             request_deserializer=control_pb2.BytesMessage.FromString,
@@ -251,8 +251,8 @@ class SessionService:
 
     async def _session(self, _: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         try:
-            # A first write would send it, too. But when a session is ended just then, that write is
-            # cancelled, gRPC sends the initial metadata again, and the call never ends.
+            # The first write would send the metadata too. But if the session ends during that write, the
+            # write is cancelled, gRPC sends the metadata a second time, and the call never ends.
             await context.send_initial_metadata(())
             await self._sessions.serve(tuple(context.invocation_metadata() or ()), context)
         except ExporterError as error:
@@ -261,7 +261,7 @@ class SessionService:
 
 @dataclass(slots=True, eq=False)
 class _Entry:
-    """A place among the sessions; the session is missing while it connects."""
+    """A reserved session ID. `session` is None until the session has connected."""
 
     id: str
     name: str

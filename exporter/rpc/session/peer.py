@@ -1,4 +1,4 @@
-"""The other end of a session, as far as calls to it go."""
+"""The peer of a session, whose services we call."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ class Peer(Protocol):
 
     @property
     def channel(self) -> grpc.aio.Channel:
-        """Reaches its services. When it is gone, calls fail with ``UNAVAILABLE``."""
+        """A channel to its services. Calls fail with ``UNAVAILABLE`` once the client is gone."""
         ...
 
     def supports(self, method: str) -> bool:
-        """Whether it announced ``/package.Service/Method``; case does not count, as in BuildKit."""
+        """Whether it announced ``/package.Service/Method``; case-insensitive, as in BuildKit."""
         ...

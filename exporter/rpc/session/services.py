@@ -1,4 +1,4 @@
-"""Services of a session, answered frame by frame, whether generated code or ours adds them."""
+"""A session's services on HTTP/2 frames, from generated code or our own."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ Attachable = Callable[[grpc.aio.Server], None]
 
 
 class SessionServices(StreamMethods):
-    """Takes services in the place of a server.
+    """Collects services. Stands in for a `grpc.aio.Server`.
 
     Attributes:
-        generic: The services, as `grpc.aio.Server.add_generic_rpc_handlers` takes them.
-        methods: All methods that have been named, as ``/package.Service/Method``.
+        generic: The services, as passed to `grpc.aio.Server.add_generic_rpc_handlers`.
+        methods: All methods with known names, as ``/package.Service/Method``.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class SessionServices(StreamMethods):
 
     @classmethod
     def of(cls, attachables: Iterable[Attachable]) -> SessionServices:
-        """The services that some functions add."""
+        """Collect the services that these functions add."""
         services = cls()
         for attachable in attachables:
             attachable(cast(grpc.aio.Server, services))
@@ -56,15 +56,15 @@ class SessionServices(StreamMethods):
         self.generic.extend(handlers)
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
-        """See `grpc.aio.Server.add_registered_method_handlers`; gives the methods their names."""
+        """See `grpc.aio.Server.add_registered_method_handlers`. The names for `methods` come from here."""
         self._registered.extend(f"/{service}/{method}" for method in handlers)
 
     def find(self, headers: Headers, elsewhere: Answer) -> Answer | None:
-        """What answers a call; None if there is no such method.
+        """Find the function that answers a call; None if there is no such method.
 
         Args:
-            headers: The call's.
-            elsewhere: Answers calls of handlers that would hold up the event loop.
+            headers: The call's headers.
+            elsewhere: Answers calls whose handlers would block the event loop.
         """
         method = path_of(headers)
         if (handler := self.handlers.get(method)) is not None:
@@ -91,7 +91,7 @@ def _behaviour_of(handler: grpc.RpcMethodHandler[Any, Any]) -> Any:
 
 
 async def _answer(handler: grpc.RpcMethodHandler[Any, Any], behaviour: Any, call: ServedCall) -> None:
-    """Answer a call by an asynchronous handler. However it ends, its iterator of responses is closed."""
+    """Answer a call with an asynchronous handler. Always closes its iterator of responses."""
     context = ServedContext(call, handler.request_deserializer, handler.response_serializer)
     try:
         request = context if handler.request_streaming else await context.request()
@@ -108,12 +108,12 @@ async def _answer(handler: grpc.RpcMethodHandler[Any, Any], behaviour: Any, call
 
 
 class ServedContext(grpc.aio.ServicerContext[Any, Any]):
-    """What a handler knows of its call, with messages; and the iterator over its requests.
+    """A handler's context, with deserialized messages. Also the iterator over the requests.
 
     Args:
         call: The call.
-        deserialize: Makes requests of bytes.
-        serialize: Makes bytes of responses.
+        deserialize: Converts bytes to requests.
+        serialize: Converts responses to bytes.
     """
 
     def __init__(
@@ -138,10 +138,10 @@ class ServedContext(grpc.aio.ServicerContext[Any, Any]):
         return request
 
     async def request(self) -> Any:
-        """Return the one request.
+        """Return the request of a call that has only one.
 
         Raises:
-            InvalidArgumentError: there is none.
+            InvalidArgumentError: the call has no request.
         """
         if (request := await self.read()) is grpc.aio.EOF:
             raise InvalidArgumentError("the call has no request")
@@ -151,8 +151,8 @@ class ServedContext(grpc.aio.ServicerContext[Any, Any]):
         """See `grpc.aio.ServicerContext.read`.
 
         Raises:
-            InvalidArgumentError: the message cannot be read.
-            UnavailableError: the call was ended early.
+            InvalidArgumentError: the message cannot be parsed.
+            UnavailableError: the caller ended the call early.
         """
         data = await self._call.read()
         if not isinstance(data, bytes) or self._deserialize is None:
@@ -166,7 +166,7 @@ class ServedContext(grpc.aio.ServicerContext[Any, Any]):
         """See `grpc.aio.ServicerContext.write`.
 
         Raises:
-            UnavailableError: the call was ended early.
+            UnavailableError: the caller ended the call early.
         """
         await self._call.write(message if self._serialize is None else self._serialize(message))
 
@@ -204,28 +204,28 @@ class ServedContext(grpc.aio.ServicerContext[Any, Any]):
         self._call.set_trailing_metadata(self._trailers)
 
     def code(self) -> grpc.StatusCode:
-        """Return what was set."""
+        """Return the code that was set."""
         return self._code
 
     def details(self) -> str:
-        """Return what was set."""
+        """Return the details that were set."""
         return self._details
 
     def trailing_metadata(self) -> grpc.aio.Metadata:
-        """Return what was set."""
+        """Return the metadata that was set."""
         return grpc.aio.Metadata(*self._trailers)
 
     def time_remaining(self) -> float:
-        """Return the seconds that the caller still waits; infinite if it has not said how long."""
+        """Return the seconds until the deadline; infinite if the caller has set none."""
         remaining = self._call.time_remaining()
         return float("inf") if remaining is None else remaining
 
     def add_done_callback(self, callback: Any) -> None:
-        """Have a function called with this context when the call has ended."""
+        """Add a function that is called with this context when the call has ended."""
         self._callbacks.append(callback)
 
     def note_end(self) -> None:
-        """Call those functions."""
+        """Run the callbacks of `add_done_callback`."""
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             callback(self)
@@ -235,27 +235,27 @@ class ServedContext(grpc.aio.ServicerContext[Any, Any]):
         return self._call.done()
 
     def cancelled(self) -> bool:
-        """Whether the caller has ended it early."""
+        """Whether the caller has ended the call early."""
         return self._call.done()
 
     def peer(self) -> str:
-        """Nobody in particular: the other end of the session."""
+        """Return a constant: a session has a single peer, without an address."""
         return "session"
 
     def peer_identities(self) -> Sequence[bytes] | None:
-        """A session knows none."""
+        """Return None: sessions have no peer identities."""
         return None
 
     def peer_identity_key(self) -> str | None:
-        """A session knows none."""
+        """Return None: sessions have no peer identities."""
         return None
 
     def auth_context(self) -> Mapping[str, Sequence[bytes]]:
-        """A session knows none."""
+        """Return an empty mapping: sessions have no authentication."""
         return {}
 
     def set_compression(self, compression: grpc.Compression) -> None:
-        """Do nothing: nothing is compressed in a session."""
+        """Do nothing: sessions do not compress messages."""
 
     def disable_next_message_compression(self) -> None:
-        """Do nothing: nothing is compressed in a session."""
+        """Do nothing: sessions do not compress messages."""

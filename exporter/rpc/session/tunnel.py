@@ -1,6 +1,6 @@
-"""What both ends of a session have in common: the stream of its bytes, and limits.
+"""The parts common to both ends of a session: its byte stream, and limits.
 
-A `Control.Session` stream carries the bytes of one HTTP/2 connection (upstream: ``session/grpchijack``), see
+A `Control.Session` stream carries the bytes of one HTTP/2 connection (upstream: ``session/grpchijack``); see
 `exporter.rpc.session.carrier`.
 """
 
@@ -22,10 +22,10 @@ from exporter.rpc.target import unix_target
 from exporter.rpc.temporary import private_directory
 
 CHUNK_SIZE = 128 * 1024
-"""Bytes of the largest message that is sent. The cost of a tunnel is per message."""
+"""Maximum size of a message that we send, in bytes. The cost of a tunnel is per message."""
 
 MAX_MESSAGE_BYTES = 16 << 20
-"""Largest message that is taken, as in BuildKit's own sessions. A message is held in memory whole."""
+"""Maximum size of a message that we accept, in bytes, as in BuildKit. A whole message is held in memory."""
 
 _MAX_METADATA_BYTES = 16 << 20
 _PARENT_LIMIT = 64
@@ -33,12 +33,12 @@ _PARENT_LIMIT = 64
 TUNNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", -1),
-    # A build error with its sources, or exporter-md-* keys, do not fit into gRPC's 8 KiB.
+    # gRPC's 8 KiB are too small for a build error with its sources, or for exporter-md-* keys.
     ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", _MAX_METADATA_BYTES),
-    # Go measures bandwidth with pings, which gRPC's C core takes for misuse.
+    # Go measures bandwidth with pings, which gRPC's C core treats as abuse.
     ("grpc.http2.max_ping_strikes", 0),
-    # There is one connection, and it belongs to one channel.
+    # There is one connection, owned by one channel.
     ("grpc.use_local_subchannel_pool", 1),
 )
 """Channel arguments for both ends of a tunnel."""
@@ -47,7 +47,7 @@ TUNNEL_OPTIONS: tuple[tuple[str, int], ...] = (
 class MessageStream(Protocol):
     """A stream of `BytesMessage` in both directions.
 
-    Both sides of a gRPC call look like this: `grpc.aio.ServicerContext` and `grpc.aio.StreamStreamCall`.
+    Both sides of a gRPC call have this interface: `grpc.aio.ServicerContext` and `grpc.aio.StreamStreamCall`.
     """
 
     async def read(self) -> object:
@@ -55,18 +55,18 @@ class MessageStream(Protocol):
         ...
 
     async def write(self, message: control_pb2.BytesMessage, /) -> None:
-        """Send a message; wait while the other side is slow.
+        """Send a message; wait while the peer is slow.
 
         Raises:
-            EOFError: the other side has ended the stream, and well.
-            Exception: it has failed.
+            EOFError: the peer has ended the stream with status OK.
+            Exception: the stream has failed.
         """
         ...
 
 
 @asynccontextmanager
 async def started(server: grpc.aio.Server) -> AsyncIterator[str]:
-    """Start a server that only we can connect to; stop it at the end, with its calls cancelled.
+    """Start a server that only this process's user can reach. On exit, cancel its calls and stop it.
 
     Yields:
         The path of its socket.
@@ -83,15 +83,16 @@ async def started(server: grpc.aio.Server) -> AsyncIterator[str]:
 async def both_ways(
     inward: Coroutine[Any, Any, None], outward: Coroutine[Any, Any, None], close: Callable[[], None]
 ) -> None:
-    """Move bytes in both directions until either ends.
+    """Copy bytes in both directions until one of them ends.
 
     Args:
         inward: Reads from a stream.
         outward: Writes to it.
-        close: Called then: ends what the bytes go to and come from.
+        close: Called at the end, to close the connection in the stream.
 
     Raises:
-        Exception: what ended it; of both, what reading says, since that tells best how a stream has ended.
+        Exception: the error of the direction that ended. If both have ended, the reader's outcome counts,
+            because it has the status of the stream.
     """
     tasks = [
         asyncio.create_task(inward, name="session: in"),
@@ -116,8 +117,8 @@ async def _stop(*tasks: asyncio.Task[None]) -> None:
 
 @contextmanager
 def private_path() -> Iterator[str]:
-    """A path for a socket, in a directory that only we can enter; both are gone when the block ends."""
-    # An address of a Unix socket has at most 107 bytes.
+    """A socket path in a directory that only our user can enter. The directory is removed at the end."""
+    # The address of a Unix socket has at most 107 bytes.
     is_long = len(os.fsencode(tempfile.gettempdir())) > _PARENT_LIMIT
     with private_directory(Path("/tmp") if is_long else None) as directory:
         yield f"{directory}/s"
