@@ -1,6 +1,7 @@
-"""HTTP/2 at the level of frames (RFC 9113): for passing streams on, and for calls of very many messages.
+"""HTTP/2 at the level of frames (RFC 9113), for relaying streams and for calls with very many messages.
 
-Calls that are only passed on, a build's context above all, come in tens of thousands of frames. A gRPC
-library makes messages of them, and the library ``h2`` events, which costs more than the transfer itself; here
-a frame's payload is looked at only if it is a header block. The library ``hpack`` decompresses headers.
+A relayed call, such as the transfer of a build context, has tens of thousands of frames. A gRPC library
+parses them into messages, and the library ``h2`` turns them into events, which costs more than the transfer
+itself. This package parses only the payloads of header blocks when it relays a stream. The library ``hpack``
+decompresses them.
 """

@@ -1,8 +1,8 @@
-"""What connections may make us hold in memory beyond their windows: each of them, and all together.
+"""Limits on the memory that connections use beyond their windows: for each connection, and in total.
 
-Flow control bounds what a peer sends before anybody takes it. Some things have to be held all the same: a
-message that has to be read whole and is larger than a window, the headers of calls that wait. They are
-counted here before the peer gets credit for more.
+Flow control bounds the data that a peer sends before the receiver has accepted it. It does not bound
+everything that has to be buffered: a message larger than a window that must be read as a whole, and the
+headers of pending calls. Such bytes are counted here before the peer gets more credit.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ from __future__ import annotations
 from collections.abc import Callable
 
 CLIENT_BYTES = 64 << 20
-"""What may be held for a client: four of the largest messages that BuildKit takes."""
+"""The limit for a client in bytes: four of the largest messages that BuildKit accepts."""
 
 CONNECTION_BYTES = 160 << 20
-"""What may be held for a connection with daemons, which send messages of up to 128 MiB into sessions."""
+"""The limit for a connection to a daemon in bytes. Daemons send messages of up to 128 MiB into sessions."""
 
 TOTAL_BYTES = 512 << 20
-"""What all may have held together."""
+"""The limit for all connections together in bytes."""
 
 
 class Budget:
-    """Bytes that may be held for all connections together.
+    """Counts the bytes held for all connections together.
 
-    If there are too many, the connection that has the most of them is ended: honest clients have little.
+    Above the limit, the connection that holds the most is closed. Well-behaved clients hold little.
 
     Args:
-        total: How many.
+        total: The limit in bytes.
     """
 
     def __init__(self, total: int = TOTAL_BYTES) -> None:
@@ -34,7 +34,7 @@ class Budget:
         self._shares: set[Share] = set()
 
     def share(self, limit: int = CONNECTION_BYTES) -> Share:
-        """A share of at most so much, for one connection and for those inside it."""
+        """Create a share of at most `limit` bytes, for a connection and those tunnelled inside it."""
         return Share(self, limit)
 
     def take(self, share: Share, amount: int) -> bool:
@@ -63,12 +63,12 @@ class Budget:
 
 
 class Share:
-    """What is held for one connection. Made by `Budget.share`.
+    """Counts the bytes held for one connection. Created by `Budget.share`.
 
     Attributes:
-        limit: How many there may be.
-        used: How many there are.
-        on_exhausted: Ends the connection, since all together hold too much and this one the most.
+        limit: The limit in bytes.
+        used: The bytes held now.
+        on_exhausted: Closes the connection. Called if the total is exceeded and this share is the largest.
     """
 
     def __init__(self, budget: Budget, limit: int) -> None:
@@ -78,22 +78,22 @@ class Share:
         self.on_exhausted: Callable[[], None] | None = None
 
     def take(self, amount: int) -> bool:
-        """Count bytes that are to be held; returns whether they may be."""
+        """Count bytes before they are held. Returns False, and counts nothing, if they exceed a limit."""
         return self._budget.take(self, amount)
 
     def give(self, amount: int) -> None:
-        """Count bytes that are held no more."""
+        """Stop counting bytes that are no longer held."""
         if amount:
             self._budget.give(self, amount)
 
 
 class Allowance:
-    """Something that may be done often, but not all the time: so many times at once, and so many a second.
+    """A rate limit (token bucket).
 
     Args:
-        burst: Times at once.
-        rate: Times a second.
-        clock: Gives seconds.
+        burst: The number of tokens in a full bucket.
+        rate: Tokens added per second.
+        clock: Returns the time in seconds.
     """
 
     def __init__(self, burst: int, rate: float, clock: Callable[[], float]) -> None:
@@ -104,7 +104,7 @@ class Allowance:
         self._time = clock()
 
     def use(self, times: int = 1) -> bool:
-        """Do it; returns whether it may be done so often."""
+        """Take `times` tokens. Returns False, and takes none, if there are fewer."""
         if self._left < times:
             now = self._clock()
             self._left = min(self._burst, self._left + (now - self._time) * self._rate)

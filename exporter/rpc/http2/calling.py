@@ -1,4 +1,4 @@
-"""Calling a gRPC method frame by frame. Messages are bytes; `exporter.rpc.channel` has the rest of gRPC."""
+"""gRPC calls at the level of frames: the client. Messages are bytes; `exporter.rpc.channel` adds the rest."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ from exporter.rpc.http2.stream import Stream
 from exporter.rpc.http2.water import HighWater
 
 CLOSED = "the connection is closed"
-"""Details of calls that end because their connection has."""
+"""The status details of calls that end with their connection."""
 
-_TIMEOUT_LIMIT = 10**8  # a time-out has at most eight digits
+_TIMEOUT_LIMIT = 10**8  # a timeout has at most eight digits
 
 
 class OutgoingCall:
-    """A call of ours; handles its stream. Made by `Caller.call`.
+    """An outgoing call, and the handler of its stream. Created by `Caller.call`.
 
-    All methods but the coroutines return at once. Several tasks may write and read.
+    Only the coroutines block. Several tasks may write and read.
 
     Args:
-        headers: To open its stream with.
-        timeout: Seconds until it is given up; None for no limit.
-        max_message_bytes: Largest message that is taken.
-        on_end: Told the end.
+        headers: The request headers.
+        timeout: The deadline in seconds from now; None for no deadline.
+        max_message_bytes: The size limit for received messages.
+        on_end: Called once, when the call has ended.
 
     Attributes:
-        end: How it has ended; None while it has not.
-        is_cancelled: Whether `cancel` has ended it.
+        end: The call's status; None while it is running.
+        is_cancelled: Whether `cancel` ended the call.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class OutgoingCall:
         self._max_message_bytes = max_message_bytes
         self._stream: Stream | None = None
         self._reader: MessageReader | None = None
-        self._early: list[bytes] = []  # messages that were written before there was a stream
+        self._early: list[bytes] = []  # messages written before the stream was opened
         self._early_bytes = 0
         self._is_half_closed = False
         self._initial: Metadata = ()
@@ -76,10 +76,10 @@ class OutgoingCall:
             self._deadline = time.monotonic() + timeout
             self._timer = asyncio.get_running_loop().call_later(max(timeout, 0.0), self._expire)
 
-    # What the caller does.
+    # The caller's side.
 
     def start(self, stream: Stream) -> None:
-        """Go on with a stream that has been opened with `headers`."""
+        """Attach the stream, which was opened with `headers`, and send the messages written so far."""
         self._stream = stream
         self._reader = MessageReader(stream, self._max_message_bytes)
         stream.handler = self
@@ -91,10 +91,10 @@ class OutgoingCall:
         self._water.note(stream.queued)
 
     def send(self, message: bytes) -> None:
-        """Send a message, without waiting; nothing happens if the call has ended.
+        """Queue a message, without waiting. Does nothing if the call has ended.
 
         Raises:
-            asyncio.InvalidStateError: `send_end` came before.
+            asyncio.InvalidStateError: `send_end` was called before.
         """
         if self.end is not None:
             return
@@ -107,20 +107,20 @@ class OutgoingCall:
             self._stream.send_pieces(message_pieces(message))
 
     async def writable(self) -> bool:
-        """Wait while the other side is slow; returns whether the call goes on."""
+        """Wait until the peer has read enough (backpressure). Returns False if the call has ended."""
         self._water.note(self._unsent())
         await self._water.low()
         return self.end is None
 
     def send_end(self) -> None:
-        """Say that no message follows."""
+        """Half-close the call: no message follows."""
         if not self._is_half_closed:
             self._is_half_closed = True
             if self._stream is not None:
                 self._stream.send_data(b"", end=True)
 
     async def read(self) -> bytes | None:
-        """Return the next message; None if the call has ended and all have been read."""
+        """Return the next message; None after the last one, when the call has ended."""
         while self._reader is None or not self._reader:
             if self.end is not None:
                 return None
@@ -133,32 +133,32 @@ class OutgoingCall:
             return None
 
     async def initial_metadata(self) -> Metadata:
-        """Return the metadata that comes ahead of the first message; none if the call has ended without."""
+        """Wait for the initial metadata. It is empty if the call ended without any."""
         await self._answered.wait()
         return self._initial
 
     @property
     def initial(self) -> Metadata:
-        """That metadata as far as it has come."""
+        """The initial metadata; empty if it has not arrived."""
         return self._initial
 
     @property
     def is_over(self) -> bool:
-        """Whether it has ended."""
+        """Whether the call has ended."""
         return self.end is not None
 
     async def ended(self) -> CallEnd:
-        """Wait for the end."""
+        """Wait for the call's end."""
         await self._ended.wait()
         assert self.end is not None
         return self.end
 
     def time_remaining(self) -> float | None:
-        """Return the seconds until the call is given up; None for no limit."""
+        """Return the seconds until the deadline; None if there is none."""
         return None if self._deadline is None else max(self._deadline - time.monotonic(), 0.0)
 
     def cancel(self) -> bool:
-        """End the call; returns whether it went on until now. Messages that wait to be read are dropped."""
+        """Cancel the call and drop its unread messages. Returns False if it had ended already."""
         if self.end is not None:
             return False
         self.is_cancelled = True
@@ -168,10 +168,10 @@ class OutgoingCall:
         return True
 
     def fail(self, end: CallEnd) -> None:
-        """End a call that has no stream yet."""
+        """End a call that does not have a stream yet."""
         self._finish(end)
 
-    # What the other side does.
+    # The peer's side.
 
     def on_headers(self, headers: Headers, *, end: bool) -> None:
         """See `StreamHandler.on_headers`."""
@@ -219,7 +219,7 @@ class OutgoingCall:
         self._water.note(self._unsent())
 
     def _unsent(self) -> int:
-        """Bytes that wait for the other side; none if the call has ended, since nobody waits for it then."""
+        """The bytes queued for the peer; 0 if the call has ended, so that writers stop waiting."""
         if self.end is not None:
             return 0
         return self._early_bytes if self._stream is None else self._stream.queued
@@ -229,7 +229,7 @@ class OutgoingCall:
             self._give_up(CallEnd(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"))
 
     def _give_up(self, end: CallEnd, code: ErrorCode = ErrorCode.CANCEL) -> None:
-        """End the call, whatever is still to be sent on its stream."""
+        """End the call and drop what is still queued on its stream."""
         if self._stream is not None:
             self._stream.abort(code)
         self._finish(end)
@@ -250,10 +250,10 @@ class OutgoingCall:
 
 
 class Caller:
-    """Makes calls over a connection, as many at once as the other side allows; others wait for their turn.
+    """Makes calls over a connection. Calls beyond the peer's MAX_CONCURRENT_STREAMS wait in a queue.
 
     Args:
-        connection: Opened here. Not closed by this.
+        connection: A client connection. The caller does not close it.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -265,11 +265,11 @@ class Caller:
 
     @property
     def is_closed(self) -> bool:
-        """Whether the connection is."""
+        """Whether the connection is closed."""
         return self._connection.is_closed
 
     async def wait_closed(self) -> None:
-        """Wait until it is."""
+        """Wait until the connection is closed."""
         await self._closed.wait()
 
     def call(
@@ -281,14 +281,15 @@ class Caller:
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         on_end: Callable[[OutgoingCall], None],
     ) -> OutgoingCall:
-        """Begin a call.
+        """Start a call.
 
         Args:
             method: ``/package.Service/Method``.
-            metadata: Goes ahead of the first message.
-            timeout: Seconds until the call is given up; None for no limit.
-            max_message_bytes: Largest message that is taken.
-            on_end: Told the end, whatever its reason; never before this returns.
+            metadata: The initial metadata.
+            timeout: The deadline in seconds from now; None for no deadline.
+            max_message_bytes: The size limit for received messages.
+            on_end: Called once when the call has ended, for any reason; before this returns, if the
+                connection is closed.
         """
         call = OutgoingCall(
             _headers(method, metadata, timeout),
@@ -301,7 +302,7 @@ class Caller:
         return call
 
     def _open_waiting(self) -> None:
-        if self._is_opening:  # what opens a stream can end another
+        if self._is_opening:  # re-entered: opening a stream can end another one
             return
         self._is_opening = True
         try:
@@ -337,7 +338,7 @@ def _headers(method: str, metadata: Metadata, timeout: float | None) -> Headers:
 
 
 def _timeout(seconds: float) -> bytes:
-    """A time-out in the finest unit that is needed, rounded up (gRPC over HTTP/2: ``grpc-timeout``)."""
+    """Format ``grpc-timeout`` (gRPC over HTTP/2): the finest unit that fits into eight digits, rounded up."""
     for unit, parts in (("u", 1e6), ("m", 1e3), ("S", 1.0)):
         value = max(int(-(-seconds * parts // 1)), 0)
         if value < _TIMEOUT_LIMIT:

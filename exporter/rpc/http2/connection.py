@@ -42,47 +42,48 @@ from exporter.rpc.http2.sending import MAX_UNSENT_CONTROL, Schedule, Sender, Tra
 from exporter.rpc.http2.stream import STREAM_WINDOW, Stream
 
 CONNECTION_WINDOW = 16 << 20
-"""Bytes that a peer may send ahead on all streams."""
+"""The receive window of the connection in bytes (RFC 9113, 6.9.1), for all streams together."""
 
 MAX_FRAME_SIZE = 64 << 10
-"""Longest frame that is taken. Go sends frames of 16 KiB in any case."""
+"""Our SETTINGS_MAX_FRAME_SIZE. Go sends frames of 16 KiB whatever the limit."""
 
 MAX_STREAMS = 2048
-"""Streams that a peer may have open at once. Each target of a large build has three or four."""
+"""Our SETTINGS_MAX_CONCURRENT_STREAMS. A large build has three or four streams per target."""
 
 _RESETS, _RESETS_PER_SECOND = 2000, 100.0
-"""Streams that a peer may open and reset, or break the rules of, at once and in the long run."""
+"""Rate limit for streams that the peer resets, or that we reset because of its errors (RFC 9113, 10.5): the
+burst, and the number per second."""
 
 _USUAL_FIELDS, _FIELDS, _FIELDS_PER_SECOND = 64, 16384, 1000.0
-"""Headers of a call that are as many as usual, and how many more there may be, at once and in the long run.
-One takes a byte, and some microseconds."""
+"""Fields per header block that are not limited, and the rate limit for all others: the burst, and the number
+per second. A field needs as little as one byte on the wire, but takes microseconds to process."""
 
 logger = logging.getLogger(__name__)
 
 _DATA, _WINDOW_UPDATE = int(FrameType.DATA), int(FrameType.WINDOW_UPDATE)
-"""Frames that come in tens of thousands: a member of an enumeration is slow to get and to compare."""
+"""The most frequent frame types, as integers: access to members of an enum and their comparison are slow."""
 
 
 class Connection(Sender):
-    """A connection.
+    """An HTTP/2 connection, as client or as server.
 
     Args:
-        transport: Carries its bytes.
+        transport: Carries the connection's bytes.
         schedule: See `Sender`.
-        is_client: Whether streams are opened here; if not, the peer opens them.
-        share: Counts what is held for the connection; None for a budget of its own.
-        max_header_bytes: Largest headers that are taken.
+        is_client: Whether we are the client, which opens streams, or the server.
+        share: Counts the bytes held for the connection; None for a budget of its own.
+        max_header_bytes: Our SETTINGS_MAX_HEADER_LIST_SIZE.
 
     Attributes:
-        on_stream: Is given each stream that the peer opens, its headers, and whether nothing follows; it sets
-            the stream's handler.
-        on_closed: Told the end of the connection, with the reason unless it ended well.
-        on_goaway: Told that the peer takes no new streams.
-        on_settings: Told that the peer has sent settings: it speaks HTTP/2.
-        on_room: Told that a stream has ended, that the peer's limit of streams has changed, or that no more
+        on_stream: Called with each stream that the peer opens, its headers, and whether they have END_STREAM.
+            It sets the stream's handler.
+        on_closed: Called when the connection has been closed, with the error or None.
+        on_goaway: Called when the peer has sent GOAWAY and accepts no new streams.
+        on_settings: Called after SETTINGS of the peer. The first ones prove that it speaks HTTP/2.
+        on_room: Called when a stream has ended, when the peer's stream limit has changed, and when no more
             streams can be opened.
-        has_settings: Whether it has.
-        max_streams: How many streams of ours the peer allows at once; None for no limit.
+        has_settings: Whether the peer has sent SETTINGS.
+        max_streams: The peer's SETTINGS_MAX_CONCURRENT_STREAMS; None for no limit.
     """
 
     def __init__(
@@ -137,18 +138,18 @@ class Connection(Sender):
         self.write(settings_frame({int(key): value for key, value in settings.items()}))
         self.write(window_update(0, CONNECTION_WINDOW - DEFAULT_WINDOW))
 
-    # What goes out.
+    # Sending.
 
     @property
     def has_room(self) -> bool:
-        """Whether the peer's limit allows one more stream of ours now."""
+        """Whether the peer's MAX_CONCURRENT_STREAMS allows one more stream now."""
         return self.max_streams is None or len(self._streams) < self.max_streams
 
     def open_stream(self, headers: Headers, *, end: bool) -> Stream:
-        """Open a stream; as soon as the peer has room for it.
+        """Open a stream now, or as soon as the peer's stream limit allows it.
 
         Raises:
-            ProtocolError: the peer takes no more streams, or too much waits for it already.
+            ProtocolError: the peer accepts no more streams, or too many headers are pending.
         """
         if self.is_closed or self._is_draining or self._next_id > MAX_WINDOW:
             raise ProtocolError(ErrorCode.REFUSED_STREAM, "the connection is closing")
@@ -172,7 +173,7 @@ class Connection(Sender):
             self._streams[stream_id] = stream
 
     def _open_pending(self) -> None:
-        """Open streams that have waited for others to end."""
+        """Open pending streams, as far as the peer's stream limit allows."""
         while self._pending and self.has_room and not self.is_closed and not self._is_draining:
             stream = self._pending.popleft()
             if not stream.is_closed:
@@ -180,7 +181,7 @@ class Connection(Sender):
                 stream.start_sending()
 
     def give_credit(self, amount: int) -> None:
-        """Let the peer send more."""
+        """Return credit for the connection's window to the peer. WINDOW_UPDATEs are batched."""
         self._owed += amount
         if self._owed >= CONNECTION_WINDOW // 4 and not self.is_closed:
             self.write(window_update(0, self._owed))
@@ -188,7 +189,7 @@ class Connection(Sender):
             self._owed = 0
 
     def forget(self, stream: Stream) -> None:
-        """Drop a stream that has ended."""
+        """Remove a stream that has ended."""
         self._streams.pop(stream.id, None)
         self._waiting.pop(stream, None)
         if self._is_draining and not self._streams:
@@ -202,12 +203,12 @@ class Connection(Sender):
             self.on_room()
 
     def go_away(self) -> None:
-        """Ask the peer to open new streams elsewhere."""
+        """Send GOAWAY: the peer should open new streams on another connection (RFC 9113, 6.8)."""
         if not self.is_closed:
             self.write(goaway(self._last_peer_id, ErrorCode.NO_ERROR))
 
     def close(self, error: Exception | None = None) -> None:
-        """End the connection; streams that are open are reset for their handlers."""
+        """Close the connection. The handlers of all open streams get `on_reset`."""
         if self.is_closed:
             return
         if isinstance(error, ProtocolError):
@@ -238,10 +239,10 @@ class Connection(Sender):
                 if handler is not None:
                     handler.on_reset(code)
 
-    # What comes in.
+    # Receiving.
 
     def receive(self, *pieces: bytes | memoryview) -> None:
-        """Take bytes from the transport."""
+        """Process bytes that the transport has received."""
         if self.is_closed:
             return
         try:
@@ -250,12 +251,12 @@ class Connection(Sender):
             if self._unsent_control > MAX_UNSENT_CONTROL:
                 text = "the peer does not read the answers to what it sends"
                 raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, text)
-            if self._has_new_credit:  # it comes in many small parts
+            if self._has_new_credit:  # WINDOW_UPDATEs are small and many: use their credit once per call
                 self._has_new_credit = False
                 self.send_waiting()
         except ProtocolError as error:
             self.close(error)
-        except Exception:  # a bug here; only the connection that has met it is to end
+        except Exception:  # a bug of ours must not affect other connections
             logger.exception("a connection ends over an error of this program")
             self.close(ProtocolError(ErrorCode.INTERNAL_ERROR, "internal error"))
 
@@ -298,9 +299,9 @@ class Connection(Sender):
         self._rest = data[position:]
 
     def _receive_data(self, data: bytes, position: int) -> int:
-        """Take a frame of DATA, and those of the same stream that follow it at once; returns where they end.
+        """Process a DATA frame and those of the same stream right behind it; return the position after them.
 
-        They mostly come in long runs, which cost little more than a single one.
+        DATA mostly comes in long runs, and a run costs little more than one frame.
         """
         _, _, flags, stream_id = parse_header(data, position)
         view, end = memoryview(data), len(data)
@@ -334,7 +335,7 @@ class Connection(Sender):
         return position
 
     def _stray_data(self, stream_id: int, length: int) -> None:
-        """Data of a stream that was ended here meanwhile."""
+        """Return the connection's credit for DATA of a stream that we have closed (RFC 9113, 5.1 and 6.9)."""
         if stream_id == 0 or self._is_idle(stream_id):
             raise ProtocolError(ErrorCode.PROTOCOL_ERROR, f"DATA on stream {stream_id}, which is not open")
         self.give_credit(length)
@@ -360,12 +361,12 @@ class Connection(Sender):
             case FrameType.PUSH_PROMISE:
                 raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "pushes are not taken")
             case _:
-                pass  # PRIORITY, acknowledgements, and what is unknown
+                pass  # PRIORITY, acknowledgements, and unknown types (RFC 9113, 5.5)
 
     def _receive_block(self, block: HeaderBlock | None) -> None:
         self._count_block()
         if block is None:
-            return  # there is more of it to come
+            return  # CONTINUATION follows
         unusual = len(block.headers) - _USUAL_FIELDS
         if unusual > 0 and not self._fields.use(unusual):
             raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "calls have too many headers")
@@ -386,7 +387,7 @@ class Connection(Sender):
                 handler.on_headers(block.headers, end=block.end)
 
     def _count_block(self) -> None:
-        """Count what is held of a block of headers that has not ended."""
+        """Count the buffered bytes of an incomplete header block."""
         held = self._blocks.held
         if held > self._held_by_block and not self.share.take(held - self._held_by_block):
             raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "headers are too large")
@@ -395,7 +396,7 @@ class Connection(Sender):
         self._held_by_block = held
 
     def _wrong_headers(self, stream: Stream, block: HeaderBlock) -> str:
-        """What is wrong with further headers of a stream; empty if nothing is."""
+        """Why further headers of a stream are malformed (RFC 9113, 8.1); empty if they are not."""
         if self._is_client:
             is_last, stream.has_headers = stream.has_headers, stream.has_headers or not _is_interim(block)
             if is_last and not block.end:
@@ -406,7 +407,7 @@ class Connection(Sender):
     def _receive_new(self, block: HeaderBlock) -> None:
         stream_id = block.stream_id
         if not self._is_idle(stream_id):
-            return  # of a stream that was ended here meanwhile
+            return  # for a stream that we have closed
         if self._is_client or stream_id % 2 == 0 or self.on_stream is None:
             raise ProtocolError(ErrorCode.PROTOCOL_ERROR, f"the peer may not open stream {stream_id}")
         self._last_peer_id = stream_id
@@ -428,12 +429,12 @@ class Connection(Sender):
         assert self.on_stream is not None
         try:
             self.on_stream(stream, block.headers, block.end)
-        except Exception:  # a bug here; only the call that has met it is to fail
+        except Exception:  # a bug of ours must not affect other calls
             logger.exception("a call could not be taken")
             stream.abort(ErrorCode.INTERNAL_ERROR)
 
     def _fail_stream(self, stream: Stream, code: ErrorCode, text: str) -> None:
-        """End a stream whose rules the peer has broken. It could go on so for ever: these count like resets.
+        """Reset a stream after a stream error (RFC 9113, 5.4.2). These count like the peer's own resets.
 
         Raises:
             ProtocolError: there were too many.
@@ -499,7 +500,7 @@ class Connection(Sender):
         self.has_settings = True
 
     def _apply_settings(self) -> None:
-        """Apply the last of the settings that have come at once: windows are changed for each stream."""
+        """Apply and acknowledge the SETTINGS of one `receive` at once: a new window changes all streams."""
         if not self._acks:
             return
         if self._new_stream_window is not None:
@@ -520,5 +521,5 @@ class Connection(Sender):
 
 
 def _is_interim(block: HeaderBlock) -> bool:
-    """Whether the headers of an answer are only ahead of those that matter (RFC 9110, 15.2)."""
+    """Whether the headers are those of an interim response, with a 1xx status (RFC 9110, 15.2)."""
     return any(name == b":status" and value[:1] == b"1" for name, value in block.headers)

@@ -1,4 +1,4 @@
-"""How a call of ours has ended: what trailers, resets and HTTP's own statuses mean in gRPC."""
+"""How an outgoing call ended: maps trailers, resets and HTTP statuses to gRPC statuses."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ CONTENT_TYPE = "application/grpc"
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
-# gRPC over HTTP/2, "HTTP2 Transport Mapping"; what is not listed is INTERNAL.
+# gRPC over HTTP/2, "HTTP2 Transport Mapping"; all other codes are INTERNAL.
 _RESETS = {
     ErrorCode.REFUSED_STREAM: grpc.StatusCode.UNAVAILABLE,
     ErrorCode.CANCEL: grpc.StatusCode.CANCELLED,
     ErrorCode.ENHANCE_YOUR_CALM: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 
-# gRPC, "HTTP to gRPC Status Code Mapping", for what answers without speaking gRPC; all others are UNKNOWN.
+# gRPC, "HTTP to gRPC Status Code Mapping", for responses that are not gRPC; all other statuses are UNKNOWN.
 _HTTP = {
     "400": grpc.StatusCode.INTERNAL,
     "401": grpc.StatusCode.UNAUTHENTICATED,
@@ -41,9 +41,9 @@ class CallEnd:
     """The end of a call.
 
     Attributes:
-        code: The status.
-        details: Its text.
-        trailers: Metadata that came with it.
+        code: The gRPC status code.
+        details: The status message.
+        trailers: The trailing metadata.
     """
 
     code: grpc.StatusCode
@@ -54,7 +54,7 @@ class CallEnd:
         """The exception that a gRPC channel would raise.
 
         Args:
-            initial: Metadata that came ahead of the first message.
+            initial: The initial metadata.
         """
         return grpc.aio.AioRpcError(
             self.code, grpc.aio.Metadata(*initial), grpc.aio.Metadata(*self.trailers), self.details
@@ -62,7 +62,7 @@ class CallEnd:
 
 
 def end_of_trailers(headers: Headers) -> CallEnd:
-    """Read the end of a call from its trailers, or from headers that are all of its answer."""
+    """Parse the end of a call from its trailers, or from a trailers-only response."""
     values = {bytes(name): bytes(value).decode("utf-8", "replace") for name, value in headers}
     number = values.get(b"grpc-status")
     if number is None:
@@ -76,7 +76,7 @@ _NOT_METADATA = {"grpc-status", "grpc-message", "content-type"}
 
 
 def end_of_answer(headers: Headers) -> CallEnd | None:
-    """The end of a call whose answer does not begin as gRPC's do; None if it does."""
+    """The end of a call whose response headers are not gRPC's; None if they are."""
     values = {bytes(name): bytes(value).decode("utf-8", "replace") for name, value in headers}
     if values.get(b":status") == "200" and values.get(b"content-type", "").startswith(CONTENT_TYPE):
         return None
@@ -84,7 +84,7 @@ def end_of_answer(headers: Headers) -> CallEnd | None:
 
 
 def end_of_reset(code: int) -> CallEnd:
-    """The end of a call whose stream the other side has reset."""
+    """The end of a call whose stream the peer has reset."""
     name = ErrorCode(code).name if code in set(ErrorCode) else f"error {code}"
     return CallEnd(
         _RESETS.get(ErrorCode(code), grpc.StatusCode.INTERNAL)

@@ -1,4 +1,4 @@
-"""Frames and their numbers."""
+"""Serializing and parsing frames, and the constants of RFC 9113."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ DEFAULT_FRAME_SIZE = 16_384
 MAX_WINDOW = 2**31 - 1
 PING_SIZE = 8
 
-_HEADER = struct.Struct(">LBL")  # the first word is length and type
+_HEADER = struct.Struct(">LBL")  # the first word holds the length and the type
 _SETTING = struct.Struct(">HL")
 _WORD = struct.Struct(">L")
 
 
 class FrameType(enum.IntEnum):
-    """Types of frames (RFC 9113, 6)."""
+    """Frame types (RFC 9113, 6)."""
 
     DATA = 0
     HEADERS = 1
@@ -41,7 +41,7 @@ PRIORITY = 0x20
 
 
 class Setting(enum.IntEnum):
-    """Settings (RFC 9113, 6.5.2; RFC 8441, 3; RFC 9218, 2.1)."""
+    """Identifiers of settings (RFC 9113, 6.5.2; RFC 8441, 3; RFC 9218, 2.1)."""
 
     HEADER_TABLE_SIZE = 1
     ENABLE_PUSH = 2
@@ -54,7 +54,7 @@ class Setting(enum.IntEnum):
 
 
 class ErrorCode(enum.IntEnum):
-    """Reasons of RST_STREAM and GOAWAY (RFC 9113, 7)."""
+    """Error codes of RST_STREAM and GOAWAY (RFC 9113, 7)."""
 
     NO_ERROR = 0
     PROTOCOL_ERROR = 1
@@ -70,11 +70,11 @@ class ErrorCode(enum.IntEnum):
 
 
 class ProtocolError(Exception):
-    """The peer has broken a rule, and the connection cannot go on; or it takes no more streams.
+    """A connection error (RFC 9113, 5.4.1), or a stream that cannot be opened.
 
     Args:
-        code: What kind of rule.
-        message: What was wrong.
+        code: The error code for the peer.
+        message: What is wrong.
     """
 
     def __init__(self, code: ErrorCode, message: str) -> None:
@@ -83,24 +83,24 @@ class ProtocolError(Exception):
 
 
 def frame_header(length: int, frame_type: int, flags: int, stream_id: int) -> bytes:
-    """The nine bytes before a frame's payload."""
+    """Serialize a frame's header, the nine bytes before its payload (RFC 9113, 4.1)."""
     return _HEADER.pack(length << 8 | frame_type, flags, stream_id)
 
 
 def parse_header(data: bytes, offset: int) -> tuple[int, int, int, int]:
-    """Read a frame's header: length, type, flags and stream ID."""
+    """Parse a frame's header: length, type, flags and stream ID."""
     word, flags, stream_id = _HEADER.unpack_from(data, offset)
     return word >> 8, word & 0xFF, flags, stream_id & MAX_WINDOW
 
 
 def settings_frame(settings: dict[int, int]) -> bytes:
-    """A frame with settings."""
+    """Serialize a SETTINGS frame."""
     payload = b"".join(_SETTING.pack(key, value) for key, value in settings.items())
     return frame_header(len(payload), FrameType.SETTINGS, 0, 0) + payload
 
 
 def parse_settings(payload: bytes) -> Iterator[tuple[int, int]]:
-    """Read settings.
+    """Parse the payload of SETTINGS.
 
     Raises:
         ProtocolError: the length is wrong.
@@ -111,23 +111,23 @@ def parse_settings(payload: bytes) -> Iterator[tuple[int, int]]:
 
 
 def window_update(stream_id: int, amount: int) -> bytes:
-    """A frame that gives credit."""
+    """Serialize WINDOW_UPDATE, which gives the peer credit."""
     return frame_header(4, FrameType.WINDOW_UPDATE, 0, stream_id) + _WORD.pack(amount)
 
 
 def rst_stream(stream_id: int, code: int) -> bytes:
-    """A frame that ends a stream at once."""
+    """Serialize RST_STREAM, which ends a stream immediately."""
     return frame_header(4, FrameType.RST_STREAM, 0, stream_id) + _WORD.pack(code)
 
 
 def goaway(last_stream_id: int, code: int, text: bytes = b"") -> bytes:
-    """A frame that ends a connection."""
+    """Serialize GOAWAY, after which the peer opens no new streams."""
     payload = _WORD.pack(last_stream_id) + _WORD.pack(code) + text
     return frame_header(len(payload), FrameType.GOAWAY, 0, 0) + payload
 
 
 def parse_goaway(payload: memoryview) -> int:
-    """Read the last stream that a peer has taken up.
+    """Parse the ID of the last stream that the peer has processed, or may process, from GOAWAY.
 
     Raises:
         ProtocolError: the length is wrong.
@@ -139,7 +139,7 @@ def parse_goaway(payload: memoryview) -> int:
 
 
 def parse_word(payload: memoryview, frame_type: FrameType) -> int:
-    """Read a payload of just one number.
+    """Parse a payload of one 32-bit number.
 
     Raises:
         ProtocolError: the length is wrong.
@@ -151,7 +151,7 @@ def parse_word(payload: memoryview, frame_type: FrameType) -> int:
 
 
 def varint(value: int) -> bytes:
-    """A number in bytes of seven bits, the lowest first, as in header blocks and in protobuf."""
+    """Encode a number as a varint: seven bits per byte, lowest first, as in protobuf (and RFC 7541, 5.1)."""
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -161,10 +161,10 @@ def varint(value: int) -> bytes:
 
 
 def strip_padding(payload: memoryview, flags: int) -> memoryview:
-    """The payload of DATA or HEADERS without padding.
+    """The payload of DATA or HEADERS without padding (RFC 9113, 6.1).
 
     Raises:
-        ProtocolError: there is more padding than payload.
+        ProtocolError: the padding is longer than the payload.
     """
     if not flags & PADDED:
         return payload

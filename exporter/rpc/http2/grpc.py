@@ -1,4 +1,4 @@
-"""gRPC's use of HTTP/2, as far as the level of frames has to do with it."""
+"""gRPC over HTTP/2: the mapping of calls, metadata and statuses to headers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from exporter.rpc.http2.stream import Stream
 
 
 def path_of(headers: Headers) -> str:
-    """The method of a call, ``/package.Service/Method``; empty if there is none."""
+    """The method of a call, ``/package.Service/Method``; empty if ``:path`` is missing."""
     return next((value.decode("latin-1") for name, value in headers if name == b":path"), "")
 
 
@@ -28,14 +28,14 @@ def header_values(headers: Headers, name: str) -> list[str]:
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 RESPONSE_HEADERS: Headers = [(b":status", b"200"), (b"content-type", b"application/grpc")]
-"""What every answer begins with."""
+"""The headers of every response."""
 
 _BINARY = "-bin"
 _PLAIN = " !#$&'()*+,-./:;<=>?@[]^_`{|}~\"\\"
 
 
 def metadata_of(headers: Headers) -> Metadata:
-    """The metadata of a call. Values are text, or bytes if their keys end in ``-bin``."""
+    """Convert headers to metadata. Values are text, or bytes if their keys end in ``-bin``."""
     return tuple(
         (name.decode("latin-1"), _binary(value) if name.endswith(_BINARY.encode()) else _text(value))
         for name, value in headers
@@ -44,7 +44,7 @@ def metadata_of(headers: Headers) -> Metadata:
 
 
 def metadata_headers(metadata: Metadata) -> Headers:
-    """Headers with metadata; bytes become base64."""
+    """Convert metadata to headers, with bytes in base64."""
     return [
         (key.encode(), value.encode() if isinstance(value, str) else base64.b64encode(value).rstrip(b"="))
         for key, value in metadata
@@ -60,7 +60,7 @@ def status_headers(code: grpc.StatusCode, message: str, metadata: Metadata = ())
 
 
 def end_with_status(stream: Stream, code: Code, message: str) -> None:
-    """Answer a call with nothing but a status."""
+    """Answer a call with only a status (a trailers-only response)."""
     stream.send_headers([*RESPONSE_HEADERS, *status_headers(grpc.StatusCode[code.name], message)], end=True)
     if not stream.remote_ended:
         stream.reset(ErrorCode.NO_ERROR)

@@ -1,7 +1,7 @@
-"""Header blocks (RFC 7541).
+"""Encoding and decoding header blocks (HPACK, RFC 7541).
 
-All headers that are sent are literals. Tables of headers sent before, and Huffman codes, save bytes, which
-cost next to nothing here; keeping them takes a large part of the time of a short call.
+The encoder writes only literals. The dynamic table and Huffman codes would save bytes, which are cheap here,
+but would take a large part of the time of a short call.
 """
 
 from __future__ import annotations
@@ -25,30 +25,33 @@ Header = tuple[bytes, bytes]
 Headers = list[Header]
 
 MAX_HEADER_BYTES = 16 << 20
-"""Largest headers: metadata of exports, and build errors with their sources."""
+"""The default size limit for headers in bytes. Large ones are metadata of exports and build errors with
+sources."""
 
 CLIENT_HEADER_BYTES = 1 << 20
-"""Largest headers that clients of the proxy may send: their methods, and a few values. Decompressing a MiB
-can take 0.2 s, in which nothing else is done."""
+"""The size limit for headers of the proxy's clients, which send a method and a few values. Decompressing
+1 MiB can block the event loop for 0.2 s."""
 
 MAX_FIELDS = 4096
-"""Most headers in one block. One byte is enough for a header, and Python needs 150 for it."""
+"""The maximum number of fields in a header block. An indexed field is one byte on the wire, but about 150
+bytes in Python."""
 
 FIELD_BYTES = 160
-"""What a header takes in memory beside its name and value, which can be shared."""
+"""The memory overhead of a field in bytes, besides its name and value, which may be shared."""
 
 _PIECE_BYTES = 4096
-"""About what is decoded at once. The decoder copies all that is left of its input for each literal, and so
-needs quadratic time for long blocks of short headers."""
+"""The approximate number of bytes decoded at once. The decoder copies the rest of its input for each
+literal, which takes quadratic time for long blocks with short fields."""
 
 _MAX_INTEGER_BYTES = 6
 
 _SPARE_FRAMES = 64
 _SMALL_FRAME = 512
-"""A block may come in so many frames, and in one more for each so many bytes."""
+"""A block may have `_SPARE_FRAMES` CONTINUATION frames, and one more per `_SMALL_FRAME` bytes. Without a
+limit, a peer could send empty ones forever."""
 
 NO_TABLE = b"\x20"
-"""What the first block of a connection begins with: there is no table, whatever size the peer allows."""
+"""The beginning of a connection's first block: sets the size of the dynamic table to 0 (RFC 7541, 6.3)."""
 
 _LITERAL, _SECRET = b"\x00", b"\x10"
 _ONE_BYTE = 0x7F
@@ -56,7 +59,7 @@ _PRIORITY_BYTES = 5
 
 
 def encode_headers(headers: Iterable[Header]) -> bytes:
-    """Encode headers. Those that were received as never to be indexed are sent as such."""
+    """Encode headers. Those that were received as never indexed (RFC 7541, 6.2.3) are sent as such."""
     out = []
     for header in headers:
         name, value = header
@@ -76,12 +79,12 @@ def _length(value: int) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class HeaderBlock:
-    """Headers, or trailers, that have come.
+    """Received headers or trailers.
 
     Attributes:
-        stream_id: Of the stream that they belong to.
-        headers: Names and values, in order.
-        end: Whether nothing follows on the stream.
+        stream_id: The ID of their stream.
+        headers: The names and values, in order.
+        end: Whether the frame has END_STREAM.
     """
 
     stream_id: int
@@ -90,17 +93,17 @@ class HeaderBlock:
 
 
 def memory_of(headers: Headers) -> int:
-    """About the bytes that headers take in memory."""
+    """The approximate number of bytes that headers take in memory."""
     return sum(len(name) + len(value) for name, value in headers) + FIELD_BYTES * len(headers)
 
 
 class BlockReader:
-    """Reads the header blocks of a connection, each of which is in one frame or in several.
+    """Reads the header blocks of a connection, each from one or more frames.
 
-    Whatever is wrong with a block ends the connection: the state of the compression is lost.
+    Any error in a block ends the connection, because it loses the state of the compression (RFC 9113, 4.3).
 
     Args:
-        max_bytes: Largest headers that are taken.
+        max_bytes: The size limit for headers.
     """
 
     def __init__(self, max_bytes: int = MAX_HEADER_BYTES) -> None:
@@ -111,19 +114,19 @@ class BlockReader:
 
     @property
     def is_open(self) -> bool:
-        """Whether a block has begun and not ended: its next frame must be the next of the connection."""
+        """Whether a block is incomplete. Then the next frame must be its CONTINUATION (RFC 9113, 6.10)."""
         return self._open is not None
 
     @property
     def held(self) -> int:
-        """Bytes of the block that has begun and not ended."""
+        """The buffered bytes of an incomplete block."""
         return 0 if self._open is None else len(self._open[2])
 
     def begin(self, stream_id: int, flags: int, payload: memoryview) -> HeaderBlock | None:
-        """Take a frame of HEADERS; returns the block if that is all of it.
+        """Process a HEADERS frame; return the block if the frame completes it.
 
         Raises:
-            ProtocolError: it cannot be read.
+            ProtocolError: the block is malformed or too large.
         """
         block = strip_padding(payload, flags)
         if flags & PRIORITY:
@@ -137,10 +140,10 @@ class BlockReader:
         return None
 
     def proceed(self, stream_id: int, flags: int, payload: memoryview) -> HeaderBlock | None:
-        """Take a frame of CONTINUATION; returns the block if it was the last one.
+        """Process a CONTINUATION frame; return the block if the frame completes it.
 
         Raises:
-            ProtocolError: it cannot be read, it is too large, or there was no frame before it.
+            ProtocolError: the block is malformed or too large, or no HEADERS frame came before.
         """
         if self._open is None or self._open[0] != stream_id:
             raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "CONTINUATION without HEADERS")
@@ -155,7 +158,7 @@ class BlockReader:
         return self._finish(stream_id, first_flags, bytes(block))
 
     def _finish(self, stream_id: int, flags: int, block: bytes) -> HeaderBlock:
-        # Tuples of a type that tells which headers must not be indexed.
+        # hpack's tuples, which know whether a header is never indexed.
         headers: Headers = []
         size = 0
         try:
@@ -175,17 +178,17 @@ class BlockReader:
 
 
 _ENTRY_BYTES = 32
-"""What RFC 7541, 4.1, adds to the size of a header."""
+"""The overhead that RFC 7541, 4.1, adds to the size of a field."""
 
 _INDEXED, _INDEXING, _RESIZING = 0x80, 0x40, 0x20
-"""First bits of a header that is in the table, of one that is to be, and of a new size of the table."""
+"""The first bits of an indexed field, a literal to be indexed, and a size update (RFC 7541, 6)."""
 
 
 def _pieces(block: bytes) -> Iterator[bytes]:
-    """Cut a block between headers.
+    """Split a block between fields.
 
     Raises:
-        ProtocolError: it has too many headers, or cannot be read.
+        ProtocolError: the block has too many fields, or is malformed.
     """
     start = position = count = 0
     while position < len(block):
@@ -221,7 +224,7 @@ def _end_of_field(block: bytes, position: int) -> int:
 
 
 def _integer(block: bytes, position: int, mask: int) -> tuple[int, int]:
-    """Read a number (RFC 7541, 5.1); returns where it ends, too."""
+    """Parse an integer (RFC 7541, 5.1); return it and the position after it."""
     if position >= len(block):
         raise _cut_off()
     value = block[position] & mask

@@ -1,4 +1,4 @@
-"""gRPC's messages in the DATA of a stream, and the credit for them."""
+"""gRPC messages in the DATA of a stream, and their flow control."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from collections.abc import Sequence
 from exporter.rpc.http2.stream import Stream
 
 MAX_MESSAGE_BYTES = 16 << 20
-"""Largest message that is taken, as in BuildKit's own sessions. A message is held in memory whole."""
+"""The default size limit for received messages in bytes, as in BuildKit. A message is buffered whole."""
 
 _PREFIX = struct.Struct(">BL")
 PREFIX_BYTES = _PREFIX.size
 
 _SMALL = 16 << 10
-"""Up to here, copying a message behind its prefix is cheaper than a frame of its own for that."""
+"""Up to this size in bytes, copying prefix and message into one frame is cheaper than two frames."""
 
 
 class MessageError(Exception):
-    """What has come is not a message that is taken.
+    """A received message is malformed, compressed or too large.
 
     Args:
-        text: Why.
-        is_too_large: Whether its size is the reason.
+        text: The reason.
+        is_too_large: Whether the reason is its size.
     """
 
     def __init__(self, text: str, *, is_too_large: bool = False) -> None:
@@ -32,28 +32,28 @@ class MessageError(Exception):
 
 
 class HeldError(MessageError):
-    """There is no memory for a message, since too much is held for the connection."""
+    """A message cannot be buffered, because too much is held for the connection."""
 
     def __init__(self) -> None:
         super().__init__("more is sent on the connection than there is memory for", is_too_large=True)
 
 
 def message_prefix(length: int) -> bytes:
-    """What is before a message."""
+    """Serialize the prefix of a message: not compressed, and its length."""
     return _PREFIX.pack(0, length)
 
 
 def message_pieces(message: bytes) -> Sequence[bytes]:
-    """A message as DATA."""
+    """Serialize a message as pieces of DATA."""
     prefix = message_prefix(len(message))
     return (prefix + message,) if len(message) <= _SMALL else (prefix, message)
 
 
 def parse_prefix(data: bytes | bytearray | memoryview, position: int, max_message_bytes: int) -> int:
-    """Read what is before a message: its length.
+    """Parse the prefix of a message and return the message's length.
 
     Raises:
-        MessageError: it is not taken.
+        MessageError: the message is compressed or too large.
     """
     is_compressed, length = _PREFIX.unpack_from(data, position)
     if is_compressed:
@@ -65,14 +65,14 @@ def parse_prefix(data: bytes | bytearray | memoryview, position: int, max_messag
 
 
 class MessageReader:
-    """The messages that come in on a stream.
+    """Reads the messages that a stream receives.
 
-    The other side gets credit for what has been read. A message that is not complete could be larger than the
-    window, so the rest of it needs credit before; what is held so is counted (`Stream.hold`).
+    The peer gets credit when a message is read. An incomplete message may be larger than the window, so the
+    peer needs credit for its beginning before it can send the rest. `Stream.hold` counts those bytes.
 
     Args:
         stream: The stream.
-        max_message_bytes: Largest message that is taken.
+        max_message_bytes: The size limit for messages.
     """
 
     def __init__(self, stream: Stream, max_message_bytes: int) -> None:
@@ -86,36 +86,36 @@ class MessageReader:
         self._is_released = False
 
     def __bool__(self) -> bool:
-        """Whether there is a complete message."""
+        """Whether a complete message is buffered."""
         return bool(self._messages)
 
     @property
     def is_within_message(self) -> bool:
-        """Whether a part of a message has come and the rest has not."""
+        """Whether an incomplete message is buffered."""
         return bool(self._partial)
 
     @property
     def first(self) -> bytes | None:
-        """The next message, which stays; None if it is not complete."""
+        """The next message, without removing it; None if it is incomplete."""
         return self._messages[0] if self._messages else None
 
     @property
     def held(self) -> int:
-        """Bytes for which the other side has got credit although they are here."""
+        """The buffered bytes for which the peer has its credit back already."""
         return self._held
 
     def feed(self, pieces: Sequence[bytes | memoryview], credit: int) -> None:
-        """Take DATA.
+        """Process DATA.
 
         Args:
-            pieces: What has come.
-            credit: For it.
+            pieces: The data.
+            credit: The credit to return for it.
 
         Raises:
-            MessageError: it is not a message that is taken; `HeldError` if there is no memory for it.
+            MessageError: a message is compressed or too large; `HeldError` if it cannot be buffered.
         """
         self._credit += credit
-        if self._is_broken:  # nothing can be read from here on
+        if self._is_broken:  # the position of the next message is unknown
             self._give_credit(credit)
             return
         self._partial += b"".join(pieces)
@@ -123,10 +123,10 @@ class MessageReader:
         self._settle()
 
     def pop(self) -> bytes:
-        """Return the next message, which must be there.
+        """Remove and return the next message. There must be one.
 
         Raises:
-            HeldError: there is no memory for the one after it.
+            HeldError: the message after it cannot be buffered.
         """
         message = self._messages.popleft()
         self._give_credit(PREFIX_BYTES + len(message))
@@ -135,7 +135,7 @@ class MessageReader:
         return message
 
     def take(self) -> tuple[list[bytes], int]:
-        """Return all that has come as it came, and the credit for it; `discard` gives the rest."""
+        """Remove and return all buffered DATA, and the credit owed for it. `discard` releases `held`."""
         found = [piece for message in self._messages for piece in message_pieces(message)]
         if self._partial:
             found.append(bytes(self._partial))
@@ -145,18 +145,18 @@ class MessageReader:
         return found, credit
 
     def release(self) -> None:
-        """Hold no credit back any more: it is the connection's, too, which other streams share.
+        """Return all credit to the peer now, because other streams share the connection's part of it.
 
-        What is there can still be read, but is not counted.
+        Buffered messages can still be read, but are no longer counted.
         """
         self._is_released = True
         self._give_credit(self._credit + self._held)
 
     def discard(self, credit: int = 0) -> None:
-        """Drop what nobody will read.
+        """Drop everything buffered, and return all credit.
 
         Args:
-            credit: For DATA that is not to be taken at all.
+            credit: Additional credit, for DATA that was not fed.
         """
         self._credit += credit
         self._messages.clear()
@@ -180,7 +180,7 @@ class MessageReader:
         del self._partial[:position]
 
     def _settle(self) -> None:
-        """Give the credit that the other side needs to go on, unless there are messages to be read first."""
+        """Give the peer the credit that it needs to continue, unless complete messages are still unread."""
         if self._is_released or self._messages:
             return
         if not self._partial:
@@ -193,7 +193,7 @@ class MessageReader:
             self._credit = 0
 
     def _give_credit(self, amount: int) -> None:
-        """Give credit for what is not kept any more, as far as that has not been done before."""
+        """Stop accounting for bytes that were buffered: return owed credit first, then release held bytes."""
         credit = min(amount, self._credit)
         if credit:
             self._credit -= credit

@@ -1,4 +1,4 @@
-"""Looking at the first message of a call before it is decided where the call goes."""
+"""Reading the first message of a call before deciding where to route the call."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from exporter.rpc.http2.relay import pair
 from exporter.rpc.http2.stream import Stream
 
 MAX_PEEK_BYTES = 16 << 20
-"""Longest message that is looked at, as BuildKit takes no longer ones. It is held in memory."""
+"""The size limit for the first message in bytes, which is BuildKit's own. The message is buffered."""
 
 
 class Peek:
-    """A call whose first message is awaited; handles its stream until `pass_on` or `answer`.
+    """A call that waits for its first message. Handles the stream until `pass_on` or `answer`.
 
     Args:
         stream: The call's stream.
-        headers: Its headers.
-        end: Whether nothing follows them.
-        decide: Is given the message, or None if there is none that can be looked at.
+        headers: The request headers.
+        end: Whether the headers have END_STREAM.
+        decide: Called once, with the message, or None if it is missing or cannot be read.
     """
 
     def __init__(
@@ -43,26 +43,26 @@ class Peek:
             self._finish(None)
 
     def pass_on(self, to: Connection) -> None:
-        """Pass the call on, with what has come of it."""
+        """Relay the call to `to`, including the data received so far."""
         if self.is_reset:
             return
         pieces, credit = self._reader.take()
         held = self._reader.held
         other = pair(self._stream, self._headers, to, end=self._has_ended and not pieces)
-        if other is None or not self._stream.hold(held):  # `pair` has let go of all that was counted
+        if other is None or not self._stream.hold(held):  # `pair` has released everything held for the stream
             self._stream.fail(ErrorCode.ENHANCE_YOUR_CALM)
         elif pieces:
             other.send_pieces(pieces, held + credit, self._gone, end=self._has_ended)
 
     def _gone(self, amount: int) -> None:
-        """What was held, and then what there was no credit for yet, has left."""
+        """Account for relayed bytes: release held bytes first, then return the credit owed for the rest."""
         held = min(amount, self._stream.held)
         self._stream.release(held)
         if amount > held:
             self._stream.give_credit(amount - held)
 
     def answer(self, answering: Answering, answer: Answer) -> None:
-        """Have the call answered here, with what has come of it. That is counted until the call has ended."""
+        """Let `answering` answer the call. The data received so far is counted until the call has ended."""
         if self.is_reset:
             return
         pieces, credit = self._reader.take()
@@ -111,7 +111,7 @@ class Peek:
         """See `StreamHandler.on_progress`."""
 
     def _refuse(self) -> None:
-        """End the call: there is no memory for its first message."""
+        """End the call, because its first message cannot be buffered."""
         self.is_reset = True
         self._reader.discard()
         text = "too much of large requests waits for its rest, or to be answered, on this connection"

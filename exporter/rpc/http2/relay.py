@@ -1,4 +1,4 @@
-"""Passing a stream on from one connection to another, in both directions."""
+"""Relaying a stream from one connection to another, in both directions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from exporter.rpc.http2.stream import Stream
 
 
 class _Half:
-    """What comes in on one stream goes out on the other. Credit is given when it has gone."""
+    """Forwards one stream to the other. The sender gets its credit back when the data has been sent on."""
 
     __slots__ = ("_other", "_own")
 
@@ -33,28 +33,28 @@ class _Half:
 
 
 def relay(stream: Stream, headers: Headers, to: Connection, *, end: bool) -> None:
-    """Pass a stream on to another connection; see `pair`."""
+    """Relay a stream to another connection; see `pair`."""
     pair(stream, headers, to, end=end)
 
 
 def pair(stream: Stream, headers: Headers, to: Connection, *, end: bool) -> Stream | None:
-    """Pass a stream, which a peer has just opened, on to another connection.
+    """Relay a stream that a peer has just opened to another connection.
 
     Args:
         stream: The stream.
-        headers: To open the other one with.
-        to: Where to.
-        end: Whether the peer sends nothing more on the stream.
+        headers: The headers for the new stream.
+        to: The connection to open it on.
+        end: Whether the peer has ended its side of `stream`.
 
     Returns:
-        The other stream; None if there is none, and so the first one has been reset.
+        The new stream; None if it could not be opened. Then `stream` has been reset.
     """
     try:
         other = to.open_stream(headers, end=end)
     except ProtocolError as error:
         stream.reset(error.code)
         return None
-    stream.release(stream.held)  # nothing of its headers is kept here
+    stream.release(stream.held)  # its headers have been forwarded
     stream.handler = _Half(stream, other)
     other.handler = _Half(other, stream)
     return other

@@ -1,4 +1,4 @@
-"""What RFC 9113 demands of single frames, settings and headers, beyond what reading them finds out."""
+"""Validation of frames, settings and headers after RFC 9113, beyond what parsing them checks."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ _SIZES: dict[int, int] = {
 
 
 def check_frame(kind: int, flags: int, stream_id: int, length: int) -> None:
-    """Check whether a frame belongs to a stream, or to the connection, as it must, and its length.
+    """Check a frame's stream ID and length (RFC 9113, 4.2 and 6).
 
     Raises:
-        ProtocolError: it breaks a rule.
+        ProtocolError: its type does not allow them.
     """
     if kind in _OF_STREAMS and not stream_id:
         text = f"a frame of type {kind} that belongs to no stream"
@@ -57,9 +57,9 @@ def check_setting(key: int, value: int, *, is_of_server: bool) -> None:
     """Check a setting (RFC 9113, 6.5.2).
 
     Args:
-        key: Which one; unknown ones can have any value.
-        value: What the peer says.
-        is_of_server: Whether the peer is the server.
+        key: Its identifier. Unknown settings may have any value.
+        value: Its value.
+        is_of_server: Whether the sender is the server.
 
     Raises:
         ProtocolError: the value is not allowed.
@@ -91,9 +91,9 @@ _OF_HTTP1 = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"tran
 
 
 def wrong_request(headers: Headers) -> str:
-    """What makes the headers of a request malformed (RFC 9113, 8.2 and 8.3); empty if nothing does.
+    """Why the headers of a request are malformed (RFC 9113, 8.2 and 8.3); empty if they are not.
 
-    gRPC for C ends its whole server over a path that is not ASCII, so such a path is not passed on.
+    A path that is not ASCII must not be relayed, because it terminates the whole server of gRPC's C core.
     """
     text = _wrong_fields(headers, _OF_REQUESTS)
     if text:
@@ -105,17 +105,17 @@ def wrong_request(headers: Headers) -> str:
 
 
 def wrong_answer(headers: Headers, *, is_last: bool) -> str:
-    """What makes the headers or trailers of an answer malformed; empty if nothing does.
+    """Why the headers or trailers of a response are malformed; empty if they are not.
 
     Args:
-        headers: The headers.
-        is_last: Whether there were headers of the answer before, so that these are its trailers.
+        headers: The headers or trailers.
+        is_last: Whether they are trailers, which follow the final headers.
     """
     return _wrong_fields(headers, frozenset() if is_last else _OF_ANSWERS)
 
 
 def wrong_trailers(headers: Headers) -> str:
-    """What makes the trailers of a request malformed; empty if nothing does."""
+    """Why the trailers of a request are malformed; empty if they are not."""
     return _wrong_fields(headers, frozenset())
 
 
@@ -137,5 +137,5 @@ def _wrong_fields(headers: Headers, pseudo: frozenset[bytes]) -> str:
 
 
 def _shown(name: bytes) -> str:
-    """A header's name for a message. Values are never shown: they can be secrets."""
+    """Format a header's name for a message. Messages never contain values, which may be secrets."""
     return repr(bytes(name[:40]))[1:]

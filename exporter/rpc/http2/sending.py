@@ -1,4 +1,4 @@
-"""What a connection sends: in order, and as far as the peer gives credit for it."""
+"""The sending half of a connection: the order of frames, and flow control."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from exporter.rpc.http2.headers import NO_TABLE, Headers, encode_headers
 from exporter.rpc.http2.stream import Stream
 
 MAX_UNSENT_HEADERS = 32 << 20
-"""Bytes of headers that may wait for a peer that does not read: there is no flow control for them."""
+"""The limit for unsent headers in bytes. Flow control does not cover them (RFC 9113, 5.2.1), and a peer may
+stop reading."""
 
 MAX_UNSENT_CONTROL = 1 << 20
-"""Bytes of all other frames but DATA that may wait for it: answers to what it sends, mostly."""
+"""The limit for unsent frames other than DATA and headers in bytes. Most reply to frames of the peer."""
 
 _BURST_BYTES = 2 << 20
-"""Bytes of DATA that are sent before the transport is asked whether it takes more."""
+"""The number of bytes of DATA to write before a `flush`, in which the transport may pause us."""
 
 _DATA = int(FrameType.DATA)
 
@@ -35,31 +36,31 @@ Schedule = Callable[[Callable[[], None]], None]
 
 
 class Transport(Protocol):
-    """What carries a connection's bytes."""
+    """Carries a connection's bytes."""
 
     def write(self, pieces: list[bytes | memoryview]) -> None:
-        """Send bytes. More may come although the other side is slow: the connection is told by `pause`."""
+        """Send bytes, or buffer them if the peer is slow. A transport with a full buffer calls `pause`."""
         ...
 
     def close(self) -> None:
-        """End it, once all has been sent."""
+        """Close the transport after sending what is buffered."""
         ...
 
 
 class Sender:
     """The sending half of a connection.
 
-    What is written waits until `flush`, which is asked for through `schedule`: once per turn of the event
-    loop is right, since every write of a socket has its price.
+    Frames are buffered until `flush`, which `schedule` should call once per turn of the event loop, because
+    each write to a socket is expensive.
 
     Args:
-        transport: Carries its bytes.
+        transport: Carries the connection's bytes.
         schedule: Schedules `flush`.
 
     Attributes:
-        frame_size: Length of the longest frame that the peer takes.
-        is_closed: Whether nothing more is sent.
-        window: Bytes of DATA for which the peer has given credit, on all streams together.
+        frame_size: The maximum payload of a frame: the peer's SETTINGS_MAX_FRAME_SIZE, up to our own.
+        is_closed: Whether the connection is closed.
+        window: The connection's send window in bytes, for all streams together.
     """
 
     def __init__(self, transport: Transport, schedule: Schedule) -> None:
@@ -78,17 +79,17 @@ class Sender:
         self._unsent_control = 0
 
     def write(self, data: bytes | memoryview) -> None:
-        """Have a frame sent with the next `flush`."""
+        """Buffer a frame other than DATA and headers until the next `flush`."""
         if not self.is_closed:
             self._unsent_control += len(data)
             self._out.append(data)
             self._ask_for_flush()
 
     def write_headers(self, stream_id: int, headers: Headers, *, end: bool) -> bool:
-        """Have headers sent with the next `flush`.
+        """Buffer headers until the next `flush`.
 
         Returns:
-            Whether they will be; not if so many wait already that they would be too many.
+            False if there are too many unsent headers already. Then these are not sent.
         """
         block = encode_headers(headers)
         if self._unsent_headers and self._unsent_headers + len(block) > MAX_UNSENT_HEADERS:
@@ -108,9 +109,9 @@ class Sender:
         return True
 
     def write_data(self, stream_id: int, pieces: Sequence[bytes | memoryview], *, end: bool) -> None:
-        """Have DATA sent with the next `flush`. The peer must have given credit for it.
+        """Buffer DATA until the next `flush`. It must fit into the windows.
 
-        Each piece becomes a frame, or several if it is too long for one.
+        Each piece becomes a frame, or several if it is too long.
         """
         size = self.frame_size
         if any(len(piece) > size for piece in pieces):
@@ -133,7 +134,7 @@ class Sender:
             self._schedule(self.flush)
 
     def flush(self) -> None:
-        """Send what was written."""
+        """Write the buffered frames to the transport."""
         self._is_scheduled = False
         if self.is_closed:
             self._out.clear()
@@ -147,48 +148,48 @@ class Sender:
             self.send_waiting()
 
     def _note_sent(self) -> None:
-        """What was written has gone, unless the transport says that it has too much."""
+        """Reset the counts of unsent bytes, unless the transport has paused us."""
         if not self._is_paused:
             self._burst = self._unsent_headers = self._unsent_control = 0
 
     def room(self) -> int:
-        """Bytes that may be sent now."""
+        """The number of bytes of DATA that may be sent now."""
         return 0 if self._is_paused else min(self.window, _BURST_BYTES - self._burst)
 
     def can_send(self, amount: int) -> bool:
-        """Whether that many bytes may be sent now."""
+        """Whether `amount` bytes of DATA may be sent now."""
         return not self._is_paused and amount <= self.window and self._burst < _BURST_BYTES
 
     def wants_to_send(self, stream: Stream) -> None:
-        """Note that a stream waits for credit."""
+        """Note that a stream has queued data."""
         self._waiting[stream] = None
 
     def has_sent(self, stream: Stream) -> None:
-        """Note that a stream waits no more."""
+        """Note that a stream has no queued data."""
         self._waiting.pop(stream, None)
 
     def pause(self) -> None:
-        """The transport has enough to send."""
+        """Called by the transport when its buffer is full."""
         self._is_paused = True
 
     def resume(self) -> None:
-        """The transport takes more."""
+        """Called by the transport when its buffer has room again."""
         self._is_paused = False
         self._note_sent()
         self.send_waiting()
 
     def gain_credit(self, amount: int) -> None:
-        """Note that the peer takes more, on all streams together.
+        """Enlarge the connection's send window after a WINDOW_UPDATE.
 
         Raises:
-            ProtocolError: it is more than there can be.
+            ProtocolError: the window exceeds 2^31-1 bytes (RFC 9113, 6.9.1).
         """
         self.window += amount
         if self.window > MAX_WINDOW:
             raise ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window is too large")
 
     def send_waiting(self) -> None:
-        """Give every stream that waits its turn; who must wait on is the last the next time."""
+        """Flush the streams with queued data, round-robin: a stream that still has some goes to the end."""
         for stream in list(self._waiting):
             if self.room() <= 0:
                 break

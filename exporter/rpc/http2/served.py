@@ -1,6 +1,6 @@
-"""Answering a gRPC call frame by frame.
+"""gRPC calls at the level of frames: the server.
 
-gRPC for Python needs some 100 µs for a message. A build context of many files has four of them for each.
+gRPC's Python library takes about 100 µs per message, and a build context takes four messages per file.
 """
 
 from __future__ import annotations
@@ -36,25 +36,25 @@ from exporter.rpc.http2.stream import Stream
 from exporter.rpc.http2.water import HighWater
 
 LINGER_SECONDS = 1.0
-"""How long a caller gets to end its side of a call that has been answered."""
+"""How long in seconds the caller may take to half-close a call that has been answered."""
 
 _ENDED = "the caller has ended the call"
 
 
 class ServedCall:
-    """A call that is answered here, as far as `grpc.aio.ServicerContext` is needed; handles its stream.
+    """An incoming call, and the handler of its stream. Has the needed part of `grpc.aio.ServicerContext`.
 
-    Messages are bytes. Deadlines are left to the caller, who ends the call when one has passed.
+    Messages are bytes. Deadlines are not enforced here: the caller resets the call when its deadline expires.
 
     Args:
         stream: The call's stream.
-        headers: Its headers.
-        end: Whether no messages come.
-        max_message_bytes: Largest message that is taken.
+        headers: The request headers.
+        end: Whether the headers have END_STREAM.
+        max_message_bytes: The size limit for received messages.
 
     Attributes:
         method: ``/package.Service/Method``.
-        task: What answers it; cancelled if the caller ends the call early.
+        task: The task that answers the call; cancelled if the caller resets it.
     """
 
     def __init__(
@@ -77,11 +77,11 @@ class ServedCall:
         stream.handler = self
 
     def invocation_metadata(self) -> Metadata:
-        """Return what the caller says beside messages."""
+        """Return the request's metadata."""
         return self._metadata
 
     def time_remaining(self) -> float | None:
-        """Return the seconds that the caller still waits; None if it has not said how long."""
+        """Return the seconds until the caller's deadline; None if there is none."""
         return None if self._deadline is None else max(self._deadline - time.monotonic(), 0.0)
 
     def done(self) -> bool:
@@ -89,24 +89,24 @@ class ServedCall:
         return self._is_over
 
     def set_code(self, code: grpc.StatusCode) -> None:
-        """Say with which status the call ends."""
+        """Set the call's status code."""
         self._code = code
 
     def set_details(self, details: str) -> None:
-        """Say with which text the call ends."""
+        """Set the call's status message."""
         self._details = details
 
     def set_trailing_metadata(self, trailing_metadata: Metadata) -> None:
-        """Say with which metadata the call ends."""
+        """Set the call's trailing metadata."""
         self._trailers = trailing_metadata
 
     async def read(self) -> object:
         """Return the next message, or `grpc.aio.EOF`.
 
         Raises:
-            InvalidArgumentError: it cannot be read.
-            ResourceExhaustedError: it is too large, or there is no memory for it.
-            UnavailableError: the call was ended early.
+            InvalidArgumentError: it is compressed or incomplete.
+            ResourceExhaustedError: it is too large, or cannot be buffered.
+            UnavailableError: the caller has reset the call.
         """
         while not self._reader:
             if self._failure is not None:
@@ -121,10 +121,10 @@ class ServedCall:
             raise self._refuse(error) from None
 
     async def write(self, message: bytes) -> None:
-        """Send a message; wait while the caller is slow.
+        """Send a message, and wait until the caller has read enough (backpressure).
 
         Raises:
-            UnavailableError: the call was ended early.
+            UnavailableError: the call has ended.
         """
         await self.send_initial_metadata(())
         self._stream.send_pieces(message_pieces(message))
@@ -134,7 +134,7 @@ class ServedCall:
             raise UnavailableError(_ENDED)
 
     async def send_initial_metadata(self, metadata: Metadata) -> None:
-        """Send metadata ahead of the first message; after that, this does nothing."""
+        """Send the response headers with metadata. Does nothing if they have been sent."""
         if not self._has_begun:
             self._has_begun = True
             self._stream.send_headers([*RESPONSE_HEADERS, *metadata_headers(metadata)])
@@ -145,24 +145,24 @@ class ServedCall:
         """End the call with a status.
 
         Raises:
-            grpc.aio.AbortError: always; let it pass.
+            grpc.aio.AbortError: always; do not catch it.
         """
         self._code, self._details, self._trailers = code, details, trailing_metadata
         raise grpc.aio.AbortError
 
     def finish(self) -> None:
-        """End the call: with the status that was set, or else well."""
+        """End the call with the status that was set, by default OK."""
         status = status_headers(self._code, self._details, self._trailers)
         headers = status if self._has_begun else [*RESPONSE_HEADERS, *status]
         self._stream.send_headers(headers, end=True)
         if not self._stream.is_closed:
-            # A caller that is still writing sees the status and ends its side. To gRPC's C core, a reset that
-            # comes at once is a write that failed.
+            # A caller that is still writing gets the status and half-closes. gRPC's C core would report an
+            # immediate reset as a failed write.
             asyncio.get_running_loop().call_later(LINGER_SECONDS, self._stream.reset, ErrorCode.NO_ERROR)
         self._stop()
 
     def cancel(self) -> None:
-        """End the call without an answer."""
+        """Reset the call, without a status."""
         self._stream.reset(ErrorCode.CANCEL)
         self._stop()
 
@@ -173,7 +173,7 @@ class ServedCall:
 
     def on_data(self, pieces: Sequence[bytes | memoryview], credit: int, *, end: bool) -> None:
         """See `StreamHandler.on_data`."""
-        if self._is_over or self._failure is not None:  # an answer is on its way that needs nothing more
+        if self._is_over or self._failure is not None:  # the call's outcome is decided
             self._reader.discard(credit)
         else:
             try:
@@ -196,7 +196,7 @@ class ServedCall:
         self._water.note(self._stream.queued)
 
     def _refuse(self, error: MessageError) -> Exception:
-        """Take no more messages; those that are complete can be read."""
+        """Accept no more messages. Complete ones can still be read."""
         kind = ResourceExhaustedError if error.is_too_large else InvalidArgumentError
         failure = kind(str(error))
         self._fail(failure)
@@ -204,7 +204,7 @@ class ServedCall:
         return failure
 
     def _stop(self) -> None:
-        """Hold nothing back any more: credit is the connection's, too, which other calls share."""
+        """Mark the call as ended, and return all credit: other calls share the connection's part of it."""
         self._is_over = True
         self._reader.release()
         self._water.open()
@@ -225,7 +225,7 @@ _UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 
 
 def _deadline_of(metadata: Metadata) -> float | None:
-    """When the caller stops waiting (gRPC over HTTP/2: ``grpc-timeout``), by the monotonic clock."""
+    """The caller's deadline on the monotonic clock (gRPC over HTTP/2: ``grpc-timeout``); None without one."""
     for key, value in metadata:
         if (
             key == "grpc-timeout"

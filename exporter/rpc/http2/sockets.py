@@ -1,4 +1,4 @@
-"""Connections over sockets."""
+"""HTTP/2 connections over sockets: the only I/O of this package."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from exporter.rpc.http2.connection import Connection
 from exporter.rpc.http2.water import HIGH_WATER, LOW_WATER
 
 CLOSE_SECONDS = 10.0
-"""How long a peer may take to read what was sent to it before its connection was closed."""
+"""How long in seconds a peer may take to read the data buffered when its connection is closed."""
 
 logger = logging.getLogger(__name__)
 
 
 class Scheduler:
-    """Calls functions at the end of a turn of the event loop, and those that they ask for as well."""
+    """Runs callbacks at the end of a turn of the event loop, including those that callbacks schedule."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -34,11 +34,11 @@ class Scheduler:
             self._loop.call_soon(self.run)
 
     def begin(self) -> None:
-        """Say that `run` is called soon: another turn of the loop would take its time."""
+        """Announce that the caller will call `run`, which saves a `call_soon`."""
         self._is_awaited = True
 
     def run(self) -> None:
-        """Call what is to be called. What fails is logged: others' connections have their turn here, too."""
+        """Run the callbacks. Errors are logged, because other connections' callbacks must still run."""
         while self._pending:
             function = self._pending.popleft()
             try:
@@ -49,11 +49,11 @@ class Scheduler:
 
 
 class SocketTransport(asyncio.Protocol):
-    """A socket that carries a connection.
+    """The transport of a connection over a socket.
 
     Args:
-        make: Makes the connection.
-        scheduler: Flushes it.
+        make: Creates the connection.
+        scheduler: Flushes the connection.
     """
 
     def __init__(self, make: Callable[[SocketTransport], Connection], scheduler: Scheduler) -> None:
@@ -73,8 +73,8 @@ class SocketTransport(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
         if self._is_paused:
-            # Python before 3.11.4 starts to read after `connection_made`, even if that has paused the
-            # transport. Pausing it anew works; it has to be resumed first, or that is ignored.
+            # Python before 3.11.4 starts reading after `connection_made`, even if that has paused the
+            # transport. A second pause would be ignored, so resume first.
             assert self._transport is not None
             self._held += data
             self._transport.resume_reading()
@@ -106,13 +106,13 @@ class SocketTransport(asyncio.Protocol):
         self.connection.resume()
 
     def pause_reading(self) -> None:
-        """Give the connection nothing more until `resume_reading`; one read from the socket may wait here."""
+        """Stop passing data to the connection until `resume_reading`. At most one read is buffered."""
         assert self._transport is not None
         self._is_paused = True
         self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Go on after `pause_reading`."""
+        """Continue after `pause_reading`."""
         assert self._transport is not None
         self._is_paused = False
         if self._transport.is_closing():
@@ -129,7 +129,7 @@ class SocketTransport(asyncio.Protocol):
         self._transport.write(b"".join(pieces))
 
     def close(self) -> None:
-        """See `Transport.close`. A peer that does not read is cut off after a while."""
+        """See `Transport.close`. Aborts after `CLOSE_SECONDS` if the peer does not read."""
         assert self._transport is not None
         is_behind = not self._transport.is_closing() and self._transport.get_write_buffer_size() > 0
         self._transport.close()
@@ -138,15 +138,15 @@ class SocketTransport(asyncio.Protocol):
 
 
 Dial = Callable[[Callable[[], SocketTransport]], Awaitable[tuple[asyncio.BaseTransport, SocketTransport]]]
-"""Opens a socket for a protocol, as `asyncio.loop.create_unix_connection` does."""
+"""Connects a socket for a protocol factory, like `asyncio.loop.create_unix_connection`."""
 
 
 def serving(scheduler: Scheduler, accept: Callable[[Connection], None]) -> Callable[[], SocketTransport]:
-    """Make a protocol factory for sockets whose peers open streams.
+    """Create a protocol factory for server connections.
 
     Args:
         scheduler: Flushes the connections.
-        accept: Is given each connection, and sets its handlers.
+        accept: Called with each new connection; sets its callbacks.
     """
 
     def make(transport: SocketTransport) -> Connection:
@@ -158,7 +158,7 @@ def serving(scheduler: Scheduler, accept: Callable[[Connection], None]) -> Calla
 
 
 def dialling(scheduler: Scheduler, share: Share | None = None) -> Callable[[], SocketTransport]:
-    """Make a protocol factory for sockets on which streams are opened here.
+    """Create a protocol factory for client connections.
 
     Args:
         scheduler: Flushes the connections.

@@ -1,4 +1,4 @@
-"""One stream of a connection: what goes out, as far as the peer gives credit for it."""
+"""A stream: its state, its queue of unsent data, and its flow control."""
 
 from __future__ import annotations
 
@@ -11,92 +11,92 @@ from exporter.rpc.http2.frames import ErrorCode, ProtocolError, rst_stream, wind
 from exporter.rpc.http2.headers import Headers, memory_of
 
 STREAM_WINDOW = 1 << 20
-"""Bytes that a peer may send ahead on one stream, and so the most that waits here for a slow receiver."""
+"""The receive window of a stream in bytes. It bounds the data buffered for a slow receiver."""
 
 _CHUNK_BYTES = 64 << 10
-"""Data that waits is put together up to here."""
+"""Small pieces of queued data are merged into chunks of about this size in bytes."""
 
 
 class StreamHandler(Protocol):
-    """What is done with what comes in on a stream. Nothing here may block."""
+    """Handles what a stream receives. The methods must not block."""
 
     def on_headers(self, headers: Headers, *, end: bool) -> None:
-        """Headers, or trailers, have come."""
+        """Headers or trailers have arrived. `end` is END_STREAM."""
         ...
 
     def on_data(self, pieces: Sequence[bytes | memoryview], credit: int, *, end: bool) -> None:
-        """Data has come, in one or more pieces.
+        """DATA has arrived, in one or more pieces. `end` is END_STREAM.
 
-        `credit` is to be given back by `Stream.give_credit` when it is done with.
+        The handler must return `credit` with `Stream.give_credit` when it has processed the data.
         """
         ...
 
     def on_reset(self, code: int) -> None:
-        """The stream has ended at once, by the peer or with the connection."""
+        """The stream has been reset: by the peer, after an error, or because the connection was closed."""
         ...
 
     def on_progress(self) -> None:
-        """Some of what waited to be sent has been."""
+        """Some of the queued data has been sent."""
         ...
 
 
 class StreamOwner(Protocol):
-    """What a stream needs of its connection, for the credit and the frames of all streams together."""
+    """The part of a connection that its streams use."""
 
     @property
     def is_closed(self) -> bool:
-        """Whether nothing more is sent."""
+        """Whether the connection is closed."""
         ...
 
     @property
     def frame_size(self) -> int:
-        """Length of the longest frame that the peer takes."""
+        """The maximum length of a frame's payload in bytes."""
         ...
 
     @property
     def share(self) -> Share:
-        """Counts what is held for the connection."""
+        """Counts the bytes held for the connection."""
         ...
 
     def write(self, data: bytes | memoryview) -> None:
-        """Send bytes soon."""
+        """Send a frame with the next flush."""
         ...
 
     def write_headers(self, stream_id: int, headers: Headers, *, end: bool) -> bool:
-        """Send headers soon, unless too many wait already; returns whether they are sent."""
+        """Send headers with the next flush. Returns False, and sends nothing, if too many are unsent."""
         ...
 
     def write_data(self, stream_id: int, pieces: Sequence[bytes | memoryview], *, end: bool) -> None:
-        """Send DATA for which there is credit."""
+        """Send DATA, which must fit into the windows, with the next flush."""
         ...
 
     def room(self) -> int:
-        """Bytes that may be sent now."""
+        """The number of bytes of DATA that may be sent now."""
         ...
 
     def can_send(self, amount: int) -> bool:
-        """Whether that many bytes may be sent now."""
+        """Whether `amount` bytes of DATA may be sent now."""
         ...
 
     def wants_to_send(self, stream: Stream) -> None:
-        """Call `Stream.flush` when there is credit."""
+        """Call `Stream.flush` when the connection can send."""
         ...
 
     def has_sent(self, stream: Stream) -> None:
-        """Stop calling it."""
+        """Stop calling `Stream.flush`."""
         ...
 
     def give_credit(self, amount: int) -> None:
-        """Let the peer send more."""
+        """Return credit for the connection's window to the peer."""
         ...
 
     def forget(self, stream: Stream) -> None:
-        """Drop a stream that has ended."""
+        """Remove a stream that has ended."""
         ...
 
 
 class _Chunk:
-    """Data that waits to be sent. It is a copy: a slice would keep the whole buffer that it came in."""
+    """Queued data. It is a copy, because a slice would keep the whole receive buffer alive."""
 
     __slots__ = ("credit", "data", "on_sent", "sent")
 
@@ -112,12 +112,12 @@ class Stream:
 
     Args:
         connection: Its connection.
-        stream_id: Its ID; 0 if it cannot be opened yet, since the peer has no place for more streams.
-        window: Bytes that may be sent on it.
+        stream_id: Its ID; 0 while it waits for the peer's stream limit (`wait_to_open`).
+        window: Its send window in bytes.
 
     Attributes:
-        has_headers: Whether headers have come, so that further ones are trailers.
-        held: What is counted in the connection's share because of the stream.
+        has_headers: On a client, whether the final response headers have arrived; trailers follow.
+        held: The bytes counted in the connection's share for this stream.
     """
 
     __slots__ = (
@@ -162,12 +162,12 @@ class Stream:
     # Opening.
 
     def wait_to_open(self, headers: Headers, *, end: bool) -> None:
-        """Keep headers, and all that is sent after them, until `open`."""
+        """Queue the headers, and everything sent after them, until `open`."""
         self._opening = headers
         self.local_ended = end
 
     def open(self, stream_id: int, window: int) -> None:
-        """Open the stream after `wait_to_open`. It fails if too many headers wait to be sent already."""
+        """Open the stream after `wait_to_open`. Resets it if the connection has too many unsent headers."""
         headers, self._opening = self._opening, None
         assert headers is not None
         self.release(self.held)
@@ -180,7 +180,7 @@ class Stream:
             self._end_local()
 
     def start_sending(self) -> None:
-        """Send what was written before the stream was opened."""
+        """Send what was queued before `open`."""
         if self._queue:
             self.connection.wants_to_send(self)
             self.flush()
@@ -189,10 +189,10 @@ class Stream:
         elif self._ends_after_queue and not self.local_ended:
             self._write_data((b"",), 0, end=True)
 
-    # What goes out.
+    # Sending.
 
     def send_headers(self, headers: Headers, *, end: bool = False) -> None:
-        """Send headers; trailers wait for the data before them."""
+        """Send headers, or queue trailers behind unsent data."""
         if self.local_ended or self.is_closed:
             return
         if self._queue or self._opening is not None:
@@ -222,13 +222,13 @@ class Stream:
         *,
         end: bool = False,
     ) -> None:
-        """Send data, now or when the peer gives credit for it.
+        """Send data, or queue it until the windows allow it.
 
         Args:
-            pieces: The data. It must not change any more.
-            credit: Given to `on_sent` when the data has gone; in parts, if the data goes in parts.
-            on_sent: Lets the data's sender send more.
-            end: Whether nothing follows.
+            pieces: The data. The buffers must not be modified afterwards.
+            credit: Passed to `on_sent` when the data has been sent; in parts if it is sent in parts.
+            on_sent: Returns credit to the source of the data.
+            end: Whether to half-close the stream after the data.
         """
         length = sum(map(len, pieces))
         if self.local_ended or self.is_closed or not (length or end):
@@ -247,7 +247,7 @@ class Stream:
         self._ends_after_queue = self._ends_after_queue or end
         is_first = not self._queue
         self._enqueue(pieces, length, credit, on_sent)
-        if is_first and self._opening is None:  # else it waits for credit already
+        if is_first and self._opening is None:  # otherwise the stream is waiting already
             self.connection.wants_to_send(self)
             self.flush()
 
@@ -275,7 +275,7 @@ class Stream:
         self._queue.append(_Chunk(kept, credit, on_sent))
 
     def flush(self) -> None:
-        """Send of what waits as much as there is credit for."""
+        """Send as much of the queue as the windows allow."""
         before = self.queued
         self._flush_queue()
         if not self._queue:
@@ -302,7 +302,7 @@ class Stream:
                 chunk.on_sent(chunk.credit)
 
     def _send_part(self, chunk: _Chunk, amount: int, left: int) -> None:
-        """Send the beginning of a chunk. What is left of it must not keep much more memory than it needs."""
+        """Send the beginning of a chunk. Its sent part is freed when it is more than half of the chunk."""
         piece = bytes(memoryview(chunk.data)[chunk.sent : chunk.sent + amount])
         chunk.sent += amount
         self.queued -= amount
@@ -324,10 +324,10 @@ class Stream:
         if self._reset_code is not None:
             self.abort(self._reset_code)
 
-    # What comes in.
+    # Receiving.
 
     def give_credit(self, amount: int) -> None:
-        """Let the peer send more: what it has sent has been dealt with."""
+        """Return credit to the peer for processed data, on stream and connection, in batches."""
         self.connection.give_credit(amount)
         if self.remote_ended or self.is_closed:
             return
@@ -338,10 +338,10 @@ class Stream:
             self._owed = 0
 
     def note_received(self, amount: int) -> None:
-        """Hold what the peer has sent against the credit that it had.
+        """Subtract received DATA from the receive window.
 
         Raises:
-            ProtocolError: it was more.
+            ProtocolError: the peer has exceeded the window (RFC 9113, 6.9.1).
         """
         self._receive_window -= amount
         if self._receive_window < 0:
@@ -349,10 +349,10 @@ class Stream:
             raise ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, text)
 
     def hold(self, amount: int) -> bool:
-        """Count bytes that are kept although the peer gets credit for them, or that need none.
+        """Count buffered bytes that no window bounds: headers, and data whose credit is returned early.
 
         Returns:
-            Whether they may be kept. They are counted until `release`, or the end of the stream.
+            Whether they may be held. If so, they are counted until `release` or the end of the stream.
         """
         if self.is_closed or not self.connection.share.take(amount):
             return False
@@ -360,17 +360,17 @@ class Stream:
         return True
 
     def release(self, amount: int) -> None:
-        """Count bytes that are kept no more."""
+        """Stop counting bytes that are no longer held."""
         self.held -= amount
         self.connection.share.give(amount)
 
-    # The end.
+    # Ending.
 
     def reset(self, code: int = ErrorCode.CANCEL) -> None:
-        """End the stream at once, in both directions.
+        """Reset the stream.
 
-        But if its last word still waits and there was no error, that is sent first: a server says so that it
-        needs nothing more of a request.
+        With NO_ERROR, the queue is sent first if it ends the stream: a server that does not need the rest of
+        a request sends its whole response before the reset (RFC 9113, 8.1).
         """
         if self._queue and self._ends_after_queue and code == ErrorCode.NO_ERROR:
             self._reset_code = code
@@ -378,14 +378,14 @@ class Stream:
             self.abort(code)
 
     def abort(self, code: int = ErrorCode.CANCEL) -> None:
-        """End the stream at once, and drop what waits to be sent on it."""
+        """Reset the stream and drop its queue."""
         if not self.is_closed:
             if self.id:
                 self.connection.write(rst_stream(self.id, code))
             self.close()
 
     def fail(self, code: int) -> None:
-        """End the stream at once; tell the peer as well as the handler."""
+        """Reset the stream, and call the handler's `on_reset`."""
         if not self.is_closed:
             handler = self.handler
             self.abort(code)
@@ -393,7 +393,7 @@ class Stream:
                 handler.on_reset(code)
 
     def close(self) -> None:
-        """Forget the stream, and what waits to be sent on it."""
+        """Close the stream and drop its queue, whose credit is returned. Sends nothing."""
         self.is_closed = True
         waiting, self._queue = self._queue, deque()
         self.queued = 0
@@ -405,7 +405,7 @@ class Stream:
                 chunk.on_sent(chunk.credit)
 
     def end_remote(self) -> None:
-        """The peer has ended its direction."""
+        """The peer has half-closed the stream."""
         self.remote_ended = True
         self._close_if_ended()
 

@@ -1,6 +1,7 @@
-"""A connection inside a stream: how BuildKit's sessions travel (upstream: ``session/grpchijack``).
+"""A connection tunnelled in a stream, as in BuildKit's sessions (upstream: ``session/grpchijack``).
 
-The stream's gRPC messages are ``BytesMessage``s, whose bytes one after the other are those of the connection.
+The stream's gRPC messages are of type ``BytesMessage``. Their data, concatenated, is the connection's byte
+stream.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from exporter.rpc.http2.stream import Stream
 from exporter.rpc.http2.water import HighWater
 
 MESSAGE_BYTES = 64 << 10
-"""Bytes of the connection in the largest message that is sent; BuildKit's own are of half that size."""
+"""The maximum data of a message that we send in bytes, twice BuildKit's."""
 
 MAX_MESSAGE_BYTES = 16 << 20
-"""Largest message that is taken."""
+"""The size limit for received messages in bytes."""
 
 _DATA_FIELD, _BYTES_TYPE = 1, 2
 _DATA_TAG = _DATA_FIELD << 3 | _BYTES_TYPE
@@ -29,7 +30,7 @@ _MAX_VARINT_BYTES = 10
 
 
 def frame_bytes(pieces: list[bytes | memoryview]) -> bytes:
-    """Put bytes into messages."""
+    """Serialize bytes as messages."""
     size = sum(map(len, pieces))
     if size > MESSAGE_BYTES:
         data = memoryview(b"".join(pieces))
@@ -40,24 +41,24 @@ def frame_bytes(pieces: list[bytes | memoryview]) -> bytes:
 
 
 class Deframer:
-    """Takes bytes out of messages.
+    """Extracts the data of messages.
 
-    Bytes are passed on as they come, without waiting for the end of their message. Nothing is kept but the
-    beginning of a field, whatever else is in a message: fields of later versions are skipped.
+    Data is returned as it arrives, before its message is complete. Only an incomplete prefix or field header
+    is buffered. Unknown fields are skipped, for compatibility with later versions.
     """
 
     def __init__(self) -> None:
-        self._left = 0  # bytes of the field that are still to come
-        self._message = 0  # bytes of the message that are still to come, with those
-        self._is_data = False  # whether the field holds the connection's bytes
-        self._has_data = False  # whether the message has had that field
+        self._left = 0  # bytes missing from the current field
+        self._message = 0  # bytes missing from the current message, including those
+        self._is_data = False  # whether the current field is the data
+        self._has_data = False  # whether the current message has had its data
         self._rest = b""
 
     def feed(self, data: bytes | memoryview) -> list[bytes | memoryview]:
-        """Take a piece of the stream and return the bytes in it.
+        """Process the next bytes of the stream and return the data in them.
 
         Raises:
-            ProtocolError: it is not a message that can be read.
+            ProtocolError: a message is malformed or too large.
         """
         if len(data) <= self._left and self._is_data:
             self._left -= len(data)
@@ -84,7 +85,7 @@ class Deframer:
         return found
 
     def _begin_message(self, view: memoryview) -> int:
-        """Read a message's prefix; returns its length, 0 if it has not come as a whole."""
+        """Parse a message's prefix. Returns the prefix's length, or 0 if it is incomplete."""
         if len(view) < PREFIX_BYTES:
             return 0
         try:
@@ -96,7 +97,7 @@ class Deframer:
         return PREFIX_BYTES
 
     def _begin_field(self, view: memoryview) -> int:
-        """Read what is before a field's value; returns its length, 0 if it has not come as a whole."""
+        """Parse a field's tag and length, or a varint field. Returns the bytes used, or 0 if incomplete."""
         view = view[: self._message]
         is_whole = len(view) == self._message
         tag, used = _varint(view, 0, is_whole)
@@ -123,10 +124,10 @@ class Deframer:
 
 
 def _varint(view: memoryview, position: int, is_whole: bool) -> tuple[int, int]:
-    """Read a number, and where it ends; both are 0 if more of it is to come.
+    """Parse a varint. Returns it and the position after it, or zeros if it is incomplete.
 
     Raises:
-        ProtocolError: it is too long, or the message ends in it.
+        ProtocolError: it is too long, or its message ends before it does.
     """
     value = 0
     for place, byte in enumerate(view[position : position + _MAX_VARINT_BYTES]):
@@ -143,13 +144,13 @@ def _unreadable(text: str) -> ProtocolError:
 
 
 class Tunnel:
-    """One end of a connection inside a stream; handles the stream.
+    """The transport of a tunnelled connection, and the handler of its stream.
 
     Args:
         stream: The stream.
-        schedule: Has what has come in one turn of the event loop passed on at once.
-        on_headers: Is given the headers and trailers of the stream.
-        on_end: Told that the peer has ended its direction, or with a code the whole stream.
+        schedule: Called to pass on the data of one turn of the event loop together.
+        on_headers: Called with the headers and trailers of the stream, and whether they have END_STREAM.
+        on_end: Called with None when the peer has half-closed the stream, or with the error code of a reset.
     """
 
     def __init__(
@@ -166,14 +167,14 @@ class Tunnel:
         self._deframer = Deframer()
         self._schedule = schedule
         self._incoming: list[bytes | memoryview] = []
-        self._early = bytearray()  # what has come before the connection
+        self._early = bytearray()  # data received before `connect`
         self._held_credit = 0
         self._has_failed = False
         self._water = HighWater(self._pause, self._resume)
         stream.handler = self
 
     def connect(self, connection: Connection) -> None:
-        """Set the connection. It gets what has come already: a peer's settings can be ahead of the answer."""
+        """Set the connection, and pass it the data received so far: a peer may send SETTINGS early."""
         self.connection = connection
         credit, self._held_credit = self._held_credit, 0
         self._stream.give_credit(credit)
@@ -195,7 +196,7 @@ class Tunnel:
             self.connection.resume()
 
     def close(self) -> None:
-        """See `Transport.close`. The stream is ended by whoever has both of them."""
+        """See `Transport.close`. Does nothing: the owner of the tunnel ends the stream."""
 
     def on_headers(self, headers: Headers, *, end: bool) -> None:
         """See `StreamHandler.on_headers`."""
@@ -212,7 +213,7 @@ class Tunnel:
             self._fail(error)
         if self.connection is None and not self._has_failed:
             self._held_credit += credit
-        else:  # it has windows of its own
+        else:  # the tunnelled connection has its own windows
             self._stream.give_credit(credit)
         if end:
             self._feed()
@@ -221,7 +222,7 @@ class Tunnel:
     def _take(self, found: list[bytes | memoryview]) -> None:
         if self.connection is None:
             for piece in found:
-                self._early += piece  # a slice would keep the whole buffer that it came in
+                self._early += piece  # a slice would keep the whole receive buffer alive
             return
         if found and not self._incoming:
             self._schedule(self._feed)

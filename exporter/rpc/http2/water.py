@@ -1,4 +1,4 @@
-"""When a writer has to wait for a slow receiver, and when it may go on."""
+"""Backpressure: when writers wait for a slow receiver, and when they continue."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import asyncio
 from collections.abc import Callable
 
 HIGH_WATER = 1 << 20
-"""Bytes that wait to be sent at which their writer has to wait."""
+"""Writers wait above this number of queued bytes."""
 
 LOW_WATER = 256 << 10
-"""Bytes at which it may go on. The gap lets it write much at once."""
+"""Writers continue at this number of queued bytes. The gap lets them write large batches."""
 
 
 class HighWater:
-    """Whether too much waits to be sent.
+    """Watches the number of queued bytes.
 
     Args:
-        pause: Called when that has become so.
-        resume: Called when it has ended.
+        pause: Called when it exceeds `HIGH_WATER`.
+        resume: Called when it has dropped to `LOW_WATER`.
 
     Attributes:
-        is_full: Whether it is so.
+        is_full: Whether writers have to wait.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class HighWater:
         self._is_low.set()
 
     def note(self, waiting: int) -> None:
-        """Say how much waits."""
+        """Update the number of queued bytes."""
         if not self.is_full and waiting > HIGH_WATER:
             self.is_full = True
             self._is_low.clear()
@@ -43,7 +43,7 @@ class HighWater:
             self.open()
 
     def open(self) -> None:
-        """Let writers go on, whatever waits: nothing is to be waited for any more."""
+        """Let all writers continue, whatever is queued: there is nothing left to wait for."""
         if self.is_full:
             self.is_full = False
             self._is_low.set()
@@ -51,5 +51,5 @@ class HighWater:
                 self._resume()
 
     async def low(self) -> None:
-        """Wait until a writer may go on."""
+        """Wait until writers may continue."""
         await self._is_low.wait()
