@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
@@ -143,11 +144,12 @@ async def push(
 ) -> tuple[str, str]:
     """Have a server push, as a daemon whose client has this login; gives the status and its text."""
     logins = None if login is None else {registry.host: (login.username, login.password)}
-    await daemon.do("attach", session=repository, saved=str(scenario(BUILD)), logins=logins)
+    session = uuid.uuid4().hex  # the server may not have noticed yet that an earlier one has ended
+    await daemon.do("attach", session=session, saved=str(scenario(BUILD)), logins=logins)
     attrs = {"name": f"{registry.host}/{repository}:v1", "push": "true"}
-    request = await saved_request(scenario(BUILD), "image", inline=False, session=repository, attrs=attrs)
+    request = await saved_request(scenario(BUILD), "image", inline=False, session=session, attrs=attrs)
     outcome = await daemon.finalize((await daemon.export(request)).token)
-    await daemon.do("detach", session=repository)
+    await daemon.do("detach", session=session)
     nothing_secret_in(outcome.message)
     return outcome.code, outcome.message
 

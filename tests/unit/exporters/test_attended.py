@@ -90,6 +90,12 @@ def test_an_archive_on_standard_output_passes(monkeypatch: pytest.MonkeyPatch) -
     assert binary.getvalue() == b"archive"
 
 
+@pytest.fixture(autouse=True)
+def no_other_handlers(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Commands that ran in this process leave handlers that write to streams of earlier tests."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [caplog.handler])
+
+
 def test_output_before_the_export(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
