@@ -392,27 +392,28 @@ class _UnaryStream(_Method, grpc.aio.UnaryStreamMultiCallable[_Q, _A]):
         return self._unary(request, words)
 
 
-class _StreamUnary(_Method, grpc.aio.StreamUnaryMultiCallable[_Q, _A]):
+# gRPC 1.75 cannot subscript these two when the program runs.
+class _StreamUnary(_Method, grpc.aio.StreamUnaryMultiCallable):  # type: ignore[type-arg]
     def __call__(
         self,
-        request_iterator: AsyncIterator[_Q] | Iterator[_Q] | None = None,
+        request_iterator: AsyncIterator[Any] | Iterator[Any] | None = None,
         timeout: float | None = None,
         metadata: Any = None,
         *_: Any,
         **__: Any,
-    ) -> FrameCall[_Q, _A]:
+    ) -> FrameCall[Any, Any]:
         return self._stream(request_iterator, {"timeout": timeout, "metadata": metadata})
 
 
-class _StreamStream(_Method, grpc.aio.StreamStreamMultiCallable[_Q, _A]):
+class _StreamStream(_Method, grpc.aio.StreamStreamMultiCallable):  # type: ignore[type-arg]
     def __call__(
         self,
-        request_iterator: AsyncIterator[_Q] | Iterator[_Q] | None = None,
+        request_iterator: AsyncIterator[Any] | Iterator[Any] | None = None,
         timeout: float | None = None,
         metadata: Any = None,
         *_: Any,
         **__: Any,
-    ) -> FrameCall[_Q, _A]:
+    ) -> FrameCall[Any, Any]:
         return self._stream(request_iterator, {"timeout": timeout, "metadata": metadata})
 
 
