@@ -52,7 +52,8 @@ def server_url(text: str, base: URL | None = None) -> URL | None:
             url = base.join(url)
         name = (url.host or "").encode("idna")
         # Credentials in an address would take the place of ours.
-        is_usable = url.scheme in {"http", "https"} and name and url.port and url.user is None
+        is_usable = url.scheme in {"http", "https"} and name and url.user is None
+        is_usable = is_usable and url.port and url.explicit_port != 0  # yarl before 1.18 takes 0 for none
         return url if is_usable and url.password is None else None
     except ValueError:  # UnicodeError is one
         return None
