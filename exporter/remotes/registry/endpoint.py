@@ -52,9 +52,10 @@ def server_url(text: str, base: URL | None = None) -> URL | None:
             url = base.join(url)
         name = (url.host or "").encode("idna")
         # Credentials in an address would take the place of ours.
-        is_usable = url.scheme in {"http", "https"} and name and url.user is None
-        is_usable = is_usable and url.port and url.explicit_port != 0  # yarl before 1.18 takes 0 for none
-        return url if is_usable and url.password is None else None
+        is_http = url.scheme in {"http", "https"} and bool(name)
+        has_port = bool(url.port) and url.explicit_port != 0  # yarl before 1.18 takes 0 for none
+        has_user = url.user is not None or url.password is not None
+        return url if is_http and has_port and not has_user else None
     except ValueError:  # UnicodeError is one
         return None
 
