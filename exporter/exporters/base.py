@@ -283,6 +283,32 @@ class ExportContext:
 
         return await run_export(exporter, source, self)
 
+    async def write(
+        self,
+        image: Image | ImageIndex,
+        to: str | Exporter | None = None,
+        attrs: Mapping[str, str] | None = None,
+    ) -> ExportResult:
+        """Write an image to the destination of this export: an archive, a layout, a store, or registries.
+
+        Return the result, or take over its response, descriptor and finalizer: pushing is left to that.
+
+        Args:
+            image: The image or index.
+            to: The type that writes it, or an exporter that is already resolved; see `delegate`. None for
+                ``oci`` if the client accepts files and the image is not to be pushed, else ``image``.
+            attrs: The attributes for a type, such as ``name``, ``tar`` and ``push``.
+
+        Raises:
+            ExporterError: it fails.
+            NotFoundError: there is no such type.
+        """
+        if to is None:
+            from exporter.exporters.storing import pushes_image
+
+            to = "image" if self.output is None or pushes_image("image", attrs or {}) else "oci"
+        return await self.delegate(to, image.source(), attrs)
+
 
 Finalize = Callable[["FinalizeContext"], Awaitable[Mapping[str, str]]]
 """Publishes an artifact, and returns additional response keys.

@@ -115,6 +115,15 @@ class BlockingContext:
         """Export a build result with another exporter; see `ExportContext.delegate`."""
         return self.wait(self.asynchronous.delegate(exporter, source, attrs))
 
+    def write(
+        self,
+        image: Image | ImageIndex,
+        to: str | Exporter | None = None,
+        attrs: Mapping[str, str] | None = None,
+    ) -> ExportResult:
+        """Write an image to the destination of this export; see `ExportContext.write`."""
+        return self.wait(self.asynchronous.write(image, to, attrs))
+
     @contextmanager
     def entered(self, manager: AbstractAsyncContextManager[T]) -> Iterator[T]:
         """Enter an asynchronous context manager: ``with context.entered(...) as value``.

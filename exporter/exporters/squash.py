@@ -83,7 +83,7 @@ class SquashExporter(Exporter[SquashOptions]):
         image = await context.image(source, image_attributes(self.attrs))
         with context.progress.status("squashing layers"):
             squashed = await image.map(self._squash)
-        return await context.delegate(self._target, squashed.source())
+        return await context.write(squashed, self._target)
 
     async def _squash(self, image: Image) -> Image:
         return await image.squash(above=image.base_layers if self._above == "" else self._above)
