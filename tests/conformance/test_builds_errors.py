@@ -60,7 +60,7 @@ def _files(directory: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=_case_id)
-async def test_answer(case: dict[str, Any], tmp_path: Path) -> None:
+async def test_same_error_as_the_daemon(case: dict[str, Any], tmp_path: Path) -> None:
     if case["error"] is None:
         await _export(case, tmp_path)
         return

@@ -35,7 +35,7 @@ async def test_recorded_layouts(name: str) -> None:
 
 @pytest.mark.parametrize("name", LAYOUTS[:: len(LAYOUTS) // 8])
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
-async def test_archives_say_what_their_layouts_say(tmp_path: Path, name: str, mode: str) -> None:
+async def test_archives_and_layouts_give_the_same_report(tmp_path: Path, name: str, mode: str) -> None:
     with tarfile.open(tmp_path / "image.tar", mode) as tar:  # type: ignore[call-overload]
         tar.add(scenario(name) / "oci", arcname=".")
     layout = await verify(scenario(name) / "oci")
@@ -46,7 +46,7 @@ async def test_archives_say_what_their_layouts_say(tmp_path: Path, name: str, mo
 
 
 @pytest.mark.parametrize("name", SAVED)
-async def test_what_docker_saved(tmp_path: Path, name: str) -> None:
+async def test_docker_save_archives_are_valid(tmp_path: Path, name: str) -> None:
     with tarfile.open(tmp_path / "image.tar", "w") as tar:
         tar.add(scenario(name) / "save", arcname=".")
     report = await verify(tmp_path / "image.tar")

@@ -101,7 +101,7 @@ async def test_every_layer_can_have_every_compression(name: str, tmp_path: Path)
         ("foreign-layer", CompressionType.GZIP),
     ],
 )
-async def test_what_the_daemon_compressed_is_not_compressed_again(
+async def test_layers_compressed_by_the_daemon_are_not_recompressed(
     name: str, type_: CompressionType, tmp_path: Path
 ) -> None:
     (remote,) = await remotes(name)
@@ -110,7 +110,7 @@ async def test_what_the_daemon_compressed_is_not_compressed_again(
     assert converted.descriptors == remote.descriptors
 
 
-async def test_level_0_gives_the_daemons_blobs(tmp_path: Path) -> None:
+async def test_level_0_reproduces_the_daemons_blobs(tmp_path: Path) -> None:
     (remote,) = await remotes("gzip-level-0")
     async with LayerConverter(tmp_path) as converter:
         plain = await converter.convert(remote, CompressionConfig(CompressionType.UNCOMPRESSED, force=True))

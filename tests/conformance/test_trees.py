@@ -47,7 +47,7 @@ async def test_tarball(name: str, tmp_path: Path) -> None:
     assert (await export(name, tmp_path)).read_bytes() == expected
 
 
-def test_which_tarballs_have_what_layers_do_not() -> None:
+def test_only_tar_exports_have_pax_headers() -> None:
     entries = {
         name: read_json(name, "tar_listing.json")["entries"]
         for name in scenario_names(daemon="buildkit")

@@ -45,14 +45,14 @@ def test_vectors(flavor: str, group: str) -> None:
     assert answers == {v["id"]: expected(v) for v in vectors}
 
 
-def test_that_nothing_is_left_out() -> None:
+def test_all_vectors_are_read() -> None:
     assert len(read_vectors("visible")) == 1279
 
 
 @pytest.mark.parametrize(
     "group", ["realistic", "chain-description", "inline-cache", "all-empty", "large-history"]
 )
-def test_that_ordinary_configs_are_read_as_such(group: str) -> None:
+def test_ordinary_configs_pass_the_fast_reader(group: str) -> None:
     for vector in read_vectors("visible"):
         if vector["group"] == group and "config_b64" in vector["want"]:
             ORDINARY.read(decode(vector["config_b64"]) or b"")

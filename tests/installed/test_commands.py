@@ -163,7 +163,7 @@ def test_every_type_is_exported() -> None:
     assert {re.split("[=,]", output)[1] for output in OUTPUTS} | {"registry"} == TYPES
 
 
-def test_what_looks_at_images(installed: Installation, sample: str) -> None:
+def test_commands_that_read_images(installed: Installation, sample: str) -> None:
     run(installed, "export", "--source", sample, "--output", "type=oci,dest=looked-at.tar")
     assert expected_digest(installed)[7:19] in run(installed, "inspect", "looked-at.tar")
     run(installed, "verify", "looked-at.tar")
@@ -248,7 +248,7 @@ def test_builds_on_a_real_daemon_directly_and_through_the_proxy(installed: Insta
     run(installed, "verify", "direct.tar")
 
 
-def test_build_says_that_there_is_no_daemon(installed: Installation, place: Path) -> None:
+def test_build_reports_a_missing_daemon(installed: Installation, place: Path) -> None:
     RUN.add("build")
     done = installed.run("build", "--addr", f"unix://{place}/none.sock", "--output", "type=plugin.image", ".")
     assert done.status in {1, 2}
@@ -256,7 +256,7 @@ def test_build_says_that_there_is_no_daemon(installed: Installation, place: Path
 
 
 @pytest.mark.parametrize("home", [None, "/proc/none"])
-def test_nothing_is_needed_of_the_home_directory(
+def test_no_home_directory_is_needed(
     installed: Installation, sample: str, place: Path, home: str | None
 ) -> None:
     """It may be unset, or a place that nobody can write to, as in many containers."""
@@ -274,7 +274,7 @@ def test_nothing_is_needed_of_the_home_directory(
         pass
 
 
-def test_metrics_and_the_extra_that_they_ask_for(installed: Installation, wheel: Path, place: Path) -> None:
+def test_metrics_need_their_extra(installed: Installation, wheel: Path, place: Path) -> None:
     """What the message tells people to install is all that is missing."""
     words = ("serve", "--metrics-addr", "127.0.0.1:0")
     done = installed.run(*words, "--addr", f"unix://{place}/m.sock")
@@ -290,7 +290,7 @@ def test_metrics_and_the_extra_that_they_ask_for(installed: Installation, wheel:
         installed.pip("uninstall", "--yes", "prometheus-client")
 
 
-def test_keys_and_the_extra_that_they_ask_for(installed: Installation, wheel: Path) -> None:
+def test_ssh_keys_need_their_extra(installed: Installation, wheel: Path) -> None:
     openssl = require("openssl", "openssl")
     key = installed.home / "key.pem"
     subprocess.run([openssl, "genpkey", "-algorithm", "ed25519", "-out", str(key)], check=True)

@@ -41,7 +41,7 @@ def test_the_wheel_has_the_package_and_nothing_else(wheel: Path) -> None:
     assert rest == {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"}
 
 
-def test_the_metadata_is_fit_for_pypi(wheel: Path) -> None:
+def test_the_metadata_is_valid_for_pypi(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         metadata = email.message_from_bytes(archive.read(name))
@@ -62,7 +62,7 @@ def test_the_metadata_is_fit_for_pypi(wheel: Path) -> None:
     assert set(project["optional-dependencies"]) == {"metrics", "ssh", "test", "dev"}
 
 
-def test_pypi_would_take_both(dist: Path) -> None:
+def test_pypi_would_accept_both(dist: Path) -> None:
     files = map(str, dist.glob("*.*"))
     done = subprocess.run(
         [sys.executable, "-m", "twine", "check", "--strict", *files],

@@ -23,7 +23,7 @@ def made(wheel: Path, system_python: str, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.mark.parametrize("words", [("pytest", "-q", "-W", "error"), ("mypy",)])
-def test_it_passes_its_own_tests(made: Installation, words: tuple[str, ...]) -> None:
+def test_a_generated_package_passes_its_own_tests(made: Installation, words: tuple[str, ...]) -> None:
     done = subprocess.run(
         [made.python, "-m", *words],
         cwd=made.home / "layer-list",
@@ -35,7 +35,7 @@ def test_it_passes_its_own_tests(made: Installation, words: tuple[str, ...]) -> 
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_it_exports(made: Installation) -> None:
+def test_a_generated_package_exports(made: Installation) -> None:
     for words in (
         ("exporters", "--type", "layer-list"),
         ("sample", "build"),

@@ -85,7 +85,7 @@ def test_the_daemon_s_outputs_and_ours_are_the_same(buildkit: str, tmp_path: Pat
 @pytest.mark.parametrize(
     "name", ["multi-stage", "metadata-only", "inline-cache", "ignored-files", "copy-chown"]
 )
-def test_types_of_ours(buildkit: str, tmp_path: Path, name: str) -> None:
+def test_types_of_this_package(buildkit: str, tmp_path: Path, name: str) -> None:
     case = CASES[name]
     context = write_context(tmp_path / "context", case)
     cache = ["--cache-to", "type=inline"] if case.inline_cache else []
@@ -201,7 +201,7 @@ def test_a_plugin_that_fails(buildkit: str, tmp_path: Path) -> None:
     assert not (tmp_path / "file").exists()
 
 
-def test_an_engine_that_is_not_there_costs_no_build(buildkit: str, tmp_path: Path) -> None:
+def test_an_unreachable_engine_is_reported_before_the_build(buildkit: str, tmp_path: Path) -> None:
     context = write_context(tmp_path / "context", CASES["scratch-copy"])
     result = run(
         tmp_path,
@@ -266,7 +266,7 @@ async def test_push_with_a_docker_engine(engine: Dockerd, tmp_path: Path) -> Non
     assert response["containerimage.config.digest"] == image_id == (tmp_path / "id").read_text()
 
 
-async def test_push_as_buildx_does(engine: Dockerd, tmp_path: Path) -> None:
+async def test_push_names_the_same_images_as_buildx(engine: Dockerd, tmp_path: Path) -> None:
     (tmp_path / "registry").mkdir()
     context = write_context(tmp_path / "context", CASES["scratch-copy"])
     keys = ("containerimage.digest", "containerimage.config.digest", "image.name")

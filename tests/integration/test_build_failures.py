@@ -59,7 +59,7 @@ def buildkit() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("name", FAILURES)
-def test_buildctl_and_build_say_the_same(buildkit: str, tmp_path: Path, name: str) -> None:
+def test_buildctl_and_build_print_the_same_error(buildkit: str, tmp_path: Path, name: str) -> None:
     failure = FAILURES[name]
     context = write_context(tmp_path / "context", Case(failure.dockerfile))
     common = ["--progress", "quiet", *failure.options]
@@ -71,7 +71,7 @@ def test_buildctl_and_build_say_the_same(buildkit: str, tmp_path: Path, name: st
     assert _REF.sub("REF", ours.err) == _REF.sub("REF", theirs.stderr.decode())
 
 
-def test_the_step_s_output_stands_before_the_excerpt(buildkit: str, tmp_path: Path) -> None:
+def test_the_output_of_the_step_precedes_the_excerpt(buildkit: str, tmp_path: Path) -> None:
     context = write_context(tmp_path / "context", Case(FAILURES["exit code"].dockerfile))
     result = run(tmp_path, "build", "--addr", buildkit, "--progress", "plain", str(context))
     assert result.status == 1
@@ -95,7 +95,7 @@ def test_the_step_s_output_stands_before_the_excerpt(buildkit: str, tmp_path: Pa
     assert {"out", "err"} <= set(end)
 
 
-async def test_the_client_s_error_has_the_facts(buildkit: str, tmp_path: Path) -> None:
+async def test_the_clients_error_has_step_exit_code_and_source(buildkit: str, tmp_path: Path) -> None:
     text = FAILURES["exit code"].dockerfile
     context = write_context(tmp_path / "context", Case(text))
     options = SolveOptions(frontend="dockerfile.v0", directories={"context": context, "dockerfile": context})
@@ -117,7 +117,7 @@ async def test_the_client_s_error_has_the_facts(buildkit: str, tmp_path: Path) -
     assert record is not None
 
 
-async def test_a_frontend_of_ours_sees_the_facts_and_passes_them_on(buildkit: str, tmp_path: Path) -> None:
+async def test_a_python_frontend_sees_and_passes_on_the_failure(buildkit: str, tmp_path: Path) -> None:
     context = write_context(tmp_path / "context", Case(FAILURES["exit code"].dockerfile))
     directories = {"context": context, "dockerfile": context}
     async with BuildkitClient.connect(buildkit) as client:

@@ -83,7 +83,7 @@ async def test_dockerfiles(client: BuildkitClient, tmp_path: Path, name: str) ->
     assert result.response["image.name"] == "docker.io/local/x:v1"
 
 
-async def test_ignored_files_stay_at_home(client: BuildkitClient, tmp_path: Path) -> None:
+async def test_ignored_files_are_not_sent(client: BuildkitClient, tmp_path: Path) -> None:
     context = write_context(tmp_path / "context", CASES["ignored-files"])
     await client.solve(dockerfile(context, Export("tar", file=str(tmp_path / "out.tar"))))
     assert names_in(tmp_path / "out.tar") == ["all/a", "all/dir/x"]
@@ -184,7 +184,7 @@ async def test_llb(client: BuildkitClient, tmp_path: Path) -> None:
     assert "first" in {vertex.name for update in updates for vertex in update.vertexes}
 
 
-async def test_an_image_of_a_layout(client: BuildkitClient, tmp_path: Path) -> None:
+async def test_an_image_from_a_layout(client: BuildkitClient, tmp_path: Path) -> None:
     context = write_context(tmp_path / "context", CASES["scratch-copy"])
     export = Export("oci", {"tar": "false"}, directory=tmp_path / "layout")
     digest = (await client.solve(dockerfile(context, export))).response["containerimage.digest"]
@@ -200,7 +200,7 @@ async def test_an_image_of_a_layout(client: BuildkitClient, tmp_path: Path) -> N
     assert names_in(tmp_path / "out.tar") == ["a", "b"]
 
 
-async def test_a_frontend_of_ours(client: BuildkitClient, tmp_path: Path) -> None:
+async def test_a_python_frontend(client: BuildkitClient, tmp_path: Path) -> None:
     context = write_context(tmp_path / "context", CASES["scratch-copy"])
     seen: dict[str, bytes] = {}
 
@@ -217,7 +217,7 @@ async def test_a_frontend_of_ours(client: BuildkitClient, tmp_path: Path) -> Non
     assert names_in(tmp_path / "out.tar") == ["a"]
 
 
-async def test_a_frontend_of_ours_that_fails(client: BuildkitClient, tmp_path: Path) -> None:
+async def test_a_python_frontend_that_fails(client: BuildkitClient, tmp_path: Path) -> None:
     async def frontend(gateway: Gateway) -> gateway_pb2.Result:
         raise InvalidArgumentError("not today")
 

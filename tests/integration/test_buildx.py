@@ -133,7 +133,7 @@ def test_the_builder_is_the_daemon(buildx: Buildx) -> None:
     ],
     ids=["run-chain", "multi-stage", "metadata-only", "platforms", "inline-cache"],
 )
-def test_the_image_is_the_daemons(
+def test_the_image_is_that_of_a_direct_build(
     buildx: Buildx, ours: Proxy, tmp_path: Path, case: Case, words: tuple[str, ...]
 ) -> None:
     context = context_of(tmp_path, case)
@@ -143,7 +143,7 @@ def test_the_image_is_the_daemons(
     assert blobs_of(ours.output / "plugin.tar") == blobs_of(tmp_path / "direct.tar")
 
 
-def test_files_for_the_client_are_the_daemons(buildx: Buildx, tmp_path: Path) -> None:
+def test_files_are_those_of_a_direct_build(buildx: Buildx, tmp_path: Path) -> None:
     context = context_of(tmp_path, CASES["run-chain"])
     for builder in ("direct", "ours"):
         target = tmp_path / builder
@@ -209,7 +209,7 @@ def names_in(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
 
 
-def test_a_builder_that_is_to_end(buildx: Buildx, directory: Path, daemon: str, tmp_path: Path) -> None:
+def test_a_builder_that_is_stopped(buildx: Buildx, directory: Path, daemon: str, tmp_path: Path) -> None:
     """The build that runs ends well, and its client still gets the build's record."""
     context, control = context_of(tmp_path, CASES["scratch-copy"]), tmp_path / "control"
     control.mkdir()
@@ -280,7 +280,7 @@ def test_builds_are_in_the_history(buildx: Buildx, tmp_path: Path) -> None:
     assert f"ours/ours0/{build}" in buildx.run("--builder", "ours", "history", "inspect", build)
 
 
-def test_a_builder_by_tls(buildx: Buildx, directory: Path, daemon: str, tmp_path: Path) -> None:
+def test_a_builder_with_tls(buildx: Buildx, directory: Path, daemon: str, tmp_path: Path) -> None:
     make_certificates(tmp_path)
     port = free_port()
     listener = [

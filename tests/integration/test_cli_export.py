@@ -132,7 +132,7 @@ def test_several_outputs_answer_in_one_response(export: Export, tmp_path: Path) 
     assert json.loads(metadata_file.read_bytes())["image.name"] == "docker.io/library/second:latest"
 
 
-def test_rawjson_progress_tells_of_the_export_from_beginning_to_end(export: Export, tmp_path: Path) -> None:
+def test_rawjson_progress_covers_the_whole_export(export: Export, tmp_path: Path) -> None:
     result = export("run-chain", "-o", f"type=oci,dest={tmp_path}/a.tar", "--progress", "rawjson")
     updates: list[dict[str, Any]] = [json.loads(line) for line in result.err.splitlines()]
     vertexes = [vertex for update in updates for vertex in update.get("vertexes", ())]
@@ -175,7 +175,7 @@ def test_wrong_outputs_are_refused_before_any_work(
     assert not before.exists()
 
 
-def test_a_failed_export_says_why_and_leaves_what_was_there(export: Export, tmp_path: Path) -> None:
+def test_a_failed_export_says_why_and_keeps_the_old_file(export: Export, tmp_path: Path) -> None:
     """The docker exporter refuses results of several platforms, but only when it has seen one."""
     archive, metadata_file = tmp_path / "image.tar", tmp_path / "metadata.json"
     archive.write_bytes(b"before")
@@ -189,7 +189,7 @@ def test_a_failed_export_says_why_and_leaves_what_was_there(export: Export, tmp_
     assert {path.name for path in tmp_path.iterdir()} - {"root", "site"} == {"image.tar"}
 
 
-def test_a_source_that_lacks_a_blob_says_which(export: Export, tmp_path: Path) -> None:
+def test_a_missing_blob_is_named(export: Export, tmp_path: Path) -> None:
     source = tmp_path / "source"
     shutil.copytree(scenario("docker"), source)
     digest = read_json("docker", "chains.json")["refs"][0]["chain"][-1]["blob"]["digest"]
@@ -216,7 +216,7 @@ def test_the_metadata_file_holds_what_the_exporter_answered(export: Export, tmp_
     assert list(metadata) == sorted(recorded)
 
 
-def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_an_unreachable_server_is_reported(tmp_path: Path) -> None:
     result = run(
         tmp_path,
         *("export", "--source", str(scenario("docker")), "-o", "type=moby"),
@@ -242,13 +242,13 @@ def test_several_directories_come_from_a_server(address: str, tmp_path: Path) ->
         assert run(tmp_path, "verify", str(tmp_path / name)).status == 0
 
 
-def test_a_saved_source_that_is_none_is_told(tmp_path: Path) -> None:
+def test_a_directory_that_is_not_a_saved_source_is_reported(tmp_path: Path) -> None:
     result = run(tmp_path, "export", "--source", str(tmp_path), "-o", "type=moby")
     assert result.status == 1
     assert result.err == f"error: {tmp_path} is not a saved source: it has no file source.json\n"
 
 
-def test_an_attribute_that_is_almost_another_one(export: Export, tmp_path: Path) -> None:
+def test_a_misspelt_attribute_gets_a_warning(export: Export, tmp_path: Path) -> None:
     archive = tmp_path / "image.tar"
     result = export(
         "docker", "--progress", "plain", "-o", f"type=oci,compresion=zstd,colour=red,dest={archive}"

@@ -73,7 +73,7 @@ def test_a_second_server_at_the_address_is_refused(address: str, home: Path) -> 
     assert "Traceback" not in result.err
 
 
-def test_what_was_exported_can_be_inspected(address: str, home: Path) -> None:
+def test_an_exported_image_can_be_inspected(address: str, home: Path) -> None:
     for name, output in (
         ("moby-run-chain", "type=moby,name=chain:v1"),
         ("docker", "type=image,name=example.com/app:v2"),
@@ -113,7 +113,7 @@ def test_the_root_is_in_the_users_data_directory_by_default(tmp_path: Path) -> N
     assert json.loads(run(tmp_path, "inspect", str(root), "--json").out)["images"]
 
 
-def test_a_server_with_tls_wants_and_shows_certificates(tmp_path: Path) -> None:
+def test_a_server_with_tls_requires_and_presents_certificates(tmp_path: Path) -> None:
     make_certificates(tmp_path)
     files = {
         name: str(tmp_path / name)

@@ -58,7 +58,9 @@ def pushed(directory: Path, repository: str) -> str:
 
 
 @pytest.mark.parametrize("where", ["here", "on a server", "on a server that lends its own"])
-async def test_a_way_to_registries(where: str, guarded_registry: str, tmp_path: Path) -> None:
+async def test_registry_credentials_and_certificates(
+    where: str, guarded_registry: str, tmp_path: Path
+) -> None:
     output = f"type=registry,name={guarded_registry}/app:v1"
     words = ["export", "--source", str(scenario(BUILD)), "-o", output]
     config, trust = way_to(guarded_registry, tmp_path)

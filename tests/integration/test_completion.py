@@ -159,7 +159,7 @@ def test_fish(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_nothing_is_completed_where_nothing_fits(shell: str) -> None:
+def test_no_completions_where_nothing_matches(shell: str) -> None:
     done = subprocess.run(
         [BIN / "buildkit-exporter"],
         env={

@@ -39,7 +39,7 @@ def descriptor_of(data: bytes) -> Descriptor:
     return Descriptor("application/octet-stream", digest_bytes(data), len(data))
 
 
-async def test_blobs_go_there_and_come_back(containerd: grpc.aio.Channel) -> None:
+async def test_blobs_can_be_written_and_read(containerd: grpc.aio.Channel) -> None:
     store = ContentClient(containerd, metadata=NAMESPACE)
     for size in (0, 1, CHUNK_SIZE, 3 * CHUNK_SIZE + 5):
         blob = os.urandom(size)
@@ -96,7 +96,7 @@ async def test_many_writers_of_one_blob_all_succeed(containerd: grpc.aio.Channel
     assert await read_blob(store, descriptor_of(blob)) == blob
 
 
-async def test_a_write_goes_on_where_the_connection_broke(
+async def test_a_write_resumes_after_a_lost_connection(
     containerd: grpc.aio.Channel, peer: ContainerdPeer
 ) -> None:
     stub = content_pb2_grpc.ContentStub(containerd)

@@ -121,7 +121,7 @@ async def refused(
     nothing_secret_in(str(caught.value))
 
 
-async def test_the_operator_s_login_where_it_is_lent(
+async def test_the_operator_s_login_if_the_server_lends_it(
     registry: Guarded, other: Guarded, daemon: str, home: Path, exporting: list[str]
 ) -> None:
     log_in(home, registry, other)
@@ -175,7 +175,9 @@ async def test_the_login_of_a_session(registry: Guarded, home: Path) -> None:
     nothing_secret_in(log_of(running))
 
 
-async def test_what_a_server_lends(registry: Guarded, other: Guarded, home: Path) -> None:
+async def test_a_server_lends_only_the_registries_it_names(
+    registry: Guarded, other: Guarded, home: Path
+) -> None:
     words = ("--registry-config", str(log_in(home, registry, other)), "--operator-credentials", registry.host)
     async with Server.running("--debug", *words) as running, Daemon.connected(running.address) as daemon:
         assert (await push(daemon, registry, None, "app"))[0] == "OK"
@@ -188,7 +190,7 @@ async def test_what_a_server_lends(registry: Guarded, other: Guarded, home: Path
     nothing_secret_in(log_of(running))
 
 
-async def test_a_session_that_has_gone(registry: Guarded, home: Path) -> None:
+async def test_a_session_that_has_ended(registry: Guarded, home: Path) -> None:
     """Its login goes with it; one that comes again under its name is asked."""
     async with (
         Server.running("--session-timeout", "0.2") as running,

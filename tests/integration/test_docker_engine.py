@@ -208,7 +208,7 @@ async def test_the_daemon_dies(tmp_path: Path) -> None:
                 pass
 
 
-async def test_nobody_is_there(tmp_path: Path) -> None:
+async def test_an_unreachable_engine_is_reported(tmp_path: Path) -> None:
     address = EngineAddress(socket=tmp_path / "none.sock")
     message = rf"unix://{address.socket}: connecting: No such file.*is it running"
     with pytest.raises(UnavailableError, match=message):
@@ -255,7 +255,7 @@ async def engine() -> AsyncIterator[Engine]:
 
 
 @pytest.mark.parametrize(("version", "spoken"), [("1.41", "v1.41"), ("1.99", "v1.51"), ("2.0", "v1.51")])
-async def test_engines_are_spoken_to_in_their_version(engine: Engine, version: str, spoken: str) -> None:
+async def test_the_api_version_is_the_engines(engine: Engine, version: str, spoken: str) -> None:
     engine.version = version
     images = await load(EngineAddress.parse(engine.url), b"a", b"bc")
     assert images == (LoadedImage("sha256:1", ""),)
@@ -289,7 +289,7 @@ async def test_odd_answers(engine: Engine, answer: bytes, error: type[Exception]
 @pytest.mark.parametrize(
     "answer", [b'{"errorDetail":{"message":"enough of this"}}\n', b'{"error":"enough of this"}']
 )
-async def test_a_refusal_reaches_who_is_still_writing(engine: Engine, answer: bytes) -> None:
+async def test_a_refusal_reaches_a_writer_in_progress(engine: Engine, answer: bytes) -> None:
     """The engine answers at once and reads no further; the archive has no end."""
     engine.is_patient, engine.answer = False, answer
     with pytest.raises(FailedPreconditionError, match="enough of this"):

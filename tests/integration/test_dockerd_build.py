@@ -83,7 +83,7 @@ async def test_history_that_the_engine_adds(engine: Dockerd) -> None:
     assert len(json.loads(config)["history"]) == 3
 
 
-async def test_again_from_the_cache(engine: Dockerd, tmp_path: Path) -> None:
+async def test_a_cached_build_gives_the_same_image(engine: Dockerd, tmp_path: Path) -> None:
     case = CASES["run-chain"]
     first = await build(engine, tmp_path / "c", case, "docker.io/local/cached:v1")
     second = await build(engine, tmp_path / "c", case, "docker.io/local/cached:v2")
@@ -91,7 +91,7 @@ async def test_again_from_the_cache(engine: Dockerd, tmp_path: Path) -> None:
     assert first.id == second.id
 
 
-async def test_the_image_runs_what_the_build_made(engine: Dockerd, tmp_path: Path) -> None:
+async def test_the_image_runs(engine: Dockerd, tmp_path: Path) -> None:
     await build(engine, tmp_path / "c", CASES["run-chain"], "docker.io/local/run:v1")
     ran = engine.docker(
         "run", "--rm", "--network=none", "local/run:v1", "/bin/busybox", "cat", "/d/one", "/d/two", "/d/three"
@@ -134,7 +134,7 @@ async def test_secrets_and_progress(engine: Dockerd, tmp_path: Path) -> None:
     assert "[1/2] COPY busybox /bin/sh" in names
 
 
-async def test_files_come_out(engine: Dockerd, tmp_path: Path) -> None:
+async def test_files_are_exported(engine: Dockerd, tmp_path: Path) -> None:
     context = write_context(tmp_path / "context", CASES["copy-chown"])
     async with connect_dockerd(engine.address) as client:
         wanted = options(context, CASES["copy-chown"], "")
@@ -165,7 +165,7 @@ async def test_without_an_image(engine: Dockerd, tmp_path: Path) -> None:
             )
 
 
-async def test_what_the_engine_tells(engine: Dockerd, tmp_path: Path) -> None:
+async def test_workers_and_cache_records(engine: Dockerd, tmp_path: Path) -> None:
     await build(engine, tmp_path / "c", CASES["run-chain"], "docker.io/local/usage:v1")
     async with connect_dockerd(engine.address) as client:
         [worker] = await client.workers()

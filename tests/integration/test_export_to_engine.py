@@ -106,7 +106,7 @@ def test_the_images_files_are_those_of_the_archive(export: Export, daemon: Docke
     daemon.docker("image", "rm", "files:v1")
 
 
-def test_progress_tells_what_was_loaded(export: Export, daemon: Dockerd) -> None:
+def test_progress_reports_what_was_loaded(export: Export, daemon: Dockerd) -> None:
     result = export("docker", "-o", "type=docker,load=true,name=told", "--progress", "plain")
     lines = result.err.splitlines()
     image_id = recorded_id("docker")
@@ -118,7 +118,9 @@ def test_progress_tells_what_was_loaded(export: Export, daemon: Dockerd) -> None
     daemon.docker("image", "rm", "told")
 
 
-def test_an_image_without_a_name_is_told_by_its_id(export: Export, daemon: Dockerd, tmp_path: Path) -> None:
+def test_an_image_without_a_name_is_reported_by_its_id(
+    export: Export, daemon: Dockerd, tmp_path: Path
+) -> None:
     metadata = tmp_path / "metadata.json"
     words = ("-o", "type=docker,load=1", "--metadata-file", str(metadata), "--progress", "rawjson")
     result = export("scratch-copy", *words)
@@ -132,7 +134,7 @@ def test_an_image_without_a_name_is_told_by_its_id(export: Export, daemon: Docke
     daemon.docker("image", "rm", image_id)
 
 
-def test_a_context_says_which_engine(export: Export, daemon: Dockerd, tmp_path: Path) -> None:
+def test_a_docker_context_selects_the_engine(export: Export, daemon: Dockerd, tmp_path: Path) -> None:
     environment = {"DOCKER_CONFIG": str(tmp_path / "docker")}
     meta = tmp_path / "docker" / "contexts" / "meta" / hashlib.sha256(b"mine").hexdigest() / "meta.json"
     meta.parent.mkdir(parents=True)
@@ -148,7 +150,7 @@ def test_a_context_says_which_engine(export: Export, daemon: Dockerd, tmp_path: 
     assert "there is no docker context 'yours'; `docker context ls` lists them" in result.err
 
 
-def test_an_engine_that_is_not_there_is_told_before_any_work(export: Export, tmp_path: Path) -> None:
+def test_an_unreachable_engine_is_reported_before_any_work(export: Export, tmp_path: Path) -> None:
     before = tmp_path / "before.tar"
     nowhere = f"unix://{tmp_path}/nowhere.sock"
     words = ("-o", f"type=docker,dest={before}", "-o", "type=docker,load=true")
@@ -159,7 +161,7 @@ def test_an_engine_that_is_not_there_is_told_before_any_work(export: Export, tmp
     assert not before.exists()
 
 
-def test_an_archive_can_be_written_beside(export: Export, daemon: Dockerd, tmp_path: Path) -> None:
+def test_an_archive_can_be_written_as_well(export: Export, daemon: Dockerd, tmp_path: Path) -> None:
     archive = tmp_path / "image.tar"
     words = ("-o", f"type=docker,name=beside:v1,dest={archive}", "-o", "type=docker,name=beside:v1,load=true")
     result = export("docker", *words)
@@ -235,7 +237,7 @@ def test_an_interrupt_loads_nothing(
     }
 
 
-def test_what_an_engine_refuses_is_told_in_its_words(export: Export, daemon: Dockerd) -> None:
+def test_an_engines_refusal_is_quoted(export: Export, daemon: Dockerd) -> None:
     """Engines take OCI archives from version 25 on."""
     version = int(daemon.docker("version", "--format", "{{.Server.Version}}").partition(".")[0])
     result = export("docker", "-o", "type=oci,load=true,name=example.com/oci:v1")

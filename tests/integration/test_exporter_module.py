@@ -61,7 +61,7 @@ async def daemon(tmp_path: Path) -> AsyncIterator[Daemon]:
         yield connected
 
 
-async def test_the_server_lives_on(daemon: Daemon, tmp_path: Path) -> None:
+async def test_the_server_survives_plugins_that_exit(daemon: Daemon, tmp_path: Path) -> None:
     for exporter_type, how, text in (
         ("asynchronous", "exit", "SystemExit: 3"),
         ("asynchronous", "task", "TaskExitError: a task raised SystemExit: 4"),

@@ -115,7 +115,7 @@ def test_a_directory_that_cannot_be_written(home: Path, tmp_path: Path, where: t
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_what_is_interrupted_leaves_no_file_half_written(
+def test_an_interrupted_export_leaves_no_partial_file(
     home: Path, tmp_path: Path, where: tuple[str, ...], number: signal.Signals
 ) -> None:
     control, out = tmp_path / "control", tmp_path / "out"

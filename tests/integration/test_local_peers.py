@@ -156,7 +156,7 @@ async def buildctl(address: str, directory: Path, output: str) -> tuple[int | No
     return process.returncode, text.decode()
 
 
-async def test_buildctl_takes_our_files(work: Path) -> None:
+async def test_buildctl_receives_our_files(work: Path) -> None:
     first, second = tree(), [FileEntry.of("e", b"second", mtime=MTIME)]
     daemon = SendingDaemon([first, second], all_at_once=False)
     (work / "out").mkdir()
@@ -170,7 +170,7 @@ async def test_buildctl_takes_our_files(work: Path) -> None:
     assert daemon.sent > 5 << 20
 
 
-async def test_buildctl_deletes_what_does_not_come(work: Path) -> None:
+async def test_buildctl_deletes_files_that_are_not_sent(work: Path) -> None:
     daemon = SendingDaemon([tree()], all_at_once=True)
     (work / "out/old").mkdir(parents=True)
     (work / "out/old/x").write_text("x")
@@ -189,7 +189,7 @@ async def test_buildctl_refuses_to_delete_for_one_of_several_transfers(work: Pat
     assert "mode=delete requires a BuildKit daemon with multi-platform" in daemon.error.message
 
 
-async def test_what_buildctl_cannot_write(work: Path) -> None:
+async def test_files_that_buildctl_cannot_write(work: Path) -> None:
     odd = FileEntry(path=b"x", kind=Kind.SYMLINK, mode=0o777, link=b"")
     daemon = SendingDaemon([[*tree(), odd]], all_at_once=False)
     async with serving(daemon, work) as address:
@@ -205,7 +205,7 @@ class Unreadable:
         raise DataLossError("the layer is damaged")
 
 
-async def test_buildctl_hears_of_our_failures(work: Path) -> None:
+async def test_our_failures_reach_buildctl(work: Path) -> None:
     broken = FileEntry(path=b"x", size=2000, content=Unreadable())
     daemon = SendingDaemon([[*tree(), broken]], all_at_once=False)
     async with serving(daemon, work) as address:
@@ -242,7 +242,7 @@ async def test_names_that_are_not_utf8_go_through_buildkitd(work: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["copy", "delete"])
 @pytest.mark.parametrize("platforms", ["linux/amd64", "linux/amd64,linux/arm64"])
-async def test_we_take_the_files_of_buildkitd(work: Path, mode: str, platforms: str) -> None:
+async def test_we_receive_the_files_of_buildkitd(work: Path, mode: str, platforms: str) -> None:
     out = work / "out"
     (out / "old").mkdir(parents=True)
     receiver = DirectoryReceiver({0: ReceivedDirectory(out, delete=mode == "delete")})

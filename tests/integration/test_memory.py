@@ -12,7 +12,7 @@ BENCH = Path(__file__).parents[2] / "scripts" / "bench-memory"
 
 
 @pytest.mark.timeout(300)
-def test_a_layer_need_not_fit_into_memory(tmp_path: Path) -> None:
+def test_layers_larger_than_memory_are_exported(tmp_path: Path) -> None:
     words = ["--size", "256", "--limit", "200", "--only", "by a server", "--directory", str(tmp_path)]
     done = subprocess.run([sys.executable, BENCH, *words], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -150,7 +150,7 @@ def ended(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Future[Ended]
         yield {
             mistake.name: threads.submit(table.run, mistake)
             for mistake in TABLE
-            if f"test_it_is_answered[{_id(mistake)}]" in chosen
+            if f"test_a_mistake_gets_the_recorded_message[{_id(mistake)}]" in chosen
         }
         threads.shutdown(cancel_futures=True)
 
@@ -160,7 +160,7 @@ def _id(mistake: Mistake) -> str:
 
 
 @pytest.mark.parametrize("mistake", TABLE, ids=_id)
-def test_it_is_answered(mistake: Mistake, ended: Mapping[str, Future[Ended]]) -> None:
+def test_a_mistake_gets_the_recorded_message(mistake: Mistake, ended: Mapping[str, Future[Ended]]) -> None:
     status, stderr, stdout = ended[mistake.name].result()
     if os.environ.get(_REWRITE):
         rewrite(mistake.area, {mistake.name: (status, stderr, stdout)})
@@ -179,14 +179,14 @@ def test_it_is_answered(mistake: Mistake, ended: Mapping[str, Future[Ended]]) ->
 
 
 @pytest.mark.parametrize("mistake", TABLE, ids=_id)
-def test_it_is_answered_in_words_for_users(mistake: Mistake) -> None:
+def test_messages_have_no_internals(mistake: Mistake) -> None:
     assert mistake.status in {1, 2}
     assert mistake.stderr, "nothing is said"
     found = _NEVER.search(mistake.stderr.rstrip("\n"))
     assert found is None, found
 
 
-def test_the_table_is_whole() -> None:
+def test_the_table_has_enough_entries_and_no_duplicates() -> None:
     assert len(TABLE) >= LEAST
     twice = [name for name, count in Counter(mistake.name for mistake in TABLE).items() if count > 1]
     assert not twice

@@ -165,7 +165,7 @@ async def test_several_outputs(strict: Proxy, client: BuildkitClient) -> None:
     assert result.response["containerimage.digest"] == root_of(strict.output / "four.tar") != recorded
 
 
-async def test_ours_beside_the_daemons(strict: Proxy, client: BuildkitClient) -> None:
+async def test_our_exports_beside_the_daemons(strict: Proxy, client: BuildkitClient) -> None:
     """The others keep their indices, and their files go to the client."""
     target = strict.home / "theirs.tar"
     await solve(client, "run-chain", Export("oci", file=str(target)), oci(proxy_dest="ours.tar"))
@@ -191,7 +191,7 @@ async def test_the_daemons_export_is_shown_as_ours(strict: Proxy, client: Buildk
     assert screen.warnings() == []
 
 
-async def test_publishing_comes_last(strict: Proxy, client: BuildkitClient, tmp_path: Path) -> None:
+async def test_images_are_published_last(strict: Proxy, client: BuildkitClient, tmp_path: Path) -> None:
     log = tmp_path / "log"
     one, two = (Export("ordered", {"label": label, "log": str(log)}) for label in ("one", "two"))
     result = await solve(client, "run-chain", one, two)
@@ -201,7 +201,9 @@ async def test_publishing_comes_last(strict: Proxy, client: BuildkitClient, tmp_
     assert result.response == {"label": "two", "one": "finalized", "two": "finalized"}
 
 
-async def test_publishing_fails(strict: Proxy, client: BuildkitClient, tmp_path: Path) -> None:
+async def test_a_failed_publication_fails_the_build(
+    strict: Proxy, client: BuildkitClient, tmp_path: Path
+) -> None:
     export = Export("ordered", {"label": "x", "log": str(tmp_path / "log"), "fails": "finalize"})
     screen = Screen()
     with pytest.raises(ExporterError, match="cannot finalize"):
@@ -210,7 +212,7 @@ async def test_publishing_fails(strict: Proxy, client: BuildkitClient, tmp_path:
     assert strict.scratch() == []
 
 
-async def test_what_a_failed_build_exported_is_given_up(
+async def test_exports_of_a_failed_build_are_discarded(
     strict: Proxy, client: BuildkitClient, tmp_path: Path
 ) -> None:
     """Its own server keeps it no longer than the build, and not until the finalize token expires."""
@@ -251,7 +253,7 @@ async def test_wrong_attributes(client: BuildkitClient) -> None:
             await solve(client, "run-chain", export)
 
 
-async def test_a_misspelt_attribute_is_told_to_the_client(client: BuildkitClient) -> None:
+async def test_a_misspelt_attribute_is_reported_to_the_client(client: BuildkitClient) -> None:
     screen = Screen()
     await solve(client, "run-chain", oci(proxy_dest="misspelt.tar", compresion="zstd"), screen=screen)
     assert screen.warnings() == ["type=oci has no attribute compresion: did you mean compression?"]
@@ -333,19 +335,19 @@ async def sessionless(strict: Proxy) -> AsyncIterator[Sessionless]:
         yield Sessionless(channel)
 
 
-async def test_a_session_that_comes_after_its_build(sessionless: Sessionless) -> None:
+async def test_a_session_that_attaches_after_its_build(sessionless: Sessionless) -> None:
     task = asyncio.create_task(sessionless.solve("late-session", "plugin.image", {"name": "x/late"}))
     await sessionless.until_shown("late-session", WAITING)
     async with attach(sessionless.channel, (), session_id=sessionless.session_id):
         assert (await task)["image.name"] == "x/late"
 
 
-async def test_a_session_that_does_not_come(sessionless: Sessionless) -> None:
+async def test_a_session_that_never_attaches(sessionless: Sessionless) -> None:
     with pytest.raises(grpc.aio.AioRpcError, match="no active session"):
         await sessionless.solve("no-session", "plugin.image", behaviour=Behaviour.IMPATIENT)
 
 
-async def test_a_session_that_comes_and_goes(sessionless: Sessionless, tmp_path: Path) -> None:
+async def test_an_export_ends_with_its_session(sessionless: Sessionless, tmp_path: Path) -> None:
     """The export ends with the session through which it reads and reports."""
     attached = attach(sessionless.channel, (), session_id=sessionless.session_id)
     async with attached:
@@ -421,7 +423,9 @@ async def test_lost_cache_records(client: BuildkitClient) -> None:
         await solve(client, "run-chain", oci(proxy_dest="lost.tar"), behaviour=Behaviour.FORGETFUL)
 
 
-async def test_another_config_than_the_daemons(strict: Proxy, lenient: Proxy, client: BuildkitClient) -> None:
+async def test_a_config_that_differs_from_the_daemons(
+    strict: Proxy, lenient: Proxy, client: BuildkitClient
+) -> None:
     with pytest.raises(SolveError, match="but buildkitd has sha256:"):
         await solve(client, "run-chain", oci(proxy_dest="d.tar"), behaviour=Behaviour.DIFFERENT)
     assert not (strict.output / "d.tar").exists()
@@ -462,7 +466,7 @@ async def test_a_proxy_that_is_killed(directory: Path, daemon: str, tmp_path: Pa
         assert running.scratch() == []
 
 
-async def test_sigterm_lets_builds_end(directory: Path, daemon: str, tmp_path: Path) -> None:
+async def test_sigterm_waits_for_builds(directory: Path, daemon: str, tmp_path: Path) -> None:
     """Until then nobody else gets in, and the client gets no new builds, of whatever kind."""
     with proxy(directory / "graceful", daemon) as running:
         async with BuildkitClient.connect(running.address) as client:
@@ -484,7 +488,7 @@ async def test_sigterm_lets_builds_end(directory: Path, daemon: str, tmp_path: P
 
 
 @pytest.mark.parametrize("grace", ["0", "600"])
-async def test_builds_that_do_not_end_in_time(
+async def test_builds_that_exceed_the_grace_period(
     directory: Path, daemon: str, tmp_path: Path, grace: str
 ) -> None:
     """The grace is over, or there is a second signal: exports are cancelled."""
@@ -505,7 +509,7 @@ async def test_builds_that_do_not_end_in_time(
         assert not (running.output / "half").exists()
 
 
-async def test_a_build_that_is_under_way_already(sessionless: Sessionless, tmp_path: Path) -> None:
+async def test_a_build_that_is_already_running(sessionless: Sessionless, tmp_path: Path) -> None:
     other = Sessionless(sessionless.channel)
     async with (
         attach(sessionless.channel, (), session_id=sessionless.session_id),
@@ -548,7 +552,7 @@ async def test_results_are_saved(strict: Proxy, client: BuildkitClient) -> None:
         assert (await found.remote()).diff_ids == (await ref.remote()).diff_ids
 
 
-async def test_exporters_elsewhere(directory: Path, daemon: str, tmp_path: Path) -> None:
+async def test_exporters_on_another_server(directory: Path, daemon: str, tmp_path: Path) -> None:
     with (
         server(tmp_path) as address,
         proxy(directory / "elsewhere", daemon, "--exporter", f"image={address}") as running,
@@ -559,7 +563,7 @@ async def test_exporters_elsewhere(directory: Path, daemon: str, tmp_path: Path)
     assert result.response["containerimage.digest"] in {entry.digest for entry in await store.index()}
 
 
-async def test_exporters_elsewhere_by_tls(directory: Path, daemon: str, tmp_path: Path) -> None:
+async def test_exporters_on_another_server_with_tls(directory: Path, daemon: str, tmp_path: Path) -> None:
     make_certificates(tmp_path)
     port = free_port()
 
@@ -667,7 +671,7 @@ def test_wrong_usage(tmp_path: Path, words: tuple[str, ...], message: str) -> No
     assert message in done.err
 
 
-async def test_any_other_service_passes(strict: Proxy, daemon: str) -> None:
+async def test_other_services_are_relayed(strict: Proxy, daemon: str) -> None:
     """Metadata, statuses with their details, large messages and streams, of services that are not known."""
     method = "/containerd.services.content.v1.Content/Read"
     digest = read_json("run-chain", "oci/index.json")["manifests"][0]["digest"]

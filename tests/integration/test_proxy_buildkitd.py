@@ -130,7 +130,7 @@ def context(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_the_image_is_the_daemons(strict: Proxy, daemon: str, tmp_path: Path, name: str) -> None:
+def test_the_image_is_that_of_the_daemon(strict: Proxy, daemon: str, tmp_path: Path, name: str) -> None:
     case, words = KINDS[name]
     words = [*words, *(w for key, value in case.attrs.items() for w in ("--opt", f"{key}={value}"))]
     if case.inline_cache:
@@ -247,7 +247,7 @@ async def test_a_layout_on_the_proxys_machine(strict: Proxy, context: Path) -> N
     assert [entry.digest for entry in await layout.index()] == [ours.digest]
 
 
-def test_what_the_daemon_has_is_left_to_it(strict: Proxy, context: Path, tmp_path: Path) -> None:
+def test_exports_of_the_daemon_are_left_to_it(strict: Proxy, context: Path, tmp_path: Path) -> None:
     ours = build(
         strict.address, Build(context, [f"type=tar,dest={tmp_path}/x.tar", f"type=local,dest={tmp_path}/d"])
     )
@@ -326,7 +326,7 @@ ZSTD = "compression=zstd,force-compression=true"
         ["type=plugin.local,proxy-dest=a", "type=plugin.local,proxy-dest=b", "type=local,dest={}/files"],
     ],
 )
-def test_the_response_is_the_daemons(
+def test_the_response_is_that_of_the_daemon(
     untaken: Proxy, daemon: str, context: Path, tmp_path: Path, outputs: list[str]
 ) -> None:
     """Of several exporters that tell of an image, the last one counts; whose it is makes no difference."""
@@ -351,7 +351,7 @@ def told_images(done: Built) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("words", [[], ["--opt", "attest:provenance=mode=min"]])
-async def test_the_image_that_was_pushed_is_told(
+async def test_the_pushed_image_is_reported(
     untaken: Proxy, context: Path, tmp_path: Path, words: list[str]
 ) -> None:
     (tmp_path / "registry").mkdir()
@@ -418,7 +418,7 @@ def test_wrong_attributes_cost_no_build(strict: Proxy, context: Path) -> None:
     assert 'exporter "nonesuch" could not be found' in ours.errors
 
 
-def test_a_misspelt_attribute_is_told_by_buildctl(strict: Proxy, context: Path) -> None:
+def test_buildctl_shows_a_misspelt_attribute(strict: Proxy, context: Path) -> None:
     wanted = Build(context, ["type=plugin.oci,compresion=zstd,proxy-dest=misspelt.tar"])
     ours = build(strict.address, wanted)
     assert ours.status == 0, ours.errors
@@ -438,7 +438,7 @@ def test_ctrl_c_stops_the_exporter(strict: Proxy, context: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_a_client_that_goes_while_it_takes_its_file(
+def test_a_client_that_leaves_while_it_receives_a_file(
     strict: Proxy, tmp_path: Path, how: signal.Signals
 ) -> None:
     context = tmp_path / "context"
@@ -480,7 +480,7 @@ def test_a_proxy_that_is_killed(directory: Path, daemon: str, context: Path, tmp
         assert build(running.address, again).status == 0
 
 
-def test_a_proxy_that_is_to_end(directory: Path, daemon: str, context: Path, tmp_path: Path) -> None:
+def test_a_proxy_that_is_stopped(directory: Path, daemon: str, context: Path, tmp_path: Path) -> None:
     """A build that runs ends as if nothing were."""
     (tmp_path / "control").mkdir()
     waiting = Build(context, [f"type=waiting,control={tmp_path}/control"])

@@ -237,7 +237,7 @@ ATTACKS = {
 
 
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
-def test_an_attack_costs_little_and_hurts_nobody_else(
+def test_an_attack_costs_little_and_other_clients_are_served(
     running: Proxy, attack: Callable[[], Iterator[bytes]], record_property: Callable[[str, object], None]
 ) -> None:
     assert is_answered(running)
@@ -263,7 +263,7 @@ def _send(connection: socket.socket, pieces: list[bytes]) -> None:
     pieces.clear()
 
 
-def test_credit_that_is_given_is_used_up(running: Proxy) -> None:
+def test_a_client_that_uses_its_whole_credit(running: Proxy) -> None:
     """As above, with a client that keeps to its credit: it gets none beyond what may be held for it."""
     before = _forget_peak(running)
     streams = range(1, 41, 2)

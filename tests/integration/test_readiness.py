@@ -60,7 +60,7 @@ def words_for(name: str, home: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["serve", "proxy"])
-def test_a_descriptor_is_told_the_addresses(home: Path, name: str) -> None:
+def test_the_ready_descriptor_gets_the_addresses(home: Path, name: str) -> None:
     reader, writer = os.pipe()
     addresses = ("--addr", f"unix://{home}/s", "--addr", "tcp://127.0.0.1:0")
     with started(home, *words_for(name, home), *addresses, "--ready-fd", str(writer), fd=writer):
@@ -75,7 +75,7 @@ def test_a_descriptor_is_told_the_addresses(home: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["serve", "proxy"])
-def test_systemd_is_told_the_beginning_and_the_end(home: Path, name: str) -> None:
+def test_systemd_is_notified_of_start_and_stop(home: Path, name: str) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(f"{home}/notify")
         manager.settimeout(PATIENCE)
@@ -118,7 +118,7 @@ def test_wait_waits_for_the_daemon_of_a_proxy(home: Path) -> None:
             assert (done.status, done.err) == (0, "")
 
 
-def test_a_proxy_can_be_watched(home: Path) -> None:
+def test_a_proxy_serves_health_and_metrics(home: Path) -> None:
     words = ["proxy", "--buildkitd", f"unix://{home}/daemon/d.sock", "--root", str(home / "root")]
     watching = ("--metrics-addr", "127.0.0.1:0", "--log-format", "json", "--addr", f"unix://{home}/s")
     with started(home, *words, *watching) as process:

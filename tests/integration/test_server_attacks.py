@@ -29,7 +29,7 @@ def socket_of(server: Server) -> str:
 
 
 @pytest.mark.parametrize(("path", "headers"), [(b"/\xff\xfe", ()), (LIST, ((b":path", b"/\xff"),))])
-async def test_a_path_that_is_not_utf8_ends_nothing_else(
+async def test_a_path_that_is_not_utf8_affects_no_other_call(
     path: bytes, headers: tuple[raw_http2.Header, ...], tmp_path: Path
 ) -> None:
     """gRPC's own server takes no calls from then on."""
@@ -60,7 +60,7 @@ async def test_a_path_that_is_not_utf8_ends_nothing_else(
         (b"/moby.buildkit.v1.Control/Session", ((b"x-docker-expose-session-uuid", b"\xff"),)),
     ],
 )
-async def test_others_are_served_after_malformed_metadata(
+async def test_calls_after_malformed_metadata_are_served(
     server: Server, path: bytes, headers: tuple[raw_http2.Header, ...]
 ) -> None:
     await raw_http2.send(socket_of(server), raw_http2.call(path, *headers))

@@ -132,7 +132,7 @@ async def test_a_token_outlives_its_session(daemon: Daemon, tmp_path: Path) -> N
     assert (await daemon.finalize(token)).response == {"attempts": "1"}
 
 
-async def test_a_session_to_wait_for_is_needed(daemon: Daemon, tmp_path: Path) -> None:
+async def test_release_with_session_needs_a_session(daemon: Daemon, tmp_path: Path) -> None:
     message = request(tmp_path)
     message.release_with_session = True
     message.build.session_id = ""
@@ -146,7 +146,7 @@ async def test_an_unknown_token_is_not_found(daemon: Daemon, token: str) -> None
     assert (outcome.code, outcome.field) == ("NOT_FOUND", "finalize_token")
 
 
-async def test_a_token_expires_with_what_it_held(tmp_path: Path) -> None:
+async def test_an_expired_token_releases_its_resources(tmp_path: Path) -> None:
     async with (
         Server.running("--finalize-ttl", "0.3") as server,
         Daemon.connected(server.address) as daemon,
@@ -159,7 +159,7 @@ async def test_a_token_expires_with_what_it_held(tmp_path: Path) -> None:
         await server.logged("never published")
 
 
-async def test_a_token_whose_caller_is_gone_holds_nothing(
+async def test_a_token_of_a_disconnected_caller_is_released(
     server: Server, daemon: Daemon, tmp_path: Path
 ) -> None:
     before = await alive(daemon)
@@ -181,7 +181,7 @@ async def test_a_shutdown_lets_a_daemon_finalize(tmp_path: Path) -> None:
         assert not server.leftovers()
 
 
-async def test_a_shutdown_releases_what_nobody_finalizes(tmp_path: Path) -> None:
+async def test_a_shutdown_releases_tokens_that_are_not_finalized(tmp_path: Path) -> None:
     async with Server.running() as server, Daemon.connected(server.address) as daemon:
         await daemon.export(request(tmp_path))
         assert await server.stop() == 0
@@ -189,7 +189,7 @@ async def test_a_shutdown_releases_what_nobody_finalizes(tmp_path: Path) -> None
         assert not (tmp_path / "published").exists()
 
 
-async def test_our_client_releases_what_it_discards(server: Server, tmp_path: Path) -> None:
+async def test_our_client_releases_discarded_tokens(server: Server, tmp_path: Path) -> None:
     updates: list[StatusUpdate] = []
     async with grpc.aio.insecure_channel(server.address) as channel:
         backend = PluginBackend(channel, server.address, "test")

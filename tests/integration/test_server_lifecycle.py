@@ -44,7 +44,7 @@ def blocking(control: Path) -> pb.ExportRequest:
     return export_request("test-blocking", attrs={"control": str(control)})
 
 
-async def test_cancelling_undoes_what_was_begun(server: Server, daemon: Daemon, tmp_path: Path) -> None:
+async def test_cancelling_undoes_a_partial_export(server: Server, daemon: Daemon, tmp_path: Path) -> None:
     before, blobs = await alive(daemon), await server.blobs()
     export = asyncio.create_task(daemon.export(blocking(tmp_path), key="it"))
     await eventually((tmp_path / "started").exists)
@@ -58,7 +58,7 @@ async def test_cancelling_undoes_what_was_begun(server: Server, daemon: Daemon, 
 
 
 @pytest.mark.parametrize("gate", ["remote", "chain", "read", "read-on"])
-async def test_cancelling_while_layers_come_in(server: Server, daemon: Daemon, gate: str) -> None:
+async def test_cancelling_while_layers_are_received(server: Server, daemon: Daemon, gate: str) -> None:
     await daemon.do("attach", session="s", saved=str(scenario(MOBY_BUILD)))
     before, blobs = await alive(daemon), await server.blobs()
     await daemon.do("close_gate", gate=gate)
@@ -137,7 +137,7 @@ async def test_two_hundred_exports_at_once(server: Server, daemon: Daemon) -> No
     await nothing_left(server, daemon, before)
 
 
-async def test_exports_above_the_limit_wait_in_line_and_say_so(tmp_path: Path) -> None:
+async def test_exports_above_the_limit_are_queued_and_say_so(tmp_path: Path) -> None:
     limits = ("--max-concurrent-exports", "1", "--max-queued-exports", "1")
     async with Server.running(*limits) as server, Daemon.connected(server.address) as daemon:
         first = asyncio.create_task(daemon.export(blocking(tmp_path), key="first"))
@@ -172,7 +172,7 @@ async def test_a_slow_reader_costs_no_memory(server: Server, daemon: Daemon, tmp
     assert b"the reader was too slow" in logged
 
 
-async def test_a_running_export_ends_before_the_server_does(tmp_path: Path) -> None:
+async def test_a_shutdown_waits_for_a_running_export(tmp_path: Path) -> None:
     async with Server.running() as server, Daemon.connected(server.address) as daemon:
         export = asyncio.create_task(daemon.export(blocking(tmp_path)))
         await eventually((tmp_path / "started").exists)
@@ -190,7 +190,7 @@ async def test_a_running_export_ends_before_the_server_does(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("end", ["second signal", "grace"])
-async def test_an_export_that_does_not_end_is_cancelled(tmp_path: Path, end: str) -> None:
+async def test_a_shutdown_cancels_an_export_that_does_not_end(tmp_path: Path, end: str) -> None:
     grace = "600" if end == "second signal" else "0.2"
     async with (
         Server.running("--shutdown-grace", grace) as server,
@@ -301,7 +301,7 @@ async def test_tls_and_client_certificates(tmp_path: Path) -> None:
             assert (await daemon.export(export_request("moby"))).code == "OK"
 
 
-async def test_unusable_tls_files_are_told_at_the_start(tmp_path: Path) -> None:
+async def test_unusable_tls_files_are_reported_at_start(tmp_path: Path) -> None:
     (tmp_path / "nonsense").write_text("nonsense")
     with pytest.raises(AssertionError, match="is not a certificate in PEM"):
         async with Server.running(
@@ -315,7 +315,7 @@ async def test_unusable_tls_files_are_told_at_the_start(tmp_path: Path) -> None:
             pass
 
 
-async def test_health_turns_when_the_shutdown_begins(tmp_path: Path) -> None:
+async def test_health_changes_when_the_shutdown_begins(tmp_path: Path) -> None:
     async with (
         Server.running() as server,
         Daemon.connected(server.address) as daemon,

@@ -43,7 +43,7 @@ async def daemon(server: Server) -> AsyncIterator[Daemon]:
         yield connected
 
 
-async def test_an_inline_ref_needs_nobody_to_ask(server: Server, daemon: Daemon) -> None:
+async def test_an_inline_ref_needs_no_session(server: Server, daemon: Daemon) -> None:
     request = export_request("moby", inline_ref(b"one", b"two"), id=3, attrs={"name": "app:v1"})
     outcome = await daemon.export(request)
     assert outcome.code == "OK"
@@ -119,7 +119,7 @@ async def test_late_content_without_a_session(daemon: Daemon) -> None:
     assert (outcome.field or "").endswith(".content_id")
 
 
-async def test_a_session_may_come_after_its_request(server: Server, daemon: Daemon) -> None:
+async def test_a_session_may_attach_after_its_request(server: Server, daemon: Daemon) -> None:
     request = await saved_request(scenario(MOBY_BUILD), "moby", inline=False, session="late")
     export = asyncio.create_task(daemon.export(request))
     await asyncio.sleep(0.2)
@@ -128,7 +128,7 @@ async def test_a_session_may_come_after_its_request(server: Server, daemon: Daem
     assert (await export).code == "OK"
 
 
-async def test_a_session_that_never_comes() -> None:
+async def test_a_session_that_never_attaches() -> None:
     async with (
         Server.running("--session-timeout", "0.2") as impatient,
         Daemon.connected(impatient.address) as client,
@@ -139,7 +139,7 @@ async def test_a_session_that_never_comes() -> None:
     assert outcome.vertexes[-1].error, "the vertex says so, too"
 
 
-async def test_nobody_to_ask(daemon: Daemon) -> None:
+async def test_a_ref_without_an_owner_is_refused(daemon: Daemon) -> None:
     outcome = await daemon.export(export_request("moby", pb.Ref(id="r1")))
     assert (outcome.code, outcome.field) == ("FAILED_PRECONDITION", "source.ref")
     await daemon.do("attach", session="s", files={})
@@ -155,7 +155,7 @@ async def test_a_ref_that_the_session_does_not_know(daemon: Daemon) -> None:
 
 
 @pytest.mark.parametrize("gate", ["remote", "chain", "read", "read-on"])
-async def test_a_session_that_dies_in_the_middle(server: Server, daemon: Daemon, gate: str) -> None:
+async def test_a_session_that_is_lost_during_an_export(server: Server, daemon: Daemon, gate: str) -> None:
     before = await alive(daemon)
     blobs = await server.blobs()
     await daemon.do("attach", session="s", saved=str(scenario(MOBY_BUILD)))
@@ -315,7 +315,7 @@ async def test_a_layout_goes_through_the_session(server: Server, daemon: Daemon,
     assert await layout.index() == (), "index.json is the client's to write"
 
 
-async def test_endpoints_need_the_operators_leave(daemon: Daemon, tmp_path: Path) -> None:
+async def test_endpoints_need_the_operators_permission(daemon: Daemon, tmp_path: Path) -> None:
     ref = pb.Ref(id="r", endpoint=f"unix://{tmp_path}/refs.sock")
     outcome = await daemon.export(export_request("moby", ref))
     assert (outcome.code, outcome.field) == ("PERMISSION_DENIED", "source.ref.endpoint")
@@ -323,7 +323,7 @@ async def test_endpoints_need_the_operators_leave(daemon: Daemon, tmp_path: Path
     assert (outcome.code, outcome.field) == ("INVALID_ARGUMENT", "source.ref.endpoint")
 
 
-async def test_an_allowed_endpoint_is_asked() -> None:
+async def test_an_allowed_endpoint_is_dialled() -> None:
     async with Server.running("--allow-endpoint", "unix:///tmp/*/*") as server:
         endpoint = f"unix://{server.directory}/refs"
         async with Daemon.connected(server.address) as daemon:
@@ -367,7 +367,7 @@ async def test_large_metadata_and_attestations_fit(server: Server, daemon: Daemo
     assert (await daemon.export(request)).code == "OK"
 
 
-async def test_a_request_above_the_limit_is_refused_as_such() -> None:
+async def test_a_request_above_the_size_limit_is_refused() -> None:
     async with (
         Server.running("--max-message-bytes", "100000") as server,
         Daemon.connected(server.address) as daemon,

@@ -112,7 +112,7 @@ async def run(agent: Path, *command: str, data: bytes = b"") -> subprocess.Compl
     )
 
 
-async def test_a_raw_socket_takes_whatever_is_said(short: Path) -> None:
+async def test_a_raw_socket_passes_any_bytes(short: Path) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write((await reader.readuntil(b"\n")).upper())
         await writer.drain()
@@ -173,7 +173,7 @@ async def test_key_files(short: Path, kind: str) -> None:
         await sign_and_verify(short, agent, key)
 
 
-async def test_an_agent_that_runs_can_be_used_and_not_be_changed(short: Path) -> None:
+async def test_a_running_agent_can_be_used_but_not_changed(short: Path) -> None:
     key, other = make_key(short), make_key(short, name="other")
     with ssh_agent(short, key) as path:
         async with forwarded(short, SSHAgent("mine", [str(path)]), "mine") as agent:
@@ -201,7 +201,7 @@ async def test_an_agent_that_ends(short: Path) -> None:
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_ids_that_there_are_not(short: Path) -> None:
+async def test_unknown_ids_are_refused(short: Path) -> None:
     servicer = SSHServicer(agents_by_id([SSHAgent("mine", [str(make_key(short))])], {}))
     async with attached(servicer.register) as session:
         stub = ssh_pb2_grpc.SSHStub(session.channel)

@@ -159,7 +159,7 @@ def test_the_image_core_is_pure() -> None:
         ("exporter.cli.export.command", "grpc"),
     ],
 )
-def test_what_takes_long_to_load_is_loaded_when_it_is_needed(module: str, library: str) -> None:
+def test_slow_imports_are_loaded_on_demand(module: str, library: str) -> None:
     code = f"import sys, {module}; sys.exit({library!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

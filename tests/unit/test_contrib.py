@@ -22,7 +22,7 @@ def command_of(service: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("service", SERVICES, ids=lambda path: path.name)
-def test_services_start_commands_that_there_are(service: Path) -> None:
+def test_services_start_existing_commands(service: Path) -> None:
     program, name, *words = command_of(service)
     assert program == "/usr/local/bin/buildkit-exporter"
     args = parse_args(name, *words)

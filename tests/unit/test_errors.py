@@ -93,7 +93,7 @@ async def test_a_blob_of_a_layout(tmp_path: Path, request: pytest.FixtureRequest
     assert failure_of(raised.value).message == f"{tmp_path}/layout: No space left on device"
 
 
-def test_what_cannot_be_made(tmp_path: Path) -> None:
+def test_a_file_instead_of_a_directory_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     path = tmp_path / "file" / "app.tar"
     with pytest.raises(NotADirectoryError) as raised:

@@ -120,7 +120,7 @@ def test_the_listing_of_the_public_api_is_fresh() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_all_that_an_export_is_given_can_be_imported() -> None:
+def test_types_of_the_export_context_can_be_imported() -> None:
     """And all that clients and tests get: through the attributes and methods of each type."""
     modules = [importlib.import_module(name) for name in PUBLIC]
     known = {id(value) for module in modules for value in _public_names(module).values()}
@@ -147,7 +147,7 @@ def _public_names(module: types.ModuleType) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("path", BUILT_IN, ids=[str(path.relative_to(REPOSITORY)) for path in BUILT_IN])
-def test_built_in_types_use_nothing_that_a_plugin_cannot(path: Path) -> None:
+def test_built_in_types_use_only_what_plugins_can(path: Path) -> None:
     modules = [importlib.import_module(name) for name in PUBLIC]
     offered = [_public_names(module) for module in modules]
     for module, aliases in _imported(path):

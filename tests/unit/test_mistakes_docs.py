@@ -17,6 +17,6 @@ def test_the_page_about_mistakes_is_fresh() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_it_has_every_text() -> None:
+def test_the_page_has_every_message() -> None:
     page = (REPOSITORY / "docs" / "mistakes.md").read_text("utf-8")
     assert [mistake.name for mistake in read_table() if mistake.stderr not in page] == []

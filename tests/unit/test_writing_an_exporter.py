@@ -73,7 +73,7 @@ def test_the_type_is_listed(environment: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(("name", "platforms"), [("from-base", 1), ("multi-platform", 2)])
-def test_it_exports(environment: dict[str, str], tmp_path: Path, name: str, platforms: int) -> None:
+def test_the_type_exports(environment: dict[str, str], tmp_path: Path, name: str, platforms: int) -> None:
     dest = tmp_path / "layers.json"
     metadata = tmp_path / "metadata.json"
     result = run(

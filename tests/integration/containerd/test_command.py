@@ -25,7 +25,7 @@ def options(place: Namespace) -> list[str]:
 
 
 @pytest.mark.parametrize("where", ["here", "on a server"])
-def test_exports_go_there_and_can_be_verified(place: Namespace, tmp_path: Path, where: str) -> None:
+def test_exports_are_stored_and_can_be_verified(place: Namespace, tmp_path: Path, where: str) -> None:
     words = ["export", "--source", str(scenario("run-chain")), "--progress", "plain"]
     words += ["--output", "type=image,name=example.com/a:1,unpack=true"]
     if where == "here":
@@ -66,7 +66,7 @@ def test_containerd_is_not_running(tmp_path: Path) -> None:
     assert done.status == 2
 
 
-async def test_clients_cannot_choose_one(place: Namespace) -> None:
+async def test_clients_cannot_choose_a_containerd(place: Namespace) -> None:
     """Such words are attributes that the exporter does not know."""
     attrs = {"name": "a", "containerd": place.peer.socket, "containerd-namespace": place.name}
     async with Server.running() as plugin, Daemon.connected(plugin.address) as daemon:
@@ -75,7 +75,7 @@ async def test_clients_cannot_choose_one(place: Namespace) -> None:
     assert place.blobs() == set()
 
 
-async def test_layers_may_be_there_already(place: Namespace) -> None:
+async def test_existing_layers_need_not_be_sent(place: Namespace) -> None:
     """A daemon that has its layers in the same containerd need not send them."""
     layers = [b"first" * 100, b"second" * 100]
     async with Containerd.connect(place.peer.config(place.name)) as connection:

@@ -54,7 +54,7 @@ async def test_recorded_builds(place: Namespace, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["ctd-names", "ctd-dangling-only"])
-async def test_names_are_those_that_buildkit_left(place: Namespace, name: str) -> None:
+async def test_names_are_those_of_buildkit(place: Namespace, name: str) -> None:
     result = await place.export(name, attributes(name))
     recorded = {
         image["name"]: image["digest"]
@@ -66,7 +66,7 @@ async def test_names_are_those_that_buildkit_left(place: Namespace, name: str) -
     assert naming == [f"naming to {target}" for target in result.response["image.name"].split(",")]
 
 
-async def test_an_archive_without_a_destination_goes_there_too(place: Namespace) -> None:
+async def test_an_oci_export_without_a_destination_is_stored_in_containerd(place: Namespace) -> None:
     result = await place.export("names-oci", {"name": "example.com/a:1"}, exporter="oci")
     assert place.images() == {"example.com/a:1": result.response["containerimage.digest"]}
     assert place.check() == {"example.com/a:1": "complete"}
@@ -81,14 +81,14 @@ async def test_a_name_moves_and_keeps_its_labels(place: Namespace) -> None:
     assert "owner=somebody" in place.ctr("images", "ls")
 
 
-async def test_the_same_again_changes_nothing(place: Namespace) -> None:
+async def test_repeating_an_export_changes_nothing(place: Namespace) -> None:
     first = await place.export("run-chain", {"name": "example.com/a:1"})
     blobs = place.blobs()
     assert await place.export("run-chain", {"name": "example.com/a:1"}) == first
     assert place.blobs() == blobs
 
 
-async def test_many_at_once_take_turns_with_a_name(place: Namespace) -> None:
+async def test_concurrent_exports_take_turns_with_a_name(place: Namespace) -> None:
     names = {"name": "example.com/a:1,example.com/b:1"}
     sources = [
         Source(
@@ -112,7 +112,7 @@ async def test_many_at_once_take_turns_with_a_name(place: Namespace) -> None:
     assert (place.leases(), place.writes()) == (set(), set())
 
 
-async def test_layers_are_labelled_with_what_is_known_of_them(place: Namespace) -> None:
+async def test_layers_are_labelled_with_their_diff_ids_and_sources(place: Namespace) -> None:
     key = "containerd.io/distribution.source.example.com"
     layers = [FakeLayer(b"base", annotations={key: "library/base"}), FakeLayer(b"top")]
     source = Source(ref=make_ref(layers), metadata={"containerimage.config": CONFIG})
@@ -145,7 +145,7 @@ async def test_each_manifest_keeps_its_children(place: Namespace) -> None:
         assert sorted(kept) == sorted(child.digest for child in node.children)
 
 
-async def test_a_layer_that_nobody_has_makes_no_image(place: Namespace) -> None:
+async def test_a_missing_layer_fails_the_export(place: Namespace) -> None:
     present, absent = FakeLayer(b"present"), FakeLayer(b"absent")
     ref = make_ref([present, absent])
     remote = await ref.remote()

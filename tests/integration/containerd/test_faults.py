@@ -55,7 +55,7 @@ async def test_an_export_that_loses_its_source_leaves_nothing(place: Namespace) 
     nothing_left(place)
 
 
-async def test_damaged_layers_are_not_taken(place: Namespace) -> None:
+async def test_damaged_layers_are_refused(place: Namespace) -> None:
     layer = FakeLayer(b"as it should be")
     store = MemoryStore()
     store._blobs[digest_bytes(layer.data)] = b"as it should BE"
@@ -81,7 +81,7 @@ async def test_a_containerd_that_dies_is_unavailable_and_the_export_can_be_repea
     assert (len(mortal.leases()), mortal.writes()) == (1, set())
 
 
-async def test_no_containerd(tmp_path: Path, peer: ContainerdPeer) -> None:
+async def test_an_unreachable_containerd_is_reported(tmp_path: Path, peer: ContainerdPeer) -> None:
     place = Namespace(ContainerdPeer(tmp_path), "default", tmp_path)
     with pytest.raises(UnavailableError, match=re.escape(f"containerd at {tmp_path}/s")):
         await place.export("run-chain", {"name": "a"})

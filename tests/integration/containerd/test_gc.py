@@ -19,7 +19,7 @@ async def ingest(place: Namespace, data: bytes) -> str:
     return info.digest
 
 
-async def test_an_image_survives_with_all_its_parts_and_nothing_else_does(place: Namespace) -> None:
+async def test_gc_keeps_an_image_with_all_its_parts_and_nothing_else(place: Namespace) -> None:
     for name in ("provenance-multi-max", "run-chain"):
         await place.export(name, {"name": f"example.com/{name}:1"})
     blobs = place.blobs()
@@ -33,7 +33,7 @@ async def test_an_image_survives_with_all_its_parts_and_nothing_else_does(place:
     assert set(place.check().values()) == {"complete"}
 
 
-async def test_an_image_goes_with_its_last_name(place: Namespace) -> None:
+async def test_an_image_is_collected_after_its_last_name(place: Namespace) -> None:
     await place.export("multi-platform", {"name": "a,b", "unpack": "true"})
     place.ctr("images", "rm", "--sync", "a")
     assert place.check() == {"b": "complete"}
@@ -47,7 +47,7 @@ async def test_an_image_without_a_name_is_kept_for_as_long_as_the_export(place: 
     assert place.blobs() == set()
 
 
-async def test_nothing_goes_while_an_export_is_under_way(place: Namespace) -> None:
+async def test_nothing_is_collected_during_an_export(place: Namespace) -> None:
     """Neither what it has written nor what it found there and does not write again."""
     found = await ingest(place, b"found" * 100)
     export = await PausedExport.begin(place, b"slow" * 100, [b"found" * 100, b"written" * 100])
@@ -58,7 +58,7 @@ async def test_nothing_goes_while_an_export_is_under_way(place: Namespace) -> No
     assert place.check() == {"a": "complete"}
 
 
-async def test_a_lease_ends_by_itself_when_its_owner_has_died(place: Namespace) -> None:
+async def test_a_lease_expires_when_its_owner_has_died(place: Namespace) -> None:
     export = await PausedExport.begin(place, b"slow" * 100, [])
     [lease] = place.peer.rows(place.name, "leases", "ls")
     expires = datetime.datetime.fromisoformat(lease.rpartition("containerd.io/gc.expire=")[2].strip())

@@ -61,7 +61,7 @@ def files_in(directory: Path) -> dict[str, bytes]:
     }
 
 
-async def test_it_is_reported_after_the_naming_of_each_name(place: Namespace) -> None:
+async def test_unpacking_is_reported_after_each_name(place: Namespace) -> None:
     attrs = {"name": "a:1,b:1", "unpack": "true", "name-canonical": "true"}
     result = await place.export(source_of(LOWER), attrs)
     digest = result.response["containerimage.digest"]
@@ -83,7 +83,7 @@ async def test_snapshots_are_shared(place: Namespace) -> None:
     assert unpacked(place) == {"a": "true", "b": "true"}
 
 
-async def test_several_at_once_unpack_the_same(place: Namespace) -> None:
+async def test_concurrent_exports_unpack_the_same_image(place: Namespace) -> None:
     places = [Namespace(place.peer, place.name, place.directory / str(number)) for number in range(4)]
     for item in places:
         item.directory.mkdir()

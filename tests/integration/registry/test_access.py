@@ -226,7 +226,7 @@ async def test_an_unknown_authority(secure: Peer, tmp_path: Path) -> None:
     assert secure.pauses == []
 
 
-async def test_any_certificate_will_do_where_that_is_allowed(secure: Peer) -> None:
+async def test_insecure_access_accepts_any_certificate(secure: Peer) -> None:
     root = await secure.add_image(await secure.add(noise(1 << 20)))
     await secure.push(root, insecure=True)
 
@@ -241,7 +241,7 @@ async def test_certificates_that_cannot_be_used(secure: Peer, tmp_path: Path) ->
         await push_something(secure)
 
 
-async def test_a_certificate_of_ours(tmp_path: Path) -> None:
+async def test_client_certificates_are_sent(tmp_path: Path) -> None:
     await make_certificate(tmp_path, "server")
     await make_certificate(tmp_path, "client")
     tls = {
@@ -260,13 +260,13 @@ async def test_a_certificate_of_ours(tmp_path: Path) -> None:
 # Plain HTTP
 
 
-async def test_plain_http_where_that_is_allowed(peer: Peer) -> None:
+async def test_plain_http_is_used_if_allowed(peer: Peer) -> None:
     root = await peer.add_image(await peer.add(noise(1 << 20)))
     await peer.push(root, insecure=True)
     assert await peer.digest_of("app", "v1") == root.digest
 
 
-async def test_no_plain_http_where_it_is_not(peer: Peer, tmp_path: Path) -> None:
+async def test_plain_http_is_refused_unless_allowed(peer: Peer, tmp_path: Path) -> None:
     (tmp_path / "certs.d" / peer.proxy.host).mkdir(parents=True)
     peer.options = peer.make_options(certs_dir=tmp_path / "certs.d")
     with pytest.raises(
@@ -276,7 +276,7 @@ async def test_no_plain_http_where_it_is_not(peer: Peer, tmp_path: Path) -> None
     assert peer.pauses == []
 
 
-async def test_a_proxy_of_the_environment(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_environments_proxy_is_used(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(name, f"http://jo:s3cret@{peer.proxy.host}")
     monkeypatch.delenv("no_proxy", raising=False)

@@ -107,7 +107,7 @@ async def test_the_blobs_of_a_second_name_are_mounted(export: Export, peer: Peer
     assert len(pushed) == 3
 
 
-async def test_by_digest_no_tag_is_set(export: Export, peer: Peer) -> None:
+async def test_pushing_by_digest_sets_no_tag(export: Export, peer: Peer) -> None:
     result = await export("run-chain", f"type=registry,push-by-digest=true,name={peer.name('app')}")
     assert result.status == 0, result.err
     assert await peer.digest_of("app", recorded_digest("run-chain")) == recorded_digest("run-chain")
@@ -117,7 +117,7 @@ async def test_by_digest_no_tag_is_set(export: Export, peer: Peer) -> None:
     assert f"can't push tagged ref {peer.name('app:v1')} by digest" in result.err
 
 
-async def test_canonical_names_are_for_the_store(peer: Peer, tmp_path: Path) -> None:
+async def test_canonical_names_are_stored_and_not_pushed(peer: Peer, tmp_path: Path) -> None:
     name, digest = peer.name("app:v1"), recorded_digest("run-chain")
     words = ("--source", str(scenario("run-chain")), "--root", str(tmp_path / "root"))
     output = f"type=image,push=true,name-canonical=true,name={name}"
@@ -132,9 +132,7 @@ async def test_canonical_names_are_for_the_store(peer: Peer, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("method", "path"), [("POST", UPLOADS), ("PATCH", UPLOADS), ("PUT", UPLOADS), ("PUT", "/manifests/")]
 )
-async def test_a_failure_that_passes_is_waited_for(
-    export: Export, peer: Peer, method: str, path: str
-) -> None:
+async def test_transient_failures_are_retried(export: Export, peer: Peer, method: str, path: str) -> None:
     peer.proxy.faults.append(Fault(method, path, status=503))
     result = await export("run-chain", f"type=registry,name={peer.name('app:v1')}")
     assert result.status == 0, result.err
@@ -143,7 +141,7 @@ async def test_a_failure_that_passes_is_waited_for(
     assert "retrying in" in result.err
 
 
-async def test_a_failure_that_lasts_moves_no_name(export: Export, peer: Peer) -> None:
+async def test_permanent_failures_move_no_name(export: Export, peer: Peer) -> None:
     name = peer.name("app:v1")
     assert (await export("scratch-copy", f"type=registry,name={name}")).status == 0
     peer.proxy.faults.append(Fault("PUT", UPLOADS, status=503, headers=NOT_SOON, times=1000))

@@ -37,7 +37,7 @@ BIG = 5 << 20
     ],
 )
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-async def test_failures_that_pass_are_waited_for(peer: Peer, method: str, path: str, status: int) -> None:
+async def test_transient_failures_are_retried(peer: Peer, method: str, path: str, status: int) -> None:
     root = await peer.add_image(await peer.add(noise(1 << 20)))
     peer.proxy.faults.append(Fault(method, path, status=status, headers={"Retry-After": "17"}, times=2))
     await peer.push(root)
@@ -48,7 +48,7 @@ async def test_failures_that_pass_are_waited_for(peer: Peer, method: str, path: 
         assert "retrying in 17.0s" in peer.logs
 
 
-async def test_an_upload_goes_on_where_a_connection_broke(peer: Peer) -> None:
+async def test_an_upload_resumes_after_a_lost_connection(peer: Peer) -> None:
     layer = await peer.add(noise(BIG))
     root = await peer.add_image(layer)
     provider = Recorder(peer.store)
@@ -74,7 +74,7 @@ async def test_an_upload_survives_many_breaks(peer: Peer) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 404, 405, 416])
-async def test_a_registry_that_does_not_tell_where_it_stands(peer: Peer, status: int) -> None:
+async def test_an_upload_restarts_if_its_offset_is_unknown(peer: Peer, status: int) -> None:
     root = await peer.add_image(await peer.add(noise(BIG)))
     peer.proxy.faults.append(Fault("PATCH", UPLOADS, reset_after=2_000_000, keep=True))
     peer.proxy.faults.append(Fault("GET", UPLOADS, status=status))
@@ -95,7 +95,7 @@ async def test_an_upload_that_the_registry_forgets_is_restarted(peer: Peer, rese
     ("method", "path"),
     [("POST", UPLOADS), ("PATCH", UPLOADS), ("PUT", UPLOADS), ("PUT", "/manifests/"), ("HEAD", "/v2/")],
 )
-async def test_answers_get_lost(peer: Peer, method: str, path: str) -> None:
+async def test_lost_responses_are_recovered_from(peer: Peer, method: str, path: str) -> None:
     layer = await peer.add(noise(1 << 20))
     root = await peer.add_image(layer)
     peer.proxy.faults.append(Fault(method, path, lose_answer=True))
@@ -116,7 +116,7 @@ async def test_uploads_in_chunks(peer: Peer) -> None:
     assert sorted(ranges) == ["0-2097151", "2097152-4194303", "4194304-5242879"]
 
 
-async def test_requests_that_are_too_large_are_made_smaller(peer: Peer) -> None:
+async def test_chunks_shrink_if_the_registry_refuses_large_requests(peer: Peer) -> None:
     root = await peer.add_image(await peer.add(noise(BIG)))
     refused = Fault("PATCH", UPLOADS, status=413, at_least=1 << 20)
     peer.proxy.faults.append(refused)
@@ -130,9 +130,7 @@ async def test_requests_that_are_too_large_are_made_smaller(peer: Peer) -> None:
 
 
 @pytest.mark.parametrize(("method", "path"), [("PATCH", UPLOADS), ("PUT", "/manifests/v1")])
-async def test_a_push_that_failed_names_nothing_and_can_be_repeated(
-    peer: Peer, method: str, path: str
-) -> None:
+async def test_a_failed_push_sets_no_tag_and_can_be_repeated(peer: Peer, method: str, path: str) -> None:
     old = await peer.add_image(author="old")
     await peer.push(old)
     root = await peer.add_image(await peer.add(noise(BIG)), author="new")
@@ -146,7 +144,7 @@ async def test_a_push_that_failed_names_nothing_and_can_be_repeated(
     assert await peer.digest_of("app", "v1") == root.digest
 
 
-async def test_a_registry_that_wants_to_be_left_alone(peer: Peer) -> None:
+async def test_retry_after_is_respected(peer: Peer) -> None:
     root = await peer.add_image()
     peer.proxy.faults.append(Fault("POST", UPLOADS, status=429, headers={"Retry-After": "86400"}))
     with pytest.raises(UnavailableError, match="asks to wait 86400 s before a retry"):
@@ -154,7 +152,7 @@ async def test_a_registry_that_wants_to_be_left_alone(peer: Peer) -> None:
     assert peer.pauses == []
 
 
-async def test_a_refusal_is_told_at_once(peer: Peer) -> None:
+async def test_a_refusal_is_reported_without_retries(peer: Peer) -> None:
     root = await peer.add_image()
     body = b'{"errors": [{"code": "DENIED", "message": "quota\\nexceeded"}]}'
     peer.proxy.faults.append(Fault("POST", UPLOADS, status=400, body=body, times=1000))
@@ -172,7 +170,7 @@ async def test_a_blob_that_is_missing(peer: Peer) -> None:
 
 
 @pytest.mark.parametrize("alter", ["changed", "shorter", "longer", "empty"])
-async def test_bytes_that_are_not_what_they_should_be(peer: Peer, alter: str) -> None:
+async def test_a_blob_with_a_wrong_digest_is_not_pushed(peer: Peer, alter: str) -> None:
     data = noise(2 << 20)
     layer = await peer.add(data)
     root = await peer.add_image(layer)
@@ -186,7 +184,7 @@ async def test_bytes_that_are_not_what_they_should_be(peer: Peer, alter: str) ->
     assert await peer.digest_of("app", "v1") == root.digest
 
 
-async def test_a_manifest_that_is_not_what_it_should_be(peer: Peer) -> None:
+async def test_a_manifest_with_a_wrong_digest_is_not_pushed(peer: Peer) -> None:
     root = await peer.add_image()
     with pytest.raises(DataLossError, match=root.digest):
         await peer.push(root, provider=Except(peer.store, root.digest, Always(b"{}")))
@@ -211,7 +209,7 @@ async def test_cancelling_leaves_nothing_behind(peer: Peer) -> None:
     assert await peer.tags("app") == []
 
 
-async def test_no_more_is_read_than_the_registry_takes(peer: Peer) -> None:
+async def test_reading_does_not_run_ahead_of_the_upload(peer: Peer) -> None:
     zeros = Zeros(96 << 20)
     root = await peer.add_image(zeros.descriptor)
 
@@ -241,7 +239,7 @@ async def test_a_registry_that_stalls(peer: Peer) -> None:
     assert len(peer.pauses) >= 4
 
 
-async def test_so_many_blobs_at_once(peer: Peer) -> None:
+async def test_concurrency_limits_the_blobs_in_flight(peer: Peer) -> None:
     peer.options = peer.make_options(concurrency=2)
     layers = [await peer.add(noise(100_000, n)) for n in range(6)]
     root = await peer.add_image(*layers)
@@ -250,7 +248,7 @@ async def test_so_many_blobs_at_once(peer: Peer) -> None:
     assert provider.most_open == 2
 
 
-async def test_nobody_is_there() -> None:
+async def test_an_unreachable_registry_is_reported() -> None:
     pauses: list[float] = []
 
     async def sleep(seconds: float) -> None:

@@ -21,7 +21,7 @@ from tests.unit.content.images import describe, index
 BIG = 5 << 20
 
 
-async def test_an_image_arrives_under_its_name(peer: Peer, tmp_path: Path) -> None:
+async def test_an_image_is_pushed_under_its_name(peer: Peer, tmp_path: Path) -> None:
     layers = [await peer.add(noise(size, size)) for size in (0, 1, 3000, 2 << 20)]
     root = await peer.add_image(*layers)
     await peer.push(root, "group/app:v1")
@@ -51,7 +51,7 @@ async def test_progress_counts_bytes(peer: Peer) -> None:
     assert len([step for step in peer.advances if step]) >= 5
 
 
-async def test_an_index_comes_after_all_that_it_names(peer: Peer) -> None:
+async def test_an_index_is_pushed_after_its_manifests(peer: Peer) -> None:
     shared = await peer.add(noise(1000))
     images = [await peer.add_image(shared, await peer.add(noise(2000, n)), author=str(n)) for n in (1, 2)]
     statement = await peer.add(b'{"_type": "https://in-toto.io/Statement/v0.1"}', IN_TOTO)
@@ -110,7 +110,7 @@ async def test_existing_blobs_are_not_sent_again(peer: Peer) -> None:
     assert {seen.method for seen in peer.proxy.seen[before:]} == {"GET", "HEAD"}
 
 
-async def test_layers_that_must_not_be_distributed_stay(peer: Peer) -> None:
+async def test_nondistributable_layers_are_not_pushed(peer: Peer) -> None:
     foreign = replace(describe(b"not here", DOCKER_LAYER_FOREIGN_GZIP), urls=("https://example.com/layer",))
     root = await peer.add_image(await peer.add(noise(100)), foreign)
     await peer.push(root)

@@ -29,7 +29,7 @@ async def read(repository: Repository, digest: str, offset: int = 0, length: int
     return b"".join([data async for data in repository.read(digest, offset=offset, length=length)])
 
 
-async def test_an_image_comes_back(peer: Peer) -> None:
+async def test_a_pushed_image_can_be_read(peer: Peer) -> None:
     root, _ = await pushed(peer)
     reference = Reference.parse(peer.name("app:v1"))
     async with open_repository(reference, options=peer.options) as repository:
@@ -43,7 +43,7 @@ async def test_an_image_comes_back(peer: Peer) -> None:
 @pytest.mark.parametrize(
     ("offset", "length"), [(0, None), (0, 0), (0, 10), (5, 10), (BIG - 3, None), (BIG - 3, 100), (BIG, None)]
 )
-async def test_parts(peer: Peer, offset: int, length: int | None) -> None:
+async def test_any_range_can_be_read(peer: Peer, offset: int, length: int | None) -> None:
     root, layer = await pushed(peer)
     data = noise(BIG)
     end = None if length is None else offset + length
@@ -53,7 +53,7 @@ async def test_parts(peer: Peer, offset: int, length: int | None) -> None:
         assert await read(repository, root.digest, 5, 10) == manifest[5:15]
 
 
-async def test_sizes(peer: Peer) -> None:
+async def test_sizes_and_missing_blobs(peer: Peer) -> None:
     root, layer = await pushed(peer)
     async with open_repository(Reference.parse(peer.name("app")), options=peer.options) as repository:
         for descriptor in (root, layer):
@@ -62,7 +62,7 @@ async def test_sizes(peer: Peer) -> None:
             await repository.info(digest_bytes(b"?"))
 
 
-async def test_reading_goes_on_where_a_connection_broke(peer: Peer) -> None:
+async def test_reading_resumes_after_a_lost_connection(peer: Peer) -> None:
     _, layer = await pushed(peer)
     peer.proxy.faults.append(Fault("GET", "/blobs/", cut_answer=1_000_000, times=2))
     async with open_repository(Reference.parse(peer.name("app")), options=peer.options) as repository:
@@ -75,7 +75,7 @@ async def test_reading_goes_on_where_a_connection_broke(peer: Peer) -> None:
     assert last == "bytes=10-29"
 
 
-async def test_reading_gives_up(peer: Peer) -> None:
+async def test_reading_fails_after_too_many_lost_connections(peer: Peer) -> None:
     _, layer = await pushed(peer)
     peer.proxy.faults.append(Fault("GET", "/blobs/", cut_answer=0, times=100))
     async with open_repository(Reference.parse(peer.name("app")), options=peer.options) as repository:

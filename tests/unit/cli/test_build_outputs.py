@@ -27,7 +27,7 @@ def exports(*items: BuildOutput) -> list[object]:
     return [deliveries.export_of(item, None) for item in items]
 
 
-def test_who_makes_what(tmp_path: Path) -> None:
+def test_outputs_of_the_daemon_and_of_this_package(tmp_path: Path) -> None:
     daemon, prefixed, only_ours = plan(
         f"type=oci,dest={tmp_path}/a", f"type=plugin.oci,dest={tmp_path}/b", "type=moby"
     )
@@ -37,7 +37,7 @@ def test_who_makes_what(tmp_path: Path) -> None:
     assert taken.is_ours
 
 
-def test_where_the_daemon_s_outputs_go(tmp_path: Path) -> None:
+def test_destinations_of_the_daemon_s_outputs(tmp_path: Path) -> None:
     planned = plan(
         f"type=tar,dest={tmp_path}/a.tar",
         f"type=local,dest={tmp_path}/files",
@@ -52,7 +52,7 @@ def test_where_the_daemon_s_outputs_go(tmp_path: Path) -> None:
     ]
 
 
-def test_tags_name_what_has_no_name(tmp_path: Path) -> None:
+def test_tags_name_outputs_without_a_name(tmp_path: Path) -> None:
     named, unnamed, files = plan(
         "type=image,name=own", "type=image", f"type=local,dest={tmp_path}/d", tags=("a:1", "b:2")
     )
@@ -76,7 +76,7 @@ def test_outputs_that_cannot_be_made(texts: list[str], problem: str) -> None:
         plan(*texts)
 
 
-def test_only_what_is_here_can_be_taken() -> None:
+def test_only_known_types_can_be_taken() -> None:
     with pytest.raises(UsageError, match="there is no exporter here for nothing"):
         plan(taken=frozenset({"nothing"}))
 
@@ -110,7 +110,7 @@ def test_push() -> None:
 
 
 @pytest.mark.parametrize("texts", [["type=image,push=true"], ["type=registry"], []])
-def test_what_is_pushed_has_a_name(texts: list[str]) -> None:
+def test_a_push_needs_a_name(texts: list[str]) -> None:
     with pytest.raises(UsageError, match="tag is needed when pushing to registry"):
         wish(*texts, push=not texts)
 
@@ -142,7 +142,7 @@ def test_push_with_a_docker_engine(wishes: Wishes) -> None:
     assert (exports(item), item.pushes) == ([Export("moby", {"name": "a,b", "push": "true"})], ())
 
 
-def test_what_docker_engines_do_not_push() -> None:
+def test_outputs_that_docker_engines_do_not_push() -> None:
     [item] = plan_engine_outputs(Wishes(texts=["type=image,name=a,push=false"]), default_registry())
     assert (item.output.attrs, item.pushes) == ({"name": "a"}, ())
     with pytest.raises(UsageError, match="push-by-digest"):
@@ -159,14 +159,14 @@ def test_shorthands(tmp_path: Path) -> None:
         wish("dest=x")
 
 
-def test_annotations_of_what_takes_them(tmp_path: Path) -> None:
+def test_annotations_apply_to_image_types_only(tmp_path: Path) -> None:
     marked = {"annotation-index.a": "b"}
     image, files = wish("type=image,name=x", str(tmp_path / "d"), annotations=marked)
     assert image == Export("image", {"name": "x", **marked})
     assert files == Export("local", {}, directory=tmp_path / "d")
 
 
-def test_names_that_are_none() -> None:
+def test_invalid_names_are_refused() -> None:
     with pytest.raises(UsageError, match=r"failed to parse name 'A': invalid reference format"):
         wish("type=image,name=A")
     assert wish("type=image,name=*") == [Export("image", {"name": "*"})]

@@ -52,7 +52,7 @@ def test_secrets_that_cannot_be_used(text: str, problem: str) -> None:
         parse_secret(text, {})
 
 
-def test_places_of_cache() -> None:
+def test_cache_imports_and_exports() -> None:
     assert parse_cache("type=local,dest=d", "--cache-to", {"mode": "min"}) == CachePlace(
         "local", {"mode": "min", "dest": "d"}
     )
@@ -70,7 +70,7 @@ def inputs(*words: str, **environ: str) -> tuple[dict[str, str], dict[str, Path]
         return found.attrs, found.directories
 
 
-def test_what_the_frontend_is_told(tmp_path: Path) -> None:
+def test_attributes_for_the_frontend(tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").touch()
     words = [
         *(
@@ -231,7 +231,7 @@ def test_annotations(text: str, attrs: dict[str, str]) -> None:
         ("manifest[a/b/c/d]:a=b", "invalid platform 'a/b/c/d'"),
     ],
 )
-def test_annotations_that_are_none(text: str, problem: str) -> None:
+def test_invalid_annotations_are_refused(text: str, problem: str) -> None:
     with pytest.raises(UsageError, match=problem):
         annotation_attrs([text])
 

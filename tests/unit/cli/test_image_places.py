@@ -42,7 +42,7 @@ RESPONSE = {"image.name": "example.com/frontend:v1", "containerimage.digest": "s
         ("report", {"name": "a:1"}, EMBEDDED, ""),
     ],
 )
-def test_where_an_image_is(
+def test_the_place_of_an_image_is_printed(
     capsys: Capture, exporter_type: str, attrs: dict[str, str], store: WorkplaceConfig | str, text: str
 ) -> None:
     tell_image_places([Output(exporter_type, attrs, None)], RESPONSE, store, progress="plain")
@@ -59,7 +59,7 @@ def test_where_an_image_is(
         ("tty", "quiet", True),
     ],
 )
-def test_progress_for_programs_is_left_alone(
+def test_nothing_is_printed_beside_machine_readable_progress(
     capsys: Capture, monkeypatch: pytest.MonkeyPatch, mode: str, variable: str, tells: bool
 ) -> None:
     monkeypatch.setenv("BUILDKIT_PROGRESS", variable)
@@ -67,7 +67,7 @@ def test_progress_for_programs_is_left_alone(
     assert bool(capsys.readouterr().err) is tells
 
 
-def test_an_image_without_name_is_told_by_its_digest(capsys: Capture, tmp_path: Path) -> None:
+def test_an_image_without_a_name_is_reported_by_its_digest(capsys: Capture, tmp_path: Path) -> None:
     words = ["--source", str(scenario("run-chain")), "--root", str(tmp_path)]
     assert main(["export", *words, "--output", "type=image"]) == 0
     digest = read_json("run-chain", "result.json")["exporter_response"]["containerimage.digest"]

@@ -73,7 +73,9 @@ def test_a_narrow_terminal_breaks_no_names(
     assert (response["containerimage.digest"][7:19] in row) == (width == 100)
 
 
-def test_what_has_no_id_keeps_its_digest(capsys: Output, monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+def test_images_without_an_id_show_their_digest(
+    capsys: Output, monkeypatch: pytest.MonkeyPatch, root: Path
+) -> None:
     on_terminal(monkeypatch, 40)
     assert main(["images", "--root", str(root)]) == 0
     response = read_json("provenance-multi-max", "result.json")["exporter_response"]
@@ -123,7 +125,7 @@ def test_before_the_first_export_there_is_nothing(
     assert not (tmp_path / "data").exists()
 
 
-def test_places_that_are_no_store(capsys: Output, tmp_path: Path) -> None:
+def test_places_that_are_not_a_store(capsys: Output, tmp_path: Path) -> None:
     source = tmp_path / "source"
     write_sample(source)
     (tmp_path / "empty").mkdir()

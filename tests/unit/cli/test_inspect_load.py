@@ -61,7 +61,7 @@ async def test_platforms_and_attestations_of_an_index_are_found() -> None:
 
 
 @pytest.mark.parametrize("compression", ["", "gz", "xz"])
-async def test_archives_give_what_their_layouts_give(tmp_path: Path, compression: Compression) -> None:
+async def test_archives_and_layouts_give_the_same_images(tmp_path: Path, compression: Compression) -> None:
     layout = scenario("multi-platform") / "oci"
     archive = await load_contents(pack(layout, tmp_path / "image.tar", compression))
     assert archive.kind == "OCI archive"
@@ -79,7 +79,7 @@ async def test_docker_archives_have_only_diff_ids(tmp_path: Path) -> None:
     assert [step.layer for step in image.steps if step.layer is not None] == list(range(6))
 
 
-async def test_links_to_layers_are_followed_as_docker_once_wrote_them(tmp_path: Path) -> None:
+async def test_links_to_layers_in_old_docker_archives_are_followed(tmp_path: Path) -> None:
     config = json.dumps({"os": "linux", "architecture": "amd64", "rootfs": {"diff_ids": ["a", "a"]}}).encode()
     path = tmp_path / "image.tar"
     with tarfile.open(path, "w") as tar:
@@ -184,7 +184,7 @@ async def test_blobs_are_verified(tmp_path: Path) -> None:
         await load_contents(layout)
 
 
-async def test_indexes_within_indexes_come_to_an_end(tmp_path: Path) -> None:
+async def test_nested_indexes_are_limited(tmp_path: Path) -> None:
     layout = await OCILayout.open(tmp_path / "oci")
     entry = Descriptor(OCI_INDEX, digest_bytes(b""), 0)
     for number in range(20):

@@ -65,7 +65,7 @@ def test_layers_without_an_entry_come_last() -> None:
     assert view.problems == ("the history has 1 entries with a layer for 3 layers",)
 
 
-def test_entries_without_a_layer_are_told() -> None:
+def test_entries_without_a_layer_are_reported() -> None:
     view = image([{"created_by": "a"}, {"created_by": "b"}], 1)
     assert [step.layer for step in view.steps] == [0, None]
     assert view.problems == ("the history has 2 entries with a layer for 1 layers",)
@@ -77,7 +77,7 @@ def test_an_image_without_history_is_fine() -> None:
     assert view.problems == ()
 
 
-def test_another_number_of_diff_ids_is_told() -> None:
+def test_a_wrong_number_of_diff_ids_is_reported() -> None:
     assert image([], 2, DIGESTS[:1]).problems == ("the config lists 1 diff IDs for 2 layers",)
 
 
@@ -87,7 +87,7 @@ def test_invalid_configs_are_rejected(data: bytes) -> None:
         view_image([], None, DIGESTS[0], data, [])
 
 
-def test_the_table_has_the_history_beside_the_layers(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_aligns_history_and_layers(capsys: pytest.CaptureFixture[str]) -> None:
     view = image(
         [
             {"created": "2026-01-02T03:04:05.678Z", "created_by": "/bin/sh -c #(nop) ADD file in / "},
@@ -139,7 +139,7 @@ def test_a_narrow_terminal_has_no_room_for_diff_ids(capsys: pytest.CaptureFixtur
     assert "DIFF ID" in printed(capsys, contents, width=80, truncate=False)
 
 
-def test_artifacts_are_shown_with_what_they_are_about(capsys: pytest.CaptureFixture[str]) -> None:
+def test_artifacts_are_shown_with_their_subject(capsys: pytest.CaptureFixture[str]) -> None:
     manifest = Descriptor(OCI_MANIFEST, DIGESTS[0], 5)
     blob = Descriptor(
         "application/json", DIGESTS[1], 7, annotations={"in-toto.io/predicate-type": "https://slsa.dev"}
@@ -236,7 +236,7 @@ def test_images_are_chosen_by_platform(two: Contents) -> None:
     assert two.items[0].platform == Platform(os="linux", architecture="amd64")
 
 
-def test_a_choice_that_leaves_nothing_says_what_there_is(two: Contents) -> None:
+def test_a_choice_without_a_match_lists_the_images(two: Contents) -> None:
     with pytest.raises(
         NotFoundError, match=r"there is no image bbbb; the images are: example.com/app:v1, docker.io/lib"
     ):

@@ -85,7 +85,7 @@ def test_the_version_is_the_distributions(capsys: pytest.CaptureFixture[str]) ->
         (("inspect", "/", "--platform", "a/b/c/d/e"), "is not an image"),
     ],
 )
-def test_wrong_usage_is_told_in_a_line(
+def test_wrong_usage_is_reported_in_one_line(
     words: tuple[str, ...],
     message: str,
     capsys: pytest.CaptureFixture[str],
@@ -116,7 +116,9 @@ def test_errors_of_users_have_a_traceback_only_on_request(
         assert err.endswith(f"error: there is no file or directory {missing}\n")
 
 
-def test_a_bug_is_called_one(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_is_reported_as_a_bug(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(options: object) -> int:
         raise KeyError("oops")
 
@@ -129,7 +131,7 @@ def test_a_bug_is_called_one(capsys: pytest.CaptureFixture[str], monkeypatch: py
     ]
 
 
-def test_a_terminal_that_cannot_say_a_name_gets_something_like_it(tmp_path: Path) -> None:
+def test_names_are_escaped_for_terminals_that_cannot_show_them(tmp_path: Path) -> None:
     path = tmp_path / "grüße"
     done = subprocess.run(
         [sys.executable, "-X", "utf8=0", "-m", "exporter.cli", "exporters", "--json"],
@@ -192,7 +194,7 @@ def test_tls_options_that_make_no_sense_are_refused(words: tuple[str, ...], mess
 
 
 @pytest.mark.parametrize("words", [("--help",), ("serve", "--help"), ("inspect", "/")])
-def test_no_more_is_loaded_than_is_needed(words: tuple[str, ...]) -> None:
+def test_commands_load_only_what_they_need(words: tuple[str, ...]) -> None:
     slow = {"grpc", "google.protobuf", "aiohttp", "prometheus_client"}
     code = (
         "import contextlib, sys\n"
@@ -204,7 +206,7 @@ def test_no_more_is_loaded_than_is_needed(words: tuple[str, ...]) -> None:
     assert done.stdout.splitlines()[-1] == "loaded:"
 
 
-def test_flags_mean_what_servers_have_as_defaults() -> None:
+def test_defaults_of_flags_are_those_of_the_server() -> None:
     args = parse_args("serve")
     config = ServerConfig(addresses=("unix:///x",), workplace=WorkplaceConfig(root=Path("x")))
     names = {field.name for field in fields(config)} & {field.name for field in fields(args)}
@@ -217,7 +219,7 @@ def test_flags_mean_what_servers_have_as_defaults() -> None:
 
 
 @pytest.mark.parametrize("command", [load_command(name) for name in SUMMARIES], ids=SUMMARIES)
-def test_a_command_is_given_what_its_flags_say(command: Command[Any]) -> None:
+def test_flags_reach_the_command(command: Command[Any]) -> None:
     """Whatever is declared has a field, and only that."""
     words = {
         "completion": ["bash"],

@@ -59,7 +59,7 @@ def test_line_breaks_in_base64_do_not_matter() -> None:
     assert json.loads(marshal_metadata({"key": f"{value[:3]}\r\n{value[3:]}\n"})) == {"key": {"a": 1}}
 
 
-def test_no_answer_at_all_is_an_empty_object() -> None:
+def test_an_empty_response_is_an_empty_object() -> None:
     assert marshal_metadata({}) == b"{}"
 
 

@@ -92,7 +92,7 @@ def test_an_invalid_tar_attribute_is_left_to_the_exporter(tmp_path: Path) -> Non
     assert place(f"type=oci,tar=maybe,dest={tmp_path}/a.tar", OCI) is not None
 
 
-def test_tar_means_nothing_to_a_type_that_does_not_know_it(tmp_path: Path) -> None:
+def test_tar_is_ignored_for_types_without_it(tmp_path: Path) -> None:
     destination = place(f"type=zip,tar=false,dest={tmp_path}/a.zip", PLUGIN_ARCHIVE)
     assert destination == Destination(f"{tmp_path}/a.zip", is_directory=False)
 
@@ -159,7 +159,7 @@ def test_an_image_can_be_loaded_into_an_engine(words: str, engine: EngineAddress
     check_destinations([output, output])
 
 
-def test_an_image_is_not_loaded_unless_that_is_wanted(tmp_path: Path) -> None:
+def test_an_image_is_loaded_only_on_request(tmp_path: Path) -> None:
     option = OutputOption.parse(f"type=oci,load=false,dest={tmp_path}/a.tar")
     output = place_output(option, OCI, stdout_is_terminal=True)
     assert output.attrs == {}
@@ -184,14 +184,16 @@ def test_an_image_is_not_loaded_unless_that_is_wanted(tmp_path: Path) -> None:
         ("type=zip,load=true", PLUGIN_ARCHIVE, "load=true is not supported by zip exporter: type=docker"),
     ],
 )
-def test_what_cannot_be_loaded_is_refused(text: str, kind: ExporterDescription, message: str) -> None:
+def test_outputs_that_cannot_be_loaded_are_refused(
+    text: str, kind: ExporterDescription, message: str
+) -> None:
     with pytest.raises(UsageError) as caught:
         place(text, kind, terminal=True)
     assert message in caught.value.message
 
 
 @pytest.mark.usefixtures("engine")
-def test_an_engine_that_cannot_be_found_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_cannot_be_found_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NotFoundError, match="there is no docker context 'gone'"):
         place("type=oci,load=true,context=gone", OCI)
     monkeypatch.setenv("DOCKER_HOST", "ssh://engine.example")
@@ -199,7 +201,7 @@ def test_an_engine_that_cannot_be_found_is_told(monkeypatch: pytest.MonkeyPatch)
         place("type=oci,load=true", OCI)
 
 
-def test_words_that_mean_something_to_the_exporter_are_passed_on() -> None:
+def test_attributes_of_the_exporter_are_passed_on() -> None:
     for name in ("load", "context"):
         own = Attribute(name, "string", "", "Of the exporter.")
         for tar in ([], [TAR]):
@@ -210,7 +212,7 @@ def test_words_that_mean_something_to_the_exporter_are_passed_on() -> None:
     assert place_output(option, CHECK, stdout_is_terminal=False).attrs == {"context": "x", "load": "false"}
 
 
-def test_the_words_for_destinations_are_explained_by_type() -> None:
+def test_destinations_are_explained_by_type() -> None:
     names = {
         kind.type: [key.name for key in client_keys(kind)] for kind in (OCI, PLUGIN_ARCHIVE, LOCAL, IMAGE)
     }

@@ -16,7 +16,7 @@ from tests.command import parse_args
 
 
 @pytest.mark.parametrize("name", ["x" * 100, "ü" * 50, "a b%41ü?#"])
-async def test_any_temporary_directory_will_do(
+async def test_any_temporary_directory_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     odd = tmp_path / name
@@ -28,7 +28,7 @@ async def test_any_temporary_directory_will_do(
     assert list(odd.iterdir()) == []
 
 
-def test_a_default_address_that_cannot_be_had(
+def test_a_default_address_that_cannot_be_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").touch()

@@ -38,20 +38,20 @@ def opened(path: Path, data: bytes) -> int:
         (b"\0" * 10240, False),
     ],
 )
-def test_archives_are_told_from_texts(tmp_path: Path, data: bytes, is_archive: bool) -> None:
+def test_archives_are_distinguished_from_dockerfiles(tmp_path: Path, data: bytes, is_archive: bool) -> None:
     stdin = StandardInput(opened(tmp_path / "file", data))
     assert stdin.is_archive() is is_archive
     assert stdin.read() == data
 
 
-async def test_a_file_in_pieces(tmp_path: Path) -> None:
+async def test_a_file_is_read_in_pieces(tmp_path: Path) -> None:
     data = os.urandom(3 << 20)
     stdin = StandardInput(opened(tmp_path / "file", data))
     stdin.is_archive()
     assert b"".join([piece async for piece in stdin.stream()]) == data
 
 
-async def test_a_pipe_on_which_nothing_comes() -> None:
+async def test_a_pipe_without_data() -> None:
     read_end, write_end = os.pipe()
     os.write(write_end, b"first")
     pieces: list[bytes] = []

@@ -40,7 +40,7 @@ def test_a_problem_is_explained(capsys: Output, tampered: Callable[[str], Tamper
     assert out[-1] == "23 checks: 1 problem"
 
 
-def test_quiet_says_nothing_of_what_is_fine(capsys: Output, tampered: Callable[[str], Tampered]) -> None:
+def test_quiet_omits_intact_images(capsys: Output, tampered: Callable[[str], Tampered]) -> None:
     assert main(["verify", "--quiet", str(scenario("docker") / "oci")]) == 0
     assert main(["verify", "-q", "--json", str(scenario("docker") / "oci")]) == 0
     assert capsys.readouterr() == ("", "")
@@ -53,7 +53,7 @@ def test_quiet_says_nothing_of_what_is_fine(capsys: Output, tampered: Callable[[
     assert summary == "23 checks: 1 problem"
 
 
-def test_json_says_the_same(capsys: Output, tampered: Callable[[str], Tampered]) -> None:
+def test_json_has_the_same_findings(capsys: Output, tampered: Callable[[str], Tampered]) -> None:
     layout = tampered("metadata-only")
     layout.change_index(lambda index: index["manifests"][0].update(size=5))
     assert main(["verify", "--json", str(layout.path)]) == 1
@@ -83,7 +83,7 @@ def test_json_says_the_same(capsys: Output, tampered: Callable[[str], Tampered])
     }
 
 
-def test_what_is_wrong_with_a_layout_itself(capsys: Output, tampered: Callable[[str], Tampered]) -> None:
+def test_problems_of_the_layout_itself(capsys: Output, tampered: Callable[[str], Tampered]) -> None:
     layout = tampered("docker")
     (layout.path / "oci-layout").unlink()
     (layout.path / "index.json").write_text('{"schemaVersion":2,"manifests":{}}')
@@ -148,7 +148,7 @@ def test_the_embedded_store(capsys: Output, tmp_path: Path) -> None:
         (["--containerd", "/c", "x", "y"], "IMAGE chooses among the images of a directory or archive"),
     ],
 )
-def test_places_that_are_none(capsys: Output, words: list[str], text: str) -> None:
+def test_places_without_images_are_refused(capsys: Output, words: list[str], text: str) -> None:
     assert main(["verify", *words]) == (1 if words[0].startswith("/no") else 2)
     assert text in capsys.readouterr().err
 

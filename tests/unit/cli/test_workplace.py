@@ -32,7 +32,7 @@ def test_the_largest_sum_of_the_sizes_of_files(tmp_path: Path) -> None:
     assert parse("--root", str(tmp_path), "--max-content-bytes", "7").max_content_bytes == 7
 
 
-def test_the_way_to_registries(tmp_path: Path) -> None:
+def test_registry_options(tmp_path: Path) -> None:
     config = tmp_path / "config.json"
     config.write_text("{}")
     make_certificates(tmp_path)
@@ -60,7 +60,9 @@ def test_the_way_to_registries(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("exists", [False, True])
-def test_files_must_be_what_they_should_be(option: str, message: str, exists: bool, tmp_path: Path) -> None:
+def test_files_of_registry_options_are_checked(
+    option: str, message: str, exists: bool, tmp_path: Path
+) -> None:
     path = tmp_path / "thing"
     if exists and option == "--registry-config":
         path.mkdir()
@@ -83,7 +85,7 @@ def test_files_must_be_what_they_should_be(option: str, message: str, exists: bo
         ("--registry-certs-dir", "d"),
     ],
 )
-def test_a_server_has_its_own(words: tuple[str, str]) -> None:
+def test_options_of_this_process_are_refused_with_a_server(words: tuple[str, str]) -> None:
     options = parse_args("export", "--source", "x", "-o", "type=image", *words)
     with pytest.raises(UsageError, match=f"{words[0]} is for exports in this process"):
         refuse_workplace_options(options)

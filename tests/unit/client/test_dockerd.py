@@ -104,7 +104,7 @@ async def test_servers_without_buildkit(socket: Path, answer: bytes, problem: st
                 pass
 
 
-async def test_one_that_upgrades_and_goes_away(socket: Path) -> None:
+async def test_a_server_that_upgrades_and_disconnects(socket: Path) -> None:
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(UPGRADED)
@@ -136,7 +136,7 @@ async def test_another_http_server_is_neither(socket: Path, answer: bytes) -> No
             await is_engine(EngineAddress(socket=socket))
 
 
-async def test_nothing_there(socket: Path) -> None:
+async def test_an_unreachable_daemon_is_reported(socket: Path) -> None:
     with pytest.raises(UnavailableError, match="is it running"):
         await is_engine(EngineAddress(socket=socket))
     with pytest.raises(UnavailableError, match=r"http://127\.0\.0\.1:1"):

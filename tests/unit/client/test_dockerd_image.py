@@ -59,7 +59,7 @@ def ids(records: Sequence[CacheRecord], document: bytes, layers: int) -> tuple[l
     return [layer.id for layer in chain], is_certain
 
 
-def test_of_several_stages_the_one_with_the_steps_of_the_history() -> None:
+def test_the_stage_whose_steps_match_the_history_is_chosen() -> None:
     run = "mount / from exec /bin/sh -c "
     records = [
         record("base"),
@@ -72,7 +72,7 @@ def test_of_several_stages_the_one_with_the_steps_of_the_history() -> None:
     assert ids(records, config(*steps), 2) == (["base", "two"], True)
 
 
-def test_else_the_youngest_and_that_is_not_certain() -> None:
+def test_the_youngest_record_is_an_uncertain_fallback() -> None:
     records = [record("young", seconds=5), record("old", seconds=1)]
     assert ids(records, config("COPY a /a # buildkit"), 1) == (["young"], False)
 

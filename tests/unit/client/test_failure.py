@@ -103,7 +103,7 @@ def test_a_lost_connection_is_not_a_failed_build() -> None:
     assert isinstance(solve_error(failed()), ExporterError)
 
 
-def test_what_the_daemon_cannot_reach_is_a_failed_build() -> None:
+def test_a_registry_that_the_daemon_cannot_reach_is_a_failed_build() -> None:
     details = detail("errdefs.Vertex", {"digest": STEP})
     error = solve_error(failed(details, text="registry is gone", code=grpc.StatusCode.UNAVAILABLE))
     assert (error.code, error.vertex) == (Code.UNAVAILABLE, STEP)

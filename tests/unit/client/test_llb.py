@@ -45,7 +45,7 @@ def test_a_directory_of_the_client() -> None:
     }
 
 
-def test_what_is_used_twice_is_written_once() -> None:
+def test_shared_states_are_marshalled_once() -> None:
     base = llb.image("x").run(["one"])
     ops = steps(llb.merge([base.run(["two"]), base.run(["three"])]))
     assert [op.WhichOneof("op") for op in ops] == ["source", "exec", "exec", "exec", "merge"]

@@ -34,7 +34,7 @@ TEN = "".join(f"line {number}\n" for number in range(1, 11))
         ([part(5, 0)], 5, range(3, 8), {5}),
     ],
 )
-def test_lines_around_what_is_meant(
+def test_excerpts_have_lines_of_context(
     ranges: list[SourceRange], first: int, shown: range, marked: set[int]
 ) -> None:
     lines = excerpt(TEN, *ranges)
@@ -51,7 +51,7 @@ def test_one_line_without_a_break() -> None:
 
 
 @pytest.mark.parametrize("ranges", [[], [part(0)], [part(12)], [part(-1, 5)]])
-def test_what_is_not_in_the_file_is_not_shown(ranges: list[SourceRange]) -> None:
+def test_ranges_beyond_the_file_are_not_shown(ranges: list[SourceRange]) -> None:
     assert excerpt(TEN, *ranges) == []
 
 
@@ -60,6 +60,6 @@ def test_a_place_without_a_file_is_not_shown() -> None:
     assert not BuildSource(SourceFile("x", "", b"x"), None).excerpt()
 
 
-def test_bytes_that_are_no_text() -> None:
+def test_bytes_that_are_not_text() -> None:
     source = BuildSource(SourceFile("x", "", b"a\xff"), (part(1),))
     assert source.excerpt() == f"x:1\n{RULE}\n   1 | >>> a\ufffd\n{RULE}\n"

@@ -94,7 +94,7 @@ async def test_a_config_that_cannot_be_read_is_refused(images: ImageStore, confi
         await images.create(config, [])
 
 
-async def test_a_name_moves_and_goes(images: ImageStore) -> None:
+async def test_a_name_can_be_moved_and_removed(images: ImageStore) -> None:
     first = await images.create(*docker_image(b"first"))
     second = await images.create(*docker_image(b"second"))
     assert await images.tag("app:v1", first) == WHOLE_NAME
@@ -182,7 +182,7 @@ async def test_tagging_at_once_loses_no_name(tmp_path: Path) -> None:
     ]
 
 
-async def test_what_images_consist_of_is_needed(images: ImageStore) -> None:
+async def test_blobs_of_images_are_needed(images: ImageStore) -> None:
     config, layers = docker_image(*LAYERS)
     await images.create(config, layers)
     async with images.pruning() as needed:

@@ -108,7 +108,7 @@ def test_names_are_found_before_tags() -> None:
     assert index.find("v2") is None
 
 
-def test_what_others_wrote_stays_as_it_was_spelled() -> None:
+def test_foreign_entries_keep_their_spelling() -> None:
     foreign = (
         b'{"extra": {"a": [1.0, 1e400, 123456789012345678901234567890]},\n "manifests": ['
         b' {"x": "\\u003c\xff"}, 5,'
@@ -215,7 +215,7 @@ VALUES = st.recursive(
 
 
 @given(VALUES, st.sampled_from([None, 2]))
-def test_the_quick_reader_reads_what_the_careful_one_reads(value: Any, indent: int | None) -> None:
+def test_both_readers_agree(value: Any, indent: int | None) -> None:
     for document in ({"manifests": value, "schemaVersion": 2}, value):
         data = json.dumps(document, indent=indent, ensure_ascii=False).encode("utf-8", "replace")
         quick = _parse_quickly(data)

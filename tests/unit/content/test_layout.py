@@ -174,7 +174,7 @@ async def test_names_and_tags_are_resolved(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", ["root", "config", "layer", "length"])
-async def test_a_name_stays_where_it_is_while_something_is_missing(tmp_path: Path, missing: str) -> None:
+async def test_a_name_does_not_move_to_an_incomplete_image(tmp_path: Path, missing: str) -> None:
     layout, old = await _with_image(tmp_path)
     await layout.publish(old, [IMAGE_NAME])
     before = (tmp_path / "index.json").read_bytes()
@@ -282,7 +282,7 @@ async def test_unreferenced_blobs_are_pruned(tmp_path: Path) -> None:
         await layout.publish(root)
 
 
-async def test_blobs_of_images_are_not(tmp_path: Path) -> None:
+async def test_blobs_of_images_are_not_pruned(tmp_path: Path) -> None:
     layout, root = await _with_image(tmp_path)
     data = index(root)
     await write_blob(layout, data)
@@ -306,7 +306,7 @@ async def test_an_image_that_lost_its_name_is_pruned(tmp_path: Path) -> None:
     assert await missing_blobs(layout, describe(other, OCI_MANIFEST)) == []
 
 
-async def test_what_is_new_is_not_pruned(tmp_path: Path) -> None:
+async def test_new_blobs_are_not_pruned(tmp_path: Path) -> None:
     layout, root = await _with_image(tmp_path)
     _age(layout, root.digest)
     assert [blob.digest for blob in await layout.prune(before=2000)] == [root.digest]

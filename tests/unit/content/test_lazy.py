@@ -32,7 +32,7 @@ async def test_reading_creates_nothing(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
-async def test_writing_makes_it(tmp_path: Path) -> None:
+async def test_writing_creates_the_store(tmp_path: Path) -> None:
     store = EmbeddedStore(tmp_path)
     await write_blob(store, b"blob", BLOB)
     image = await image_store(tmp_path, store).create(CONFIG, [])
@@ -49,7 +49,7 @@ async def test_the_default_store_is_opened_once(tmp_path: Path, monkeypatch: pyt
     assert names(tmp_path) == ["buildkit-exporter"]
 
 
-async def test_an_exporter_that_cannot_be_instantiated(
+async def test_a_directory_that_cannot_be_created_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()

@@ -52,7 +52,7 @@ def tidy(layout: OCILayout) -> bool:
     return names_in(layout.path) == ["blobs", "index.json", "oci-layout"]
 
 
-async def test_what_a_failed_export_wrote_goes(tmp_path: Path) -> None:
+async def test_blobs_of_a_failed_export_are_removed(tmp_path: Path) -> None:
     layout = await OCILayout.open(tmp_path)
     await write_blob(layout, b"somebody else's")
     before = await digests(layout)
@@ -61,7 +61,7 @@ async def test_what_a_failed_export_wrote_goes(tmp_path: Path) -> None:
     assert tidy(layout)
 
 
-async def test_what_a_cancelled_export_wrote_goes(tmp_path: Path) -> None:
+async def test_blobs_of_a_cancelled_export_are_removed(tmp_path: Path) -> None:
     layout = await OCILayout.open(tmp_path)
     written = asyncio.Event()
 
@@ -79,7 +79,7 @@ async def test_what_a_cancelled_export_wrote_goes(tmp_path: Path) -> None:
     assert tidy(layout)
 
 
-async def test_what_a_successful_export_wrote_stays(tmp_path: Path) -> None:
+async def test_blobs_of_a_successful_export_stay(tmp_path: Path) -> None:
     layout = await OCILayout.open(tmp_path)
     provider, root = image()
     async with lease_of(layout) as lease:
@@ -108,7 +108,7 @@ async def test_an_export_that_fails_after_its_image_was_named_loses_nothing(tmp_
 
 
 @pytest.mark.parametrize("how", ["info", "write"])
-async def test_what_another_running_export_uses_stays_until_it_fails_too(tmp_path: Path, how: str) -> None:
+async def test_shared_blobs_stay_until_the_other_export_fails_too(tmp_path: Path, how: str) -> None:
     layout = await OCILayout.open(tmp_path)
     with pytest.raises(FailedError):
         async with lease_of(layout) as first:
@@ -128,7 +128,7 @@ async def test_what_another_running_export_uses_stays_until_it_fails_too(tmp_pat
     assert tidy(layout)
 
 
-async def test_what_one_that_failed_wrote_goes_with_the_last_that_used_it(tmp_path: Path) -> None:
+async def test_blobs_of_a_failed_export_are_removed_with_their_last_user(tmp_path: Path) -> None:
     layout = await OCILayout.open(tmp_path)
     async with lease_of(layout) as user:
         with pytest.raises(FailedError):
@@ -141,7 +141,7 @@ async def test_what_one_that_failed_wrote_goes_with_the_last_that_used_it(tmp_pa
     assert tidy(layout)
 
 
-async def test_what_a_killed_export_wrote_goes_with_the_next(tmp_path: Path) -> None:
+async def test_the_next_export_removes_blobs_of_a_killed_one(tmp_path: Path) -> None:
     layout = await OCILayout.open(tmp_path)
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", _KILLED, str(tmp_path))
     assert await process.wait() == 9
@@ -191,7 +191,7 @@ async def test_images_by_id_need_their_blobs(tmp_path: Path) -> None:
     assert await digests(layout) == {DIGEST, digest_bytes(config)}
 
 
-async def test_pruning_leaves_what_running_exports_use(tmp_path: Path) -> None:
+async def test_pruning_keeps_blobs_of_running_exports(tmp_path: Path) -> None:
     async with EmbeddedStore(tmp_path).lease() as lease:
         await write_blob(lease, BLOB)
         assert await prune_root(tmp_path, before=float("inf")) == []

@@ -90,7 +90,7 @@ async def test_an_empty_blob_is_a_blob() -> None:
     assert await read(provider, digest_bytes(b"")) == b""
 
 
-async def test_counting() -> None:
+async def test_a_counting_provider_counts_the_bytes_read() -> None:
     counted: list[int] = []
     provider = CountingProvider(MemoryStore(ONE), counted.append)
     assert await provider.info(digest_bytes(ONE)) == BlobInfo(digest_bytes(ONE), 3)

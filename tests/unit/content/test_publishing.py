@@ -34,7 +34,7 @@ def names(path: Path) -> list[str]:
     return [entry["annotations"][CONTAINERD_NAME] for entry in entries]
 
 
-async def test_those_that_wait_are_added_with_one_write(tmp_path: Path) -> None:
+async def test_waiting_names_are_added_with_one_write(tmp_path: Path) -> None:
     layout, root = await layout_with_image(tmp_path)
     wanted = [f"example.com/app:{number}" for number in range(40)]
     with patch.object(publishing, "replace_file", wraps=replace_file) as written:
@@ -43,7 +43,7 @@ async def test_those_that_wait_are_added_with_one_write(tmp_path: Path) -> None:
     assert written.call_count < 5
 
 
-async def test_what_cannot_be_added_does_not_keep_others_from_it(tmp_path: Path) -> None:
+async def test_an_entry_that_fails_does_not_affect_others(tmp_path: Path) -> None:
     layout, root = await layout_with_image(tmp_path)
     absent = describe(b"absent", OCI_MANIFEST)
     calls = [
@@ -88,7 +88,7 @@ async def test_cancellation_waits_until_the_index_is_written(tmp_path: Path) -> 
     assert on_disk == ["e.com/a:0", "e.com/a:1", "e.com/a:2"]
 
 
-async def test_a_failed_write_fails_those_that_it_was_for(tmp_path: Path) -> None:
+async def test_a_failed_write_fails_its_callers(tmp_path: Path) -> None:
     layout, root = await layout_with_image(tmp_path)
     await layout.publish(root, ["e.com/a:before"])
     with patch.object(publishing, "replace_file", side_effect=OSError(28, "No space left on device")):
@@ -100,7 +100,7 @@ async def test_a_failed_write_fails_those_that_it_was_for(tmp_path: Path) -> Non
     assert names(tmp_path) == ["e.com/a:before", "e.com/a:after"], "nothing of the failed change is left"
 
 
-async def test_a_lock_that_nobody_gives_up(tmp_path: Path) -> None:
+async def test_a_lock_that_stays_held_fails_the_callers(tmp_path: Path) -> None:
     layout, root = await layout_with_image(tmp_path)
     with patch.object(
         layout._publisher, "_locked", lambda: file_lock(tmp_path / "index.json.lock", timeout=0)
@@ -114,7 +114,7 @@ async def test_a_lock_that_nobody_gives_up(tmp_path: Path) -> None:
     assert names(tmp_path) == ["e.com/a:after"]
 
 
-async def test_what_other_programs_write_is_seen(tmp_path: Path) -> None:
+async def test_changes_by_other_programs_are_seen(tmp_path: Path) -> None:
     """Replaced, as by BuildKit's client, or written in place, as by careless tools."""
     layout, root = await layout_with_image(tmp_path)
     await layout.publish(root, ["e.com/a:ours"])
@@ -147,7 +147,7 @@ async def test_two_layouts_of_one_directory(tmp_path: Path) -> None:
     assert sorted(names(tmp_path)) == sorted(f"e.com/{key}:{n}" for key in "ab" for n in range(20))
 
 
-async def test_pruning_waits_for_those_that_publish(tmp_path: Path) -> None:
+async def test_pruning_waits_for_publications(tmp_path: Path) -> None:
     layout, root = await layout_with_image(tmp_path)
     await layout.publish(root, ["e.com/a:first"])
     loose = await write_blob(layout, b"loose")

@@ -66,7 +66,7 @@ def test_a_dangling_link_is_not_a_directory(tmp_path: Path) -> None:
         Staging(tmp_path / "staging").create()
 
 
-def test_what_a_killed_writer_left_is_removed_and_the_work_of_others_is_not(tmp_path: Path) -> None:
+def test_files_of_a_killed_writer_are_removed_and_those_of_others_stay(tmp_path: Path) -> None:
     staging = Staging(tmp_path / "staging")
     own = staging.create()
     command = [sys.executable, "-c", _WRITER, str(tmp_path / "staging")]

@@ -44,7 +44,7 @@ async def _read(store: ContentStore, digest: str, offset: int = 0, length: int |
 @pytest.mark.parametrize(
     "pieces", [(), (b"abc",), (b"a", b"", b"bc"), (b"x" * CHUNK_SIZE, b"y" * CHUNK_SIZE, b"z")]
 )
-async def test_gives_back_what_it_took(store: Stores, pieces: tuple[bytes, ...]) -> None:
+async def test_reads_back_what_was_written(store: Stores, pieces: tuple[bytes, ...]) -> None:
     data = b"".join(pieces)
     assert await _write(store, describe(data), *pieces) == BlobInfo(digest_bytes(data), len(data))
     assert await store.info(digest_bytes(data)) == BlobInfo(digest_bytes(data), len(data))
@@ -56,14 +56,14 @@ async def test_returns_the_digest_without_a_descriptor(store: Stores) -> None:
     assert await _read(store, digest_bytes(b"abc")) == b"abc"
 
 
-async def test_takes_other_algorithms(store: Stores) -> None:
+async def test_accepts_other_algorithms(store: Stores) -> None:
     digest = f"sha512:{hashlib.sha512(b'abc').hexdigest()}"
     assert await _write(store, Descriptor("", digest, 3), b"abc") == BlobInfo(digest, 3)
     assert await _digests(store) == {digest}
 
 
 @pytest.mark.parametrize("data", [b"abd", b"ab", b"abcd", b""])
-async def test_refuses_other_bytes_and_stays_as_it_was(store: Stores, data: bytes) -> None:
+async def test_refuses_wrong_bytes_and_stays_unchanged(store: Stores, data: bytes) -> None:
     await _write(store, None, b"other")
     before = await _digests(store)
     with pytest.raises(DataLossError, match=digest_bytes(b"abc")):
@@ -80,7 +80,7 @@ async def test_a_blob_that_is_too_long_fails_before_its_end(store: Stores) -> No
                 await writer.write(b"x" * CHUNK_SIZE)
 
 
-async def test_nothing_is_seen_before_the_commit_and_nothing_stays_without(store: Stores) -> None:
+async def test_a_blob_is_visible_only_after_the_commit(store: Stores) -> None:
     async with store.ingest(describe(b"abc")) as writer:
         await writer.write(b"abc")
         with pytest.raises(NotFoundError):
@@ -166,7 +166,7 @@ def _open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-async def test_a_reader_that_is_left_alone_closes_its_file(tmp_path: Path) -> None:
+async def test_an_abandoned_reader_closes_its_file(tmp_path: Path) -> None:
     store = OCILayout(tmp_path / "layout")
     info = await _write(store, None, b"x" * (CHUNK_SIZE + 1))
     reader = store.read(info.digest)

@@ -22,7 +22,7 @@ def test_returns_digest_and_size_without_a_descriptor() -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha384", "sha512"])
-def test_uses_the_algorithm_of_the_promise(algorithm: str) -> None:
+def test_uses_the_algorithm_of_the_descriptor(algorithm: str) -> None:
     digest = f"{algorithm}:{hashlib.new(algorithm, b'abc').hexdigest()}"
     verifier = _expect(digest, 3)
     verifier.update(b"abc")
@@ -43,7 +43,7 @@ def test_refuses_too_few_bytes() -> None:
         verifier.finish()
 
 
-def test_refuses_too_many_bytes_at_once() -> None:
+def test_refuses_excess_bytes_immediately() -> None:
     verifier = _expect(digest_bytes(b"abc"), 3)
     with pytest.raises(DataLossError, match="longer than its 3 bytes"):
         verifier.update(b"abcd")

@@ -61,7 +61,7 @@ def test_the_number_of_layers_decides(parents: dict[str, str], layers: int, expe
     assert rebuilt.is_certain
 
 
-def test_times_decide_between_equals() -> None:
+def test_times_decide_between_equal_chains() -> None:
     """Two records, of which one is a merge and the other a difference, but which?"""
     found = records(a="", b="", c="", m="a b:x", n="b c:y", z="m n c:")
     doubtful = rebuild_chain("z", found, layers=4)
@@ -83,7 +83,7 @@ def test_impossible_chains() -> None:
 
 
 @given(st.data())
-def test_long_chains_with_many_doubts_end_soon(data: st.DataObject) -> None:
+def test_long_ambiguous_chains_are_resolved_quickly(data: st.DataObject) -> None:
     """Each record can be read in several ways; what is kept of them is bounded."""
     found = {"0": UsageRecord("0")}
     for index in range(1, 40):

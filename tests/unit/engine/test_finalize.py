@@ -123,7 +123,7 @@ async def test_a_token_does_not_expire_while_it_is_used() -> None:
     assert await call == {"published": "1"}
 
 
-async def test_what_is_unpublished_is_counted_for_a_while() -> None:
+async def test_recent_unpublished_tokens_are_counted() -> None:
     store, artifact = FinalizeStore(60), Artifact()
     token = store.add("x", artifact.work, artifact.resources())
     assert store.unpublished(younger_than=60) == 1
@@ -197,7 +197,7 @@ async def test_a_release_that_is_cancelled_goes_on() -> None:
     await store.close()
 
 
-async def test_a_token_ends_with_something_else() -> None:
+async def test_a_token_ends_with_the_awaited_event() -> None:
     store, artifact, end = FinalizeStore(60), Artifact(), asyncio.Event()
 
     async def ended() -> None:
@@ -214,7 +214,7 @@ async def test_a_token_ends_with_something_else() -> None:
     await store.close()
 
 
-async def test_nothing_waits_for_the_end_of_a_token_that_is_gone() -> None:
+async def test_a_removed_token_leaves_no_task() -> None:
     store, end = FinalizeStore(60), asyncio.Event()
 
     async def ended() -> None:

@@ -13,7 +13,7 @@ from exporter.engine.scratch import ScratchSpace
 from exporter.errors import FailedPreconditionError
 
 
-async def test_a_directory_goes_with_all_that_is_in_it(tmp_path: Path) -> None:
+async def test_a_directory_is_removed_with_its_contents(tmp_path: Path) -> None:
     async with ScratchSpace.open(tmp_path) as space:
         with pytest.raises(RuntimeError):
             async with space.directory() as directory:
@@ -54,7 +54,9 @@ async def test_exports_do_not_share_directories_and_others_cannot_look(tmp_path:
         assert (tmp_path / "scratch").stat().st_mode & 0o777 == 0o700
 
 
-async def test_what_a_killed_server_left_is_removed_and_a_living_ones_is_not(tmp_path: Path) -> None:
+async def test_directories_of_a_killed_server_are_removed_and_those_of_a_running_one_stay(
+    tmp_path: Path,
+) -> None:
     code = (
         "import asyncio, os, sys, pathlib\n"
         "from exporter.engine.scratch import ScratchSpace\n"

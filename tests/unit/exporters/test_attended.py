@@ -60,7 +60,7 @@ async def test_output_goes_to_the_log_of_the_export(capsys: pytest.CaptureFixtur
     assert sys.stdout is before
 
 
-async def test_output_of_others_at_the_same_time_passes(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_concurrent_output_of_others_is_not_captured(capsys: pytest.CaptureFixture[str]) -> None:
     began, proceed = threading.Event(), threading.Event()
 
     class Loud(BlockingExporter):
@@ -82,7 +82,7 @@ async def test_output_of_others_at_the_same_time_passes(capsys: pytest.CaptureFi
     assert capsys.readouterr().out == "ours\n"
 
 
-def test_an_archive_on_standard_output_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_on_standard_output_is_not_captured(monkeypatch: pytest.MonkeyPatch) -> None:
     binary = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(binary))
     with attended.printing_to_log("it"):

@@ -90,6 +90,6 @@ def test_attributes_from_clients_are_not_typos(exporter_type: str) -> None:
     assert [*misspelt(Registry().get(exporter_type).attributes, CLIENTS_SEND)] == []
 
 
-def test_what_is_like_nothing_is_left_alone() -> None:
+def test_names_unlike_any_attribute_are_not_typos() -> None:
     assert [*misspelt(ATTRIBUTES, ["colour", "formation", "label.x", "format"])] == []
     assert [*misspelt((), ["anything"])] == []

@@ -96,7 +96,7 @@ async def test_it_delegates() -> None:
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), StopIteration(), KeyError("key"), KeyboardInterrupt()])
-async def test_its_errors_are_the_plugins(error: BaseException) -> None:
+async def test_errors_are_blamed_on_the_plugin(error: BaseException) -> None:
     class Failing(Blocking):
         def export(self, source: Source, context: BlockingContext) -> ExportResult:
             with context.file() as file:
@@ -173,7 +173,7 @@ async def test_a_cancelled_export_ends_at_its_next_use_of_the_context() -> None:
     assert seen == ["cancelled"]
 
 
-async def test_cancellation_interrupts_what_it_waits_for() -> None:
+async def test_cancellation_interrupts_a_wait() -> None:
     began = threading.Event()
     left: list[str] = []
 
@@ -201,7 +201,7 @@ async def test_cancellation_interrupts_what_it_waits_for() -> None:
     assert left == ["cancelled"]
 
 
-async def test_the_context_is_not_for_the_event_loop() -> None:
+async def test_the_context_cannot_be_used_on_the_event_loop() -> None:
     class Confused(Exporter):
         type, title, name, artifact = "confused", "Confused", "exporting", ArtifactKind.NONE
 

@@ -109,14 +109,14 @@ async def test_names_are_given_one_after_the_other(work: Workplace) -> None:
     assert not work.unfinished()
 
 
-async def test_the_image_is_not_dated(work: Workplace) -> None:
+async def test_images_have_no_annotation_of_the_creation_time(work: Workplace) -> None:
     """Unlike the archive exporters, which have no other place for the time."""
     result = await export(work, {})
     assert result.descriptor is not None
     assert result.descriptor.annotations == {}
 
 
-async def test_pushing_is_for_finalize(work: Workplace, pusher: FakePusher) -> None:
+async def test_pushing_waits_for_finalize(work: Workplace, pusher: FakePusher) -> None:
     attrs = {"name": "example.com/a,example.com/b:1", "push": "", "registry.insecure": "true"}
     result = await export(work, attrs, pusher=pusher)
     assert pusher.pushed == []
@@ -200,7 +200,7 @@ async def test_unpacking_conflicts_with_rewritten_layers(work: Workplace) -> Non
 @pytest.mark.parametrize(
     "attrs", [{"unpack": "true", "rewrite-timestamp": "true"}, {"name": "a", "unpack": "1"}]
 )
-async def test_unpacking_is_no_matter_otherwise(work: Workplace, attrs: dict[str, str]) -> None:
+async def test_unpacking_is_accepted_otherwise(work: Workplace, attrs: dict[str, str]) -> None:
     await export(work, attrs)
 
 

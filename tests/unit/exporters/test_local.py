@@ -265,7 +265,7 @@ async def test_an_attestation_hides_a_file_and_not_its_other_names(work: Workpla
         ("", ["full"], "attestation full has the name of a directory: choose another prefix"),
     ],
 )
-async def test_attestations_that_find_no_place(
+async def test_attestations_whose_path_is_taken_are_refused(
     work: Workplace, prefix: str, paths: list[str], text: str
 ) -> None:
     out = work.root / "out"
@@ -293,7 +293,7 @@ async def test_a_prefix_may_lead_into_a_directory(work: Workplace) -> None:
     ],
 )
 @pytest.mark.parametrize("kind", [LocalExporter, TarExporter])
-async def test_results_that_do_not_fit(
+async def test_unsuitable_results_are_refused(
     work: Workplace, source: Source, text: str, kind: type[LocalExporter | TarExporter]
 ) -> None:
     out = work.root / "out"
@@ -303,9 +303,7 @@ async def test_results_that_do_not_fit(
 
 
 @pytest.mark.parametrize("kind", [LocalExporter, TarExporter])
-async def test_without_a_client_there_is_nowhere_to_go(
-    work: Workplace, kind: type[LocalExporter | TarExporter]
-) -> None:
+async def test_a_client_is_needed(work: Workplace, kind: type[LocalExporter | TarExporter]) -> None:
     with pytest.raises(FailedPreconditionError, match=f"the {kind.type} exporter sends files to the client"):
         await work.export(kind({}), single(layer(tars.entry("x"))))
 

@@ -39,7 +39,7 @@ def registry() -> Registry:
         (KeyboardInterrupt(), "KeyboardInterrupt"),
     ],
 )
-def test_what_escapes_is_the_plugins_fault(error: BaseException, text: str) -> None:
+def test_unexpected_exceptions_are_blamed_on_the_plugin(error: BaseException, text: str) -> None:
     with pytest.raises(PluginError) as raised, blaming(Acme):
         raise error
     failure = failure_of(raised.value)
@@ -52,7 +52,7 @@ def test_what_escapes_is_the_plugins_fault(error: BaseException, text: str) -> N
     "error",
     [FailedPreconditionError("said"), FileNotFoundError(2, "gone", "x"), asyncio.CancelledError()],
 )
-def test_what_explains_itself_passes(error: BaseException) -> None:
+def test_errors_with_an_explanation_pass_unchanged(error: BaseException) -> None:
     with pytest.raises(type(error)) as raised, blaming(Acme):
         raise error
     assert raised.value is error

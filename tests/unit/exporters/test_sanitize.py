@@ -84,7 +84,7 @@ async def test_labels_environment_user_and_time(tmp_path: Path) -> None:
     assert other.created == Time.parse("2020-02-03T04:05:06Z")
 
 
-async def test_nothing_is_changed_without_being_asked(tmp_path: Path) -> None:
+async def test_nothing_is_changed_unless_requested(tmp_path: Path) -> None:
     saved = await SavedSource.open(scenario("config-full"))
     async with Workbench.open() as bench:
         plain = await bench.export(Registry().make("oci", {}), saved)
@@ -138,6 +138,6 @@ def test_wrong_values_are_refused_before_the_build(attrs: dict[str, str], text: 
             Registry().make(exporter_type, attrs)
 
 
-def test_the_other_attributes_are_left() -> None:
+def test_other_attributes_are_kept() -> None:
     _, rest = Sanitizer.take({"set-label.1": "a=b", "set-user": "1", "name": "x", "unset-env": "A"})
     assert rest == {"name": "x"}

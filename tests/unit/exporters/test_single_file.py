@@ -56,7 +56,7 @@ def write(tmp_path: Path) -> Write:
     return write
 
 
-def test_its_classes_are_types(write: Write) -> None:
+def test_classes_in_the_file_are_types(write: Write) -> None:
     registry = default_registry([write(ACME)])
     exporter = registry.make("acme", {"color": "blue"})
     assert exporter.options.color == "blue"  # type: ignore[attr-defined]
@@ -64,7 +64,7 @@ def test_its_classes_are_types(write: Write) -> None:
     assert "oci" in registry.types
 
 
-def test_it_runs_once_and_leaves_nothing_behind(write: Write) -> None:
+def test_the_file_runs_once_and_leaves_nothing_behind(write: Write) -> None:
     path = write(ACME)
     first = default_registry([path, path]).get("acme")
     assert default_registry([path]).get("acme") is first
@@ -106,7 +106,7 @@ def test_errors_name_file_and_line(write: Write, text: str, problem: str) -> Non
     assert {name for name in set(sys.modules) - before if name.startswith("exporter_module")} == set()
 
 
-def test_no_file(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="gone.py: no such file"):
         default_registry([tmp_path / "gone.py"])
     with pytest.raises(InvalidArgumentError, match="cannot be read: "):

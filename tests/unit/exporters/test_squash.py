@@ -83,7 +83,7 @@ async def test_progress_shows_only_the_image_that_is_written() -> None:
 
 
 @pytest.mark.parametrize(("attrs", "layers"), [({}, 1), ({"above": "1"}, 2), ({"above": "3"}, 3)])
-async def test_layers_that_stay(attrs: dict[str, str], layers: int, tmp_path: Path) -> None:
+async def test_layers_of_the_base_can_be_kept(attrs: dict[str, str], layers: int, tmp_path: Path) -> None:
     async with Workbench.open() as bench:
         _, layout = await squash(bench, source_of(*LAYERS, config=CONFIG), **attrs)
         (image,) = (await images_in(layout, tmp_path)).values()
@@ -92,7 +92,7 @@ async def test_layers_that_stay(attrs: dict[str, str], layers: int, tmp_path: Pa
             assert [await files.read(name) for name in "abc"] == [b"2", b"3", b"4"]
 
 
-async def test_what_the_build_tells_of_its_base(tmp_path: Path) -> None:
+async def test_the_base_comes_from_the_metadata_of_the_build(tmp_path: Path) -> None:
     source = source_of(*LAYERS, config=CONFIG)
     assert source.ref is not None
     base = (await source.ref.remote()).diff_ids[0]
@@ -108,7 +108,7 @@ async def test_what_the_build_tells_of_its_base(tmp_path: Path) -> None:
         assert len(image.layers) == 1
 
 
-async def test_the_type_that_writes_it() -> None:
+async def test_the_image_is_written_by_the_type_in_to() -> None:
     registry = MemoryRegistry()
     async with Workbench.open(pusher=registry) as bench:
         source = source_of(*LAYERS, config=CONFIG)
@@ -132,7 +132,7 @@ async def test_the_type_that_writes_it() -> None:
         assert not SquashExporter({}).needs_store
 
 
-async def test_attributes_of_the_other_type(tmp_path: Path) -> None:
+async def test_attributes_are_passed_to_the_writing_type(tmp_path: Path) -> None:
     async with Workbench.open() as bench:
         source = source_of(*LAYERS, config=CONFIG)
         _, layout = await squash(
@@ -254,7 +254,7 @@ class _Stripping(_Adding):
         return await context.delegate("oci", changed.source(), self.attrs)
 
 
-async def test_the_other_type_writes_the_image_as_it_is(tmp_path: Path) -> None:
+async def test_the_writing_type_does_not_change_the_image(tmp_path: Path) -> None:
     """It does not fit the history to the layers again, nor sort keys."""
     async with Workbench.open() as bench:
         run = await bench.export(_Stripping({"tar": "false"}), source_of(*LAYERS, config=CONFIG))

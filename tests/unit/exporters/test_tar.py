@@ -97,7 +97,7 @@ def test_names_need_not_be_text() -> None:
     assert member.name.encode("utf-8", "surrogateescape") == b"\xff"
 
 
-def test_what_no_format_can_hold() -> None:
+def test_entries_that_tar_cannot_hold_are_refused() -> None:
     entry = FileEntry(path=b"dir/x", xattrs={b"user.a=b": b"x"})
     with pytest.raises(TarError, match="^failed to write file header dir/x: "):
         written(entry)

@@ -53,7 +53,7 @@ def test_spellings_of_a_platform_share_a_group() -> None:
     assert rest == {"name": "n"}
 
 
-def test_two_spellings_of_a_key_are_decided_by_name_not_by_order() -> None:
+def test_of_two_spellings_the_name_decides_and_not_the_order() -> None:
     attrs = {"annotation.a": "short", "annotation-manifest.a": "long"}
     for given_attrs in (attrs, dict(reversed(attrs.items()))):
         groups, _ = AnnotationGroups.from_attributes(given_attrs)
@@ -122,7 +122,9 @@ def test_a_bad_key_is_named() -> None:
         ),
     ],
 )
-def test_what_an_image_can_carry(attrs: dict[str, str], oci_types: bool, message: str | None) -> None:
+def test_annotations_that_an_image_can_have(
+    attrs: dict[str, str], oci_types: bool, message: str | None
+) -> None:
     groups, _ = AnnotationGroups.from_attributes(attrs)
     if message is None:
         groups.check(has_ref=lambda _: False, oci_types=oci_types)

@@ -40,7 +40,7 @@ def test_empty() -> None:
     assert replace(empty, platform=Platform()).to_dict()["platform"] == {"architecture": "", "os": ""}
 
 
-def test_null_and_unknown_members_are_nothing() -> None:
+def test_null_and_unknown_members_are_ignored() -> None:
     value = {
         "size": None,
         "urls": None,

@@ -73,7 +73,7 @@ def test_bad_value_of_the_frontend() -> None:
         (None, {}, None),
     ],
 )
-def test_what_holds_for_an_export(
+def test_the_epoch_of_an_export(
     given_epoch: Epoch | None, metadata: dict[str, bytes], epoch: int | None
 ) -> None:
     assert export_epoch(given_epoch, metadata, "linux/arm64") == epoch

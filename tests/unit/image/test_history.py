@@ -60,11 +60,11 @@ def test_only_the_last_items_of_a_longer_chain_count() -> None:
     assert [item.created_by for item in history or ()] == ["layer 1", "layer 2"]
 
 
-def test_without_a_ref_there_is_nothing_but_a_comment() -> None:
+def test_entries_without_a_ref_have_only_a_comment() -> None:
     assert fitted_history(b"{}", 1, None) == (History(comment="buildkit.exporter.image.v0"),)
 
 
-def test_nothing_is_not_the_same_as_an_empty_history() -> None:
+def test_a_missing_history_differs_from_an_empty_one() -> None:
     assert fitted_history(b"{}", 0, None) is None
     assert fitted_history(b'{"history":null}', 0, []) is None
     assert fitted_history(b'{"history":[]}', 0, []) == ()
@@ -110,7 +110,7 @@ def test_chains_that_are_too_short(entries: list[str], layers: int, length: int,
     assert str(caught.value) == message
 
 
-def test_a_short_chain_is_accepted_where_no_item_is_missed() -> None:
+def test_a_short_chain_is_accepted_if_no_item_is_needed() -> None:
     assert seconds(fitted_history(config(entry(1)), 3, chain(5, 6))) == [1, 6]
 
 

@@ -105,7 +105,7 @@ def written_references(draw: st.DrawFn) -> str:
 
 
 @given(written_references())
-def test_what_was_parsed_parses_to_itself(text: str) -> None:
+def test_parsing_is_idempotent(text: str) -> None:
     try:
         reference = Reference.parse(text)
     except ImageError as error:  # only a name that is too long, or all hexadecimal

@@ -70,7 +70,7 @@ async def image_of(
 # --- reading ---
 
 
-async def test_what_an_image_says_of_itself(tmp_path: Path) -> None:
+async def test_properties_of_an_image(tmp_path: Path) -> None:
     image = await image_of(tmp_path, tar(entry("f", b"1")))
     assert image.env == {"PATH": "/bin", "A": "b=c"}
     assert (image.labels, image.cmd, image.entrypoint) == ({"x": "y"}, ("sh",), ())
@@ -153,7 +153,7 @@ async def test_files(tmp_path: Path) -> None:
 # --- config and manifest ---
 
 
-async def test_changes_of_the_config_leave_all_else_alone(tmp_path: Path) -> None:
+async def test_changes_of_the_config_affect_nothing_else(tmp_path: Path) -> None:
     image = await image_of(tmp_path, tar(entry("f")))
     before = (image.config, image.manifest)
     changed = (
@@ -246,7 +246,7 @@ async def test_a_layer_of_files_a_directory_or_a_tar(tmp_path: Path) -> None:
         assert not added.same_files
 
 
-async def test_squash_makes_whiteouts_only_for_names_that_are_gone(tmp_path: Path) -> None:
+async def test_squash_writes_whiteouts_only_for_removed_names(tmp_path: Path) -> None:
     lower = tar(
         *(directory("a"), entry("a/gone", b"1"), entry("a/stays", b"2"), directory("dir"), entry("dir/x")),
         *(directory("opaque"), entry("opaque/old"), entry("file", b"3"), entry("same", b"4")),
@@ -313,7 +313,7 @@ async def test_squash_by_digest_and_its_history(tmp_path: Path) -> None:
     assert "history" not in json.loads((await wrong.without_history().squash()).config)
 
 
-async def test_inline_cache_data_goes_with_the_layers_that_it_is_about(tmp_path: Path) -> None:
+async def test_inline_cache_data_is_removed_with_its_layers(tmp_path: Path) -> None:
     config = {**CONFIG, "moby.buildkit.cache.v0": "e30="}
     image = await image_of(tmp_path, tar(entry("a")), tar(entry("b")), config=config)
     assert b"moby.buildkit.cache.v0" in image.with_user("1").config

@@ -20,7 +20,7 @@ COMPLETE = sorted({*scenario_names()} - LAZY)
 
 
 @pytest.mark.parametrize("name", scenario_names())
-async def test_an_image_that_nobody_changed_stays_as_it_is(name: str, tmp_path: Path) -> None:
+async def test_an_unchanged_image_keeps_its_bytes(name: str, tmp_path: Path) -> None:
     saved = await SavedSource.open(scenario(name))
     context = await Workplace(tmp_path).context(build=saved.build)
     image = await context.image(saved.source)
@@ -53,7 +53,7 @@ def check_history(squashed: Image, image: Image) -> None:
     assert [layer.digest for layer in layers] == [layer.digest for layer in squashed.layers]
 
 
-def test_the_builds_have_bases_and_several_platforms() -> None:
+def test_the_recordings_include_bases_and_several_platforms() -> None:
     """What the tests above are about occurs in the recordings."""
     metadata = [read_json(name, "source.json")["metadata"] for name in COMPLETE]
     assert any("containerimage.base.config" in str(keys) for keys in metadata)

@@ -40,7 +40,7 @@ async def put(cache: LayerCache, directory: Path, data: bytes, source: str = SOU
     return layer
 
 
-async def test_what_was_put_is_found(tmp_path: Path) -> None:
+async def test_an_entry_can_be_read_back(tmp_path: Path) -> None:
     layer = await put(LayerCache(tmp_path / "cache"), tmp_path / "a", b"blob")
     # Another process, later.
     cache = LayerCache(tmp_path / "cache")
@@ -63,7 +63,7 @@ async def test_an_empty_cache(tmp_path: Path) -> None:
         (SOURCE, Recipe(CompressionType.ZSTD, 3, epoch=0)),
     ],
 )
-async def test_everything_counts(tmp_path: Path, source: str, recipe: Recipe) -> None:
+async def test_any_difference_in_the_key_is_a_miss(tmp_path: Path, source: str, recipe: Recipe) -> None:
     cache = LayerCache(tmp_path / "cache")
     await put(cache, tmp_path / "a", b"blob")
     assert await cache.get(source, recipe, BlobDirectory(tmp_path / "b")) is None
@@ -102,7 +102,7 @@ async def test_a_damaged_record_is_ignored(tmp_path: Path, text: str) -> None:
     assert await cache.get(SOURCE, RECIPE, BlobDirectory(tmp_path / "b")) is None
 
 
-async def test_what_was_unused_for_longest_goes(tmp_path: Path) -> None:
+async def test_the_least_recently_used_entry_is_evicted(tmp_path: Path) -> None:
     cache = LayerCache(tmp_path / "cache", limit=25)
     sources = [f"sha256:{number:064x}" for number in range(3)]
     layers = []
@@ -128,7 +128,7 @@ async def test_a_blob_in_two_records_counts_once(tmp_path: Path) -> None:
     assert len(list((tmp_path / "cache" / "records").iterdir())) == 3
 
 
-async def test_old_blobs_without_a_record_go(tmp_path: Path) -> None:
+async def test_old_blobs_without_a_record_are_removed(tmp_path: Path) -> None:
     cache = LayerCache(tmp_path / "cache")
     old = blob(tmp_path / "cache" / "blobs", b"old")
     new = blob(tmp_path / "cache" / "blobs", b"new")

@@ -98,7 +98,7 @@ async def test_a_level_does_not_recompress_layers_of_the_same_type(converter: La
     assert (await converter.convert(remote, force(GZIP, 9))).descriptors == remote.descriptors
 
 
-async def test_docker_types_are_types_of_layers_too(converter: LayerConverter) -> None:
+async def test_docker_media_types_are_layers(converter: LayerConverter) -> None:
     blobs = tars.Blobs()
     layers = [
         tars.layer(blobs, TAR, GZIP, media_type=media_types.DOCKER_LAYER_GZIP),
@@ -138,7 +138,7 @@ async def test_foreign_layers_become_ordinary_ones(converter: LayerConverter) ->
     assert descriptor.urls == ()
 
 
-async def test_where_a_blob_can_be_mounted_from_is_not_true_of_another(converter: LayerConverter) -> None:
+async def test_converted_layers_lose_their_distribution_sources(converter: LayerConverter) -> None:
     blobs = tars.Blobs()
     layer = tars.layer(
         blobs, TAR, annotations={"containerd.io/distribution.source.example.com": "a/b", "own": "x"}
@@ -147,7 +147,7 @@ async def test_where_a_blob_can_be_mounted_from_is_not_true_of_another(converter
     assert list(descriptor.annotations) == ["containerd.io/uncompressed"]
 
 
-async def test_missing_media_types_are_found_out(converter: LayerConverter) -> None:
+async def test_missing_media_types_are_detected(converter: LayerConverter) -> None:
     blobs = tars.Blobs()
     layer = replace(tars.layer(blobs, TAR, GZIP), media_type="")
     (found,) = (await converter.convert(tars.remote(blobs, layer), CompressionConfig())).descriptors
@@ -382,7 +382,7 @@ async def test_a_base_layer_of_unknown_diff_id_stays(converter: LayerConverter) 
     assert remote.descriptors[1] != layers[1]
 
 
-async def test_what_was_rewritten_is_not_rewritten_again(converter: LayerConverter) -> None:
+async def test_rewritten_layers_are_not_rewritten_again(converter: LayerConverter) -> None:
     blobs = tars.Blobs()
     once = await converter.rewrite_timestamps(
         tars.remote(blobs, tars.layer(blobs, TAR)), CompressionConfig(), EPOCH

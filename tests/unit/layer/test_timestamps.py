@@ -48,7 +48,7 @@ def test_later_times_become_the_epoch_and_earlier_ones_stay() -> None:
         assert {info.name: info.mtime for info in archive} == {"late": EPOCH, "early": EPOCH - 1}
 
 
-def test_a_fraction_that_is_clamped_away_needs_no_extension() -> None:
+def test_clamped_fractions_need_no_pax_record() -> None:
     data = tars.tar(tars.entry("a", mtime=EPOCH + 0.5))
     assert b"mtime=" in data
     out = rewrite(data)
@@ -67,13 +67,13 @@ def test_extended_attributes_survive_and_are_sorted() -> None:
     assert b"SCHILY.xattr.user.a=1\n25 SCHILY.xattr.user.b=2\n" in out
 
 
-def test_what_follows_the_archive_is_dropped() -> None:
+def test_data_after_the_archive_is_dropped() -> None:
     data = tars.tar(tars.entry("a", b"x", mtime=1), format=tarfile.USTAR_FORMAT)
     assert rewrite(data + bytes(9216) + b"junk") == rewrite(data)
     assert rewrite(data[:-1024]) == rewrite(data)
 
 
-def test_what_follows_the_archive_is_read() -> None:
+def test_data_after_the_archive_is_read() -> None:
     source = io.BytesIO(tars.tar() + b"junk")
     list(rewrite_times(source, EPOCH))
     assert source.read() == b""

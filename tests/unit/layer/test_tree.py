@@ -124,7 +124,7 @@ def test_hard_links_are_one_inode() -> None:
     assert made.find(b"a").names == 3
 
 
-def test_hard_links_bring_their_attributes() -> None:
+def test_a_hard_link_sets_attributes_of_its_target() -> None:
     made = tree(
         [header("a", uid=1), hard("b", "a", uid=2, mode=0o600, pax_records={b"SCHILY.xattr.k": b"v"})]
     )
@@ -160,7 +160,7 @@ def test_invalid_hard_links(entries: list[Header], message: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["../x", "/x", "../../../x", "a/../x", "./././x", "//x", "a/../../x"])
-def test_names_end_at_the_root(name: str) -> None:
+def test_names_cannot_leave_the_root(name: str) -> None:
     assert contents(tree([header(name)])) == {"x": 1}
 
 
@@ -276,7 +276,7 @@ def test_hiding_one_name_of_a_hard_link() -> None:
 
 
 @pytest.mark.parametrize("name", [".wh.", ".wh..", ".wh...", "d/.wh.."])
-def test_whiteouts_of_nothing(name: str) -> None:
+def test_whiteouts_without_a_name_are_refused(name: str) -> None:
     with pytest.raises(InvalidArgumentError, match="invalid whiteout name"):
         tree([header(name)])
 
@@ -294,7 +294,7 @@ def test_find_follows_links() -> None:
 
 
 @pytest.mark.parametrize("path", [b"x", b"d/x", b"d/f/x", b"dangling"])
-def test_find_nothing(path: bytes) -> None:
+def test_find_raises_for_missing_files(path: bytes) -> None:
     made = tree([header("d/f"), link("dangling", "nowhere")])
     with pytest.raises(NotFoundError, match="no such file or directory"):
         made.find(path)

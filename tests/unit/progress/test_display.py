@@ -74,7 +74,7 @@ def test_the_mode_says_what_renders(
         ("tty", {}, "--progress=tty: the output is not a terminal"),
     ],
 )
-def test_modes_that_cannot_be_used_are_refused(mode: str, environ: dict[str, str], message: str) -> None:
+def test_unusable_modes_are_refused(mode: str, environ: dict[str, str], message: str) -> None:
     with pytest.raises(InvalidArgumentError, match=message.replace("|", r"\|")):
         open_renderer(mode, pipe(), environ=environ)
 

@@ -126,7 +126,7 @@ def test_pieces_make_up_the_output(chunks: list[bytes]) -> None:
     assert text == b"".join(chunks)
 
 
-def test_coalescing_does_not_change_the_picture() -> None:
+def test_coalescing_does_not_change_the_result() -> None:
     whole, single = ProgressState(), ProgressState()
     updates = streams.updates("kinds")
     whole.apply(

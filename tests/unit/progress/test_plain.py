@@ -99,7 +99,7 @@ def test_a_repeated_message_is_printed_once() -> None:
     assert screen.text == "#1 first\n#1 DONE 1.0s\n"
 
 
-def test_a_vertex_that_has_been_silent_for_long_gets_its_turn() -> None:
+def test_a_long_silent_vertex_gets_its_turn() -> None:
     screen = Screen()
     screen.show(StatusUpdate(vertexes=(Vertex(A, "first", started=at(1)),)))
     screen.show(StatusUpdate(vertexes=(Vertex(B, "second", started=at(1)),)))

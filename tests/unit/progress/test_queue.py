@@ -26,7 +26,7 @@ async def drain(queue: CoalescingQueue) -> list[StatusUpdate]:
     return [update async for update in queue]
 
 
-async def test_what_waits_is_merged_into_one_message() -> None:
+async def test_waiting_updates_are_merged_into_one_message() -> None:
     queue = CoalescingQueue()
     started, done = Vertex("v", "name"), Vertex("v", "name", cached=True)
     queue.put(StatusUpdate(vertexes=(started,)))
@@ -140,7 +140,7 @@ async def test_a_reader_that_pauses_reads_on_when_nothing_follows() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from("vw"), st.binary(max_size=6)), max_size=40), st.integers(1, 20))
-def test_output_is_bounded_and_what_is_left_is_the_end(chunks: list[tuple[str, bytes]], limit: int) -> None:
+def test_output_is_bounded_and_its_end_is_kept(chunks: list[tuple[str, bytes]], limit: int) -> None:
     async def run() -> list[VertexLog]:
         queue = CoalescingQueue(log_limit=limit)
         for vertex, data in chunks:

@@ -27,7 +27,7 @@ def test_lines_are_those_of_go() -> None:
     assert stream.getvalue() == streams.read("kinds.ndjson.gz")
 
 
-def test_empty_fields_are_left_out_but_for_those_that_go_always_writes() -> None:
+def test_empty_fields_are_omitted_except_those_that_go_always_writes() -> None:
     update = StatusUpdate(
         vertexes=(Vertex("", "", group=ProgressGroup("")),),
         statuses=(VertexStatus("", ""),),

@@ -123,7 +123,7 @@ def test_a_narrow_terminal_loses_the_amount_first_and_the_timer_next() -> None:
     }
 
 
-def test_running_work_stays_when_the_window_is_too_low() -> None:
+def test_running_vertices_stay_in_a_low_window() -> None:
     screen = Screen(height=5)
     updates = [status(f"done {number}", done=1.5) for number in range(10)]
     screen.show(StatusUpdate(vertexes=(EXPORT,)), status("running"), *updates, after=0.0)
@@ -132,7 +132,7 @@ def test_running_work_stays_when_the_window_is_too_low() -> None:
     assert len(screen.frame(final=True)) == 13
 
 
-def test_rows_are_chosen_by_worth_and_keep_their_order() -> None:
+def test_running_rows_have_priority_and_rows_keep_their_order() -> None:
     rows = [Row("a", running=True), Row("b"), Row("c", running=True), Row("d")]
     assert [row.name for row in fit_height(rows, 3)] == ["a", "c", "d"]
     assert [row.name for row in fit_height(rows, 1)] == ["c"]

@@ -62,7 +62,7 @@ async def proxied(daemon: Daemon, builds: Builds) -> AsyncIterator[control_pb2_g
                     yield control_pb2_grpc.ControlStub(to_proxy)
 
 
-async def test_who_comes_late_is_shown_what_has_been_before_the_daemon_says_anything() -> None:
+async def test_late_watchers_get_past_progress_before_the_daemon_answers() -> None:
     daemon, builds = Daemon(), Builds()
     with builds.progress("build") as progress:
         progress.put(OURS)

@@ -46,7 +46,7 @@ def handed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dic
             os.close(number)
 
 
-def test_all_sockets_are_taken(handed_over: dict[str, str], tmp_path: Path) -> None:
+def test_all_inherited_sockets_are_used(handed_over: dict[str, str], tmp_path: Path) -> None:
     local, net = listen_addresses(["fd://"], field="addresses", environ=handed_over)
     assert isinstance(local, InheritedSocket)
     assert isinstance(net, InheritedSocket)
@@ -74,12 +74,12 @@ def test_sockets_are_taken_by_name_and_by_number(handed_over: dict[str, str]) ->
 @pytest.mark.parametrize(
     "change", [{"LISTEN_PID": "1"}, {"LISTEN_PID": ""}, {"LISTEN_FDS": "0"}, {"LISTEN_FDS": "many"}]
 )
-def test_sockets_of_others_are_not_ours(handed_over: dict[str, str], change: dict[str, str]) -> None:
+def test_sockets_for_another_process_are_ignored(handed_over: dict[str, str], change: dict[str, str]) -> None:
     with pytest.raises(FailedPreconditionError, match="no sockets were handed over"):
         listen_addresses(["fd://"], field="addresses", environ={**handed_over, **change})
 
 
-def test_what_does_not_listen_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sockets_that_do_not_listen_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = socket.socketpair()
     with one, other:
         monkeypatch.setattr(activation, "_FIRST", one.fileno())

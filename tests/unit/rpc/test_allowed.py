@@ -104,7 +104,7 @@ async def test_addresses_are_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("local", ["127.0.0.1", "169.254.169.254", "::1", "0.0.0.0", "::ffff:127.0.0.1"])
-async def test_a_wildcard_does_not_lead_to_this_machine(local: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_wildcard_does_not_allow_this_machine(local: str, monkeypatch: pytest.MonkeyPatch) -> None:
     name = "tcp://a.example.com:5"
     with pytest.raises(PermissionDeniedError) as caught:
         await target(Resolver(local), monkeypatch, name, "tcp://*.example.com:*")

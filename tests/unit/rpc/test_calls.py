@@ -58,7 +58,7 @@ async def error_of(call: StreamCall, doing: str) -> ExporterError | None:
     return None if error is None else from_rpc_error(error, doing)
 
 
-async def test_a_writer_learns_why_the_other_side_has_ended_the_call() -> None:
+async def test_a_writer_gets_the_peers_status() -> None:
     async with peer(refuse) as method:
         for _ in range(TIMES):
             call = StreamCall(method())
@@ -72,7 +72,7 @@ async def test_a_writer_learns_why_the_other_side_has_ended_the_call() -> None:
             assert told.message == "sending it: disk full"
 
 
-async def test_a_call_that_was_ended_early_and_well() -> None:
+async def test_an_early_ok_status_is_not_an_error() -> None:
     async with peer(leave) as method:
         for _ in range(TIMES):
             call = StreamCall(method())
@@ -89,7 +89,7 @@ async def test_a_peer_that_cannot_be_reached() -> None:
         assert isinstance(await error_of(call, "sending it"), UnavailableError)
 
 
-async def test_the_end_of_a_call_that_is_ending() -> None:
+async def test_ending_a_call_that_the_peer_is_ending() -> None:
     for handler, kind in ((refuse, ResourceExhaustedError), (leave, type(None))):
         async with peer(handler) as method:
             for _ in range(TIMES):
@@ -99,7 +99,7 @@ async def test_the_end_of_a_call_that_is_ending() -> None:
                 assert isinstance(await error_of(call, ""), kind)
 
 
-async def test_a_writer_that_is_cancelled_takes_the_call_with_it() -> None:
+async def test_a_cancelled_writer_cancels_the_call() -> None:
     async def stall(_: object, context: Context) -> None:
         await asyncio.Event().wait()
 
@@ -129,7 +129,7 @@ async def test_several_tasks_write_to_a_stream() -> None:
         await stream.finish()
 
 
-async def test_a_stream_raises_what_has_ended_it() -> None:
+async def test_a_stream_raises_the_error_that_ended_it() -> None:
     async with peer(refuse) as method:
         stream = CallStream(method(), "sending it")
         with pytest.raises(ResourceExhaustedError, match="sending it: disk full"):

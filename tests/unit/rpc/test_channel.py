@@ -131,7 +131,7 @@ async def test_a_call_with_one_response(peer: Peer) -> None:
     assert not call.cancelled()
 
 
-async def test_a_failure_is_that_of_grpcs_own_channel(peer: Peer) -> None:
+async def test_failures_are_those_of_grpcs_own_channel(peer: Peer) -> None:
     request = content_pb2.InfoRequest(digest="none")
     errors = []
     async with grpc.aio.insecure_channel(f"unix:{peer.path}") as theirs:
@@ -193,7 +193,7 @@ async def test_requests_that_fail_cancel_the_call(peer: Peer) -> None:
     await peer.service.cancelled.wait()
 
 
-async def test_a_writer_learns_why_the_other_side_has_ended_the_call(peer: Peer) -> None:
+async def test_a_writer_gets_the_peers_status(peer: Peer) -> None:
     for ref, kind in (("refuse", ResourceExhaustedError), ("enough", type(None))):
         call = StreamCall(peer.stub.Write())
         while await call.send(content_pb2.WriteContentRequest(ref=ref, data=LARGE)):
@@ -221,7 +221,7 @@ async def test_several_tasks_write_at_once(peer: Peer) -> None:
 
 
 @pytest.mark.parametrize("how", ["cancelled", "its task is cancelled", "its writer is cancelled", "late"])
-async def test_a_call_that_is_given_up_ends_at_the_server_too(peer: Peer, how: str) -> None:
+async def test_an_abandoned_call_is_cancelled_at_the_server(peer: Peer, how: str) -> None:
     timeout = 0.2 if how == "late" else None
     if how == "its writer is cancelled":
         call = peer.stub.Write()
@@ -286,7 +286,7 @@ async def test_a_response_that_is_too_large() -> None:
         assert (await peer.stub.Info(content_pb2.InfoRequest(digest="d"))).info.size == 7
 
 
-async def test_a_server_that_takes_few_calls_at_once() -> None:
+async def test_a_server_with_a_low_limit_of_concurrent_calls() -> None:
     async with peers(options=(("grpc.max_concurrent_streams", 2),)) as peer, asyncio.timeout(PATIENCE):
         await peer.stub.Info(content_pb2.InfoRequest(digest="d"))  # its settings have come
         stalled = [peer.stub.Info(content_pb2.InfoRequest(digest="stall")) for _ in range(2)]
@@ -318,7 +318,7 @@ async def test_a_connection_that_is_lost(how: str) -> None:
             assert peer.channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN
 
 
-async def test_the_end_of_a_channel_cancels_its_calls_and_no_others() -> None:
+async def test_closing_a_channel_cancels_only_its_calls() -> None:
     async with peers() as peer, asyncio.timeout(PATIENCE):
         other = FrameChannel(Caller(peer.connection))
         async with other:
@@ -347,7 +347,7 @@ async def test_no_task_is_left_of_calls_that_have_ended(peer: Peer) -> None:
     await until(lambda: len(asyncio.all_tasks()) <= before)
 
 
-async def test_what_is_told_the_end(peer: Peer) -> None:
+async def test_done_callbacks_run_once(peer: Peer) -> None:
     call = peer.stub.Info(content_pb2.InfoRequest(digest="d"))
     told: list[Any] = []
     call.add_done_callback(told.append)
@@ -359,6 +359,6 @@ async def test_what_is_told_the_end(peer: Peer) -> None:
 @pytest.mark.parametrize(
     "item", [("K", "v"), ("k", "a\nb"), ("k", b"v"), ("k-bin", "v"), ("k", "ä"), ("", "v")]
 )
-async def test_metadata_that_cannot_be_said(peer: Peer, item: tuple[str, Any]) -> None:
+async def test_invalid_metadata_is_refused(peer: Peer, item: tuple[str, Any]) -> None:
     with pytest.raises(ValueError, match="cannot be sent"):
         peer.stub.Info(content_pb2.InfoRequest(), metadata=(item,))

@@ -31,7 +31,7 @@ class Echo(asyncio.Protocol):
         self.transport.write(data)
 
 
-async def test_connections_are_taken_at_all_sockets_until_the_end() -> None:
+async def test_connections_are_accepted_at_all_sockets_until_the_end() -> None:
     listeners = await bind_tcp(TCPAddress("localhost", 0))
     port = listeners[0].getsockname()[1]
     assert {listener.getsockname()[1] for listener in listeners} == {port}
@@ -53,7 +53,7 @@ async def test_connections_are_taken_at_all_sockets_until_the_end() -> None:
         ("good", None),
     ],
 )
-async def test_why_there_is_no_tls(
+async def test_a_failed_tls_handshake_is_logged_with_its_reason(
     client: str, said: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     make_certificates(tmp_path)

@@ -24,7 +24,7 @@ async def bind(path: Path) -> None:
         assert mode(path) == 0o600
 
 
-async def test_a_socket_comes_and_goes(tmp_path: Path) -> None:
+async def test_a_socket_is_created_and_removed(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "s"
     await bind(path)
     assert not path.exists()

@@ -109,7 +109,7 @@ async def test_details_say_domain_reason_and_field() -> None:
     assert (violation.field, violation.description) == ("attrs[compression]", "no such thing")
 
 
-async def test_what_may_help_to_try_again_says_when() -> None:
+async def test_retryable_errors_say_when_to_retry() -> None:
     details = details_of(await error_of(raising(UnavailableError("gone"))))
     assert details.keys() == {"ErrorInfo", "RetryInfo"}
     assert details["RetryInfo"].retry_delay.seconds == 1
@@ -168,13 +168,13 @@ def test_peers_codes_become_errors_of_ours(
     assert error.message == f"reading: {details}"
 
 
-def test_details_of_other_implementations_are_passed_over() -> None:
+def test_unknown_details_are_ignored() -> None:
     trailers = grpc.aio.Metadata(("grpc-status-details-bin", b"\xff\xff"))
     peer = grpc.aio.AioRpcError(grpc.StatusCode.NOT_FOUND, grpc.aio.Metadata(), trailers, details="nope")
     assert from_rpc_error(peer).field is None
 
 
-async def test_what_is_being_done_is_not_said_twice() -> None:
+async def test_the_context_is_not_repeated() -> None:
     error = await error_of(raising(NotFoundError("blob sha256:1 not found")))
     assert from_rpc_error(error, "blob sha256:1").message == "blob sha256:1 not found"
 

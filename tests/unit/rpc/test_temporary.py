@@ -23,7 +23,7 @@ def as_a_new_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(temporary, "_swept", set())
 
 
-def test_a_directory_is_private_and_goes_with_its_contents(tmp_path: Path) -> None:
+def test_a_directory_is_private_and_removed_with_its_contents(tmp_path: Path) -> None:
     with private_directory(tmp_path) as path:
         assert path.parent == tmp_path
         assert path.stat().st_mode & 0o777 == 0o700
@@ -31,7 +31,7 @@ def test_a_directory_is_private_and_goes_with_its_contents(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_process_left_is_removed_and_nothing_else(
+def test_only_directories_of_killed_processes_are_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     living, _ = make_private_directory(tmp_path)

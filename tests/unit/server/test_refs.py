@@ -101,7 +101,7 @@ async def test_a_session_that_has_no_content() -> None:
     assert caught.value.field == "source.attestations[p][0].content_id"
 
 
-async def test_nobody_can_be_asked() -> None:
+async def test_a_ref_without_an_owner_is_refused() -> None:
     ref = resolver(daemons=(Owner(),)).ref(pb.Ref(id="r"), "source.ref")
     for ask in (ref.remote, ref.layer_chain):
         with pytest.raises(FailedPreconditionError) as caught:
@@ -119,7 +119,7 @@ async def test_a_chain_is_checked_against_the_layers() -> None:
     assert caught.value.field == "source.refs[p].chain"
 
 
-async def test_a_session_that_does_not_come_ends_the_search() -> None:
+async def test_a_session_that_never_attaches_ends_the_search() -> None:
     session = SessionOwner(SessionManager(), "s", 0.01)
     daemon = Owner(known())
     ref = resolver(session=session, daemons=(daemon,)).ref(pb.Ref(id="r"), "source.ref")
@@ -128,7 +128,7 @@ async def test_a_session_that_does_not_come_ends_the_search() -> None:
     assert not daemon.asked
 
 
-def test_endpoints_are_dialled_with_leave_only() -> None:
+def test_endpoints_are_dialled_only_if_allowed() -> None:
     message = pb.Ref(id="r", endpoint="unix:///run/refs.sock")
     with pytest.raises(PermissionDeniedError) as caught:
         resolver().ref(message, "source.ref")

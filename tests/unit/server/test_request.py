@@ -150,7 +150,7 @@ def _no_id(ref: pb.Ref) -> None:
         (_no_id, InvalidArgumentError, ".id"),
     ],
 )
-def test_a_bad_ref_is_told_with_the_path_of_the_field(
+def test_a_bad_ref_is_reported_with_the_path_of_the_field(
     spoil: Callable[[pb.Ref], None], kind: type[ExporterError], field: str
 ) -> None:
     ref = layer_ref()
@@ -266,7 +266,7 @@ attestations = st.builds(
     st.one_of(st.none(), st.dictionaries(st.text(), refs, max_size=2)),
     st.dictionaries(st.text(), st.lists(attestations, max_size=2), max_size=2),
 )
-async def test_whatever_comes_is_read_or_refused(
+async def test_any_request_is_read_or_refused(
     ref: pb.Ref | None, by_platform: dict[str, pb.Ref] | None, attested: dict[str, list[pb.Attestation]]
 ) -> None:
     message = pb.Source(

@@ -26,7 +26,7 @@ async def test_a_ref_returns_its_chain_and_layers() -> None:
     assert await ref.remote(CompressionConfig()) == Remote(DESCRIPTORS, provider)
 
 
-def test_a_good_chain_passes() -> None:
+def test_a_valid_chain_is_accepted() -> None:
     check_chain(CHAIN, DESCRIPTORS)
     check_chain((), ())
 

@@ -88,7 +88,7 @@ async def test_a_recorded_build_is_loaded_as_it_was_recorded(name: str) -> None:
             await copy_blobs(MemoryStore(), remote.provider, remote.descriptors)
 
 
-async def test_a_blob_that_was_not_recorded_is_missed_only_when_it_is_read() -> None:
+async def test_an_unrecorded_blob_is_an_error_only_when_read() -> None:
     saved = await SavedSource.open(builds.scenario("lazy-image-nohistory"))
     (ref,) = _refs(saved.source)
     remote = await ref.remote()
@@ -157,7 +157,7 @@ async def test_the_compatibility_version_of_a_record_is_kept() -> None:
         ("", ""),
     ],
 )
-async def test_the_builder_of_a_record_is_told_by_its_version(
+async def test_the_version_of_a_record_selects_the_builder(
     version: str, builder: str, tmp_path: Path
 ) -> None:
     scenario = {"buildkit": {"version": version}}
@@ -188,7 +188,7 @@ async def test_the_smallest_source(tmp_path: Path) -> None:
     assert (saved.source, saved.build) == (Source(), BuildInfo())
 
 
-async def test_a_source_by_hand(tmp_path: Path) -> None:
+async def test_a_source_written_by_hand(tmp_path: Path) -> None:
     saved = await _open(tmp_path, DOCUMENTS)
     assert saved.source.metadata == {"key": b"\x00\x01"}
     (ref,) = _refs(saved.source)
@@ -312,9 +312,7 @@ def _moby(layer: str, diff_id: str | None = DIGEST) -> dict[str, Any]:
         ("scenario.json", {"compatibility_version": "10"}, "scenario.json: Expected `int | null`"),
     ],
 )
-async def test_what_is_malformed_is_told_with_file_and_place(
-    tmp_path: Path, name: str, document: Any, message: str
-) -> None:
+async def test_errors_name_file_and_place(tmp_path: Path, name: str, document: Any, message: str) -> None:
     with pytest.raises(InvalidArgumentError, match=message) as caught:
         await _open(tmp_path, {**DOCUMENTS, name: document})
     assert str(caught.value).startswith(f"{tmp_path}/{name}: ")

@@ -92,7 +92,7 @@ async def test_a_recorded_build_can_be_saved_again(tmp_path: Path, name: str) ->
         Source(metadata={"é": b"\xff\x00", "refs.platforms": b"no json \xff"}),
     ],
 )
-async def test_whatever_there_is_survives(tmp_path: Path, source: Source) -> None:
+async def test_any_source_survives(tmp_path: Path, source: Source) -> None:
     await _round_trip(source, tmp_path / "saved")
 
 
@@ -192,7 +192,7 @@ async def test_the_files_are_those_of_a_saved_source(tmp_path: Path) -> None:
     assert len(await (await OCILayout.open(path / "oci", create=False)).blobs()) == 2
 
 
-async def test_an_empty_directory_is_taken(tmp_path: Path) -> None:
+async def test_an_empty_directory_is_used(tmp_path: Path) -> None:
     (tmp_path / "saved").mkdir()
     await _round_trip(Source(), tmp_path / "saved")
 
@@ -207,7 +207,7 @@ async def test_existing_files_are_not_overwritten(tmp_path: Path) -> None:
     assert names_in(tmp_path) == ["directory", "file"]
 
 
-async def test_what_appears_in_the_meantime_is_not_overwritten(tmp_path: Path) -> None:
+async def test_files_that_appear_meanwhile_are_not_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "saved"
 
     class Slow(InlineRef):

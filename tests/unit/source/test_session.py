@@ -89,7 +89,7 @@ async def test_the_wanted_compression_is_sent_to_the_owner(wanted: CompressionCo
     assert asked == [wanted]
 
 
-async def test_a_lazy_layers_description_is_there_after_its_blob() -> None:
+async def test_a_lazy_layers_description_is_known_after_its_blob() -> None:
     class Lazy(InlineRef):
         is_pulled = False
 

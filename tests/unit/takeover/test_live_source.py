@@ -124,7 +124,7 @@ async def test_ambiguous_refs() -> None:
     assert await doubts_that_matter(live, image, None) == [], "either ref gives the same bytes"
 
 
-async def test_a_doubt_counts_if_another_chain_would_give_another_config() -> None:
+async def test_ambiguity_matters_only_if_configs_would_differ() -> None:
     image = await image_of("run-chain")
     live = live_source(result_of("run-chain"), image, provider_of("run-chain"), inline_only_provenance=False)
     chain = await live.source.ref.layer_chain() if live.source.ref is not None else ()

@@ -44,7 +44,7 @@ def solve(*types: str, **attrs: str) -> control_pb2.SolveRequest:
         ("tar", ("tar", REMOTE)),
     ],
 )
-def test_who_runs_a_type(client_type: str, expected: object) -> None:
+def test_the_backend_of_a_type(client_type: str, expected: object) -> None:
     assert ROUTES.find(client_type) == expected
 
 
@@ -87,7 +87,9 @@ def test_ours_come_first_for_the_daemon() -> None:
         ([("image", "false"), ("mine", "")], 0),
     ],
 )
-def test_the_image_that_the_daemon_tells_of(exporters: list[tuple[str, str]], expected: int | None) -> None:
+def test_the_response_describes_the_last_image(
+    exporters: list[tuple[str, str]], expected: int | None
+) -> None:
     request = solve(*(kind for kind, _ in exporters))
     for exporter, (_, tar) in zip(request.Exporters, exporters, strict=True):
         exporter.Attrs["tar"] = tar
@@ -125,7 +127,7 @@ def test_the_epoch_of_the_build(argument: str, attrs: dict[str, str], expected: 
     assert substitute.Attrs.get("source-date-epoch") == expected.get("source-date-epoch")
 
 
-def test_the_substitute_compresses_as_it_is_wanted() -> None:
+def test_the_substitute_uses_the_requested_compression() -> None:
     request = solve("mine", compression="ignored")
     [plan] = plan_exports(request, ROUTES)
     substitute = plan.substitute(CompressionConfig(CompressionType.ZSTD, True, 19), request)

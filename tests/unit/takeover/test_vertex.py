@@ -66,7 +66,7 @@ def test_one_vertex_is_shown_for_both() -> None:
     assert not shown.daemon(completed=10).vertexes
 
 
-def test_an_error_is_shown_in_our_words() -> None:
+def test_our_error_is_shown() -> None:
     shown = Shown()
     shown.daemon()
     shown.vertex.begin()
@@ -76,7 +76,7 @@ def test_an_error_is_shown_in_our_words() -> None:
     assert [vertex.error for vertex in shown.vertexes()] == ["boom"]
 
 
-def test_an_exporter_that_says_nothing_has_ended_nevertheless() -> None:
+def test_a_vertex_ends_without_messages_of_its_exporter() -> None:
     shown = Shown()
     shown.vertex.begin()
     shown.vertex.end("cannot reach it")
@@ -111,7 +111,7 @@ def test_other_vertices_are_left_alone() -> None:
     assert shown.daemon(digest="sha256:other", status="sending tarball").statuses
 
 
-async def test_late_watchers_see_what_has_been() -> None:
+async def test_late_watchers_see_past_progress() -> None:
     progress = BuildProgress()
     status = VertexStatus("s", "v", current=1)
     progress.put(StatusUpdate(vertexes=(Vertex("v", "n"),), statuses=(status,)))

@@ -105,7 +105,7 @@ def test_layers_in_memory() -> None:
             MemoryLayer({path: b""}).tar()
 
 
-async def test_a_ref_has_layers_and_what_is_known_of_them() -> None:
+async def test_a_ref_has_layers_and_their_metadata() -> None:
     one, two = MemoryLayer({"a": b"1"}, "RUN one"), MemoryLayer({"b": b"2"}, "RUN two", None)
     ref = ref_of(one, two)
     remote = await ref.remote()
@@ -142,7 +142,7 @@ async def test_samples() -> None:
         await load_sample("none")
 
 
-async def test_a_file_that_is_committed_and_one_that_is_not() -> None:
+async def test_only_committed_files_are_kept() -> None:
     async with Workbench.open() as bench:
         run = await bench.export(Probe({"commit": ""}), source_of())
         assert run.output.file_content == b"onetwo"
@@ -155,7 +155,7 @@ async def test_a_file_that_is_committed_and_one_that_is_not() -> None:
         assert "has not committed" in progress.vertex.error
 
 
-async def test_the_client_may_take_no_files() -> None:
+async def test_clients_that_take_no_files() -> None:
     async with Workbench.open() as bench:
         with pytest.raises(PluginError, match="AssertionError"):
             await bench.export(Probe({}), source_of(), takes_files=False)
@@ -211,7 +211,7 @@ async def test_finalizing_can_be_repeated_and_scratch_files_live_until_it_has_su
     assert not await run_in_thread(lambda: list(tmp_path.rglob("artifact")))
 
 
-async def test_built_in_types_run_on_it() -> None:
+async def test_built_in_types_run_on_the_bench() -> None:
     registry = default_registry()
     async with Workbench.open() as bench:
         sample = await load_sample()

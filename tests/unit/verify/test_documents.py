@@ -25,7 +25,7 @@ def descriptor_of(data: bytes, media_type: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("parts", "text"), [([], ""), (["a"], "a"), (["a", 1, "b", "c", 0], "a[1].b.c[0]"), ([2], "[2]")]
 )
-def test_paths(parts: list[str | int], text: str) -> None:
+def test_paths_in_findings(parts: list[str | int], text: str) -> None:
     assert path_of(parts) == text
 
 
@@ -117,20 +117,20 @@ async def verify(index: dict[str, Any], *blobs: bytes) -> Report:
 
 
 @given(json_values)
-def test_any_index_is_judged(value: Any) -> None:
+def test_any_index_gets_a_report(value: Any) -> None:
     report = asyncio.run(verify({"schemaVersion": 2, "manifests": value}))
     assert isinstance(report.is_ok, bool)
 
 
 @given(json_values, st.sampled_from([MANIFEST, INDEX, CONFIG, ""]))
-def test_any_document_is_judged(value: Any, media_type: str) -> None:
+def test_any_document_gets_a_report(value: Any, media_type: str) -> None:
     data = json.dumps(value).encode()
     index = {"schemaVersion": 2, "manifests": [descriptor_of(data, media_type)]}
     asyncio.run(verify(index, data))
 
 
 @given(json_values, json_values, json_values)
-def test_any_config_and_layers_are_judged(config: Any, rootfs: Any, history: Any) -> None:
+def test_any_config_and_layers_get_a_report(config: Any, rootfs: Any, history: Any) -> None:
     if isinstance(config, dict):
         config.update(rootfs={"type": "layers", "diff_ids": rootfs}, history=history)
     data = json.dumps(config).encode()

@@ -31,7 +31,7 @@ def tampered(tmp_path: Path) -> Callable[[str], Tampered]:
 
 
 @pytest.mark.parametrize("name", [SINGLE, MULTI])
-async def test_what_nobody_has_touched_is_fine(tampered: Callable[[str], Tampered], name: str) -> None:
+async def test_untouched_images_have_no_findings(tampered: Callable[[str], Tampered], name: str) -> None:
     report = await verify(tampered(name).path)
     assert report.is_ok, texts(report)
     assert report.count(Outcome.NOTE) == report.count(Outcome.SKIPPED) == 0
@@ -354,7 +354,7 @@ async def test_something_that_is_not_a_statement(tampered: Callable[[str], Tampe
     ("steps", "where"),
     [(ROOT, ("manifest", "", "schema")), ((*ROOT, "config"), ("config", "config", "schema"))],
 )
-async def test_documents_that_are_none(
+async def test_invalid_documents_are_reported(
     tampered: Callable[[str], Tampered],
     steps: tuple[Step, ...],
     where: tuple[str, str, str],

@@ -88,7 +88,7 @@ def test_modes(kind: Kind, mode: int, bits: int) -> None:
 
 
 @pytest.mark.parametrize("bits", [1 << 24, 1 << 19, 1 << 21, 1 << 31 | 1 << 27])
-def test_what_no_file_system_holds(bits: int) -> None:
+def test_impossible_entries_are_refused(bits: int) -> None:
     with pytest.raises(InvalidArgumentError, match="x is of an unknown kind"):
         entry_of(stat_pb2.Stat(path=b"x", mode=bits))
 
@@ -145,7 +145,7 @@ async def test_no_files(tmp_path: Path) -> None:
     assert contents(tmp_path) == {"out": None}
 
 
-async def test_what_is_sent_is_counted_as_in_fsutil(tmp_path: Path) -> None:
+async def test_sent_bytes_are_counted_as_in_fsutil(tmp_path: Path) -> None:
     # A file of the recorded build "local": 24 bytes for its packet.
     stat = FileEntry.of("a", b"a\n", mtime=1714998897123456789)
     packet = Packet(stat=stat_of(FileEntry(path=b"a", uid=5, gid=6, size=2, mtime=stat.mtime)))
@@ -195,7 +195,7 @@ async def test_failures_of_the_receiver_reach_the_sender(
     assert str(results[0]) == f"error from receiver: {results[1]}"
 
 
-async def test_the_status_of_the_call_tells_what_kind_of_failure_it_is() -> None:
+async def test_the_status_of_the_call_has_the_kind_of_failure() -> None:
     near, far = stream()
     sending = asyncio.create_task(send_directory(near, [file("a")], lambda _: None))
     await far.outbox.put(Packet(type=Packet.PACKET_ERR, data=b"disk full").SerializeToString())
@@ -296,7 +296,7 @@ async def test_senders_that_misbehave(
     assert last.type == Packet.PACKET_ERR
 
 
-async def test_files_come_in_whatever_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_files_may_arrive_in_any_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fsutil_receive, "_OPEN_FILES", 2)
     near, far = stream()
     receiving = asyncio.create_task(receive_directory(near, tmp_path, delete=False))

@@ -111,7 +111,7 @@ def test_names_and_targets_need_not_be_utf8(tmp_path: Path) -> None:
     assert found == [(b"caf\xe9", b""), (b"link", b"caf\xe9")]
 
 
-def test_what_is_replaced_meanwhile_is_not_read(tmp_path: Path) -> None:
+def test_a_file_replaced_during_the_walk_is_not_read(tmp_path: Path) -> None:
     for name in ("pipe", "link", "gone"):
         (tmp_path / name).write_bytes(b"before")
     entries = {entry.path.decode(): entry for entry in LocalWalk(tmp_path).entries()}

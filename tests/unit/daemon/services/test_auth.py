@@ -155,7 +155,7 @@ async def sign(servicer: AuthServicer, salt: bytes, payload: bytes) -> bytes:
         return (await stub.VerifyTokenAuthority(request)).Signed
 
 
-async def test_who_has_fetched_a_token_can_prove_it() -> None:
+async def test_token_authorities_sign_payloads() -> None:
     servicer, other = servicer_of(Credentials("jo", "pw")), servicer_of(Credentials("jo", "pw"))
     key = VerifyKey(await authority(servicer, b"salt"))
     assert key.verify(await sign(servicer, b"salt", b"payload")) == b"payload"
@@ -165,7 +165,7 @@ async def test_who_has_fetched_a_token_can_prove_it() -> None:
     assert await authority(servicer, b"salt", "elsewhere.example") != bytes(key)
 
 
-async def test_anonymous_tokens_are_everybody_s() -> None:
+async def test_the_key_for_anonymous_tokens_depends_on_the_salt_only() -> None:
     """The key is that of BuildKit's own clients: HMAC-SHA256 of nothing, with the daemon's salt."""
     assert await authority(servicer_of(), b"salt") == await authority(servicer_of(), b"salt")
     key = await authority(servicer_of(), bytes(range(32)))

@@ -105,7 +105,7 @@ async def test_an_empty_blob(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
-async def test_what_is_expected_may_be_said_at_the_end(tmp_path: Path, algorithm: str) -> None:
+async def test_size_and_digest_may_come_with_the_commit(tmp_path: Path, algorithm: str) -> None:
     async with export_store(tmp_path) as (layout, stub):
         call = Call(stub)
         await call(content_pb2.STAT, ref="r")
@@ -125,9 +125,7 @@ async def test_what_is_expected_may_be_said_at_the_end(tmp_path: Path, algorithm
     ("total", "expected"),
     [(len(BLOB), digest_of(b"other")), (len(BLOB) - 1, digest_of(BLOB)), (len(BLOB) + 1, digest_of(BLOB))],
 )
-async def test_what_is_not_as_expected_does_not_get_in(
-    tmp_path: Path, total: int, expected: str, late: bool
-) -> None:
+async def test_a_mismatch_is_not_committed(tmp_path: Path, total: int, expected: str, late: bool) -> None:
     async with export_store(tmp_path) as (layout, stub):
         call = Call(stub)
         promise: dict[str, Any] = {"total": total, "expected": expected}
@@ -140,7 +138,7 @@ async def test_what_is_not_as_expected_does_not_get_in(
         assert await layout.blobs() == []
 
 
-async def test_promises_must_not_change(tmp_path: Path) -> None:
+async def test_expected_size_and_digest_must_not_change(tmp_path: Path) -> None:
     async with export_store(tmp_path) as (layout, stub):
         call = Call(stub)
         await call(content_pb2.WRITE, ref="r", data=BLOB, total=len(BLOB), expected=digest_of(BLOB))
@@ -156,7 +154,7 @@ async def test_a_blob_that_is_there_is_not_written_again(tmp_path: Path) -> None
         assert await code_of(stat) is grpc.StatusCode.ALREADY_EXISTS
 
 
-async def test_bytes_must_fit_where_the_write_is(tmp_path: Path) -> None:
+async def test_offsets_must_match_the_write(tmp_path: Path) -> None:
     async with export_store(tmp_path) as (layout, stub):
         call = Call(stub)
         await call(content_pb2.WRITE, ref="r", data=b"0123456789")
@@ -184,7 +182,7 @@ async def test_one_call_per_write(tmp_path: Path) -> None:
         await Call(stub)(content_pb2.STAT, ref="r")
 
 
-async def test_what_is_not_committed_is_thrown_away(tmp_path: Path) -> None:
+async def test_uncommitted_writes_are_discarded(tmp_path: Path) -> None:
     async with export_store(tmp_path) as (layout, stub):
         call = Call(stub)
         await call(content_pb2.WRITE, ref="r", data=BLOB)
@@ -282,7 +280,7 @@ async def test_reading_a_part(offset: int, size: int) -> None:
     assert data == BLOB[start : start + size if size else None]
 
 
-async def test_reading_behind_the_end() -> None:
+async def test_reading_past_the_end() -> None:
     store = MemoryStore()
     await write_blob(store, BLOB)
     async with stub_of(ContentServicer(store)) as stub:
@@ -290,7 +288,7 @@ async def test_reading_behind_the_end() -> None:
         assert await code_of(stub.Read(request).read()) is grpc.StatusCode.OUT_OF_RANGE
 
 
-async def test_large_blobs_come_in_pieces_that_say_where_they_belong() -> None:
+async def test_large_blobs_are_read_in_pieces_with_offsets() -> None:
     class OnePiece(MemoryStore):
         async def read(
             self, digest: str, *, offset: int = 0, length: int | None = None
@@ -305,7 +303,7 @@ async def test_large_blobs_come_in_pieces_that_say_where_they_belong() -> None:
     assert pieces == [(0, CHUNK_SIZE), (CHUNK_SIZE, CHUNK_SIZE), (2 * CHUNK_SIZE, 5)]
 
 
-async def test_blobs_are_listed_where_the_store_can(tmp_path: Path) -> None:
+async def test_blobs_are_listed_if_the_store_supports_it(tmp_path: Path) -> None:
     async with export_store(tmp_path) as (layout, stub):
         for number in range(3):
             await write_blob(layout, bytes([number]))

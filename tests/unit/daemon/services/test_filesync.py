@@ -194,7 +194,7 @@ async def test_a_daemon_that_fails(tmp_path: Path, request_packet: wire_pb2.Pack
         assert text in await call.details()
 
 
-async def test_a_file_is_asked_for_once(tmp_path: Path) -> None:
+async def test_a_file_can_be_requested_only_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"1")
     async with syncing(tmp_path) as call:
         await call.read()

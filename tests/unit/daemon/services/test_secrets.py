@@ -19,7 +19,7 @@ async def ask(*secrets: Secret, wanted: str = "s") -> bytes:
         return (await secrets_pb2_grpc.SecretsStub(channel).GetSecret(request)).data
 
 
-async def test_from_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_from_files_and_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"\0from a file\n")
     monkeypatch.setenv("TOKEN", "from the environment")
@@ -44,13 +44,15 @@ def test_just_a_name_is_a_variable_or_a_file() -> None:
         (Secret("s", file=Path("/dev/zero")), grpc.StatusCode.INVALID_ARGUMENT, "too big"),
     ],
 )
-async def test_refused(secret: Secret, code: grpc.StatusCode, text: str) -> None:
+async def test_unknown_and_unreadable_secrets_are_refused(
+    secret: Secret, code: grpc.StatusCode, text: str
+) -> None:
     with pytest.raises(grpc.aio.AioRpcError, match=text) as caught:
         await ask(secret)
     assert caught.value.code() is code
 
 
-async def test_the_largest(tmp_path: Path) -> None:
+async def test_the_size_limit(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(bytes(MAX_SECRET_BYTES))
     assert len(await ask(Secret("s", file=file))) == MAX_SECRET_BYTES

@@ -18,7 +18,7 @@ async def pieces() -> AsyncIterator[bytes]:
     yield b"two"
 
 
-async def test_once_by_its_url() -> None:
+async def test_an_upload_can_be_pulled_once() -> None:
     servicer = UploadServicer()
     url = servicer.add(pieces())
     assert url.startswith("http://buildkit-session/")

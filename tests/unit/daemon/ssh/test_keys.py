@@ -137,7 +137,7 @@ async def test_ecdsa_signs(tmp_path: Path, kind: str, name: bytes, algorithm: ha
         KEYS[kind].public_key().verify(der, data, ec.ECDSA(algorithm))
 
 
-async def test_several_keys_and_what_is_none_of_them(tmp_path: Path) -> None:
+async def test_unknown_keys_are_refused(tmp_path: Path) -> None:
     paths = [write(tmp_path / kind, key) for kind, key in KEYS.items()]
     ring = KeyRing.read([*paths, paths[0]])
     blobs = await identities(ring)
@@ -147,7 +147,7 @@ async def test_several_keys_and_what_is_none_of_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("request_", [b"", b"\x0d", b"\x0d\xff\xff\xff\xff", b"\x11", b"\xff"])
-async def test_what_it_does_not_understand(tmp_path: Path, request_: bytes) -> None:
+async def test_unknown_requests_are_refused(tmp_path: Path, request_: bytes) -> None:
     ring = KeyRing.read([write(tmp_path / "key", RSA)])
     assert await ring.answer(request_) == FAILURE
 
@@ -171,7 +171,7 @@ def test_a_passphrase(tmp_path: Path, form: PrivateFormat) -> None:
     )
 
 
-def test_what_is_not_a_key(tmp_path: Path) -> None:
+def test_files_that_are_not_a_key(tmp_path: Path) -> None:
     empty, public, broken, other = (tmp_path / name for name in ("empty", "key.pub", "broken", "dsa"))
     empty.write_bytes(b"")
     public.write_text("ssh-ed25519 AAAA somebody")

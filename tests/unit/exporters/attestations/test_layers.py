@@ -202,7 +202,7 @@ BASE: Mapping[str, bytes | None] = {"a": b"old", "b": b"b", "dir/": None, "dir/c
 TOP: Mapping[str, bytes | None] = {"a": b"new", ".wh.b": b""}
 
 
-async def test_files_are_told_their_layers(tmp_path: Path) -> None:
+async def test_files_get_the_layer_they_come_from(tmp_path: Path) -> None:
     ref = files_ref(BASE, TOP)
     (made,) = await statements(sbom("/a", "b", "./dir//c", "/nowhere"), image_ref=ref, scratch=tmp_path)
     base, top = (digest_bytes(make_tar(files)) for files in (BASE, TOP))
@@ -251,6 +251,6 @@ async def test_other_attestations_stay_as_they_are(attestation: Attestation, tmp
     assert made["predicate"] == json.loads(attestation.content or b"")
 
 
-async def test_without_layers_there_is_nothing_to_tell(tmp_path: Path) -> None:
+async def test_without_layers_an_sbom_gets_no_comments(tmp_path: Path) -> None:
     (made,) = await statements(sbom("/a"), scratch=tmp_path)
     assert "creationInfo" not in made["predicate"]

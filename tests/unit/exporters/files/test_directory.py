@@ -180,7 +180,7 @@ def test_hard_links_take_the_place_of_what_was_there(tmp_path: Path) -> None:
         assert (tmp_path / "a").stat().st_nlink == 3
 
 
-def test_others_are_deleted_when_all_is_there(tmp_path: Path) -> None:
+def test_other_files_are_deleted_after_all_have_been_written(tmp_path: Path) -> None:
     (tmp_path / "old/deep").mkdir(parents=True)
     (tmp_path / "old/deep/x").write_text("x")
     (tmp_path / "d/e").mkdir(parents=True)
@@ -227,9 +227,7 @@ def test_a_file_with_the_wrong_size(tmp_path: Path, data: bytes) -> None:
     assert contents(tmp_path) == {"f": b"old"}
 
 
-def test_what_is_abandoned_leaves_nothing_half_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_abandoned_export_leaves_no_partial_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("exporter.content.threads._STEP_SECONDS", 0)
     steps = write_directory(tmp_path, [file("a"), file("b", b"x" * (5 << 20)), file("c")], delete=True)
     assert [next(steps), next(steps)] == [4, 0]
@@ -269,7 +267,7 @@ def test_entries_must_be_in_order(tmp_path: Path) -> None:
     assert contents(tmp_path) == {"b": b"data"}
 
 
-def test_descriptors_are_given_back(tmp_path: Path) -> None:
+def test_file_descriptors_are_closed(tmp_path: Path) -> None:
     deep = [directory("/".join("d" * depth)) for depth in range(1, 60)]
     before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208
     write(tmp_path / "out", *deep, file("e"), hardlink("f", "e"), delete=True)

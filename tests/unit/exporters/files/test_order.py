@@ -21,7 +21,7 @@ def check(*entries: FileEntry) -> list[list[bytes]]:
     return [order.check(entry) for entry in entries]
 
 
-def test_paths_are_taken_apart() -> None:
+def test_paths_are_split() -> None:
     parts = check(directory(b"a"), FileEntry(path=b"a/x"), FileEntry(path=b"a.b"), FileEntry(path=b"b"))
     assert parts == [[b"a"], [b"a", b"x"], [b"a.b"], [b"b"]]
 
@@ -87,7 +87,7 @@ def test_hard_links_of_links() -> None:
 
 
 @given(st.lists(st.text("ab./", max_size=6).map(str.encode), max_size=8))
-def test_accepted_orders_are_walks(paths: list[bytes]) -> None:
+def test_every_accepted_order_is_a_walk(paths: list[bytes]) -> None:
     order = EntryOrder()
     passed: list[bytes] = []
     for path in paths:

@@ -39,7 +39,7 @@ def killed(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("delete", [False, True])
-def test_what_a_killed_export_left_is_removed_by_the_next(tmp_path: Path, *, delete: bool) -> None:
+def test_the_next_export_removes_files_of_a_killed_one(tmp_path: Path, *, delete: bool) -> None:
     left = killed(tmp_path)
     assert len(left) == 3, "the directory, the mark and the unfinished file"
     entries = [FileEntry.of(LEGITIMATE, b"x"), DIRECTORY, FileEntry.of("d/file", b"contents")]
@@ -70,7 +70,7 @@ def test_a_running_export_is_not_disturbed(
     assert names(tmp_path) == {"d", "d/file"}
 
 
-def test_links_lead_nowhere_when_leftovers_are_removed(tmp_path: Path) -> None:
+def test_links_are_not_followed_when_leftovers_are_removed(tmp_path: Path) -> None:
     dest, outside = tmp_path / "dest", tmp_path / "outside"
     dest.mkdir()
     outside.mkdir()

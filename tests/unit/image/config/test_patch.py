@@ -176,7 +176,7 @@ def test_the_base_image_keeps_its_times(base_time: str, kept: bool) -> None:
     ]
 
 
-def test_after_one_difference_nothing_is_kept() -> None:
+def test_times_after_the_first_difference_from_the_base_are_clamped() -> None:
     entries = [
         f'{{"created":"2024-05-06T12:00:0{i}Z","created_by":"{i}","empty_layer":true}}' for i in range(3)
     ]

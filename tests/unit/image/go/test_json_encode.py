@@ -92,7 +92,7 @@ def test_reads_back(value: object) -> None:
 
 
 @given(json_values, st.sampled_from([1, 4, "\t"]))
-def test_indentation_is_all_that_compacting_takes(value: object, indent: int | str) -> None:
+def test_compacting_removes_only_whitespace(value: object, indent: int | str) -> None:
     assert (
         gojson.strip_blanks(json.dumps(value, indent=indent).encode())
         == json.dumps(value, separators=(",", ":")).encode()

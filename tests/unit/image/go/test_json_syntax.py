@@ -84,7 +84,7 @@ def test_refused(data: bytes, message: str) -> None:
     ],
     ids=["everything", "escapes", "not UTF-8", "deep"],
 )
-def test_taken(data: bytes) -> None:
+def test_accepted(data: bytes) -> None:
     node = gojson.parse(data)
     assert (node.start, node.end) == (len(data) - len(data.lstrip()), len(data.rstrip()))
 
@@ -125,7 +125,7 @@ json_values = st.recursive(
 
 
 @given(json_values, st.sampled_from([None, 0, 2]), st.booleans())
-def test_takes_what_python_writes(value: object, indent: int | None, ascii_only: bool) -> None:
+def test_accepts_what_python_writes(value: object, indent: int | None, ascii_only: bool) -> None:
     data = json.dumps(value, indent=indent, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
     node = gojson.parse(data)
     assert (node.start, node.end) == (0, len(data))

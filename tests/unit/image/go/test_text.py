@@ -67,7 +67,7 @@ def test_words_for_false(word: str) -> None:
 
 
 @pytest.mark.parametrize("word", ["", "yes", "tRUE", " true", "true\n", "01"])
-def test_other_words_are_no_booleans(word: str) -> None:
+def test_other_words_are_not_booleans(word: str) -> None:
     with pytest.raises(ImageError) as error:
         gotext.parse_bool(word)
     assert str(error.value) == f"strconv.ParseBool: parsing {gotext.quote(word)}: invalid syntax"
@@ -93,7 +93,7 @@ def test_parse_int(text: str, number: int) -> None:
 @pytest.mark.parametrize(
     "text", ["", "+", "-", "+-1", "1_0", " 1", "1 ", "0x1", "1e3", "٣", "18446744073709551615x"]
 )
-def test_no_integers(text: str) -> None:
+def test_texts_that_are_not_integers(text: str) -> None:
     with pytest.raises(ImageError, match="invalid syntax"):
         gotext.parse_int(text)
 

@@ -25,7 +25,7 @@ def windows(version: str = "", *features: str) -> Platform:
         ("linux/s390x", ["linux/s390x"]),
     ],
 )
-def test_what_a_machine_runs_best_first(machine: str, runs: list[str]) -> None:
+def test_platforms_of_a_machine_are_ordered_best_first(machine: str, runs: list[str]) -> None:
     matcher = PlatformMatcher.only(Platform.parse(machine))
     platforms = [Platform.parse(specifier) for specifier in runs]
     assert all(map(matcher.match, platforms))
@@ -49,13 +49,13 @@ def test_what_a_machine_runs_best_first(machine: str, runs: list[str]) -> None:
         ("linux/amd64/v999999999999", "linux/amd64/v2"),
     ],
 )
-def test_what_a_machine_does_not_run(machine: str, other: str) -> None:
+def test_platforms_that_a_machine_cannot_run(machine: str, other: str) -> None:
     matcher = PlatformMatcher.only(Platform.parse(machine))
     assert not matcher.match(Platform.parse(other))
     assert matcher.best([Platform.parse(other)]) is None
 
 
-def test_without_only_nothing_else_is_matched() -> None:
+def test_a_matcher_accepts_only_its_platform() -> None:
     matcher = PlatformMatcher(Platform.parse("linux/arm64/v8"))
     assert matcher.match(Platform.parse("linux/aarch64"))
     assert not matcher.match(Platform.parse("linux/arm/v7"))

@@ -65,7 +65,7 @@ def test_format_all(platform: Platform, text: str) -> None:
     assert str(platform) == text
 
 
-def test_bytes_that_are_no_text_are_replaced_when_decoding_percent_escapes() -> None:
+def test_percent_escapes_that_are_not_utf8_are_replaced() -> None:
     assert Platform.parse("windows(%e2%82%ac%ff)/amd64").os_version == "€\ufffd"
 
 

@@ -35,7 +35,7 @@ def test_a_list_comes_before_the_config() -> None:
     assert parse_platforms(metadata) == (ResultPlatform("a", ARM64),)
 
 
-def test_else_the_config_tells() -> None:
+def test_the_config_has_the_platform_without_a_list() -> None:
     config = b'{"OS":"windows","architecture":"amd64","os.version":"10.0","os.features":["b","a"]}'
     (entry,) = parse_platforms({"containerimage.config": config})
     assert entry.id == "windows(10.0+a+b)/amd64"
@@ -44,7 +44,7 @@ def test_else_the_config_tells() -> None:
     )
 
 
-def test_else_the_host() -> None:
+def test_the_host_is_the_last_resort() -> None:
     arm = Platform(os="linux", architecture="arm64", variant="v8")
     assert parse_platforms({}, host=arm) == (ResultPlatform("linux/arm64", ARM64),)
     assert parse_platforms({"containerimage.config": b"{}"}, host=arm) == (

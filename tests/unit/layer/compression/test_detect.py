@@ -169,13 +169,13 @@ async def test_the_toc_of_estargz_is_found(executor: ThreadPoolExecutor) -> None
         estargz()[:-51] + b"x" + footer(0),
     ],
 )
-async def test_what_only_looks_like_estargz(blob: bytes, executor: ThreadPoolExecutor) -> None:
+async def test_blobs_that_only_look_like_estargz(blob: bytes, executor: ThreadPoolExecutor) -> None:
     blobs = tars.Blobs()
     descriptor = Descriptor(media_types.OCI_LAYER_GZIP, blobs.put(blob), len(blob))
     assert await find_toc(blobs, descriptor, executor) is None
 
 
-async def test_a_blob_that_is_not_there(executor: ThreadPoolExecutor) -> None:
+async def test_a_missing_blob_is_reported(executor: ThreadPoolExecutor) -> None:
     descriptor = Descriptor(media_types.OCI_LAYER_GZIP, "sha256:" + "0" * 64, 100)
     with pytest.raises(NotFoundError):
         await find_toc(tars.Blobs(), descriptor, executor)

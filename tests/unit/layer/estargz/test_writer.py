@@ -134,7 +134,7 @@ def test_an_empty_layer() -> None:
         assert info.toc_digest == reader.toc_digest
 
 
-def test_what_follows_the_archive_is_kept() -> None:
+def test_data_after_the_archive_is_kept() -> None:
     tar = tars.tar(tars.entry("a", b"x")) + bytes(5000) + b"junk"
     assert Estargz.open(make(tar)[0]).tar == tar
 
@@ -203,7 +203,7 @@ def test_the_footer_of_the_older_format() -> None:
 
 
 @given(st.binary(max_size=60))
-def test_any_end_is_a_footer_or_not(tail: bytes) -> None:
+def test_any_bytes_can_be_checked_for_a_footer(tail: bytes) -> None:
     parse_footer(tail)
 
 

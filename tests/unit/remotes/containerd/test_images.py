@@ -89,7 +89,7 @@ async def test_a_name_is_changed_or_made(answers: list[grpc.StatusCode], calls: 
         assert not call.HasField("source_date_epoch")
 
 
-async def test_only_what_it_names_is_changed() -> None:
+async def test_an_update_changes_only_the_named_fields() -> None:
     images = Images(OK)
     async with records(images) as store:
         await store.put("a", TARGET)
@@ -97,7 +97,7 @@ async def test_only_what_it_names_is_changed() -> None:
 
 
 @pytest.mark.parametrize("epoch", [0, 1700000000])
-async def test_the_epoch_is_noted(epoch: int) -> None:
+async def test_the_epoch_is_a_label(epoch: int) -> None:
     images = Images(GONE, OK)
     async with records(images) as store:
         await store.put("a", TARGET, epoch=epoch)

@@ -65,7 +65,7 @@ def test_invalid_addresses(host: str, text: str) -> None:
         EngineAddress.parse(host)
 
 
-def test_the_order_of_places(tmp_path: Path) -> None:
+def test_addresses_have_a_precedence(tmp_path: Path) -> None:
     home = {"HOME": str(tmp_path)}
     config = tmp_path / ".docker"
     config.mkdir()
@@ -122,7 +122,7 @@ def test_contexts_that_cannot_be_used(tmp_path: Path) -> None:
         find_engine(environ=environ)
 
 
-def test_errors_tell_where_an_address_comes_from(tmp_path: Path) -> None:
+def test_errors_say_where_an_address_comes_from(tmp_path: Path) -> None:
     environ = {"DOCKER_CONFIG": str(tmp_path)}
     with pytest.raises(InvalidArgumentError, match=r"SSH is not supported; .* \(from DOCKER_HOST\)$"):
         find_engine(environ={**environ, "DOCKER_HOST": "ssh://engine.example"})

@@ -121,7 +121,7 @@ async def test_leaving_early_ends_the_request(error: BaseException) -> None:
     assert ended.is_set()
 
 
-async def test_an_unretrieved_failure_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_unawaited_failure_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
     async def send(body: AsyncIterable[bytes]) -> None:
         async for _ in body:
             raise ConnectionResetError("gone")

@@ -129,7 +129,7 @@ def form_of(user: str, password: str, scope: str) -> dict[str, str]:
     ("credentials", "shown"),
     [(Credentials("jo", "pw"), b"jo:pw"), (Credentials(identity_token="old"), b":old")],
 )
-async def test_servers_that_do_not_know_the_form(
+async def test_servers_without_post_are_asked_with_get(
     http: HTTPClient, tokens: TokenServer, status: int, credentials: Credentials, shown: bytes
 ) -> None:
     """What a form has is not handed on by a redirection; the server is asked in the other way."""
@@ -146,7 +146,9 @@ async def test_servers_that_do_not_know_the_form(
 
 
 @pytest.mark.parametrize("status", [403, 429, 500])
-async def test_no_reason_to_ask_in_the_other_way(http: HTTPClient, tokens: TokenServer, status: int) -> None:
+async def test_failures_of_the_token_server_are_not_retried_with_get(
+    http: HTTPClient, tokens: TokenServer, status: int
+) -> None:
     tokens.post_status = status
     requester = Requester(http, Credentials("jo", "pw"))
     requester.refuse(f'Bearer realm="{tokens.url}"', PULL)
@@ -188,7 +190,7 @@ async def test_credentials_do_not_go_in_the_clear(
     assert fetcher.asked == []
 
 
-async def test_anonymous_users_have_nothing_to_hide(http: HTTPClient) -> None:
+async def test_anonymous_requests_may_use_plain_http(http: HTTPClient) -> None:
     requester = Requester(http)
     requester.refuse('Bearer realm="http://tokens.invalid/t"', PULL)
     with pytest.raises(UnavailableError, match="unknown host tokens.invalid"):
@@ -209,7 +211,7 @@ class Fetcher:
         return f"{status}: ask the fetcher"
 
 
-async def test_tokens_that_somebody_else_fetches(http: HTTPClient, tokens: TokenServer) -> None:
+async def test_tokens_can_be_fetched_by_the_client(http: HTTPClient, tokens: TokenServer) -> None:
     fetcher = Fetcher()
     requester = Requester(http, Credentials("jo", "pw"), fetcher)
     challenge = f'Bearer realm="{tokens.url}",service="s",scope="repository:mirror/app:pull"'
@@ -243,7 +245,7 @@ async def test_tokens_serve_later_pushes_of_the_same_user_only(http: HTTPClient,
     assert await header(replace(options, concurrency=1)) == "Bearer t3", "no copy has them"
 
 
-def test_what_is_secret_is_not_shown() -> None:
+def test_secrets_are_not_shown() -> None:
     credentials = Credentials("jo", "hunter2", "hunter2", "hunter2")
     request = Request(
         method="POST", url=URL("https://t.example"), what="asking", body={"password": "hunter2"}
@@ -276,7 +278,7 @@ async def test_a_token_that_ends_soon_is_renewed(
     assert await requester.header(PUSH) == "Bearer t2"
 
 
-async def test_other_resources_that_the_registry_wants(http: HTTPClient, tokens: TokenServer) -> None:
+async def test_scopes_of_the_challenge_are_requested(http: HTTPClient, tokens: TokenServer) -> None:
     requester = Requester(http)
     wanted = "repository:app:pull repository:mirror/app:pull"
     requester.refuse(f'Bearer realm="{tokens.url}",scope="{wanted}"', PUSH)
@@ -312,7 +314,7 @@ async def test_users_and_passwords(http: HTTPClient) -> None:
     assert await requester.header(PULL) == f"Basic {base64.b64encode('jö:p:w'.encode()).decode()}"
 
 
-async def test_a_token_is_better_than_a_password(http: HTTPClient, tokens: TokenServer) -> None:
+async def test_tokens_take_precedence_over_passwords(http: HTTPClient, tokens: TokenServer) -> None:
     requester = Requester(http, Credentials("jo", "pw"))
     requester.refuse(f'Basic realm="r", Bearer realm="{tokens.url}"', PULL)
     assert await requester.header(PULL) == "Bearer t1"
@@ -375,7 +377,7 @@ async def test_a_token_server_that_fails(http: HTTPClient, tokens: TokenServer) 
         ),
     ],
 )
-async def test_no_token_server(http: HTTPClient, header: str) -> None:
+async def test_an_unreachable_token_server_is_reported(http: HTTPClient, header: str) -> None:
     requester = Requester(http)
     requester.refuse(header, PUSH)
     with pytest.raises(UnavailableError, match="^r.example asks for a token but names no server"):

@@ -63,7 +63,7 @@ CHALLENGES = st.lists(
 
 
 @given(CHALLENGES, st.booleans())
-def test_what_is_written_is_read(challenges: list[Challenge], in_one: bool) -> None:
+def test_written_challenges_can_be_parsed(challenges: list[Challenge], in_one: bool) -> None:
     headers = [
         " ".join(
             (

@@ -26,11 +26,11 @@ TARGET = Reference.parse("r.example:5000/team/app/web:v1")
         ({KEY: "teamwork/a,team/b"}, ["team/b", "teamwork/a"]),
     ],
 )
-def test_the_likeliest_first(annotations: dict[str, str], expected: list[str]) -> None:
+def test_likely_sources_come_first(annotations: dict[str, str], expected: list[str]) -> None:
     assert mount_candidates(TARGET, annotations) == expected
 
 
-def test_noting_down() -> None:
+def test_sources_are_recorded_in_labels() -> None:
     first = with_repository(TARGET, {})
     assert first == {KEY: "team/app/web"}
     assert with_repository(TARGET, first) == first

@@ -77,7 +77,7 @@ async def upload(registry: Registry) -> None:
         await upload_blob(repository, LAYER, store)
 
 
-async def test_a_registry_that_makes_sense(registry: Registry) -> None:
+async def test_a_conforming_registry(registry: Registry) -> None:
     registry.headers["POST "] = [b"Location: /v2/app/blobs/uploads/1", b"OCI-Chunk-Min-Length: 1"]
     await upload(registry)
     assert registry.asked[-1].startswith("PUT /v2/app/blobs/uploads/1?digest=sha256:")
@@ -98,7 +98,7 @@ async def test_a_registry_that_makes_sense(registry: Registry) -> None:
         *(b"http://xn--/", b"http://" + b"a" * 300, b"http://h\\@i/", b"javascript:1"),
     ],
 )
-async def test_where_an_upload_goes_on(registry: Registry, method: str, location: bytes) -> None:
+async def test_malformed_upload_locations(registry: Registry, method: str, location: bytes) -> None:
     registry.headers["POST "] = [b"Location: /v2/app/blobs/uploads/1"]
     registry.headers[method] = [b"Location: " + location]
     text = f"^{registry.host} says that an upload goes on at .*, which makes no sense"
@@ -108,7 +108,7 @@ async def test_where_an_upload_goes_on(registry: Registry, method: str, location
 
 
 @pytest.mark.parametrize("value", [b"many", b"-1", b"1.5", b"0x10", b"9" * 5000, b"\xb2", b"1,2"])
-async def test_the_least_that_it_wants_at_once(registry: Registry, value: bytes) -> None:
+async def test_malformed_minimum_chunk_sizes(registry: Registry, value: bytes) -> None:
     registry.headers["POST "] = [b"Location: /v2/app/blobs/uploads/1", b"OCI-Chunk-Min-Length: " + value]
     with pytest.raises(
         UnavailableError, match=f"^{registry.host} says that OCI-Chunk-Min-Length is .{{1,120}}, which"
@@ -136,7 +136,9 @@ async def test_the_least_that_it_wants_at_once(registry: Registry, value: bytes)
     ],
 )
 @pytest.mark.parametrize("status", [202, 307, 401])
-async def test_no_header_is_a_bug_of_ours(registry: Registry, header: bytes, status: int) -> None:
+async def test_any_header_gives_success_or_an_explained_error(
+    registry: Registry, header: bytes, status: int
+) -> None:
     """Whatever a registry sends, a push succeeds or fails with an error that is told to people."""
     for method in ("GET ", "POST ", "PUT "):
         registry.headers = {"POST ": [b"Location: /v2/app/blobs/uploads/1"], method: [header]}
@@ -147,7 +149,7 @@ async def test_no_header_is_a_bug_of_ours(registry: Registry, header: bytes, sta
             assert registry.host in str(error)
 
 
-async def test_a_registry_that_loses_what_it_takes(registry: Registry) -> None:
+async def test_a_registry_that_loses_accepted_data(registry: Registry) -> None:
     """It takes all bytes each time and fails at the end: that is no progress, and not tried for ever."""
     registry.headers["POST "] = [b"Location: /v2/app/blobs/uploads/1"]
     registry.status["PUT "] = 500

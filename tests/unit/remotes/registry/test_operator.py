@@ -43,7 +43,7 @@ class Client(StaticCredentials):
 @pytest.mark.parametrize(
     ("hosts", "operators"), [((), ""), (("a",), "a"), (("b", "c"), "b"), (("*",), "ab"), (("*", "a"), "ab")]
 )
-async def test_for_which_registries(hosts: tuple[str, ...], operators: str) -> None:
+async def test_credentials_are_lent_for_matching_registries(hosts: tuple[str, ...], operators: str) -> None:
     client = Client()
     lent = LentCredentials(client, OperatorCredentials(OPERATOR, hosts))
     for host in "abc":
@@ -55,11 +55,11 @@ async def test_for_which_registries(hosts: tuple[str, ...], operators: str) -> N
     assert (await lent.get("d")).anonymous
 
 
-async def test_nothing_is_lent() -> None:
+async def test_nothing_is_lent_by_default() -> None:
     assert (await LentCredentials(Client(), None).get("a")).username == "jo"
 
 
-async def test_clients_do_not_hear_whose_they_are() -> None:
+async def test_errors_do_not_reveal_the_operators_credentials() -> None:
     found = await LentCredentials(Client(), OperatorCredentials(OPERATOR, ["a"])).get("a")
     for status in (401, 403):
         text = found.advice("a", status)
@@ -83,7 +83,7 @@ async def test_credentials_that_cannot_be_read(caplog: pytest.LogCaptureFixture)
     assert (await lent.get("c")).username == "jo"
 
 
-async def test_what_an_operator_should_know() -> None:
+async def test_problems_of_the_configuration_are_reported() -> None:
     assert await OperatorCredentials(OPERATOR, ["a", "*"]).problems() == []
     [problem] = await OperatorCredentials(OPERATOR, ["a", "x"]).problems()
     assert problem.startswith("there are no credentials for x")
@@ -92,7 +92,7 @@ async def test_what_an_operator_should_know() -> None:
 
 
 @pytest.mark.parametrize("challenge", ['Basic realm="r"', 'Bearer realm="https://tokens.invalid/t"'])
-async def test_not_for_registries_that_may_be_impostors(challenge: str) -> None:
+async def test_nothing_is_lent_without_certificate_checks(challenge: str) -> None:
     """A client can have certificates not checked; what it is lent is not at its risk."""
     lent = LentCredentials(Client(), OperatorCredentials(OPERATOR, ["a"]))
     async with HTTPClient(ssl.create_default_context(), connections=1, stall_seconds=30) as http:
@@ -125,6 +125,6 @@ def test_names_of_registries(text: str, host: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "https://r.example", "r.example/app", "jo@r.example", "r:port", "a b", "*.example"]
 )
-def test_what_is_not_the_name_of_a_registry(text: str) -> None:
+def test_invalid_names_of_registries_are_refused(text: str) -> None:
     with pytest.raises(InvalidArgumentError, match="is not a registry's host"):
         parse_host(text)

@@ -29,7 +29,7 @@ def passing(retry_after: float | None = None) -> RequestError:
     return RequestError(UnavailableError("no answer"), may_pass=True, retry_after=retry_after)
 
 
-async def test_pauses_grow_up_to_a_limit_and_then_it_is_over() -> None:
+async def test_pauses_grow_to_a_limit_and_retries_end() -> None:
     sleeper = Sleeper()
     retries = sleeper.retries(attempts=7, base=1.0, cap=5.0)
     with pytest.raises(UnavailableError, match="no answer"):
@@ -47,7 +47,7 @@ async def test_pauses_are_random() -> None:
     assert len(pauses) > 1
 
 
-async def test_what_will_not_pass_is_not_tried_again() -> None:
+async def test_permanent_failures_are_not_retried() -> None:
     sleeper = Sleeper()
     with pytest.raises(FailedPreconditionError, match="wrong"):
         await sleeper.retries().wait(RequestError(FailedPreconditionError("wrong")))
@@ -63,7 +63,7 @@ async def test_progress_resets_the_retry_count() -> None:
     assert max(sleeper.pauses) <= 1.0
 
 
-async def test_what_the_registry_asks_for() -> None:
+async def test_retry_after_is_respected() -> None:
     sleeper = Sleeper()
     retries = sleeper.retries(base=1.0, patience=60.0)
     await retries.wait(passing(retry_after=30.0))

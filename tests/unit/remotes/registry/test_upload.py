@@ -10,7 +10,7 @@ from exporter.remotes.registry.upload import parse_range
 
 
 @pytest.mark.parametrize("text", ["", "0-0", "5-9", "bytes=5-9", "0-", "0-x", "0--5", "-5", "0-5-7", "0-٣"])
-def test_where_it_does_not_tell(text: str) -> None:
+def test_without_a_valid_range_the_offset_is_kept(text: str) -> None:
     assert parse_range(text, 7) == 7
 
 

@@ -144,7 +144,7 @@ async def test_clients_that_fetch_no_tokens(code: grpc.StatusCode) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 31, 33])
-async def test_keys_that_are_none(size: int) -> None:
+async def test_invalid_keys_are_refused(size: int) -> None:
     async with credentials_of(Client(key=bytes(size))) as credentials:
         with pytest.raises(FailedPreconditionError, match=f"a key of {size} bytes for the tokens of {HOST}"):
             await credentials.token_source(HOST)
@@ -176,7 +176,7 @@ async def test_failures_of_the_client(method: str) -> None:
 
 
 @pytest.mark.parametrize("token", ["", "a b", "a\nb", "ü"])
-async def test_tokens_that_are_none(token: str) -> None:
+async def test_unusable_tokens_are_refused(token: str) -> None:
     client = Client()
     client.token.Token = token
     async with credentials_of(client) as credentials:

@@ -119,7 +119,7 @@ class ContainerdLike(content_pb2_grpc.ContentServicer):
 
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK_SIZE - 1, CHUNK_SIZE, CHUNK_SIZE + 1, 3 * CHUNK_SIZE + 7])
-async def test_blobs_go_there_and_come_back_through_a_session(tmp_path: Path, size: int) -> None:
+async def test_blobs_can_be_written_and_read_through_a_session(tmp_path: Path, size: int) -> None:
     blob = os.urandom(size)
     layout = await OCILayout.open(tmp_path / "layout")
     async with attached(ContentServicer(stores={EXPORT_STORE: layout}).register) as session:
@@ -182,7 +182,7 @@ async def test_a_missing_blob_is_reported_by_the_first_step() -> None:
             await anext(ContentClient(channel).read(digest_bytes(b"")))
 
 
-async def test_a_reader_that_stops_early_stops_the_other_side() -> None:
+async def test_a_reader_that_stops_early_cancels_the_call() -> None:
     closed = asyncio.Event()
 
     class Endless(MemoryStore):
@@ -220,7 +220,7 @@ async def test_a_wrong_blob_is_rejected_and_discarded(tmp_path: Path) -> None:
         assert await layout.blobs() == []
 
 
-async def test_what_cannot_be_written_to_says_so() -> None:
+async def test_read_only_stores_refuse_writes() -> None:
     async with serving(ContentServicer(MemoryStore()).register) as channel:
         for _ in range(50):  # the refusal may come before, after or in the middle of what is sent
             with pytest.raises(PermissionDeniedError):
@@ -268,7 +268,7 @@ async def test_cancelling_aborts_the_write() -> None:
         assert peer.aborted == [f"buildkit-exporter-{digest_bytes(BLOB)}"]
 
 
-async def test_a_write_resumes_where_the_connection_broke() -> None:
+async def test_a_write_resumes_after_a_lost_connection() -> None:
     blob, peer = os.urandom(5 * CHUNK_SIZE // 2), ContainerdLike()
     async with session_server() as (sessions, channel), AsyncExitStack() as stack:
         async with attach(channel, [peer.register]) as attachment:
@@ -309,7 +309,7 @@ async def test_a_write_that_is_locked_by_another_writer_uses_a_new_ref() -> None
     assert peer.blobs == {digest_bytes(BLOB): BLOB}
 
 
-async def test_a_blob_that_appears_meanwhile_is_fine() -> None:
+async def test_a_blob_that_appears_meanwhile_is_accepted() -> None:
     peer = ContainerdLike()
     async with (
         serving(peer.register) as channel,

@@ -69,7 +69,7 @@ async def is_waiting(task: asyncio.Task[Any]) -> bool:
 
 
 @pytest.mark.parametrize("chunk", [None, 1, 7])
-async def test_a_call_from_its_beginning_to_its_end(chunk: int | None) -> None:
+async def test_a_call_from_request_to_status(chunk: int | None) -> None:
     peer = Peer(chunk)
     call = peer.call(metadata=(("k", "v"), ("k-bin", b"\x00\xff")), timeout=2.5)
     call.send(b"request")
@@ -108,7 +108,7 @@ async def test_a_call_from_its_beginning_to_its_end(chunk: int | None) -> None:
         (1e9, b"277777H"),
     ],
 )
-async def test_how_a_deadline_is_said(seconds: float, said: bytes) -> None:
+async def test_deadlines_become_a_header(seconds: float, said: bytes) -> None:
     peer = Peer()
     call = peer.call(timeout=seconds)
     assert dict(peer.wire.opened[0].headers[0])[b"grpc-timeout"] == said
@@ -182,7 +182,7 @@ async def test_a_slow_peer_makes_the_writer_wait() -> None:
     call.cancel()
 
 
-async def test_a_slow_reader_makes_the_peer_wait_and_leaves_the_others_alone() -> None:
+async def test_a_slow_reader_makes_the_peer_wait_and_affects_no_other_call() -> None:
     peer = Peer()
     slow, quick = peer.call(), peer.call()
     message = bytes(256 << 10)
@@ -218,7 +218,7 @@ async def test_a_message_that_is_too_large(length: int) -> None:
     ("data", "said"),
     [(b"\x01\0\0\0\1x", "compressed"), (b"\0\0\0\0\2x", "cut off")],
 )
-async def test_messages_that_are_not_taken(data: bytes, said: str) -> None:
+async def test_invalid_messages_fail_the_call(data: bytes, said: str) -> None:
     peer = Peer()
     call = peer.call()
     received = peer.answer()
@@ -252,7 +252,7 @@ async def test_a_peer_that_ends_without_a_status() -> None:
     ],
 )
 @pytest.mark.parametrize("end", [False, True])
-async def test_an_answer_that_is_not_grpcs(status: bytes, code: grpc.StatusCode, end: bool) -> None:
+async def test_a_response_that_is_not_grpc(status: bytes, code: grpc.StatusCode, end: bool) -> None:
     peer = Peer()
     call = peer.call()
     headers = [(b":status", status), (b"content-type", b"text/html")]
@@ -299,7 +299,7 @@ async def test_a_connection_that_is_lost() -> None:
         await peer.caller.wait_closed()
 
 
-async def test_a_peer_that_goes_away_ends_what_it_has_taken_up() -> None:
+async def test_calls_accepted_before_a_goaway_complete() -> None:
     peer = Peer()
     first, second = peer.call(), peer.call()
     peer.tell(goaway(1, ErrorCode.NO_ERROR))

@@ -150,7 +150,7 @@ def test_waiting_streams_take_turns() -> None:
     assert [stream.queued for stream in late] == [STREAM_WINDOW - 1000] * 2
 
 
-def test_a_paused_transport_stops_everything() -> None:
+def test_a_paused_transport_stops_all_writes() -> None:
     wire = Wire()
     wire.run()
     stream = wire.client.open_stream(REQUEST, end=False)
@@ -225,7 +225,7 @@ def test_resets_go_both_ways() -> None:
     assert streams[0].code is None
 
 
-def test_what_comes_after_the_end_is_ignored_and_its_credit_given() -> None:
+def test_data_after_the_end_is_ignored_and_its_credit_returned() -> None:
     wire = Wire()
     wire.client.open_stream(REQUEST, end=False)
     wire.run()
@@ -276,7 +276,7 @@ def test_goaway_lets_streams_end() -> None:
     assert wire.client.is_closed
 
 
-def test_padding_and_priorities_are_taken_off() -> None:
+def test_padding_and_priorities_are_stripped() -> None:
     wire = Wire()
     wire.turn.run()
     block = hpack.Encoder().encode(REQUEST)
@@ -373,7 +373,7 @@ def test_garbage_never_raises(pieces: list[bytes]) -> None:
             wire.server.receive(piece)
 
 
-def test_a_relay_gives_credit_when_the_other_side_has_it() -> None:
+def test_a_relay_returns_credit_when_the_receiver_does() -> None:
     """What a sender may send ahead is bounded, however slow the receiver is."""
     near, far = Wire(), Wire()
     far.gives_credit = False
@@ -531,7 +531,7 @@ def test_an_answer_may_have_headers_ahead_of_its_own() -> None:
     assert len(received.headers) == 2
 
 
-def test_streams_wait_until_the_peer_has_room_for_them() -> None:
+def test_streams_above_the_peers_limit_wait() -> None:
     wire = Wire()
     wire.run()
     wire.client.receive(settings_frame({Setting.MAX_CONCURRENT_STREAMS: 2}))
@@ -575,7 +575,7 @@ def test_an_empty_request_waits_like_others() -> None:
     assert [call.has_ended for call in wire.opened] == [True, True]
 
 
-def test_streams_that_wait_are_told_that_no_more_are_taken() -> None:
+def test_goaway_refuses_waiting_streams() -> None:
     for end in (goaway(1, ErrorCode.NO_ERROR), b""):
         wire = Wire()
         wire.run()
@@ -597,7 +597,7 @@ def test_goaway_ends_the_streams_that_were_not_taken() -> None:
     assert [answer.code for answer in answers] == [None, ErrorCode.REFUSED_STREAM]
 
 
-def test_a_bug_of_ours_ends_the_call_that_has_met_it(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_bug_ends_only_the_call_that_hits_it(caplog: pytest.LogCaptureFixture) -> None:
     wire = Wire()
 
     def fail(stream: Stream, headers: Headers, end: bool) -> None:

@@ -19,7 +19,7 @@ def test_another_decoder_reads_what_is_sent(blocks: list[list[tuple[bytes, bytes
         start = b""
 
 
-def test_what_must_not_be_indexed_stays_so() -> None:
+def test_never_indexed_headers_stay_never_indexed() -> None:
     secret = hpack.NeverIndexedHeaderTuple(b"authorization", b"x")
     [read] = hpack.Decoder().decode(encode_headers([secret]), raw=True)
     assert isinstance(read, hpack.NeverIndexedHeaderTuple)

@@ -131,7 +131,7 @@ def test_a_byte_of_data_pins_no_read_buffer() -> None:
     assert memory.held < 2 * MIB
 
 
-def test_what_is_left_of_a_run_pins_no_read_buffer() -> None:
+def test_the_rest_of_a_run_pins_no_read_buffer() -> None:
     """The receiver takes all but one byte of each stream."""
     victim = Victim()
     count = 200

@@ -94,7 +94,7 @@ async def test_a_message_larger_than_the_window_comes_and_goes() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1000, 100_000])
-async def test_who_sends_more_than_is_read_has_to_wait(size: int) -> None:
+async def test_a_sender_waits_for_the_reader(size: int) -> None:
     wire = Served()
     messages = [bytes(size)] * (5 * STREAM_WINDOW // 2 // (size + 5))
     wire.send(*messages)
@@ -166,7 +166,7 @@ async def test_a_status_may_be_the_whole_answer() -> None:
         (struct.pack(">BL", 0, MAX_MESSAGE_BYTES + 1), ResourceExhaustedError),
     ],
 )
-async def test_a_message_that_is_not_taken(prefix: bytes, kind: type[ExporterError]) -> None:
+async def test_an_invalid_message_fails_the_call(prefix: bytes, kind: type[ExporterError]) -> None:
     wire = Served()
     wire.send(b"good")
     wire.stream.send_data(prefix + b"x")
@@ -207,7 +207,7 @@ async def test_a_call_can_be_dropped_without_an_answer() -> None:
 
 
 @pytest.mark.parametrize("unread", [0, 1, 30])
-async def test_what_nobody_reads_costs_the_connection_no_credit(unread: int) -> None:
+async def test_unread_messages_cost_the_connection_no_credit(unread: int) -> None:
     wire = Served()
     wire.send(*[bytes(100_000)] * unread)
     wire.call.finish()
@@ -223,7 +223,7 @@ async def test_what_nobody_reads_costs_the_connection_no_credit(unread: int) -> 
 
 
 @pytest.mark.parametrize("end", ["finish", "cancel", "caller", "late caller"])
-async def test_credit_is_given_back_once_however_a_call_ends(end: str) -> None:
+async def test_credit_is_returned_exactly_once(end: str) -> None:
     wire = Served()
     for _ in range(20):
         stream = wire.client.open_stream(REQUEST, end=False)

@@ -24,7 +24,7 @@ class Recorder:
     def close(self, error: Exception | None = None) -> None: ...
 
 
-async def test_a_connection_paused_while_it_is_made_hears_nothing_until_it_is_resumed() -> None:
+async def test_a_connection_paused_at_creation_receives_nothing_until_resumed() -> None:
     """Python 3.11.2 ignores a pause inside `connection_made`."""
     recorder = Recorder()
 
@@ -49,7 +49,7 @@ async def test_a_connection_paused_while_it_is_made_hears_nothing_until_it_is_re
         protocol.close()
 
 
-async def test_what_comes_although_the_transport_was_paused_is_kept_and_the_pause_renewed() -> None:
+async def test_data_received_while_paused_is_kept_and_the_pause_renewed() -> None:
     recorder = Recorder()
 
     class Transport:

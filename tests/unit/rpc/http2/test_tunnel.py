@@ -85,7 +85,7 @@ class Session(Wire):
         )
 
 
-def test_what_comes_before_the_connection_is_kept_for_it() -> None:
+def test_data_before_the_connection_is_kept() -> None:
     session = Session()
     settings = settings_frame({Setting.MAX_FRAME_SIZE: 20_000})
     session.stream.send_data(frame_bytes([settings]))
@@ -97,7 +97,7 @@ def test_what_comes_before_the_connection_is_kept_for_it() -> None:
     assert inside.frame_size == 20_000
 
 
-def test_no_more_than_a_window_is_kept_for_a_connection_that_has_not_come() -> None:
+def test_at_most_a_window_is_kept_before_the_connection() -> None:
     session = Session()
     pings = frame_bytes([(frame_header(8, FrameType.PING, 0, 0) + bytes(8)) * (2 * STREAM_WINDOW // 17)])
     session.stream.send_data(pings)
@@ -159,7 +159,7 @@ def test_the_first_message_is_seen(chunk: int | None) -> None:
         (b"\x00" + (MAX_PEEK_BYTES + 1).to_bytes(4, "big"), False),
     ],
 )
-def test_what_cannot_be_looked_at_is_passed_on(data: bytes, end: bool) -> None:
+def test_unreadable_first_messages_are_passed_on(data: bytes, end: bool) -> None:
     peeked = Peeked()
     stream = peeked.near.client.open_stream(REQUEST, end=end and not data)
     if data:

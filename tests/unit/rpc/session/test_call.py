@@ -67,7 +67,7 @@ async def echo(session: Session, data: bytes, count: int) -> None:
 
 
 @pytest.mark.parametrize(("size", "count"), [(0, 1), (10, 500), (3 << 20, 5)])
-async def test_services_are_reached(tmp_path: Path, size: int, count: int) -> None:
+async def test_services_can_be_called(tmp_path: Path, size: int, count: int) -> None:
     async with daemon(tmp_path / "s") as (sessions, dial):
         async with attach(
             dial, [Echo().register], session_id="id", name="who", shared_key="key"
@@ -79,28 +79,28 @@ async def test_services_are_reached(tmp_path: Path, size: int, count: int) -> No
         await until_closed(session)
 
 
-async def test_one_that_is_refused_hears_why(tmp_path: Path) -> None:
+async def test_a_refused_session_gets_the_reason(tmp_path: Path) -> None:
     async with daemon(tmp_path / "s") as (_, dial), attach(dial, [], session_id="id"):
         with pytest.raises(FailedPreconditionError, match="session id already exists"):
             async with attach(dial, [], session_id="id"):
                 pass
 
 
-async def test_where_nobody_takes_sessions(tmp_path: Path) -> None:
+async def test_a_daemon_without_sessions_is_reported(tmp_path: Path) -> None:
     async with daemon(tmp_path / "s", takes_sessions=False) as (_, dial):
         with pytest.raises(FailedPreconditionError, match="(?i)method not found"):
             async with attach(dial, []):
                 pass
 
 
-async def test_where_nobody_listens(tmp_path: Path) -> None:
+async def test_an_unreachable_daemon_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UnavailableError, match="cannot reach a BuildKit daemon at unix://"):
         async with attach(dialer(tmp_path / "s"), []):
             pass
 
 
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
-async def test_where_something_else_listens(tmp_path: Path, answer: bytes) -> None:
+async def test_a_server_that_is_not_grpc_is_reported(tmp_path: Path, answer: bytes) -> None:
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(answer)
         writer.close()
@@ -111,7 +111,7 @@ async def test_where_something_else_listens(tmp_path: Path, answer: bytes) -> No
                 pass
 
 
-async def test_a_daemon_that_goes_ends_the_session(tmp_path: Path) -> None:
+async def test_losing_the_daemon_ends_the_session(tmp_path: Path) -> None:
     async with daemon(tmp_path / "s") as (sessions, dial), attach(dial, []) as attachment:
         await sessions.close()
         async with asyncio.timeout(PATIENCE):

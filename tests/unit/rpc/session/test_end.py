@@ -159,7 +159,7 @@ async def test_a_status_that_generated_code_chooses(content: Any, how: str) -> N
     assert ("k", "v") in tuple(caught.value.trailing_metadata())
 
 
-async def test_what_generated_code_raises(content: Any) -> None:
+async def test_exceptions_of_generated_code(content: Any) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await content.Info(content_pb2.InfoRequest(digest="fail"))
     error = from_rpc_error(caught.value)
@@ -167,7 +167,7 @@ async def test_what_generated_code_raises(content: Any) -> None:
     assert (error.message, error.field) == ("it is lost", "a.b")
 
 
-async def test_a_method_that_generated_code_leaves_out(content: Any) -> None:
+async def test_methods_left_out_are_unimplemented(content: Any) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await content.Status(content_pb2.StatusRequest())
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
@@ -288,7 +288,7 @@ async def test_a_bug_is_internal(service: tuple[Service, Session], caplog: pytes
     assert "never seen" in caplog.text
 
 
-async def test_a_method_that_there_is_not(service: tuple[Service, Session]) -> None:
+async def test_unknown_methods_are_unimplemented(service: tuple[Service, Session]) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await streaming(service[1], "/t/Other")().read()
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
@@ -323,7 +323,7 @@ async def test_handlers_have_ended_when_the_session_has(how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["channel", "frames"])
-async def test_a_daemon_that_goes_ends_the_handlers(how: str) -> None:
+async def test_losing_the_daemon_ends_the_handlers(how: str) -> None:
     service = Service()
     async with daemon(how) as (sessions, peer), attach(peer, [service.register]) as attachment:
         session = await sessions.wait(attachment.id, PATIENCE)

@@ -109,7 +109,7 @@ def get_secret(session: Any, name: str = "known") -> Any:
     return secrets_pb2_grpc.SecretsStub(session.channel).GetSecret(request)
 
 
-async def test_the_clients_services_are_reached() -> None:
+async def test_the_clients_services_can_be_called() -> None:
     async with attached(Secrets().register) as session:
         assert (await get_secret(session)).data == b"value"
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -127,7 +127,7 @@ async def test_announced_methods_are_known_whatever_their_case() -> None:
         assert not session.supports("/moby.filesync.v1.FileSync/DiffCopy")
 
 
-async def test_what_the_client_says_of_itself_is_kept() -> None:
+async def test_the_clients_metadata_is_kept() -> None:
     async with (
         session_server() as (sessions, channel),
         attach(channel, [], session_id="abc", shared_key="key", name="me") as attachment,
@@ -139,7 +139,7 @@ async def test_what_the_client_says_of_itself_is_kept() -> None:
         assert len(sessions) == 1
 
 
-async def test_a_session_may_come_after_those_who_wait_for_it() -> None:
+async def test_a_caller_can_wait_for_a_session() -> None:
     async with session_server() as (sessions, channel):
         waiting = [asyncio.create_task(sessions.wait("later", PATIENCE)) for _ in range(3)]
         prefixed = asyncio.create_task(sessions.wait("context:later", PATIENCE))
@@ -149,7 +149,7 @@ async def test_a_session_may_come_after_those_who_wait_for_it() -> None:
             assert found == {sessions.get("later")}
 
 
-async def test_one_that_does_not_come_is_unavailable() -> None:
+async def test_a_session_that_never_attaches_is_unavailable() -> None:
     sessions = SessionManager()
     with pytest.raises(UnavailableError, match=r"no active session never: .* within 0.01 s"):
         await sessions.wait("never", 0.01)
@@ -166,7 +166,7 @@ async def test_waiting_can_be_cancelled() -> None:
         assert waiting.cancelled()
 
 
-async def test_a_session_goes_when_the_client_leaves_and_may_come_again() -> None:
+async def test_a_session_ends_with_the_client_and_can_be_attached_again() -> None:
     async with session_server() as (sessions, channel):
         for _ in range(3):
             async with attach(channel, [Secrets().register], session_id="again"):
@@ -295,7 +295,7 @@ async def test_the_client_learns_why_its_session_has_ended() -> None:
                     await attachment.ended
 
 
-async def test_a_session_that_is_ended_well_has_ended_well() -> None:
+async def test_a_session_that_the_server_ends_has_not_failed() -> None:
     async with serving(Quitter(grpc.StatusCode.OK).register) as channel:
         for _ in range(30):
             async with attach(channel, []) as attachment, asyncio.timeout(PATIENCE):
@@ -365,7 +365,7 @@ async def test_a_slow_reader_slows_the_writer_down() -> None:
         await asyncio.wait((writing,))
 
 
-async def test_nothing_is_left_of_sessions_that_have_gone() -> None:
+async def test_ended_sessions_leave_nothing_behind() -> None:
     async with session_server() as (sessions, channel):
 
         async def come_and_go() -> None:
@@ -409,7 +409,7 @@ async def test_a_cancelled_client_leaves_nothing(when: str) -> None:
         await until(lambda: len(sessions) == 0)
 
 
-async def test_refused_where_nobody_takes_sessions() -> None:
+async def test_a_server_without_sessions_refuses() -> None:
     server = grpc.aio.server()
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -420,7 +420,7 @@ async def test_refused_where_nobody_takes_sessions() -> None:
     await server.stop(None)
 
 
-async def test_unavailable_where_nobody_listens(tmp_path: Path) -> None:
+async def test_an_unreachable_server_is_unavailable(tmp_path: Path) -> None:
     async with grpc.aio.insecure_channel(f"unix:{tmp_path}/nobody") as channel:
         with pytest.raises(UnavailableError, match="cannot attach: "):
             async with attach(channel, []):
@@ -442,7 +442,7 @@ async def test_a_daemon_that_dies_ends_the_session() -> None:
     await sessions.close()
 
 
-async def test_a_stream_that_talks_nonsense_ends_by_itself() -> None:
+async def test_a_stream_with_invalid_frames_ends_alone() -> None:
     async with session_server() as (sessions, channel):
         call = control_pb2_grpc.ControlStub(channel).Session(
             metadata=(("x-docker-expose-session-uuid", "nonsense"),)
@@ -455,7 +455,7 @@ async def test_a_stream_that_talks_nonsense_ends_by_itself() -> None:
 
 
 @pytest.mark.parametrize("name", ["x" * 100, "ü" * 50, "a b%41ü?#"])
-async def test_any_temporary_directory_will_do(
+async def test_any_temporary_directory_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     odd = tmp_path / name
