@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 
 import grpc
@@ -62,8 +61,6 @@ class OutgoingCall:
         self._max_message_bytes = max_message_bytes
         self._stream: Stream | None = None
         self._reader: MessageReader | None = None
-        self._early: list[bytes] = []  # messages written before the stream was opened
-        self._early_bytes = 0
         self._is_half_closed = False
         self._initial: Metadata = ()
         self._has_answer = False
@@ -79,16 +76,10 @@ class OutgoingCall:
     # The caller's side.
 
     def start(self, stream: Stream) -> None:
-        """Attach the stream, which was opened with `headers`, and send the messages written so far."""
+        """Attach the stream, which was opened with `headers`. It may still wait for the peer's limit."""
         self._stream = stream
         self._reader = MessageReader(stream, self._max_message_bytes)
         stream.handler = self
-        early, self._early, self._early_bytes = self._early, [], 0
-        for message in early:
-            stream.send_pieces(message_pieces(message))
-        if self._is_half_closed:
-            stream.send_data(b"", end=True)
-        self._water.note(stream.queued)
 
     def send(self, message: bytes) -> None:
         """Queue a message, without waiting. Does nothing if the call has ended.
@@ -100,11 +91,8 @@ class OutgoingCall:
             return
         if self._is_half_closed:
             raise asyncio.InvalidStateError("the last message of the call has been sent")
-        if self._stream is None:
-            self._early.append(message)
-            self._early_bytes += len(message)
-        else:
-            self._stream.send_pieces(message_pieces(message))
+        assert self._stream is not None
+        self._stream.send_pieces(message_pieces(message))
 
     async def writable(self) -> bool:
         """Wait until the peer has read enough (backpressure). Returns False if the call has ended."""
@@ -168,7 +156,7 @@ class OutgoingCall:
         return True
 
     def fail(self, end: CallEnd) -> None:
-        """End a call that does not have a stream yet."""
+        """End a call for which no stream can be opened."""
         self._finish(end)
 
     # The peer's side.
@@ -220,9 +208,7 @@ class OutgoingCall:
 
     def _unsent(self) -> int:
         """The bytes queued for the peer; 0 if the call has ended, so that writers stop waiting."""
-        if self.end is not None:
-            return 0
-        return self._early_bytes if self._stream is None else self._stream.queued
+        return 0 if self.end is not None or self._stream is None else self._stream.queued
 
     def _expire(self) -> None:
         if self.end is None:
@@ -238,7 +224,6 @@ class OutgoingCall:
         if self.end is not None:
             return
         self.end = end
-        self._early.clear()
         if self._timer is not None:
             self._timer.cancel()
         if self._reader is not None:
@@ -250,7 +235,7 @@ class OutgoingCall:
 
 
 class Caller:
-    """Makes calls over a connection. Calls beyond the peer's MAX_CONCURRENT_STREAMS wait in a queue.
+    """Makes calls over a connection. Calls above the peer's MAX_CONCURRENT_STREAMS wait for earlier ones.
 
     Args:
         connection: A client connection. The caller does not close it.
@@ -258,10 +243,9 @@ class Caller:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._waiting: deque[OutgoingCall] = deque()
-        self._is_opening = False
         self._closed = asyncio.Event()
-        connection.on_room = self._open_waiting
+        self._on_closed = connection.on_closed
+        connection.on_closed = self._note_closed
 
     @property
     def is_closed(self) -> bool:
@@ -297,30 +281,17 @@ class Caller:
             max_message_bytes=max_message_bytes,
             on_end=on_end,
         )
-        self._waiting.append(call)
-        self._open_waiting()
-        return call
-
-    def _open_waiting(self) -> None:
-        if self._is_opening:  # re-entered: opening a stream can end another one
-            return
-        self._is_opening = True
-        try:
-            while self._waiting and (self._connection.has_room or self._connection.is_closed):
-                call = self._waiting.popleft()
-                if call.end is None:
-                    self._open(call)
-        finally:
-            self._is_opening = False
-        if self._connection.is_closed:
-            self._closed.set()
-
-    def _open(self, call: OutgoingCall) -> None:
         try:
             call.start(self._connection.open_stream(call.headers, end=False))
         except ProtocolError as error:
             text = CLOSED if self._connection.is_closed else str(error)
             call.fail(CallEnd(grpc.StatusCode.UNAVAILABLE, text))
+        return call
+
+    def _note_closed(self, error: Exception | None) -> None:
+        self._closed.set()
+        if self._on_closed is not None:
+            self._on_closed(error)
 
 
 def _headers(method: str, metadata: Metadata, timeout: float | None) -> Headers:

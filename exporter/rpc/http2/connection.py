@@ -80,8 +80,6 @@ class Connection(Sender):
         on_closed: Called when the connection has been closed, with the error or None.
         on_goaway: Called when the peer has sent GOAWAY and accepts no new streams.
         on_settings: Called after SETTINGS of the peer. The first ones prove that it speaks HTTP/2.
-        on_room: Called when a stream has ended, when the peer's stream limit has changed, and when no more
-            streams can be opened.
         has_settings: Whether the peer has sent SETTINGS.
         max_streams: The peer's SETTINGS_MAX_CONCURRENT_STREAMS; None for no limit.
     """
@@ -103,7 +101,6 @@ class Connection(Sender):
         self.on_closed: Callable[[Exception | None], None] | None = None
         self.on_goaway: Callable[[], None] | None = None
         self.on_settings: Callable[[], None] | None = None
-        self.on_room: Callable[[], None] | None = None
         self.has_settings = False
         self.max_streams: int | None = None
         self._is_client = is_client
@@ -141,7 +138,7 @@ class Connection(Sender):
     # Sending.
 
     @property
-    def has_room(self) -> bool:
+    def _has_room(self) -> bool:
         """Whether the peer's MAX_CONCURRENT_STREAMS allows one more stream now."""
         return self.max_streams is None or len(self._streams) < self.max_streams
 
@@ -155,7 +152,7 @@ class Connection(Sender):
             raise ProtocolError(ErrorCode.REFUSED_STREAM, "the connection is closing")
         stream = Stream(self, 0, 0)
         stream.wait_to_open(headers, end=end)
-        if self.has_room and not self._pending:
+        if self._has_room and not self._pending:
             self._open(stream)
         elif stream.hold(memory_of(headers)):
             self._pending.append(stream)
@@ -174,7 +171,7 @@ class Connection(Sender):
 
     def _open_pending(self) -> None:
         """Open pending streams, as far as the peer's stream limit allows."""
-        while self._pending and self.has_room and not self.is_closed and not self._is_draining:
+        while self._pending and self._has_room and not self.is_closed and not self._is_draining:
             stream = self._pending.popleft()
             if not stream.is_closed:
                 self._open(stream)
@@ -196,11 +193,6 @@ class Connection(Sender):
             self.close()
         elif self._pending:
             self._open_pending()
-        self._tell_room()
-
-    def _tell_room(self) -> None:
-        if self.on_room is not None:
-            self.on_room()
 
     def go_away(self) -> None:
         """Send GOAWAY: the peer should open new streams on another connection (RFC 9113, 6.8)."""
@@ -224,7 +216,6 @@ class Connection(Sender):
             self.on_closed(error)
         self._end_streams([*self._streams.values(), *self._pending], ErrorCode.CANCEL)
         self._pending.clear()
-        self._tell_room()
 
     def _give_up(self) -> None:
         text = "more is held for all connections than there is memory for, and most for this one"
@@ -482,7 +473,6 @@ class Connection(Sender):
         self._end_streams([*refused, *pending], ErrorCode.REFUSED_STREAM)
         if not self._streams:
             self.close()
-        self._tell_room()
 
     def _receive_settings(self, payload: memoryview) -> None:
         for key, value in parse_settings(bytes(payload)):
@@ -517,7 +507,6 @@ class Connection(Sender):
         self._open_pending()
         if self.on_settings is not None:
             self.on_settings()
-        self._tell_room()
 
 
 def _is_interim(block: HeaderBlock) -> bool:
