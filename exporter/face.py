@@ -23,16 +23,11 @@ from exporter.exporters.base import (
     ExportContext,
     Exporter,
     ExportResult,
-    FileSink,
     Finalize,
     FinalizeContext,
-    LayoutSink,
-    NamedStore,
-    Output,
-    Pusher,
-    UnpackingStore,
 )
 from exporter.exporters.blocking import BlockingContext, BlockingExporter
+from exporter.exporters.destinations import FileSink, LayoutSink, NamedStore, Output, Pusher, UnpackingStore
 from exporter.exporters.options import option
 from exporter.exporters.plugins import PluginError
 from exporter.exporters.registry import ENTRY_POINT_GROUP, Registry, default_registry

@@ -22,7 +22,7 @@ from exporter.daemon.services.secrets import SecretsServicer
 from exporter.daemon.services.ssh import SSHServicer
 from exporter.daemon.ssh.agents import agents_by_id
 from exporter.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
-from exporter.exporters.base import Output
+from exporter.exporters.destinations import Output
 from exporter.exporters.response import image_names, image_root
 from exporter.image import Descriptor, ImageError
 from exporter.image.keys import CACHE_MANIFEST

@@ -11,7 +11,7 @@ from exporter.daemon.services.receive_directory import ReceivedDirectory
 from exporter.daemon.services.secrets import Secret
 from exporter.daemon.ssh.agents import SSHAgent
 from exporter.errors import InvalidArgumentError
-from exporter.exporters.base import Output
+from exporter.exporters.destinations import Output
 from exporter.pb.pb import ops_pb2
 from exporter.remotes.registry import RegistryOptions
 from exporter.rpc.session.attach import Attachable

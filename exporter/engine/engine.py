@@ -13,17 +13,9 @@ from exporter.engine.promise import WatchedOutput
 from exporter.engine.scratch import ScratchSpace
 from exporter.exporters.attended import attended
 from exporter.exporters.attribute_check import misspelt
-from exporter.exporters.base import (
-    ExportContext,
-    Exporter,
-    ExportResult,
-    Finalize,
-    FinalizeContext,
-    NamedStore,
-    Output,
-    Pusher,
-)
+from exporter.exporters.base import ExportContext, Exporter, ExportResult, Finalize, FinalizeContext
 from exporter.exporters.blocking import run_export
+from exporter.exporters.destinations import NamedStore, Output, Pusher
 from exporter.exporters.plugins import blaming, origin_of
 from exporter.layer.cache import LayerCache
 from exporter.layer.limits import MAX_CONTENT_BYTES

@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 
 from exporter.content.protocol import ContentStore
 from exporter.errors import FailedPreconditionError
-from exporter.exporters.base import ArtifactKind, Exporter, FileSink, LayoutSink, Output
+from exporter.exporters.base import ArtifactKind, Exporter
+from exporter.exporters.destinations import FileSink, LayoutSink, Output
 from exporter.exporters.files.entry import FileEntry
 from exporter.exporters.plugins import origin_of
 from exporter.image import Descriptor

@@ -16,8 +16,8 @@ from exporter.content.manifest import children
 from exporter.content.protocol import Provider
 from exporter.content.verify import split_digest
 from exporter.errors import InvalidArgumentError
-from exporter.exporters.base import FileSink
 from exporter.exporters.blobs import read_verified
+from exporter.exporters.destinations import FileSink
 from exporter.image import Descriptor, Reference, index_bytes
 from exporter.image.go import json as gojson
 from exporter.image.keys import CONTAINERD_NAME, REF_NAME

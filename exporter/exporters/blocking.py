@@ -20,7 +20,7 @@ from exporter.progress.producer import VertexProgress
 from exporter.source.types import BuildInfo, Source
 
 if TYPE_CHECKING:
-    from exporter.exporters.base import FileSink
+    from exporter.exporters.destinations import FileSink
     from exporter.images import Image, ImageIndex
     from exporter.layer.entry import FileEntry
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
 
 from exporter.errors import InvalidArgumentError
-from exporter.exporters.base import FileSink, LayoutSink
+from exporter.exporters.destinations import FileSink, LayoutSink
 from exporter.exporters.files.entry import FileEntry
 from exporter.progress.model import StatusSink
 from exporter.progress.producer import Status, VertexProgress, vertex

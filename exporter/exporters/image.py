@@ -9,15 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 from exporter.content.protocol import Provider
 from exporter.errors import ExporterError
 from exporter.exporters.attribute_help import IMAGE_ATTRIBUTES
-from exporter.exporters.base import (
-    Attribute,
-    ExportContext,
-    Exporter,
-    ExportResult,
-    FinalizeContext,
-    Pusher,
-    UnpackingStore,
-)
+from exporter.exporters.base import Attribute, ExportContext, Exporter, ExportResult, FinalizeContext
+from exporter.exporters.destinations import Pusher, UnpackingStore
 from exporter.exporters.response import image_response
 from exporter.exporters.sanitize import Sanitizer
 from exporter.exporters.storing import distribution_sources, store_image

@@ -10,7 +10,8 @@ from exporter.content.copy import copy_chain
 from exporter.errors import InvalidArgumentError
 from exporter.exporters.archive import plan_archive
 from exporter.exporters.attribute_help import ARCHIVE_ATTRIBUTES
-from exporter.exporters.base import ArtifactKind, Attribute, ExportContext, Exporter, ExportResult, Output
+from exporter.exporters.base import ArtifactKind, Attribute, ExportContext, Exporter, ExportResult
+from exporter.exporters.destinations import Output
 from exporter.exporters.response import image_response
 from exporter.exporters.sanitize import Sanitizer
 from exporter.exporters.storing import store_image

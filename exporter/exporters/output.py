@@ -15,7 +15,7 @@ from exporter.content.protocol import ContentStore
 from exporter.content.staging import Staging
 from exporter.content.threads import iterate_in_thread, run_in_thread
 from exporter.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, naming
-from exporter.exporters.base import FileSink, LayoutSink
+from exporter.exporters.destinations import FileSink, LayoutSink
 from exporter.exporters.files.directory import write_directory
 from exporter.exporters.files.entry import FileEntry
 from exporter.image import Descriptor

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from exporter.layer.entry import BytesContent, FileEntry
+from exporter.layer.entry import FileEntry
 from exporter.layer.files import LayerFiles
 from exporter.layer.tree import FileTree, Inode, Kind
 
@@ -35,7 +34,7 @@ def tree_entry(files: LayerFiles, path: bytes, inode: Inode, link: bytes = b"") 
         devmajor=inode.devmajor,
         devminor=inode.devminor,
         xattrs=inode.xattrs,
-        content=_LayerContent(files, inode) if inode.kind is Kind.FILE else BytesContent(b""),
+        content=files.content(inode),
     )
 
 
@@ -114,12 +113,3 @@ def _needs_whiteout(path: bytes, before: dict[bytes, Inode], after: dict[bytes, 
 def _whiteout(path: bytes) -> bytes:
     folder, slash, base = path.rpartition(b"/")
     return folder + slash + _WHITEOUT + base
-
-
-@dataclass(frozen=True, slots=True)
-class _LayerContent:
-    files: LayerFiles
-    inode: Inode
-
-    def pieces(self) -> Iterator[bytes]:
-        return self.files.pieces(self.inode)

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +21,7 @@ from exporter.content.threads import run_in_thread
 from exporter.errors import InvalidArgumentError, naming
 from exporter.image import Descriptor
 from exporter.layer.compression.detect import open_layer
+from exporter.layer.entry import BytesContent, Content
 from exporter.layer.gotar import TarReader, TypeFlag
 from exporter.layer.limits import MAX_CONTENT_BYTES, check_content
 from exporter.layer.pipe import discard, run_piped
@@ -106,8 +108,21 @@ class LayerFiles:
         for start, size in _ranges(inode, 0, None):
             yield self._read_at(inode, start, size)
 
+    def content(self, inode: Inode) -> Content:
+        """The content of an inode, for a `FileEntry`; empty if it is not a regular file."""
+        return _InodeContent(self, inode) if inode.kind is Kind.FILE else BytesContent(b"")
+
     def _read_at(self, inode: Inode, start: int, size: int) -> bytes:
         return os.pread(self._contents.fileno(), size, inode.content + start)
+
+
+@dataclass(frozen=True, slots=True)
+class _InodeContent:
+    files: LayerFiles
+    inode: Inode
+
+    def pieces(self) -> Iterator[bytes]:
+        return self.files.pieces(self.inode)
 
 
 def _ranges(inode: Inode, offset: int, length: int | None) -> Iterator[tuple[int, int]]:

@@ -6,10 +6,8 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from exporter.engine.durations import DURATION_BUCKETS
 from exporter.proxy.metrics import ProxyMetrics
-
-_DURATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
-"""Buckets in seconds: a cached image takes tens of milliseconds, pushing a large one takes minutes."""
 
 
 class PrometheusProxyMetrics(ProxyMetrics):
@@ -60,7 +58,7 @@ class PrometheusProxyMetrics(ProxyMetrics):
             "buildkit_exporter_proxy_export_duration_seconds",
             "Duration of exports, by phase and type.",
             ("phase", "type"),
-            buckets=_DURATION_BUCKETS,
+            buckets=DURATION_BUCKETS,
             registry=registry,
         )
 

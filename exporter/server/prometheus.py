@@ -7,10 +7,8 @@ from contextlib import AbstractContextManager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from exporter.engine.durations import DURATION_BUCKETS
 from exporter.server.metrics import Metrics
-
-_DURATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
-"""Buckets in seconds: a cached image takes tens of milliseconds, pushing a large one takes minutes."""
 
 
 class PrometheusMetrics(Metrics):
@@ -31,7 +29,7 @@ class PrometheusMetrics(Metrics):
             "buildkit_exporter_request_duration_seconds",
             "Duration of requests, including time in the queue.",
             ("method", "type"),
-            buckets=_DURATION_BUCKETS,
+            buckets=DURATION_BUCKETS,
             registry=registry,
         )
         self._in_flight = Gauge(

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from exporter.content.protocol import ContentStore
-from exporter.exporters.base import ArtifactKind, Output
+from exporter.exporters.base import ArtifactKind
+from exporter.exporters.destinations import Output
 from exporter.image import CompressionConfig, Descriptor
 from exporter.progress.model import StatusSink
 from exporter.remotes.registry import CredentialSource

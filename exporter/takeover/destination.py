@@ -15,7 +15,8 @@ from exporter.daemon.sending.output import SessionOutput
 from exporter.daemon.services.receive import FileReceiver, FileSendServicer, LayoutReceiver
 from exporter.daemon.services.receive_directory import DirectoryReceiver, ReceivedDirectory
 from exporter.errors import InvalidArgumentError, PermissionDeniedError
-from exporter.exporters.base import ArtifactKind, FileSink
+from exporter.exporters.base import ArtifactKind
+from exporter.exporters.destinations import FileSink
 from exporter.exporters.files.entry import FileEntry
 from exporter.exporters.output import LocalOutput
 from exporter.exporters.response import image_names, image_root

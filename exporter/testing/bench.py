@@ -15,7 +15,8 @@ from exporter.engine.engine import Engine, ExportJob
 from exporter.engine.finalize import FinalizeStore
 from exporter.engine.limits import Admission
 from exporter.engine.scratch import ScratchSpace
-from exporter.exporters.base import Exporter, Output, Pusher
+from exporter.exporters.base import Exporter
+from exporter.exporters.destinations import Output, Pusher
 from exporter.image import Descriptor
 from exporter.remotes.registry import RegistryOptions
 from exporter.source.saved.load import SavedSource

@@ -12,7 +12,7 @@ from exporter.content.copy import missing_blobs
 from exporter.content.memory import MemoryStore
 from exporter.content.threads import run_in_thread
 from exporter.errors import FailedPreconditionError, InvalidArgumentError
-from exporter.exporters.base import FileSink, LayoutSink
+from exporter.exporters.destinations import FileSink, LayoutSink
 from exporter.exporters.files.entry import FileEntry, shown
 from exporter.exporters.files.order import EntryOrder
 from exporter.image import Descriptor

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from exporter.cli.outputs import Destination as OutputDestination
 from exporter.cli.outputs import EngineDestination, Output
-from exporter.exporters.base import Output as ExporterOutput
+from exporter.exporters.destinations import Output as ExporterOutput
 from exporter.exporters.output import LocalOutput
 from exporter.image.keys import ENGINE_IMAGE_ID, ENGINE_IMAGE_NAME
 from exporter.progress.model import StatusSink

@@ -11,7 +11,7 @@ import grpc
 
 from exporter.daemon.services.receive import EXPORTER_ID
 from exporter.errors import FailedPreconditionError, UnavailableError
-from exporter.exporters.base import FileSink
+from exporter.exporters.destinations import FileSink
 from exporter.pb.moby.filesync.v1 import filesync_pb2, filesync_pb2_grpc
 from exporter.rpc.calls import StreamCall
 from exporter.rpc.session.peer import Peer

@@ -9,7 +9,7 @@ from exporter.content.protocol import ContentStore
 from exporter.daemon.sending.directory import send_files
 from exporter.daemon.sending.file import sending_file
 from exporter.errors import FailedPreconditionError
-from exporter.exporters.base import FileSink, LayoutSink
+from exporter.exporters.destinations import FileSink, LayoutSink
 from exporter.exporters.files.entry import FileEntry
 from exporter.image import Descriptor
 from exporter.remotes.session.content import EXPORT_STORE, STORE_ID, ContentClient

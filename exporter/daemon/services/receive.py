@@ -14,7 +14,7 @@ from exporter.content.copy import closing_stream
 from exporter.content.layout import OCILayout
 from exporter.content.protocol import BlobInfo, BlobWriter
 from exporter.errors import FailedPreconditionError, InvalidArgumentError
-from exporter.exporters.base import FileSink, Output
+from exporter.exporters.destinations import FileSink, Output
 from exporter.exporters.output import LocalOutput
 from exporter.image import Descriptor
 from exporter.pb.moby.filesync.v1 import filesync_pb2

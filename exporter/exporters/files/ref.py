@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from exporter.exporters.files.entry import BytesContent, FileEntry
+from exporter.exporters.files.entry import FileEntry
 from exporter.layer.files import LayerFiles
 from exporter.layer.gotar import TarTime
 from exporter.layer.tree import Inode, Kind
@@ -15,7 +14,6 @@ __all__ = ["epoch_nanoseconds", "ref_entries"]
 _NANOSECONDS = 10**9
 _APPLE = b"com.apple."
 _USER = b"user."
-_NO_CONTENT = BytesContent(b"")
 
 
 def ref_entries(
@@ -50,7 +48,7 @@ def ref_entries(
             devmajor=inode.devmajor,
             devminor=inode.devminor,
             xattrs={key: value for key, value in inode.xattrs.items() if _has_xattr(inode, key)},
-            content=_LayerContent(files, inode) if inode.kind is Kind.FILE else _NO_CONTENT,
+            content=files.content(inode),
         )
 
 
@@ -74,12 +72,3 @@ def _has_xattr(inode: Inode, key: bytes) -> bool:
     if key.startswith(_USER):
         return inode.kind in {Kind.FILE, Kind.DIRECTORY}
     return not key.startswith(_APPLE)
-
-
-@dataclass(frozen=True, slots=True)
-class _LayerContent:
-    files: LayerFiles
-    inode: Inode
-
-    def pieces(self) -> Iterator[bytes]:
-        return self.files.pieces(self.inode)

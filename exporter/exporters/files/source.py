@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from exporter.content.concurrency import gather
 from exporter.errors import FailedPreconditionError, InvalidArgumentError
-from exporter.exporters.base import ExportContext, Output
+from exporter.exporters.base import ExportContext
+from exporter.exporters.destinations import Output
 from exporter.exporters.files.entry import FileEntry, shown
 from exporter.exporters.files.merge import merged
 from exporter.exporters.files.ref import epoch_nanoseconds, ref_entries

@@ -10,8 +10,9 @@ from exporter.content.images import ImageStore
 from exporter.content.layout import OCILayout
 from exporter.content.memory import MemoryStore
 from exporter.content.protocol import Provider
-from exporter.exporters.base import ExportContext, Exporter, ExportResult, Output
+from exporter.exporters.base import ExportContext, Exporter, ExportResult
 from exporter.exporters.blocking import run_export
+from exporter.exporters.destinations import Output
 from exporter.image import Descriptor, Time, digest_bytes
 from exporter.image.keys import DIFF_ID
 from exporter.progress.model import StatusUpdate

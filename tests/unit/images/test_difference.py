@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from typing import cast
 
 from hypothesis import given
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 
 from exporter.errors import InvalidArgumentError
 from exporter.images.difference import difference
+from exporter.layer.entry import BytesContent
 from exporter.layer.entry_tar import tar_pieces
 from exporter.layer.files import LayerFiles
 from exporter.layer.gotar import Header, TarReader, TarTime, TypeFlag
@@ -28,8 +28,8 @@ class NumberedFiles:
         self.tree = tree
         self.lower = lower
 
-    def pieces(self, inode: Inode) -> Iterator[bytes]:
-        yield b"%04d" % inode.content
+    def content(self, inode: Inode) -> BytesContent:
+        return BytesContent(b"%04d" % inode.content if inode.kind is Kind.FILE else b"")
 
 
 @st.composite
