@@ -49,6 +49,7 @@ from exporter.layer.entry import Content as FileContent
 from exporter.layer.tree import Kind as FileKind
 from exporter.progress.model import (
     ProgressGroup,
+    SourceLines,
     StatusSink,
     StatusUpdate,
     Vertex,
@@ -130,6 +131,7 @@ __all__ = [
     "ResourceExhaustedError",
     "SavedSource",
     "Source",
+    "SourceLines",
     "Status",
     "StatusSink",
     "StatusUpdate",

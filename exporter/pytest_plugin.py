@@ -45,10 +45,10 @@ def build_samples() -> Mapping[str, SavedSource]:
 @pytest.fixture
 def exporter_server() -> Iterator[str]:
     """The address of a plugin server in this process, with all installed types."""
+    from exporter.content.loop_thread import LoopThread
     from exporter.engine.config import WorkplaceConfig
     from exporter.server import ServerConfig
     from exporter.server.lifecycle import PluginServer
-    from exporter.testing.blocking import LoopThread
 
     with tempfile.TemporaryDirectory(prefix="exporter-") as directory, LoopThread.running() as loop:
         address = f"unix://{directory}/s.sock"

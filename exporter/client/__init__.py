@@ -1,42 +1,109 @@
 """BuildKit from Python: builds, their events and records, on a buildkitd or in a Docker engine.
 
+`Client` is for programs; `exporter.client.sync` has the same without an event loop. `BuildkitClient` is the
+layer below it, close to the daemon's API.
+
 This package is public: names here are stable. It does not know flags or the proxy, and does not print.
 `exporter.takeover` runs our exports inside a build.
 """
 
 from exporter.client.client import BuildkitClient
-from exporter.client.failure import SolveError
+from exporter.client.connecting import DOCKER, TLS
+from exporter.client.contexts import Context, MemoryFile, MemoryFiles, NamedContext
+from exporter.client.credentials import Auth, CredentialFunction, Login
+from exporter.client.events import (
+    Event,
+    Step,
+    StepChanged,
+    StepOutput,
+    StepProgress,
+    StepState,
+    StepWarning,
+)
+from exporter.client.facade import Client
+from exporter.client.failure import BuildCancelledError, BuildError, SolveError
 from exporter.client.gateway import BuildFunction, Gateway
 from exporter.client.options import DOCKERFILE_FRONTEND, CachePlace, Export, OurExport, SolveOptions
+from exporter.client.outputs import (
+    AnyOutput,
+    DirectoryOutput,
+    DockerOutput,
+    ExporterOutput,
+    FilePlace,
+    ImageOutput,
+    NamedOutput,
+    OCIOutput,
+    TarOutput,
+)
+from exporter.client.request import AttestationOption, BuildOptions, SecretSource, SSHSource
+from exporter.client.results import AttestationDocument, BuildResult, OutputResult
+from exporter.client.running import Build, EventHandler
 from exporter.client.solving import SolveResult
 from exporter.client.sources import BuildSource, SourceFile, SourcePosition, SourceRange
 from exporter.daemon.connection import DEFAULT_ADDRESS
-from exporter.daemon.records import BuildRecord, CacheRecord, Version, Worker
+from exporter.daemon.records import BuildRecord, CacheRecord, RecordedBlob, RecordedResult, Version, Worker
 from exporter.daemon.services.receive_directory import ReceivedDirectory
-from exporter.daemon.services.secrets import Secret
+from exporter.daemon.services.secrets import Secret, SecretProvider
 from exporter.daemon.ssh.agents import SSHAgent
+from exporter.remotes.registry import Credentials, CredentialSource, RegistryOptions
 from exporter.remotes.session.content import ContentClient
 from exporter.rpc.session.attach import Attachable, SessionDialer
 from exporter.rpc.session.tunnel import MessageStream
 
 __all__ = [
     "DEFAULT_ADDRESS",
+    "DOCKER",
     "DOCKERFILE_FRONTEND",
+    "TLS",
+    "AnyOutput",
     "Attachable",
+    "AttestationDocument",
+    "AttestationOption",
+    "Auth",
+    "Build",
+    "BuildCancelledError",
+    "BuildError",
     "BuildFunction",
+    "BuildOptions",
     "BuildRecord",
+    "BuildResult",
     "BuildSource",
     "BuildkitClient",
     "CachePlace",
     "CacheRecord",
+    "Client",
     "ContentClient",
+    "Context",
+    "CredentialFunction",
+    "CredentialSource",
+    "Credentials",
+    "DirectoryOutput",
+    "DockerOutput",
+    "Event",
+    "EventHandler",
     "Export",
+    "ExporterOutput",
+    "FilePlace",
     "Gateway",
+    "ImageOutput",
+    "Login",
+    "MemoryFile",
+    "MemoryFiles",
     "MessageStream",
+    "NamedContext",
+    "NamedOutput",
+    "OCIOutput",
     "OurExport",
+    "OutputResult",
     "ReceivedDirectory",
+    "RecordedBlob",
+    "RecordedResult",
+    "RegistryOptions",
     "SSHAgent",
+    "SSHSource",
     "Secret",
+    "SecretProvider",
+    "SecretSource",
     "SessionDialer",
     "SolveError",
     "SolveOptions",
@@ -44,6 +111,13 @@ __all__ = [
     "SourceFile",
     "SourcePosition",
     "SourceRange",
+    "Step",
+    "StepChanged",
+    "StepOutput",
+    "StepProgress",
+    "StepState",
+    "StepWarning",
+    "TarOutput",
     "Version",
     "Worker",
 ]

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 from yarl import URL
 
-from exporter.client import BuildkitClient
+from exporter.client.client import BuildkitClient
 from exporter.content.threads import run_in_thread
 from exporter.errors import PermissionDeniedError, UnavailableError
 from exporter.pb.moby.buildkit.v1 import control_pb2
@@ -39,16 +39,23 @@ async def connect_dockerd(address: EngineAddress) -> AsyncIterator[BuildkitClien
         UnavailableError: the engine is not reachable, or has no BuildKit (before 18.09, or disabled).
         PermissionDeniedError: access to its socket is denied.
     """
+    async with open_dockerd(address) as (client, _):
+        yield client
+
+
+@asynccontextmanager
+async def open_dockerd(address: EngineAddress) -> AsyncIterator[tuple[BuildkitClient, asyncio.Task[None]]]:
+    """Like `connect_dockerd`, but also yield the task that ends with the connection."""
 
     @asynccontextmanager
     async def dial(metadata: Sequence[tuple[str, str]]) -> AsyncIterator[MessageStream]:
         async with upgraded(address, "session", metadata) as stream:
             yield stream
 
-    async with upgraded(address, "grpc") as stream, calling(stream) as (channel, _):
+    async with upgraded(address, "grpc") as stream, calling(stream) as (channel, carrying):
         client = BuildkitClient(channel, dial)
         await client.check(str(address), CONNECT_SECONDS)
-        yield client
+        yield client, carrying
 
 
 @asynccontextmanager

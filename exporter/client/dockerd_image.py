@@ -15,10 +15,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from exporter.client import BuildkitClient, CacheRecord, Gateway, SolveOptions
-from exporter.client.gateway import refs_of
+from exporter.client.client import BuildkitClient
+from exporter.client.gateway import Gateway, refs_of
+from exporter.client.options import SolveOptions
 from exporter.content.threads import run_in_thread
 from exporter.daemon.chain import rebuild_chain
+from exporter.daemon.records import CacheRecord
 from exporter.errors import FailedPreconditionError, ImageError
 from exporter.image import History, LayerMetadata, digest_bytes, moby_config, parse_history
 from exporter.image.keys import IMAGE_CONFIG, IMAGE_DIGEST, INLINE_CACHE

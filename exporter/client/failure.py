@@ -1,4 +1,4 @@
-"""Why a build failed: `SolveError`, with the daemon's structured details.
+"""Why a build failed: `BuildError`, with the daemon's structured details.
 
 BuildKit puts typed values into the details of the call's status (its ``util/grpcerrors``): JSON, with type
 names from containerd's ``typeurl``. The step's name and output come from the progress.
@@ -6,6 +6,7 @@ names from containerd's ``typeurl``. The step's name and output come from the pr
 
 from __future__ import annotations
 
+import ast
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ from google.rpc import status_pb2  # type: ignore[import-untyped]
 from grpc_status import rpc_status
 
 from exporter.client.sources import BuildSource
-from exporter.errors import ExporterError, UnavailableError
+from exporter.errors import Code, ExporterError, UnavailableError
 from exporter.progress.model import StatusUpdate
 from exporter.rpc.status import from_rpc_error, rpc_errors
 
@@ -38,11 +39,14 @@ _SOURCE = _PREFIX + "errdefs.Source+json"
 _VERTEX = _PREFIX + "errdefs.Vertex+json"
 _EXIT = _PREFIX + "gatewayapi.ExitMessage+json"
 
+_COMMAND = re.compile(r'process ("(?:[^"\\]|\\.)*") did not complete successfully')
 _EXIT_CODE = re.compile(r"did not complete successfully: exit code: (\d+)")
 
 
-class SolveError(ExporterError):
+class BuildError(ExporterError):
     """A build failed in the daemon, rather than the connection to it.
+
+    Its text is that of buildctl (``failed to solve: …``); `report` adds the source and the step's output.
 
     Attributes:
         vertex: The digest of the failed step; empty if there is none, as for a malformed Dockerfile.
@@ -51,6 +55,7 @@ class SolveError(ExporterError):
         sources: The failed step's locations in the user's files, the innermost first.
         logs: The last lines of the step's output, without line breaks.
         status: The daemon's complete status (``google.rpc.Status``), with all details.
+        ref: The build's ID; empty if unknown.
     """
 
     def __init__(
@@ -64,6 +69,7 @@ class SolveError(ExporterError):
         sources: Sequence[BuildSource] = (),
         logs: Sequence[bytes] = (),
         status: status_pb2.Status | None = None,
+        ref: str = "",
     ) -> None:
         super().__init__(message, field=field)
         self.vertex = vertex
@@ -72,9 +78,36 @@ class SolveError(ExporterError):
         self.sources = tuple(sources)
         self.logs = tuple(logs)
         self.status = status
+        self.ref = ref
+
+    @property
+    def command(self) -> str:
+        """The command that failed, as one string; empty if the failure was not that of a process."""
+        match = _COMMAND.search(self.message)
+        if match is None:
+            return ""
+        try:
+            return str(ast.literal_eval(match[1]))  # Go's escapes are Python's
+        except (ValueError, SyntaxError):
+            return match[1][1:-1]
+
+    @property
+    def log(self) -> str:
+        """The last lines of the step's output as one text."""
+        return b"\n".join(self.logs).decode("utf-8", "replace")
+
+    def report(self) -> str:
+        """Format the failure for people: the step with its output, the source, and the message."""
+        parts = []
+        if self.logs:
+            rule = "------"
+            name = self.vertex_name or self.vertex
+            parts.append(f"{rule}\n > {name}:\n{self.log}\n{rule}\n")
+        parts += [source.excerpt() for source in self.sources]
+        return f"{''.join(parts)}error: {self.message}"
 
     @classmethod
-    def of(cls, error: ExporterError, status: status_pb2.Status) -> SolveError:
+    def of(cls, error: ExporterError, status: status_pb2.Status) -> BuildError:
         """Convert a status.
 
         Args:
@@ -107,6 +140,16 @@ class SolveError(ExporterError):
         return failure
 
 
+class BuildCancelledError(BuildError):
+    """A build was cancelled by its ID, rather than by cancelling the task that waits for it."""
+
+    code = Code.CANCELLED
+
+
+SolveError = BuildError
+"""The former name of `BuildError`."""
+
+
 class _Vertex(msgspec.Struct):
     digest: str = ""
 
@@ -117,7 +160,7 @@ class _ExitMessage(msgspec.Struct):
 
 @contextmanager
 def solve_errors(doing: str = FAILED_TO_SOLVE) -> Iterator[None]:
-    """Convert build failures to `SolveError`, and connection failures as `rpc_errors` does.
+    """Convert build failures to `BuildError`, and connection failures as `rpc_errors` does.
 
     Args:
         doing: A prefix for the daemon's message.
@@ -131,7 +174,7 @@ def solve_errors(doing: str = FAILED_TO_SOLVE) -> Iterator[None]:
             is_buildkit_s = any(detail.type_url.startswith(_PREFIX) for detail in status.details)
             if isinstance(plain, UnavailableError) and not is_buildkit_s:
                 raise
-            raise SolveError.of(plain, status) from error
+            raise BuildError.of(plain, status) from error
 
 
 def _status_of(error: grpc.aio.AioRpcError) -> status_pb2.Status:
@@ -158,7 +201,7 @@ class StepRecorder:
         for log in update.logs:
             self._output.setdefault(log.vertex, _Tail()).add(log.data)
 
-    def complete(self, error: SolveError) -> None:
+    def complete(self, error: BuildError) -> None:
         """Add the step's name and output to a failure."""
         error.vertex_name = error.vertex_name or self._names.get(error.vertex, "")
         if not error.logs and (tail := self._output.get(error.vertex)) is not None:

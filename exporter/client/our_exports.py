@@ -99,6 +99,14 @@ class OurExports:
         """Map the index of an export to the daemon's index."""
         return index if self._build is None else self._build.daemon_index(index)
 
+    def responses(self) -> dict[int, Mapping[str, str]]:
+        """The responses of our exports that have run, by index."""
+        return {
+            index: export.exported.response
+            for index, export in self._exports.items()
+            if export.exported is not None
+        }
+
     def register(self, server: grpc.aio.Server) -> None:
         """Add the service through which the daemon describes the build's result."""
         if self._build is not None:

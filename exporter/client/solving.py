@@ -6,8 +6,8 @@ import asyncio
 import json
 import logging
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import grpc.aio
@@ -44,11 +44,15 @@ class SolveResult:
         ref: The build's ID.
         session_id: The ID of its session.
         response: The merged response of the exporters; the last value of a key wins.
+        our_responses: The responses of our exports, by their indexes in `SolveOptions.exports`.
+        daemon_indexes: The daemon's indexes of all exports, in the order of `SolveOptions.exports`.
     """
 
     ref: str
     session_id: str
     response: dict[str, str]
+    our_responses: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
+    daemon_indexes: Sequence[int] = ()
 
 
 class Solving:
@@ -73,7 +77,11 @@ class Solving:
         self._channel = channel
         self._control = control_pb2_grpc.ControlStub(channel)
         self._dial = dial
-        self._options = replace(options, exports=sorted(options.exports, key=_is_layout))
+        # The order that the daemon gets, as indexes in the caller's order.
+        self._order = sorted(
+            range(len(options.exports)), key=lambda index: _is_layout(options.exports[index])
+        )
+        self._options = replace(options, exports=[options.exports[index] for index in self._order])
         self._sink = sink
         self._build = build
         self._ref = options.ref or uuid.uuid4().hex
@@ -111,7 +119,14 @@ class Solving:
             ):
                 response = await self._solve(request, ours)
             await session.publish(response)
-            return SolveResult(self._ref, session_id, response)
+            return self._result(session_id, response, ours)
+
+    def _result(self, session_id: str, response: dict[str, str], ours: OurExports) -> SolveResult:
+        responses = {self._order[index]: found for index, found in ours.responses().items()}
+        daemon_indexes = {index: ours.daemon_index(place) for place, index in enumerate(self._order)}
+        return SolveResult(
+            self._ref, session_id, response, responses, [daemon_indexes[i] for i in sorted(daemon_indexes)]
+        )
 
     async def _solve(self, request: control_pb2.SolveRequest, ours: OurExports) -> dict[str, str]:
         """Run the build and forward its progress, which also adds details to failures."""
@@ -119,6 +134,7 @@ class Solving:
             return await self._solve_and_show(request, ours)
         except SolveError as error:
             self._steps.complete(error)
+            error.ref = self._ref
             raise
 
     async def _solve_and_show(self, request: control_pb2.SolveRequest, ours: OurExports) -> dict[str, str]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
+from exporter.progress.model import SourceLines
+
 _RULE = "-" * 20
 
 _LINES_AROUND = 2
@@ -63,6 +65,14 @@ class BuildSource(msgspec.Struct, frozen=True):
     info: SourceFile | None = None
     ranges: tuple[SourceRange, ...] | None = ()
 
+    @property
+    def lines(self) -> tuple[tuple[int, str], ...]:
+        """The numbers and texts of the lines in the ranges; empty if the file is unknown."""
+        if self.info is None:
+            return ()
+        lines = self.info.data.decode("utf-8", "replace").split("\n")
+        return tuple((number, line) for number, line in enumerate(lines, 1) if self._has(number))
+
     def excerpt(self) -> str:
         """Format the lines, marked and with some context, in buildctl's format.
 
@@ -85,6 +95,12 @@ class BuildSource(msgspec.Struct, frozen=True):
 
     def _has(self, line: int) -> bool:
         return any(part.start.line <= line <= part.last_line for part in self.ranges or ())
+
+
+def source_of(lines: SourceLines) -> BuildSource:
+    """Convert what a warning is about."""
+    ranges = tuple(SourceRange(SourcePosition(first), SourcePosition(last)) for first, last in lines.ranges)
+    return BuildSource(SourceFile(lines.filename, lines.language, lines.data), ranges)
 
 
 def _with_context(first: int, last: int, count: int) -> tuple[int, int]:

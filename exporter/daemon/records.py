@@ -66,6 +66,36 @@ class CacheRecord(UsageRecord):
 
 
 @dataclass(frozen=True, slots=True)
+class RecordedBlob:
+    """A blob that the daemon keeps with a build.
+
+    Attributes:
+        digest: Its digest.
+        size: Its size in bytes.
+        media_type: Its media type.
+        annotations: Its annotations.
+    """
+
+    digest: str
+    size: int = 0
+    media_type: str = ""
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedResult:
+    """What a build has made for one platform.
+
+    Attributes:
+        images: The roots of the images by the index of the exporter.
+        attestations: The attestations.
+    """
+
+    images: Mapping[int, RecordedBlob] = field(default_factory=dict)
+    attestations: tuple[RecordedBlob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class BuildRecord:
     """A build in the history.
 
@@ -80,6 +110,10 @@ class BuildRecord:
         response: The exporters' response.
         cached_steps: The number of cached steps.
         total_steps: The number of steps.
+        results: The results by platform; the key is empty if there is only one.
+        logs: The blob with the progress; None if there is none yet.
+        warnings: The number of warnings.
+        is_pinned: Whether the record is kept until it is deleted explicitly.
     """
 
     ref: str
@@ -92,6 +126,10 @@ class BuildRecord:
     response: Mapping[str, str] = field(default_factory=dict)
     cached_steps: int = 0
     total_steps: int = 0
+    results: Mapping[str, RecordedResult] = field(default_factory=dict)
+    logs: RecordedBlob | None = None
+    warnings: int = 0
+    is_pinned: bool = False
 
 
 def version_of(message: worker_pb2.BuildkitVersion) -> Version:
@@ -146,7 +184,27 @@ def build_of(message: control_pb2.BuildHistoryRecord) -> BuildRecord:
         response=dict(message.ExporterResponse),
         cached_steps=message.numCachedSteps,
         total_steps=message.numTotalSteps,
+        results=_results(message),
+        logs=_blob(message.logs) if message.HasField("logs") else None,
+        warnings=message.numWarnings,
+        is_pinned=message.pinned,
     )
+
+
+def _results(message: control_pb2.BuildHistoryRecord) -> dict[str, RecordedResult]:
+    found = {platform: _result(result) for platform, result in message.Results.items()}
+    return {"": _result(message.Result), **found} if message.HasField("Result") else found
+
+
+def _result(message: control_pb2.BuildResultInfo) -> RecordedResult:
+    images = {index: _blob(blob) for index, blob in message.Results.items()}
+    if not images and message.HasField("ResultDeprecated"):  # daemons before v0.13
+        images = {0: _blob(message.ResultDeprecated)}
+    return RecordedResult(images, tuple(map(_blob, message.Attestations)))
+
+
+def _blob(message: control_pb2.Descriptor) -> RecordedBlob:
+    return RecordedBlob(message.digest, message.size, message.media_type, dict(message.annotations))
 
 
 def _platform(message: ops_pb2.Platform) -> Platform:

@@ -10,6 +10,7 @@ from exporter.progress.display import ProgressMode, Renderer, display, open_rend
 from exporter.progress.merge import ProgressState
 from exporter.progress.model import (
     ProgressGroup,
+    SourceLines,
     StatusSink,
     StatusUpdate,
     Vertex,
@@ -26,6 +27,7 @@ __all__ = [
     "ProgressMode",
     "ProgressState",
     "Renderer",
+    "SourceLines",
     "Status",
     "StatusSink",
     "StatusUpdate",

@@ -60,14 +60,32 @@ class VertexLog:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceLines:
+    """Lines of a source file, such as a Dockerfile.
+
+    Attributes:
+        filename: The frontend's name for it.
+        data: Its contents.
+        ranges: The first and last lines of each range, from 1.
+        language: Its language, such as ``Dockerfile``.
+    """
+
+    filename: str
+    data: bytes = b""
+    ranges: tuple[tuple[int, int], ...] = ()
+    language: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class VertexWarning:
-    """Something that the user should know, but that is not an error."""
+    """Something that the user should know, but that is not an error. `source` is what it is about."""
 
     vertex: str
     short: str
     level: int = 1
     detail: tuple[str, ...] = ()
     url: str = ""
+    source: SourceLines | None = None
 
 
 @dataclass(frozen=True, slots=True)

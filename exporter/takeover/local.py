@@ -6,6 +6,7 @@ import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from typing import Protocol
 
 from exporter.content.threads import run_in_thread
 from exporter.engine.config import WorkplaceConfig
@@ -14,7 +15,6 @@ from exporter.engine.finalize import FinalizeStore
 from exporter.engine.limits import Admission
 from exporter.engine.workplace import open_workplace
 from exporter.exporters.base import Exporter
-from exporter.exporters.registry import Registry
 from exporter.progress.model import StatusSink
 from exporter.source.types import BuildInfo, Source
 from exporter.takeover.backend import Destination, Exported, RegistryAccess, Resolved
@@ -27,18 +27,36 @@ _TOKEN_SECONDS = 24 * 3600.0
 """Practically unlimited: a build always publishes or discards its exports, however long others take."""
 
 
+class Maker(Protocol):
+    """Makes exporters."""
+
+    def make(self, exporter_type: str, attrs: Mapping[str, str]) -> Exporter:
+        """Make the exporter for a type and attributes; see `Registry.make`."""
+        ...
+
+
+class _Instance:
+    """A `Maker` that has one exporter."""
+
+    def __init__(self, exporter: Exporter) -> None:
+        self._exporter = exporter
+
+    def make(self, exporter_type: str, attrs: Mapping[str, str]) -> Exporter:
+        return self._exporter
+
+
 class LocalBackend:
     """See `Backend`. Created by `open`.
 
     Args:
-        registry: The types of outputs.
+        registry: Makes the exporters.
         workplace: What the engine works with.
         engine: Runs them.
         tokens: Where the engine puts what is left to publish.
     """
 
     def __init__(
-        self, registry: Registry, workplace: WorkplaceConfig, engine: Engine, tokens: FinalizeStore
+        self, registry: Maker, workplace: WorkplaceConfig, engine: Engine, tokens: FinalizeStore
     ) -> None:
         self._registry = registry
         self._workplace = workplace
@@ -47,7 +65,7 @@ class LocalBackend:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, workplace: WorkplaceConfig, registry: Registry) -> AsyncIterator[LocalBackend]:
+    async def open(cls, workplace: WorkplaceConfig, registry: Maker) -> AsyncIterator[LocalBackend]:
         """Open stores and scratch space. At the end, unpublished results are dropped.
 
         Raises:
@@ -56,6 +74,10 @@ class LocalBackend:
         admission, tokens = Admission(_RUNNING, _WAITING), FinalizeStore(_TOKEN_SECONDS)
         async with open_workplace(workplace, admission=admission, tokens=tokens) as opened:
             yield cls(registry, workplace, opened.engine, tokens)
+
+    def running(self, exporter: Exporter) -> LocalBackend:
+        """The backend that runs this exporter, as it is, whatever the type and attributes."""
+        return LocalBackend(_Instance(exporter), self._workplace, self._engine, self._tokens)
 
     async def resolve(self, index: int, exporter_type: str, attrs: Mapping[str, str]) -> Resolved:
         """See `Backend.resolve`."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Coroutine, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from exporter.content.loop_thread import LoopThread
 from exporter.exporters.base import Exporter
 from exporter.source.saved.load import SavedSource
 from exporter.source.types import BuildInfo, Source
@@ -16,62 +15,6 @@ from exporter.testing.bench import Run, Workbench
 from exporter.testing.sources import load_sample
 
 T = TypeVar("T")
-
-
-class LoopThread:
-    """An event loop in a thread, for tests that are not coroutines. Made by `running`."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-
-    @classmethod
-    @contextmanager
-    def running(cls) -> Iterator[LoopThread]:
-        """Start a loop, and stop it when the block ends."""
-        with asyncio.Runner() as runner:
-            loop = runner.get_loop()
-            thread = threading.Thread(target=loop.run_forever, name="exporter.testing", daemon=True)
-            thread.start()
-            try:
-                yield cls(loop)
-            finally:
-                loop.call_soon_threadsafe(loop.stop)
-                thread.join()
-
-    def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine, and return its result."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
-
-    @contextmanager
-    def entered(self, manager: AbstractAsyncContextManager[T]) -> Iterator[T]:
-        """Enter an asynchronous context manager, and exit it in the same task."""
-        opened: asyncio.Future[T] = self._loop.create_future()
-        leave = asyncio.Event()
-
-        async def hold() -> None:
-            try:
-                async with manager as value:
-                    opened.set_result(value)
-                    await leave.wait()
-            except BaseException as error:
-                if opened.done():
-                    raise
-                opened.set_exception(error)
-
-        async def start() -> T:
-            tasks.append(asyncio.create_task(hold()))
-            return await opened
-
-        async def end() -> None:
-            leave.set()
-            await tasks[0]
-
-        tasks: list[asyncio.Task[None]] = []
-        value = self.wait(start())
-        try:
-            yield value
-        finally:
-            self.wait(end())
 
 
 class BlockingWorkbench:

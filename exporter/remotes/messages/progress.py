@@ -6,6 +6,7 @@ from exporter.pb.moby.buildkit.v1 import control_pb2
 from exporter.pb.pb import ops_pb2
 from exporter.progress.model import (
     ProgressGroup,
+    SourceLines,
     StatusUpdate,
     Vertex,
     VertexLog,
@@ -64,6 +65,19 @@ def _warning(warning: VertexWarning) -> control_pb2.VertexWarning:
         short=_text(warning.short).encode(),
         detail=[_text(line).encode() for line in warning.detail],
         url=warning.url,
+        info=_source(warning.source),
+        ranges=[
+            ops_pb2.Range(start=ops_pb2.Position(line=first), end=ops_pb2.Position(line=last))
+            for first, last in (warning.source.ranges if warning.source is not None else ())
+        ],
+    )
+
+
+def _source(source: SourceLines | None) -> ops_pb2.SourceInfo | None:
+    if source is None:
+        return None
+    return ops_pb2.SourceInfo(
+        filename=_text(source.filename), data=source.data, language=_text(source.language)
     )
 
 

@@ -12,6 +12,7 @@ from exporter.pb.moby.buildkit.v1 import control_pb2
 from exporter.pb.moby.buildkit.v1.frontend import gateway_pb2
 from exporter.progress.model import (
     ProgressGroup,
+    SourceLines,
     StatusUpdate,
     Vertex,
     VertexLog,
@@ -121,16 +122,22 @@ def status_update(message: control_pb2.StatusResponse) -> StatusUpdate:
             VertexLog(log.vertex, log.msg, log.stream, time_or_none(log.timestamp, log.HasField("timestamp")))
             for log in message.logs
         ),
-        warnings=tuple(
-            VertexWarning(
-                warning.vertex,
-                warning.short.decode("utf-8", "replace"),
-                warning.level,
-                tuple(line.decode("utf-8", "replace") for line in warning.detail),
-                warning.url,
-            )
-            for warning in message.warnings
-        ),
+        warnings=tuple(map(_warning, message.warnings)),
+    )
+
+
+def _warning(message: control_pb2.VertexWarning) -> VertexWarning:
+    source = None
+    if message.HasField("info"):
+        ranges = tuple((part.start.line, max(part.start.line, part.end.line)) for part in message.ranges)
+        source = SourceLines(message.info.filename, message.info.data, ranges, message.info.language)
+    return VertexWarning(
+        message.vertex,
+        message.short.decode("utf-8", "replace"),
+        message.level,
+        tuple(line.decode("utf-8", "replace") for line in message.detail),
+        message.url,
+        source,
     )
 
 
