@@ -104,8 +104,9 @@ _KNOWN_KEYS = frozenset({*_CHECKS, "history"})
 
 _TIMES = re.compile(rf"(?:{VALID_UTC}\n)*+", re.ASCII)
 _MAX_OPENERS = 5000
-"""The maximum number of arrays and objects in a config. msgspec's depth limit depends on the Python version,
-and Go's is a different one; below this number, neither limit is reached."""
+"""The maximum number of arrays and objects outside of the history. msgspec's depth limit depends on the
+Python version, and Go's is a different one; below this number, neither limit is reached. The history's depth
+is bounded by its type."""
 
 _REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -119,9 +120,12 @@ def _read(data: bytes) -> ConfigDocument[str]:
 
 
 def _read_members(data: bytes) -> dict[str, msgspec.Raw]:
-    if data.count(b"[") + data.count(b"{") > _MAX_OPENERS:
-        raise NotOrdinaryError
     members = _decode_members(data)
+    # Counting takes longer than reading. Fewer bytes than that need not be counted.
+    if len(data) - len(members.get("history", b"")) > _MAX_OPENERS:
+        others = (bytes(raw) for key, raw in members.items() if key != "history")
+        if sum(raw.count(b"[") + raw.count(b"{") for raw in others) > _MAX_OPENERS:
+            raise NotOrdinaryError
     if _compact_size(members) != len(data):
         # Whitespace, duplicate keys or escaped keys. Without whitespace, only the latter two still differ.
         data = gojson.strip_blanks(data)

@@ -237,3 +237,17 @@ def test_odd_times_are_left_to_the_exact_reader(time: Time) -> None:
     chain = [LayerMetadata("x", time)]
     results = [outcome(reader, lambda: moby_config(b"{}", ["a"], chain)) for reader in (ORDINARY, EXACT)]
     assert results[0] == results[1]
+
+
+def test_long_history_is_read_by_the_fast_reader() -> None:
+    entries = [{"created_by": f"RUN step {{{index}}}", "empty_layer": True} for index in range(6000)]
+    config = json.dumps({"history": entries}, separators=(",", ":")).encode()
+    history = ORDINARY.read(config).history
+    assert history is not None
+    assert len(history) == 6000
+
+
+def test_deep_nesting_is_left_to_the_exact_reader() -> None:
+    config = b'{"history":[],"x":' + b"[" * 6000 + b"]" * 6000 + b"}"
+    with pytest.raises(NotOrdinaryError):
+        ORDINARY.read(config)

@@ -1,0 +1,3 @@
+module buildkit-exporter/bench
+
+go 1.21
