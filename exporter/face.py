@@ -25,6 +25,7 @@ from exporter.exporters.base import (
     ExportResult,
     Finalize,
     FinalizeContext,
+    Uses,
 )
 from exporter.exporters.blocking import BlockingContext, BlockingExporter
 from exporter.exporters.destinations import FileSink, LayoutSink, NamedStore, Output, Pusher, UnpackingStore
@@ -141,6 +142,7 @@ __all__ = [
     "Time",
     "UnavailableError",
     "UnpackingStore",
+    "Uses",
     "Vertex",
     "VertexLog",
     "VertexProgress",

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack
 from dataclasses import dataclass, replace
 
+from exporter.content.documents import Document, documents_of
 from exporter.content.images import ImageStore
 from exporter.engine.finalize import FinalizeStore, Work
 from exporter.engine.limits import Admission
@@ -42,8 +43,9 @@ class ExportJob:
         vertex_digest: The digest of the export's vertex; empty if the receiver of the progress fills it in.
         source: The build result.
         build: Information about the build.
-        output: The destination of files for the client; None if the client accepts none.
+        find_output: Finds the destination of files for the client; returns None if the client accepts none.
         credentials: The credentials for registries of the client that asked for the export.
+        keeps_documents: Whether the caller wants the documents of an image.
         resources: Closed after the export or, if it issues a finalize token, with the token.
     """
 
@@ -52,17 +54,25 @@ class ExportJob:
     vertex_digest: str
     source: Source
     build: BuildInfo
-    output: Output | None
+    find_output: Callable[[], Awaitable[Output | None]]
     credentials: CredentialSource
     resources: AsyncExitStack
+    keeps_documents: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The outcome of an export. `token` is empty if there is nothing to finalize."""
+    """The outcome of an export.
+
+    Attributes:
+        result: What the exporter returned.
+        token: For `Engine.finalize`; empty if there is nothing to finalize.
+        documents: The documents of the image, if the job asks for them.
+    """
 
     result: ExportResult
     token: str = ""
+    documents: tuple[Document, ...] = ()
 
 
 class Engine:
@@ -123,7 +133,8 @@ class Engine:
                     await slot.enter_async_context(self._admission.slot(_in_line(progress, line)))
                 kind = type(job.exporter)
                 _warn(job.exporter, progress)
-                output = WatchedOutput(job.output) if job.output is not None else None
+                found = await job.find_output()
+                output = WatchedOutput(found) if found is not None else None
                 context = ExportContext(
                     build=job.build,
                     progress=progress,
@@ -143,10 +154,12 @@ class Engine:
                         raise TypeError(f"the response must contain only strings: {result.response!r}")
                 if output is not None:
                     output.check(job.exporter)
+                documents = await _documents(result) if job.keeps_documents else ()
                 if result.finalize is None:
-                    return Outcome(result)
+                    return Outcome(result, documents=documents)
                 work = _finalizing(kind, result.finalize, job.vertex_digest, job.exporter.name)
-                return Outcome(result, self._tokens.add(job.exporter.type, work, resources.pop_all()))
+                token = self._tokens.add(job.exporter.type, work, resources.pop_all())
+                return Outcome(result, token, documents)
 
     def _pusher_of(self, job: ExportJob) -> Pusher:
         """What pushes with the credentials of whom an export is for; with a cache of tokens of its own."""
@@ -155,6 +168,12 @@ class Engine:
     async def finalize(self, token: str, sink: StatusSink) -> Mapping[str, str]:
         """Publish the artifact of an export; see `FinalizeStore.run`."""
         return await self._tokens.run(token, sink)
+
+
+async def _documents(result: ExportResult) -> tuple[Document, ...]:
+    """The documents of an image that the exporter provides."""
+    root = result.descriptor
+    return () if root is None or result.provider is None else await documents_of(result.provider, root)
 
 
 def _in_line(progress: VertexProgress, line: ExitStack) -> Callable[[int], None]:

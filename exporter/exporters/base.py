@@ -25,6 +25,7 @@ from typing import (
 
 from typing_extensions import TypeVar
 
+from exporter.content.protocol import Provider
 from exporter.content.threads import run_in_thread
 from exporter.exporters.destinations import NamedStore, Output, Pusher
 from exporter.exporters.options import OptionSpec
@@ -54,6 +55,18 @@ class ArtifactKind(enum.Enum):
     """A directory tree."""
     NONE = 4
     """Nothing that stays (a check, a notification)."""
+
+
+class Uses(enum.Flag):
+    """What an export uses of a build result, so that a daemon need not make the rest."""
+
+    LAYERS = enum.auto()
+    """Layers: `Ref.remote` and `Ref.layer_chain`."""
+    FILES = enum.auto()
+    """The files of refs. Without `LAYERS`, a daemon makes layers only if it cannot send files."""
+    INLINE_CACHE = enum.auto()
+    """`BuildInfo.inline_cache`."""
+    ALL = LAYERS | FILES | INLINE_CACHE
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,12 +206,15 @@ class ExportResult:
     Attributes:
         response: BuildKit's response keys (``containerimage.digest``, ``image.name``, …).
         descriptor: The root descriptor of the artifact, if it is an image.
+        provider: Has the index, the manifests and the configs of the image, as long as the source exists. A
+            daemon gets copies of them for its history of builds. None if it should get none.
         finalize: Publishes the artifact; None if there is nothing left to do.
     """
 
     response: Mapping[str, str] = field(default_factory=dict)
     descriptor: Descriptor | None = None
     finalize: Finalize | None = None
+    provider: Provider | None = None
 
 
 class Exporter(abc.ABC, Generic[O_co]):
@@ -261,6 +277,11 @@ class Exporter(abc.ABC, Generic[O_co]):
     def compression(self) -> CompressionConfig:
         """The compression for layers, as a hint to the daemon (BuildKit: ``Config().Compression()``)."""
         return CompressionConfig()
+
+    @property
+    def uses(self) -> Uses:
+        """What this export uses of a build result."""
+        return Uses.ALL
 
     @property
     def creates(self) -> ArtifactKind:

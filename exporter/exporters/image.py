@@ -92,7 +92,9 @@ class ImageExporter(Exporter):
         finalize = None
         if self._options.push and names.value:
             finalize = _Push(self._options, image, names.targets, provider, context.pusher)
-        return ExportResult(response=response, descriptor=image.root, finalize=finalize)
+        return ExportResult(
+            response=response, descriptor=image.root, finalize=finalize, provider=image.provider
+        )
 
     def _check_unpack(self, source: Source) -> None:
         """Reject ``unpack`` with ``rewrite-timestamp``: BuildKit would unpack the ref's original layers.

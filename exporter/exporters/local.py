@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from exporter.errors import InvalidArgumentError
 from exporter.exporters.attribute_help import LOCAL_ATTRIBUTES
-from exporter.exporters.base import ArtifactKind, Attribute, ExportContext, Exporter, ExportResult
+from exporter.exporters.base import ArtifactKind, Attribute, ExportContext, Exporter, ExportResult, Uses
 from exporter.exporters.files.entry import FileEntry, shown
 from exporter.exporters.files.merge import check_overlaps, in_directories, merged
 from exporter.exporters.files.source import PlatformFiles, open_files, output_of
@@ -43,6 +43,11 @@ class LocalExporter(Exporter):
     def name(self) -> str:
         """See `Exporter.name`."""
         return "exporting to client directory"
+
+    @property
+    def uses(self) -> Uses:
+        """See `Exporter.uses`."""
+        return Uses.FILES
 
     async def export(self, source: Source, context: ExportContext) -> ExportResult:
         """Send the files to the client."""

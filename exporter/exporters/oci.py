@@ -77,7 +77,7 @@ class OCIExporter(Exporter):
         if names:
             response[IMAGE_NAME] = ",".join(names)
         await self._deliver(replace(image, root=root), names, response, context)
-        return ExportResult(response=response, descriptor=root)
+        return ExportResult(response=response, descriptor=root, provider=image.provider)
 
     async def _deliver(
         self, image: CommittedImage, names: Sequence[str], response: Mapping[str, str], context: ExportContext

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from exporter.content.threads import iterate_in_thread
 from exporter.exporters.attribute_help import TAR_ATTRIBUTES
-from exporter.exporters.base import ArtifactKind, Attribute, ExportContext, Exporter, ExportResult
+from exporter.exporters.base import ArtifactKind, Attribute, ExportContext, Exporter, ExportResult, Uses
 from exporter.exporters.files.merge import in_directories
 from exporter.exporters.files.source import open_files, output_of
 from exporter.image import FSOptions
@@ -38,6 +38,11 @@ class TarExporter(Exporter):
     def name(self) -> str:
         """See `Exporter.name`."""
         return "exporting to client tarball"
+
+    @property
+    def uses(self) -> Uses:
+        """See `Exporter.uses`."""
+        return Uses.FILES
 
     async def export(self, source: Source, context: ExportContext) -> ExportResult:
         """Send the tarball to the client."""

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from exporter.content.protocol import Provider
-from exporter.daemon.sending.output import SessionOutput
+from exporter.daemon.sending.file import METHOD as FILE_SEND_METHOD
+from exporter.daemon.sending.output import CONTENT_WRITE_METHOD, SessionOutput
+from exporter.exporters.base import ArtifactKind
+from exporter.image import ImageError
+from exporter.image.go.text import parse_bool
+from exporter.image.options.attributes import TAR
+from exporter.pb.buildkit.exporter.v1 import exporter_pb2
 from exporter.remotes.registry import CredentialSource
 from exporter.remotes.registry.operator import LentCredentials, OperatorCredentials
 from exporter.remotes.session.auth import SessionCredentials
 from exporter.rpc.allowed import AddressPattern
-from exporter.rpc.session.manager import SessionManager
+from exporter.rpc.session.manager import Session, SessionManager
 from exporter.server.metrics import Metrics
 from exporter.server.refs import RefOwner, RefResolver, SessionOwner
 
@@ -59,11 +65,47 @@ class Peers:
             on_read=self.metrics.read,
         )
 
-    def output(self, session: SessionOwner | None, exporter_id: int) -> SessionOutput | None:
-        """The output for the client's files; None without a client."""
-        return SessionOutput(session.session, exporter_id, self.metrics.sent) if session is not None else None
+    async def output(
+        self, session: SessionOwner | None, request: exporter_pb2.ExportRequest, artifact: ArtifactKind
+    ) -> SessionOutput | None:
+        """The output for the client's files; None if the client takes none.
+
+        Args:
+            session: The client.
+            request: The request.
+            artifact: What the export creates. Only for files is it worth waiting for a client.
+
+        Raises:
+            UnavailableError: the session has not attached in time.
+        """
+        if session is None:
+            return None
+        takes_output = request.takes_output
+        if not request.HasField("takes_output"):
+            is_awaited = artifact in {ArtifactKind.ARCHIVE, ArtifactKind.FILES}
+            client = await session.session() if is_awaited else session.attached()
+            takes_output = client is None or _takes_output(client, request.attrs)
+        return SessionOutput(session.session, request.id, self.metrics.sent) if takes_output else None
 
     def credentials(self, session: SessionOwner | None) -> CredentialSource:
         """Whose credentials registries are shown: the client's, but for those that the operator lends."""
         sessions = () if session is None else (session.connected,)
         return LentCredentials(SessionCredentials(sessions), self.operator)
+
+
+def _takes_output(session: Session, attrs: Mapping[str, str]) -> bool:
+    """Whether a client can take an output, as far as the methods of its session tell.
+
+    Clients that serve blobs with BuildKit's package announce ``Content/Write``, too. So it only counts for an
+    output that goes to a directory of images.
+    """
+    if session.supports(FILE_SEND_METHOD):
+        return True
+    return _is_layout(attrs) and session.supports(CONTENT_WRITE_METHOD)
+
+
+def _is_layout(attrs: Mapping[str, str]) -> bool:
+    try:
+        return not parse_bool(attrs.get(TAR, "true"))
+    except ImageError:
+        return False

@@ -64,6 +64,10 @@ class SessionOwner:
         """
         return await self._sessions.wait(self._session_id, self._timeout)
 
+    def attached(self) -> Session | None:
+        """The session, if it has attached."""
+        return self._sessions.get(self._session_id)
+
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[Session]:
         """Wait for the client, to be asked while the block runs.

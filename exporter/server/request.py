@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from exporter.content.protocol import Provider
 from exporter.errors import InvalidArgumentError
-from exporter.exporters.base import ArtifactKind, Exporter
+from exporter.exporters.base import ArtifactKind, Exporter, Uses
 from exporter.image import ImageError, check_compatibility_version
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2
-from exporter.remotes.messages.layers import check_digest, descriptor_of, layer_of
+from exporter.remotes.messages.layers import check_digest, compression_message, descriptor_of, layer_of
 from exporter.source.inline import InlineRef, check_chain
 from exporter.source.types import (
     Attestation,
@@ -116,6 +116,17 @@ def exporter_info(kind: type[Exporter]) -> exporter_pb2.ExporterInfo:
             for a in kind.attributes
         ],
         artifact_kind=_ARTIFACT_KINDS[kind.artifact],
+    )
+
+
+def resolve_response(exporter: Exporter) -> exporter_pb2.ResolveResponse:
+    """Describe a resolved exporter."""
+    return exporter_pb2.ResolveResponse(
+        name=exporter.name,
+        compression=compression_message(exporter.compression),
+        uses_layers=Uses.LAYERS in exporter.uses,
+        uses_files=Uses.FILES in exporter.uses,
+        uses_inline_cache=Uses.INLINE_CACHE in exporter.uses,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import grpc.aio
@@ -18,7 +19,7 @@ from exporter.exporters.base import Exporter
 from exporter.exporters.registry import Registry
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
 from exporter.progress.model import StatusSink, StatusUpdate
-from exporter.remotes.messages.layers import compression_message, descriptor_message
+from exporter.remotes.messages.layers import descriptor_message, document_message
 from exporter.remotes.messages.progress import status_response
 from exporter.server.metrics import Metrics
 from exporter.server.observe import observed
@@ -26,6 +27,7 @@ from exporter.server.peers import Peers
 from exporter.server.request import (
     build_info_of,
     exporter_info,
+    resolve_response,
     source_of,
 )
 
@@ -80,9 +82,7 @@ class ExporterService(exporter_pb2_grpc.ExporterServiceServicer):
         with observed(self._metrics, context, "Resolve", type=self._known(request.type)):
             exporter = await self._resolve(request.type, request.attrs)
             await self._engine.check(exporter)
-            return exporter_pb2.ResolveResponse(
-                name=exporter.name, compression=compression_message(exporter.compression)
-            )
+            return resolve_response(exporter)
 
     async def Export(  # type: ignore[override]  # noqa: N802 - a coroutine that writes, see the class
         self, request: exporter_pb2.ExportRequest, context: Context
@@ -148,6 +148,8 @@ class ExporterService(exporter_pb2_grpc.ExporterServiceServicer):
         build = build_info_of(request.build)
         if request.release_with_session and not build.session_id:
             raise InvalidArgumentError("there is no session to wait for", field="release_with_session")
+        if request.takes_output and not build.session_id:
+            raise InvalidArgumentError("there is no session that could take files", field="takes_output")
         async with AsyncExitStack() as resources:
             session = self._peers.session(build.session_id)
             refs = self._peers.refs(session, resources)
@@ -158,9 +160,10 @@ class ExporterService(exporter_pb2_grpc.ExporterServiceServicer):
                 vertex_digest="",  # the caller fills it in
                 source=source_of(request.source, refs.ref, refs.attestation),
                 build=build,
-                output=self._peers.output(session, request.id),
+                find_output=partial(self._peers.output, session, request, exporter.creates),
                 credentials=self._peers.credentials(session),
                 resources=resources,
+                keeps_documents=True,
             )
             outcome = await self._engine.export(job, sink)
         if outcome.token and bound is not None:
@@ -180,5 +183,6 @@ def _result_message(outcome: Outcome) -> exporter_pb2.ExportResult:
     return exporter_pb2.ExportResult(
         response=result.response,
         descriptor=descriptor_message(result.descriptor) if result.descriptor is not None else None,
+        blobs=map(document_message, outcome.documents),
         finalize_token=outcome.token,
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from exporter.content.protocol import ContentStore
-from exporter.exporters.base import ArtifactKind
+from exporter.exporters.base import ArtifactKind, Uses
 from exporter.exporters.destinations import Output
 from exporter.image import CompressionConfig, Descriptor
 from exporter.progress.model import StatusSink
@@ -30,12 +30,14 @@ class Resolved:
         compression: The compression of layers.
         artifact: The kind of artifact that it creates; None if unknown.
         image_place: A description of where it stores images; empty if it does not store any.
+        uses: What it uses of the build result.
     """
 
     name: str
     compression: CompressionConfig
     artifact: ArtifactKind | None = None
     image_place: str = ""
+    uses: Uses = Uses.ALL
 
 
 @dataclass(frozen=True, slots=True)

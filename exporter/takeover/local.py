@@ -15,6 +15,7 @@ from exporter.engine.finalize import FinalizeStore
 from exporter.engine.limits import Admission
 from exporter.engine.workplace import open_workplace
 from exporter.exporters.base import Exporter
+from exporter.exporters.destinations import Output
 from exporter.progress.model import StatusSink
 from exporter.source.types import BuildInfo, Source
 from exporter.takeover.backend import Destination, Exported, RegistryAccess, Resolved
@@ -84,7 +85,7 @@ class LocalBackend:
         exporter = await self._exporter(exporter_type, attrs)
         await self._engine.check(exporter)
         place = self._workplace.place_of(exporter_type, attrs)
-        return Resolved(exporter.name, exporter.compression, exporter.creates, place)
+        return Resolved(exporter.name, exporter.compression, exporter.creates, place, exporter.uses)
 
     async def export(
         self,
@@ -100,6 +101,10 @@ class LocalBackend:
     ) -> Exported:
         """See `Backend.export`."""
         session_id = uuid.uuid4().hex
+
+        async def find_output() -> Output | None:
+            return destination.output
+
         async with AsyncExitStack() as resources:
             job = ExportJob(
                 exporter=await self._exporter(exporter_type, attrs),
@@ -107,7 +112,7 @@ class LocalBackend:
                 vertex_digest=vertex_digest(session_id, index),
                 source=source,
                 build=replace(build, session_id=session_id),
-                output=destination.output,
+                find_output=find_output,
                 credentials=access.credentials,
                 resources=resources,
             )

@@ -14,7 +14,7 @@ from exporter.content.protocol import ContentStore, Provider
 from exporter.daemon.services.content import ContentServicer
 from exporter.daemon.services.refs import RefServicer
 from exporter.errors import UnavailableError
-from exporter.exporters.base import ArtifactKind
+from exporter.exporters.base import ArtifactKind, Uses
 from exporter.exporters.storing import stores_image
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
 from exporter.progress.model import StatusSink
@@ -68,7 +68,8 @@ class PluginBackend:
         # The server's operator has chosen the store.
         is_stored = stores_image(exporter_type, attrs)
         place = f"the store of the plugin server at {self._address}" if is_stored else ""
-        return Resolved(response.name, compression, await self._artifact(exporter_type), place)
+        artifact = await self._artifact(exporter_type)
+        return Resolved(response.name, compression, artifact, place, _uses(response))
 
     async def _artifact(self, exporter_type: str) -> ArtifactKind | None:
         if exporter_type not in self._artifacts:
@@ -180,3 +181,12 @@ def _artifact_kind(info: exporter_pb2.ExporterInfo) -> ArtifactKind | None:
         return ArtifactKind(info.artifact_kind)  # the numbers are the same
     except ValueError:
         return None
+
+
+def _uses(response: exporter_pb2.ResolveResponse) -> Uses:
+    used = {
+        Uses.LAYERS: response.uses_layers,
+        Uses.FILES: response.uses_files,
+        Uses.INLINE_CACHE: response.uses_inline_cache,
+    }
+    return Uses(sum(flag.value for flag, is_used in used.items() if is_used))

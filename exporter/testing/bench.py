@@ -134,15 +134,18 @@ class Workbench:
         progress = progress if progress is not None else ProgressLog()
         output = MemoryOutput()
         self._exports += 1
+
+        async def find_output() -> Output | None:
+            return output if takes_files else None
+
         async with AsyncExitStack() as resources:
-            taken: Output | None = output if takes_files else None
             job = ExportJob(
                 exporter=exporter,
                 index=self._exports,
                 vertex_digest=vertex_digest(_SESSION, self._exports),
                 source=source,
                 build=build or BuildInfo(session_id=_SESSION),
-                output=taken,
+                find_output=find_output,
                 credentials=RegistryOptions().credentials,
                 resources=resources,
             )

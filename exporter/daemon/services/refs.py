@@ -72,6 +72,10 @@ class RefServicer(exporter_pb2_grpc.RefServiceServicer):
             raise NotFoundError(f"attestation {request.content_id!r} not found", field="content_id")
         return exporter_pb2.GetAttestationResponse(content=content)
 
+    async def ReadFiles(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override]
+        """Refuse: these refs are made of layers."""
+        raise NotImplementedError
+
     def _find(self, ref_id: str) -> Ref:
         try:
             return self._refs[ref_id]

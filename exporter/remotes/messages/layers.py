@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from exporter.content.documents import Document
 from exporter.errors import InvalidArgumentError
 from exporter.image import CompressionConfig, Descriptor, ImageError, Platform, Time, parse_digest
 from exporter.image.keys import DIFF_ID
@@ -96,6 +97,16 @@ def descriptor_message(descriptor: Descriptor) -> exporter_pb2.Descriptor:
         data=descriptor.data,
         platform=_platform_message(platform) if platform is not None else None,
         artifact_type=descriptor.artifact_type,
+    )
+
+
+def document_message(document: Document) -> exporter_pb2.Blob:
+    """Write a document of an image."""
+    return exporter_pb2.Blob(
+        media_type=document.descriptor.media_type,
+        digest=document.descriptor.digest,
+        data=document.data,
+        labels=dict(document.labels),
     )
 
 

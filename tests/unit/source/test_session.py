@@ -154,6 +154,9 @@ async def test_malformed_answers_are_refused_with_the_field() -> None:
         async def GetAttestation(self, request: Any, context: Any) -> exporter_pb2.GetAttestationResponse:
             raise NotImplementedError
 
+        async def ReadFiles(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override]
+            raise NotImplementedError
+
     def register(server: grpc.aio.Server) -> None:
         exporter_pb2_grpc.add_RefServiceServicer_to_server(Malformed(), server)
 

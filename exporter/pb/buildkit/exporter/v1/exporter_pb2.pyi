@@ -27,23 +27,52 @@ On that connection the client is the gRPC server. The stream's request metadata 
   - x-docker-expose-session-sharedkey: any text; kept, not interpreted
   - x-docker-expose-session-grpc-method: repeated, one for each method the client serves, as /package.Service/Method
 
-A method that was not announced is not called. The session may arrive shortly after the request that names it, and
-has to stay until Export, and Finalize if there is something to finalize, have ended. Through it the client serves
+A method that was not announced is not called. Through the session the client serves
 
-  - buildkit.exporter.v1.RefService: layer chains and descriptors of refs, and the content of attestations;
+  - buildkit.exporter.v1.RefService: what refs consist of, their files, and the content of attestations;
   - containerd.services.content.v1.Content: one service with one store or two, which the request metadata
     buildkit-attachable-store-id tells apart. Every call carries it, so BuildKit's session/content.NewAttachable, given
     a map of these stores, serves as it is. A call with another ID is answered with NOT_FOUND.
       - "refs", only read: the blobs that GetRemote or Ref.inline named;
       - "export", read and written: the client's own OCI layout, where an image exporter with tar=false puts its blobs.
         The client writes index.json itself, from the export's response, as buildctl does;
-  - moby.filesync.v1.FileSend/DiffCopy: one output file, for which buildkit-attachable-exporter-id (ExportRequest.id)
-    tells the output it belongs to. Announcing this method means "I take output files". Response keys known at
-    that point are sent ahead as metadata exporter-md-KEY;
-  - moby.buildkit.v1.frontend.LLBBridge/ReadFile, ReadDir and StatFile: files of a ref, for attestations that are
-    kept in one and for exporters of files;
+  - moby.filesync.v1.FileSend/DiffCopy: the output files of the build's client, see below;
   - moby.filesync.v1.Auth: credentials for registries, see below;
   - grpc.health.v1.Health/Check: BuildKit's own clients serve it, to notice a peer that has gone.
+
+# How long things live
+
+  - The session may arrive shortly after the request that names it. It has to stay until Export has ended, and until
+    Finalize has ended if the exporter has returned a token. Leases and mounts behind it have to live as long as Export:
+    RefService and Content are called during Export and, for blobs that are pushed, during Finalize.
+  - Ending a session's stream ends every call in it. Cancel the context of session.Session.Run rather than only calling
+    session.Session.Close: Close waits for the peer, for up to 30 seconds if that has stopped.
+  - Cancelling Export undoes what it began. The exporter then cancels its own calls into the session.
+  - Progress and tracing belong to a call: the context of Export for what Export reports, that of Finalize for what
+    Finalize reports. No progress comes after the result.
+
+# Output files
+
+Two kinds of call arrive at moby.filesync.v1.FileSend/DiffCopy. Both carry the request metadata
+buildkit-attachable-exporter-id, which is ExportRequest.id in decimal and names the output. A daemon passes the stream on
+to its client as it is: messages, metadata and status. If ExportRequest.id is the index that its client knows, nothing
+has to be changed.
+
+  - One file (ARTIFACT_KIND_ARCHIVE): the exporter sends moby.filesync.v1.BytesMessage, each at most 1 MiB, and ends its
+    side. The other side sends no message, and ends the call with OK once it has kept the file. Response keys that are known
+    before the file is sent come as request metadata exporter-md-KEY. A call that is cancelled, or ends otherwise, leaves
+    no file.
+  - A directory (ARTIFACT_KIND_FILES): the messages are fsutil.types.Packet in both directions; the types that DiffCopy
+    declares do not apply. The exporter is fsutil's sender, the other side its receiver, as with BuildKit's exporter
+    "local". There is one call for each platform; with mode=delete there is only one call, with the request metadata
+    buildkit-exporter-multi-platform=1.
+
+ALREADY_EXISTS as the status means that this output is not wanted; the export goes on without it. Any other failure is
+the failure of the export.
+
+Announcing DiffCopy says only that the client takes files of some output, since methods are announced for a session. A
+daemon that knows more sets ExportRequest.takes_output. An exporter whose output is not taken puts an image into its
+store ("oci", "docker"), or fails with FAILED_PRECONDITION ("tar", "local").
 
 # Credentials
 
@@ -60,7 +89,7 @@ The exporter asks when a registry asks it, which is in Finalize and not before. 
 
 Host is where the registry is, as host[:port]: "registry-1.docker.io" for Docker Hub. What was learnt from one session
 is used for no other. The exporter's own operator may lend credentials for some registries; then the client is not
-asked.
+asked. How a registry is reached (CAs, plain HTTP) is the exporter's configuration, or BuildInfo.registries.
 
 # Errors
 
@@ -80,8 +109,8 @@ of the field at fault; RetryInfo where trying again may help):
 
 A program that links BuildKit must map the imported files to BuildKit's own packages, since Go's registry knows a
 type only once: protoc-gen-go's options Mmoby/buildkit/v1/control.proto=github.com/moby/buildkit/api/services/control
-and Mmoby/buildkit/v1/frontend/gateway.proto=github.com/moby/buildkit/frontend/gateway/pb, and likewise for what
-these import.
+and Mmoby/buildkit/v1/frontend/gateway.proto=github.com/moby/buildkit/frontend/gateway/pb,
+Mfsutil/types/wire.proto=github.com/tonistiigi/fsutil/types, and likewise for what these import.
 """
 
 from collections import abc as _abc
@@ -306,8 +335,17 @@ class ResolveResponse(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     COMPRESSION_FIELD_NUMBER: _builtins.int
+    USES_LAYERS_FIELD_NUMBER: _builtins.int
+    USES_FILES_FIELD_NUMBER: _builtins.int
+    USES_INLINE_CACHE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name of the export's vertex in the progress ("exporting to image")."""
+    uses_layers: _builtins.bool
+    """Whether the export needs layers: GetLayerChain and GetRemote, or Ref.inline. If not, a daemon need not make any for it."""
+    uses_files: _builtins.bool
+    """Whether the export needs the files of refs: ReadFiles or, where that is not served, layers after all."""
+    uses_inline_cache: _builtins.bool
+    """Whether the export looks at BuildInfo.inline_cache. If not, a daemon need not compute it, which may need layers."""
     @_builtins.property
     def compression(self) -> Global___Compression:
         """How layers are wanted, so that a daemon that has to compress anyway does it in this way. Unset: no wish."""
@@ -317,10 +355,13 @@ class ResolveResponse(_message.Message):
         *,
         name: _builtins.str = ...,
         compression: Global___Compression | None = ...,
+        uses_layers: _builtins.bool = ...,
+        uses_files: _builtins.bool = ...,
+        uses_inline_cache: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["compression", b"compression"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compression", b"compression", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compression", b"compression", "name", b"name", "uses_files", b"uses_files", "uses_inline_cache", b"uses_inline_cache", "uses_layers", b"uses_layers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -390,6 +431,7 @@ class ExportRequest(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     BUILD_FIELD_NUMBER: _builtins.int
     RELEASE_WITH_SESSION_FIELD_NUMBER: _builtins.int
+    TAKES_OUTPUT_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """The index of the exporter among all exporters of the build, as in ResolveRequest."""
     type: _builtins.str
@@ -400,6 +442,12 @@ class ExportRequest(_message.Message):
     finalized; a Finalize that needs the session then fails with UNAVAILABLE.
 
     INVALID_ARGUMENT: it is set, but BuildInfo.session_id is empty.
+    """
+    takes_output: _builtins.bool
+    """Whether the build's client takes the files of this output. Unset: it does if the session announces FileSend or, for an
+    image exporter with tar=false, Content/Write. Set to true, it means that a missing method is a failure.
+
+    INVALID_ARGUMENT: it is true, but BuildInfo.session_id is empty.
     """
     @_builtins.property
     def attrs(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -422,12 +470,15 @@ class ExportRequest(_message.Message):
         source: Global___Source | None = ...,
         build: Global___BuildInfo | None = ...,
         release_with_session: _builtins.bool = ...,
+        takes_output: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["build", b"build", "source", b"source"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_takes_output", b"_takes_output", "build", b"build", "source", b"source", "takes_output", b"takes_output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attrs", b"attrs", "build", b"build", "id", b"id", "release_with_session", b"release_with_session", "source", b"source", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_takes_output", b"_takes_output", "attrs", b"attrs", "build", b"build", "id", b"id", "release_with_session", b"release_with_session", "source", b"source", "takes_output", b"takes_output", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__takes_output: _TypeAlias = _typing.Literal["takes_output"]  # noqa: Y015
+    _WhichOneofArgType__takes_output: _TypeAlias = _typing.Literal["_takes_output", b"_takes_output"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__takes_output) -> _WhichOneofReturnType__takes_output | None: ...
 
 Global___ExportRequest: _TypeAlias = ExportRequest  # noqa: Y015
 
@@ -495,6 +546,7 @@ class ExportResult(_message.Message):
 
     RESPONSE_FIELD_NUMBER: _builtins.int
     DESCRIPTOR_FIELD_NUMBER: _builtins.int
+    BLOBS_FIELD_NUMBER: _builtins.int
     FINALIZE_TOKEN_FIELD_NUMBER: _builtins.int
     finalize_token: _builtins.str
     """What to pass to Finalize, or to Release; empty if the export did all there is to do. It is valid until it has been
@@ -511,20 +563,88 @@ class ExportResult(_message.Message):
     def descriptor(self) -> Global___Descriptor:
         """The root descriptor of the artifact; unset if the artifact is no image."""
 
+    @_builtins.property
+    def blobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Blob]:
+        """The documents of the image: index, manifests (also of attestations) and configs, each after what it refers to. A daemon
+        that records the image in its history writes them into its content store, under a lease that it keeps until then
+        (BuildKit: DescriptorReference). Layers and statements are not among them.
+
+        Empty if descriptor is unset, or if the documents have more than 3 MiB together: then the daemon cannot record the image.
+        """
+
     def __init__(
         self,
         *,
         response: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         descriptor: Global___Descriptor | None = ...,
+        blobs: _abc.Iterable[Global___Blob] | None = ...,
         finalize_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["descriptor", b"descriptor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["descriptor", b"descriptor", "finalize_token", b"finalize_token", "response", b"response"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blobs", b"blobs", "descriptor", b"descriptor", "finalize_token", b"finalize_token", "response", b"response"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExportResult: _TypeAlias = ExportResult  # noqa: Y015
+
+@_typing.final
+class Blob(_message.Message):
+    """A small blob of an image."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    MEDIA_TYPE_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    media_type: _builtins.str
+    """Its media type, as in the descriptors that refer to it."""
+    digest: _builtins.str
+    """Its digest, as ALGORITHM:HEX."""
+    data: _builtins.bytes
+    """The blob."""
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """containerd's labels "containerd.io/gc.ref.content.KEY", to be set on the blob: the digests that it refers to. Some of
+        these blobs may be unknown to the daemon, which containerd allows.
+        """
+
+    def __init__(
+        self,
+        *,
+        media_type: _builtins.str = ...,
+        digest: _builtins.str = ...,
+        data: _builtins.bytes = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "digest", b"digest", "labels", b"labels", "media_type", b"media_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Blob: _TypeAlias = Blob  # noqa: Y015
 
 @_typing.final
 class FinalizeRequest(_message.Message):
@@ -1189,11 +1309,33 @@ class BuildInfo(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class RegistriesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___RegistryHost: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___RegistryHost | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     REF_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
     COMPATIBILITY_VERSION_FIELD_NUMBER: _builtins.int
     INLINE_CACHE_FIELD_NUMBER: _builtins.int
     BUILDER_FIELD_NUMBER: _builtins.int
+    REGISTRIES_FIELD_NUMBER: _builtins.int
     ref: _builtins.str
     """The build's ID (SolveRequest.Ref)."""
     session_id: _builtins.str
@@ -1209,6 +1351,13 @@ class BuildInfo(_message.Message):
     def inline_cache(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
         """Cache data to embed into the image's config, by platform ID. The key "" is for a single ref."""
 
+    @_builtins.property
+    def registries(self) -> _containers.MessageMap[_builtins.str, Global___RegistryHost]:
+        """How the daemon reaches registries (BuildKit: the tables registry."HOST" of buildkitd.toml), by host as in references:
+        "docker.io", "registry.example.com:5000". It applies to this export only, and not to hosts for which the exporter's
+        operator has configured certificates or lends credentials. Mirrors are not among it, since nothing is pushed to them.
+        """
+
     def __init__(
         self,
         *,
@@ -1217,14 +1366,47 @@ class BuildInfo(_message.Message):
         compatibility_version: _builtins.int = ...,
         inline_cache: _abc.Mapping[_builtins.str, _builtins.bytes] | None = ...,
         builder: _builtins.str = ...,
+        registries: _abc.Mapping[_builtins.str, Global___RegistryHost] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["builder", b"builder", "compatibility_version", b"compatibility_version", "inline_cache", b"inline_cache", "ref", b"ref", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["builder", b"builder", "compatibility_version", b"compatibility_version", "inline_cache", b"inline_cache", "ref", b"ref", "registries", b"registries", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BuildInfo: _TypeAlias = BuildInfo  # noqa: Y015
+
+@_typing.final
+class RegistryHost(_message.Message):
+    """How to reach a registry."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLAIN_HTTP_FIELD_NUMBER: _builtins.int
+    INSECURE_FIELD_NUMBER: _builtins.int
+    CA_CERTIFICATES_FIELD_NUMBER: _builtins.int
+    plain_http: _builtins.bool
+    """Whether it is reached by HTTP only ("http" in buildkitd.toml)."""
+    insecure: _builtins.bool
+    """Whether any certificate is accepted, and plain HTTP if there is no TLS ("insecure"), as with registry.insecure=true."""
+    @_builtins.property
+    def ca_certificates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The contents of files with certificates of CAs, in PEM ("ca"). The system's own CAs stay trusted."""
+
+    def __init__(
+        self,
+        *,
+        plain_http: _builtins.bool = ...,
+        insecure: _builtins.bool = ...,
+        ca_certificates: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca_certificates", b"ca_certificates", "insecure", b"insecure", "plain_http", b"plain_http"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegistryHost: _TypeAlias = RegistryHost  # noqa: Y015
 
 @_typing.final
 class GetLayerChainRequest(_message.Message):

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2 as buildkit_dot_exporter_dot_v1_dot_exporter__pb2
+from exporter.pb.fsutil.types import wire_pb2 as fsutil_dot_types_dot_wire__pb2
 
 GRPC_GENERATED_VERSION = '1.75.1'
 GRPC_VERSION = grpc.__version__
@@ -311,6 +312,11 @@ class RefServiceStub(object):
                 request_serializer=buildkit_dot_exporter_dot_v1_dot_exporter__pb2.GetRemoteRequest.SerializeToString,
                 response_deserializer=buildkit_dot_exporter_dot_v1_dot_exporter__pb2.GetRemoteResponse.FromString,
                 _registered_method=True)
+        self.ReadFiles = channel.stream_stream(
+                '/buildkit.exporter.v1.RefService/ReadFiles',
+                request_serializer=fsutil_dot_types_dot_wire__pb2.Packet.SerializeToString,
+                response_deserializer=fsutil_dot_types_dot_wire__pb2.Packet.FromString,
+                _registered_method=True)
         self.GetAttestation = channel.unary_unary(
                 '/buildkit.exporter.v1.RefService/GetAttestation',
                 request_serializer=buildkit_dot_exporter_dot_v1_dot_exporter__pb2.GetAttestationRequest.SerializeToString,
@@ -344,6 +350,28 @@ class RefServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadFiles(self, request_iterator, context):
+        """Sends the files of a ref: what BuildKit mounts for its exporters "tar" and "local". An exporter of files then needs no
+        layers, and has times, extended attributes and hard links exactly as they are. Asked for before GetRemote, and instead
+        of it if the export needs no layers.
+
+        The request metadata ref-id-bin is Ref.id. The messages are those of fsutil, whose sender is the side that owns the ref:
+        in Go, fsutil.Send(stream.Context(), stream, fs, nil), with fs of exporter/local.CreateFS. The receiver asks for the
+        contents that it needs, which may be none, and says when it has them. Files are sent as they are in the ref; epochs
+        and attestations are the exporter's task. It may be called several times for a ref, also concurrently.
+
+        A session that does not announce the method, or an endpoint that answers UNIMPLEMENTED, is asked for layers instead.
+
+        NOT_FOUND: no such ref (any more).
+
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        buf:lint:ignore RPC_REQUEST_STANDARD_NAME
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetAttestation(self, request, context):
         """Answers with the predicate of an attestation that the request left out (BuildKit: Attestation.ContentFunc). It is
         asked only through the session, and only after GetRemote has been answered for the platform's ref, if the export
@@ -368,6 +396,11 @@ def add_RefServiceServicer_to_server(servicer, server):
                     servicer.GetRemote,
                     request_deserializer=buildkit_dot_exporter_dot_v1_dot_exporter__pb2.GetRemoteRequest.FromString,
                     response_serializer=buildkit_dot_exporter_dot_v1_dot_exporter__pb2.GetRemoteResponse.SerializeToString,
+            ),
+            'ReadFiles': grpc.stream_stream_rpc_method_handler(
+                    servicer.ReadFiles,
+                    request_deserializer=fsutil_dot_types_dot_wire__pb2.Packet.FromString,
+                    response_serializer=fsutil_dot_types_dot_wire__pb2.Packet.SerializeToString,
             ),
             'GetAttestation': grpc.unary_unary_rpc_method_handler(
                     servicer.GetAttestation,
@@ -431,6 +464,33 @@ class RefService(object):
             '/buildkit.exporter.v1.RefService/GetRemote',
             buildkit_dot_exporter_dot_v1_dot_exporter__pb2.GetRemoteRequest.SerializeToString,
             buildkit_dot_exporter_dot_v1_dot_exporter__pb2.GetRemoteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadFiles(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/buildkit.exporter.v1.RefService/ReadFiles',
+            fsutil_dot_types_dot_wire__pb2.Packet.SerializeToString,
+            fsutil_dot_types_dot_wire__pb2.Packet.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,23 +27,52 @@ On that connection the client is the gRPC server. The stream's request metadata 
   - x-docker-expose-session-sharedkey: any text; kept, not interpreted
   - x-docker-expose-session-grpc-method: repeated, one for each method the client serves, as /package.Service/Method
 
-A method that was not announced is not called. The session may arrive shortly after the request that names it, and
-has to stay until Export, and Finalize if there is something to finalize, have ended. Through it the client serves
+A method that was not announced is not called. Through the session the client serves
 
-  - buildkit.exporter.v1.RefService: layer chains and descriptors of refs, and the content of attestations;
+  - buildkit.exporter.v1.RefService: what refs consist of, their files, and the content of attestations;
   - containerd.services.content.v1.Content: one service with one store or two, which the request metadata
     buildkit-attachable-store-id tells apart. Every call carries it, so BuildKit's session/content.NewAttachable, given
     a map of these stores, serves as it is. A call with another ID is answered with NOT_FOUND.
       - "refs", only read: the blobs that GetRemote or Ref.inline named;
       - "export", read and written: the client's own OCI layout, where an image exporter with tar=false puts its blobs.
         The client writes index.json itself, from the export's response, as buildctl does;
-  - moby.filesync.v1.FileSend/DiffCopy: one output file, for which buildkit-attachable-exporter-id (ExportRequest.id)
-    tells the output it belongs to. Announcing this method means "I take output files". Response keys known at
-    that point are sent ahead as metadata exporter-md-KEY;
-  - moby.buildkit.v1.frontend.LLBBridge/ReadFile, ReadDir and StatFile: files of a ref, for attestations that are
-    kept in one and for exporters of files;
+  - moby.filesync.v1.FileSend/DiffCopy: the output files of the build's client, see below;
   - moby.filesync.v1.Auth: credentials for registries, see below;
   - grpc.health.v1.Health/Check: BuildKit's own clients serve it, to notice a peer that has gone.
+
+# How long things live
+
+  - The session may arrive shortly after the request that names it. It has to stay until Export has ended, and until
+    Finalize has ended if the exporter has returned a token. Leases and mounts behind it have to live as long as Export:
+    RefService and Content are called during Export and, for blobs that are pushed, during Finalize.
+  - Ending a session's stream ends every call in it. Cancel the context of session.Session.Run rather than only calling
+    session.Session.Close: Close waits for the peer, for up to 30 seconds if that has stopped.
+  - Cancelling Export undoes what it began. The exporter then cancels its own calls into the session.
+  - Progress and tracing belong to a call: the context of Export for what Export reports, that of Finalize for what
+    Finalize reports. No progress comes after the result.
+
+# Output files
+
+Two kinds of call arrive at moby.filesync.v1.FileSend/DiffCopy. Both carry the request metadata
+buildkit-attachable-exporter-id, which is ExportRequest.id in decimal and names the output. A daemon passes the stream on
+to its client as it is: messages, metadata and status. If ExportRequest.id is the index that its client knows, nothing
+has to be changed.
+
+  - One file (ARTIFACT_KIND_ARCHIVE): the exporter sends moby.filesync.v1.BytesMessage, each at most 1 MiB, and ends its
+    side. The other side sends no message, and ends the call with OK once it has kept the file. Response keys that are known
+    before the file is sent come as request metadata exporter-md-KEY. A call that is cancelled, or ends otherwise, leaves
+    no file.
+  - A directory (ARTIFACT_KIND_FILES): the messages are fsutil.types.Packet in both directions; the types that DiffCopy
+    declares do not apply. The exporter is fsutil's sender, the other side its receiver, as with BuildKit's exporter
+    "local". There is one call for each platform; with mode=delete there is only one call, with the request metadata
+    buildkit-exporter-multi-platform=1.
+
+ALREADY_EXISTS as the status means that this output is not wanted; the export goes on without it. Any other failure is
+the failure of the export.
+
+Announcing DiffCopy says only that the client takes files of some output, since methods are announced for a session. A
+daemon that knows more sets ExportRequest.takes_output. An exporter whose output is not taken puts an image into its
+store ("oci", "docker"), or fails with FAILED_PRECONDITION ("tar", "local").
 
 # Credentials
 
@@ -60,7 +89,7 @@ The exporter asks when a registry asks it, which is in Finalize and not before. 
 
 Host is where the registry is, as host[:port]: "registry-1.docker.io" for Docker Hub. What was learnt from one session
 is used for no other. The exporter's own operator may lend credentials for some registries; then the client is not
-asked.
+asked. How a registry is reached (CAs, plain HTTP) is the exporter's configuration, or BuildInfo.registries.
 
 # Errors
 
@@ -80,12 +109,13 @@ of the field at fault; RetryInfo where trying again may help):
 
 A program that links BuildKit must map the imported files to BuildKit's own packages, since Go's registry knows a
 type only once: protoc-gen-go's options Mmoby/buildkit/v1/control.proto=github.com/moby/buildkit/api/services/control
-and Mmoby/buildkit/v1/frontend/gateway.proto=github.com/moby/buildkit/frontend/gateway/pb, and likewise for what
-these import.
+and Mmoby/buildkit/v1/frontend/gateway.proto=github.com/moby/buildkit/frontend/gateway/pb,
+Mfsutil/types/wire.proto=github.com/tonistiigi/fsutil/types, and likewise for what these import.
 """
 
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2 as _exporter_pb2
 from collections import abc as _abc
+from exporter.pb.fsutil.types import wire_pb2 as _wire_pb2
 from grpc import aio as _aio
 import abc as _abc_1
 
@@ -206,6 +236,24 @@ class RefServiceStub:
 
     NOT_FOUND: no such ref (any more).
     """
+    ReadFiles: _aio.StreamStreamMultiCallable[_wire_pb2.Packet, _wire_pb2.Packet]
+    """Sends the files of a ref: what BuildKit mounts for its exporters "tar" and "local". An exporter of files then needs no
+    layers, and has times, extended attributes and hard links exactly as they are. Asked for before GetRemote, and instead
+    of it if the export needs no layers.
+
+    The request metadata ref-id-bin is Ref.id. The messages are those of fsutil, whose sender is the side that owns the ref:
+    in Go, fsutil.Send(stream.Context(), stream, fs, nil), with fs of exporter/local.CreateFS. The receiver asks for the
+    contents that it needs, which may be none, and says when it has them. Files are sent as they are in the ref; epochs
+    and attestations are the exporter's task. It may be called several times for a ref, also concurrently.
+
+    A session that does not announce the method, or an endpoint that answers UNIMPLEMENTED, is asked for layers instead.
+
+    NOT_FOUND: no such ref (any more).
+
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    buf:lint:ignore RPC_REQUEST_STANDARD_NAME
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+    """
     GetAttestation: _aio.UnaryUnaryMultiCallable[_exporter_pb2.GetAttestationRequest, _exporter_pb2.GetAttestationResponse]
     """Answers with the predicate of an attestation that the request left out (BuildKit: Attestation.ContentFunc). It is
     asked only through the session, and only after GetRemote has been answered for the platform's ref, if the export
@@ -243,6 +291,30 @@ class RefServiceServicer(metaclass=_abc_1.ABCMeta):
         has ended.
 
         NOT_FOUND: no such ref (any more).
+        """
+
+    @_abc_1.abstractmethod
+    def ReadFiles(
+        self,
+        request_iterator: _abc.AsyncIterator[_wire_pb2.Packet],
+        context: _aio.ServicerContext[_abc.AsyncIterator[_wire_pb2.Packet], _abc.AsyncIterator[_wire_pb2.Packet]],
+    ) -> _abc.AsyncIterator[_wire_pb2.Packet]:
+        """Sends the files of a ref: what BuildKit mounts for its exporters "tar" and "local". An exporter of files then needs no
+        layers, and has times, extended attributes and hard links exactly as they are. Asked for before GetRemote, and instead
+        of it if the export needs no layers.
+
+        The request metadata ref-id-bin is Ref.id. The messages are those of fsutil, whose sender is the side that owns the ref:
+        in Go, fsutil.Send(stream.Context(), stream, fs, nil), with fs of exporter/local.CreateFS. The receiver asks for the
+        contents that it needs, which may be none, and says when it has them. Files are sent as they are in the ref; epochs
+        and attestations are the exporter's task. It may be called several times for a ref, also concurrently.
+
+        A session that does not announce the method, or an endpoint that answers UNIMPLEMENTED, is asked for layers instead.
+
+        NOT_FOUND: no such ref (any more).
+
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        buf:lint:ignore RPC_REQUEST_STANDARD_NAME
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
         """
 
     @_abc_1.abstractmethod

@@ -26,8 +26,7 @@ if _version_not_supported:
 
 
 class LLBBridgeStub(object):
-    """LLBBridge is what a frontend, or a client with metadata buildkit-controlapi-buildid, calls on a daemon. The owner of
-    refs serves ReadFile, ReadDir and StatFile of it to an exporter, see buildkit.exporter.v1.
+    """LLBBridge is what a frontend, or a client with metadata buildkit-controlapi-buildid, calls on a daemon.
     """
 
     def __init__(self, channel):
@@ -79,8 +78,7 @@ class LLBBridgeStub(object):
 
 
 class LLBBridgeServicer(object):
-    """LLBBridge is what a frontend, or a client with metadata buildkit-controlapi-buildid, calls on a daemon. The owner of
-    refs serves ReadFile, ReadDir and StatFile of it to an exporter, see buildkit.exporter.v1.
+    """LLBBridge is what a frontend, or a client with metadata buildkit-controlapi-buildid, calls on a daemon.
     """
 
     def Solve(self, request, context):
@@ -191,8 +189,7 @@ def add_LLBBridgeServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class LLBBridge(object):
-    """LLBBridge is what a frontend, or a client with metadata buildkit-controlapi-buildid, calls on a daemon. The owner of
-    refs serves ReadFile, ReadDir and StatFile of it to an exporter, see buildkit.exporter.v1.
+    """LLBBridge is what a frontend, or a client with metadata buildkit-controlapi-buildid, calls on a daemon.
     """
 
     @staticmethod

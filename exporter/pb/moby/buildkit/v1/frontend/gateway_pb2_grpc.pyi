@@ -16,9 +16,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class LLBBridgeStub:
-    """LLBBridge is what a frontend, or a client with metadata buildkit-controlapi-buildid, calls on a daemon. The owner of
-    refs serves ReadFile, ReadDir and StatFile of it to an exporter, see buildkit.exporter.v1.
-    """
+    """LLBBridge is what a frontend, or a client with metadata buildkit-controlapi-buildid, calls on a daemon."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Solve: _aio.UnaryUnaryMultiCallable[_gateway_pb2.SolveRequest, _gateway_pb2.SolveResponse]
@@ -39,9 +37,7 @@ class LLBBridgeStub:
     """Tells the named inputs."""
 
 class LLBBridgeServicer(metaclass=_abc_1.ABCMeta):
-    """LLBBridge is what a frontend, or a client with metadata buildkit-controlapi-buildid, calls on a daemon. The owner of
-    refs serves ReadFile, ReadDir and StatFile of it to an exporter, see buildkit.exporter.v1.
-    """
+    """LLBBridge is what a frontend, or a client with metadata buildkit-controlapi-buildid, calls on a daemon."""
 
     @_abc_1.abstractmethod
     def Solve(
