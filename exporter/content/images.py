@@ -118,25 +118,6 @@ class ImageStore:
             await run_in_thread(self._write_tags, {**tags, whole: image_id})
         return whole
 
-    async def untag(self, name: str) -> str:
-        """Remove a name from its image. The image itself stays.
-
-        Returns:
-            The ID of the image.
-
-        Raises:
-            InvalidArgumentError: the name is invalid.
-            NotFoundError: no image has this name.
-        """
-        whole = _tag_name(name)
-        async with self._locked():
-            tags = await run_in_thread(self._read_tags)
-            image_id = tags.pop(whole, None)
-            if image_id is None:
-                raise NotFoundError(f"{self.path} has no image named {whole}")
-            await run_in_thread(self._write_tags, tags)
-        return image_id
-
     async def get(self, image_id: str) -> StoredImage:
         """Look an image up by its ID.
 

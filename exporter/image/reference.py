@@ -109,16 +109,6 @@ class Reference:
         """Add the tag ``latest`` if there is neither tag nor digest."""
         return replace(self, tag=DEFAULT_TAG) if self.is_name_only else self
 
-    def with_tag(self, tag: str) -> Reference:
-        """Set the tag.
-
-        Raises:
-            ImageError: it is not a tag.
-        """
-        if not _TAG.fullmatch(tag):
-            raise ImageError("invalid tag format")
-        return replace(self, tag=tag)
-
     def with_digest(self, digest: str) -> Reference:
         """Set the digest.
 
@@ -128,10 +118,6 @@ class Reference:
         if not _DIGEST.fullmatch(digest):
             raise ImageError("invalid digest format")
         return replace(self, digest=digest)
-
-    def name_only(self) -> Reference:
-        """Drop tag and digest."""
-        return replace(self, tag=None, digest=None)
 
     def _familiar(self) -> Reference:
         if self.domain != DEFAULT_DOMAIN:

@@ -134,7 +134,7 @@ class CallStream:
             for message in messages:
                 if not await self._call.send(message):
                     error = await self._error()
-                    raise error or UnavailableError(f"{self._doing}: the other side has ended the call early")
+                    raise error or UnavailableError(f"{self._doing}: the peer has ended the call early")
 
     async def finish(self) -> None:
         """Half-close the call, and wait for its end.

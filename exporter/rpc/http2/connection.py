@@ -5,16 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from exporter.rpc.http2.budget import Allowance, Budget, Share
+from exporter.rpc.http2.frame_reader import MAX_FRAME_SIZE, FrameReader
 from exporter.rpc.http2.frames import (
     ACK,
     DEFAULT_WINDOW,
-    END_STREAM,
-    HEADER_SIZE,
     MAX_WINDOW,
-    PADDED,
     PREFACE,
     ErrorCode,
     FrameType,
@@ -23,16 +21,13 @@ from exporter.rpc.http2.frames import (
     frame_header,
     goaway,
     parse_goaway,
-    parse_header,
     parse_settings,
     parse_word,
     settings_frame,
-    strip_padding,
     window_update,
 )
 from exporter.rpc.http2.headers import MAX_HEADER_BYTES, BlockReader, HeaderBlock, Headers, memory_of
 from exporter.rpc.http2.rules import (
-    check_frame,
     check_setting,
     wrong_answer,
     wrong_request,
@@ -43,9 +38,6 @@ from exporter.rpc.http2.stream import STREAM_WINDOW, Stream
 
 CONNECTION_WINDOW = 16 << 20
 """The receive window of the connection in bytes (RFC 9113, 6.9.1), for all streams together."""
-
-MAX_FRAME_SIZE = 64 << 10
-"""Our SETTINGS_MAX_FRAME_SIZE. Go sends frames of 16 KiB whatever the limit."""
 
 MAX_STREAMS = 2048
 """Our SETTINGS_MAX_CONCURRENT_STREAMS. A large build has three or four streams per target."""
@@ -59,9 +51,6 @@ _USUAL_FIELDS, _FIELDS, _FIELDS_PER_SECOND = 64, 16384, 1000.0
 per second. A field needs as little as one byte on the wire, but takes microseconds to process."""
 
 logger = logging.getLogger(__name__)
-
-_DATA, _WINDOW_UPDATE = int(FrameType.DATA), int(FrameType.WINDOW_UPDATE)
-"""The most frequent frame types, as integers: access to members of an enum and their comparison are slow."""
 
 
 class Connection(Sender):
@@ -115,9 +104,8 @@ class Connection(Sender):
         self._owed = 0
         self._has_new_credit = False
         self._is_draining = False
-        self._rest = b""
-        self._needs_preface = not is_client
         self._blocks = BlockReader(max_header_bytes)
+        self._frames = FrameReader(self, self._blocks, needs_preface=not is_client)
         self._held_by_block = 0
         self._resets = Allowance(_RESETS, _RESETS_PER_SECOND, time.monotonic)
         self._fields = Allowance(_FIELDS, _FIELDS_PER_SECOND, time.monotonic)
@@ -237,7 +225,7 @@ class Connection(Sender):
         if self.is_closed:
             return
         try:
-            self._receive(b"".join((self._rest, *pieces)))
+            self._frames.receive(pieces)
             self._apply_settings()
             if self._unsent_control > MAX_UNSENT_CONTROL:
                 text = "the peer does not read the answers to what it sends"
@@ -251,64 +239,10 @@ class Connection(Sender):
             logger.exception("a connection ends over an error of this program")
             self.close(ProtocolError(ErrorCode.INTERNAL_ERROR, "internal error"))
 
-    def _receive(self, data: bytes) -> None:
-        position, end = 0, len(data)
-        if self._needs_preface:
-            if end < len(PREFACE) and PREFACE.startswith(data):
-                self._rest = data
-                return
-            if not data.startswith(PREFACE):
-                raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "the peer does not speak HTTP/2")
-            position = len(PREFACE)
-            self._needs_preface = False
-        view = memoryview(data)
-        while end - position >= HEADER_SIZE:
-            length, kind, flags, stream_id = parse_header(data, position)
-            if length > MAX_FRAME_SIZE:
-                raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, f"a frame of {length} bytes")
-            stop = position + HEADER_SIZE + length
-            if stop > end:
-                break
-            if not self.has_settings and (kind != FrameType.SETTINGS or flags & ACK):
-                raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "the peer does not begin with settings")
-            if self._blocks.is_open and kind != FrameType.CONTINUATION:
-                raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "a header block is cut off")
-            if kind == _DATA:
-                position = self._receive_data(data, position)
-                if self.is_closed:
-                    return
-                continue
-            payload = view[position + HEADER_SIZE : stop]
-            position = stop
-            if kind == _WINDOW_UPDATE:
-                self._receive_credit(stream_id, parse_word(payload, FrameType.WINDOW_UPDATE))
-            else:
-                check_frame(kind, flags, stream_id, length)
-                self._receive_other(kind, flags, stream_id, payload)
-            if self.is_closed:
-                return
-        self._rest = data[position:]
-
-    def _receive_data(self, data: bytes, position: int) -> int:
-        """Process a DATA frame and those of the same stream right behind it; return the position after them.
-
-        DATA mostly comes in long runs, and a run costs little more than one frame.
-        """
-        _, _, flags, stream_id = parse_header(data, position)
-        view, end = memoryview(data), len(data)
-        pieces: list[bytes | memoryview] = []
-        amount = 0
-        is_last = False
-        while end - position >= HEADER_SIZE and not is_last:
-            length, kind, flags, found_id = parse_header(data, position)
-            stop = position + HEADER_SIZE + length
-            if kind != _DATA or found_id != stream_id or stop > end or length > MAX_FRAME_SIZE:
-                break
-            payload = view[position + HEADER_SIZE : stop]
-            pieces.append(strip_padding(payload, flags) if flags & PADDED else payload)
-            amount += length
-            position = stop
-            is_last = bool(flags & END_STREAM)
+    def on_data(
+        self, stream_id: int, pieces: Sequence[bytes | memoryview], amount: int, *, end: bool
+    ) -> None:
+        """See `FrameHandler.on_data`."""
         self._receive_window -= amount
         if self._receive_window < 0:
             raise ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, "more DATA than there was credit for")
@@ -317,13 +251,12 @@ class Connection(Sender):
             self._stray_data(stream_id, amount)
             if stream is not None:
                 self._fail_stream(stream, ErrorCode.STREAM_CLOSED, "DATA after its end")
-            return position
+            return
         handler = stream.handler
         stream.note_received(amount)
-        if is_last:
+        if end:
             stream.end_remote()
-        handler.on_data(pieces, amount, end=is_last)
-        return position
+        handler.on_data(pieces, amount, end=end)
 
     def _stray_data(self, stream_id: int, length: int) -> None:
         """Return the connection's credit for DATA of a stream that we have closed (RFC 9113, 5.1 and 6.9)."""
@@ -335,7 +268,8 @@ class Connection(Sender):
         is_ours = (stream_id % 2 == 1) == self._is_client
         return stream_id >= self._next_id if is_ours else stream_id > self._last_peer_id
 
-    def _receive_other(self, kind: int, flags: int, stream_id: int, payload: memoryview) -> None:
+    def on_frame(self, kind: int, flags: int, stream_id: int, payload: memoryview) -> None:
+        """See `FrameHandler.on_frame`."""
         match kind:
             case FrameType.HEADERS:
                 self._receive_block(self._blocks.begin(stream_id, flags, payload))
@@ -439,7 +373,8 @@ class Connection(Sender):
             text = "the peer opens streams only to have them reset"
             raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, text)
 
-    def _receive_credit(self, stream_id: int, amount: int) -> None:
+    def on_credit(self, stream_id: int, amount: int) -> None:
+        """See `FrameHandler.on_credit`."""
         amount &= MAX_WINDOW
         if stream_id == 0:
             if amount == 0:

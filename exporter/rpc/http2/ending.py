@@ -90,7 +90,7 @@ def end_of_reset(code: int) -> CallEnd:
         _RESETS.get(ErrorCode(code), grpc.StatusCode.INTERNAL)
         if code in set(ErrorCode)
         else grpc.StatusCode.INTERNAL,
-        f"the call was reset by the other side (RST_STREAM: {name})",
+        f"the call was reset by the peer (RST_STREAM: {name})",
     )
 
 

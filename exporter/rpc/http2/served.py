@@ -227,11 +227,6 @@ _UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 def _deadline_of(metadata: Metadata) -> float | None:
     """The caller's deadline on the monotonic clock (gRPC over HTTP/2: ``grpc-timeout``); None without one."""
     for key, value in metadata:
-        if (
-            key == "grpc-timeout"
-            and isinstance(value, str)
-            and value[:-1].isdecimal()
-            and value[-1] in _UNITS
-        ):
+        if key == "grpc-timeout" and isinstance(value, str) and _TIMEOUT.fullmatch(value):
             return time.monotonic() + int(value[:-1]) * _UNITS[value[-1]]
     return None

@@ -1,20 +1,17 @@
-"""A stream: its state, its queue of unsent data, and its flow control."""
+"""A stream: its state and its flow control."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from exporter.rpc.http2.budget import Share
 from exporter.rpc.http2.frames import ErrorCode, ProtocolError, rst_stream, window_update
 from exporter.rpc.http2.headers import Headers, memory_of
+from exporter.rpc.http2.send_queue import SendQueue
 
 STREAM_WINDOW = 1 << 20
 """The receive window of a stream in bytes. It bounds the data buffered for a slow receiver."""
-
-_CHUNK_BYTES = 64 << 10
-"""Small pieces of queued data are merged into chunks of about this size in bytes."""
 
 
 class StreamHandler(Protocol):
@@ -95,18 +92,6 @@ class StreamOwner(Protocol):
         ...
 
 
-class _Chunk:
-    """Queued data. It is a copy, because a slice would keep the whole receive buffer alive."""
-
-    __slots__ = ("credit", "data", "on_sent", "sent")
-
-    def __init__(self, data: bytes | bytearray, credit: int, on_sent: Callable[[int], None] | None) -> None:
-        self.data = data
-        self.credit = credit
-        self.on_sent = on_sent
-        self.sent = 0
-
-
 class Stream:
     """A stream.
 
@@ -135,7 +120,6 @@ class Stream:
         "id",
         "is_closed",
         "local_ended",
-        "queued",
         "remote_ended",
         "window",
     )
@@ -150,14 +134,18 @@ class Stream:
         self.local_ended = False
         self.remote_ended = False
         self.is_closed = False
-        self.queued = 0
-        self._queue: deque[_Chunk] = deque()
+        self._queue = SendQueue()
         self._opening: Headers | None = None
         self._trailers: Headers | None = None
         self._ends_after_queue = False
         self._receive_window = STREAM_WINDOW
         self._owed = 0
         self._reset_code: int | None = None
+
+    @property
+    def queued(self) -> int:
+        """The number of queued bytes."""
+        return self._queue.size
 
     # Opening.
 
@@ -246,33 +234,13 @@ class Stream:
             return
         self._ends_after_queue = self._ends_after_queue or end
         is_first = not self._queue
-        self._enqueue(pieces, length, credit, on_sent)
+        if length:
+            self._queue.add(pieces, length, credit, on_sent)
+        elif on_sent is not None and credit:
+            on_sent(credit)
         if is_first and self._opening is None:  # otherwise the stream is waiting already
             self.connection.wants_to_send(self)
             self.flush()
-
-    def _enqueue(
-        self,
-        pieces: Sequence[bytes | memoryview],
-        length: int,
-        credit: int,
-        on_sent: Callable[[int], None] | None,
-    ) -> None:
-        if not length:
-            if on_sent is not None and credit:
-                on_sent(credit)
-            return
-        self.queued += length
-        last = self._queue[-1] if self._queue and length < _CHUNK_BYTES else None
-        if last is not None and isinstance(last.data, bytearray) and last.on_sent == on_sent:
-            last.data += b"".join(pieces)
-            last.credit += credit
-            if len(last.data) >= _CHUNK_BYTES:
-                last.data = bytes(last.data)
-            return
-        data = pieces[0] if len(pieces) == 1 and isinstance(pieces[0], bytes) else b"".join(pieces)
-        kept = data if length >= _CHUNK_BYTES else bytearray(data)
-        self._queue.append(_Chunk(kept, credit, on_sent))
 
     def flush(self) -> None:
         """Send as much of the queue as the windows allow."""
@@ -284,36 +252,15 @@ class Stream:
             self.handler.on_progress()
 
     def _flush_queue(self) -> None:
-        while self._queue:
+        queue = self._queue
+        while queue:
             room = min(self.window, self.connection.room())
             if room <= 0:
                 return
-            chunk = self._queue[0]
-            left = len(chunk.data) - chunk.sent
-            if left > room:
-                self._send_part(chunk, room, left)
-                continue
-            self._queue.popleft()
-            self.queued -= left
-            is_last = not self._queue and self._trailers is None and self._ends_after_queue
-            data = memoryview(chunk.data)[chunk.sent :] if chunk.sent else chunk.data
-            self._write_data((memoryview(data),), left, is_last)
-            if chunk.on_sent is not None:
-                chunk.on_sent(chunk.credit)
-
-    def _send_part(self, chunk: _Chunk, amount: int, left: int) -> None:
-        """Send the beginning of a chunk. Its sent part is freed when it is more than half of the chunk."""
-        piece = bytes(memoryview(chunk.data)[chunk.sent : chunk.sent + amount])
-        chunk.sent += amount
-        self.queued -= amount
-        if 2 * (left - amount) < len(chunk.data):
-            chunk.data = chunk.data[chunk.sent :]
-            chunk.sent = 0
-        self._write_data((piece,), amount, end=False)
-        credit = max(chunk.credit - (left - amount), 0)
-        chunk.credit -= credit
-        if chunk.on_sent is not None and credit:
-            chunk.on_sent(credit)
+            sent = queue.take(room)
+            is_last = self._ends_after_queue and not queue and self._trailers is None
+            self._write_data((sent.data,), len(sent.data), is_last)
+            sent.acknowledge()
 
     def _end_queue(self) -> None:
         self.connection.has_sent(self)
@@ -395,14 +342,12 @@ class Stream:
     def close(self) -> None:
         """Close the stream and drop its queue, whose credit is returned. Sends nothing."""
         self.is_closed = True
-        waiting, self._queue = self._queue, deque()
-        self.queued = 0
+        dropped = self._queue.clear()
         self._trailers = self._opening = None
         self.release(self.held)
         self.connection.forget(self)
-        for chunk in waiting:
-            if chunk.on_sent is not None:
-                chunk.on_sent(chunk.credit)
+        for part in dropped:
+            part.acknowledge()
 
     def end_remote(self) -> None:
         """The peer has half-closed the stream."""

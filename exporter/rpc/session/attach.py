@@ -133,7 +133,7 @@ async def _first_bytes(stream: MessageStream, session_id: str) -> bytes:
         text = f"session {session_id}: not taken up within {ATTACH_SECONDS:g} s"
         raise UnavailableError(text) from error
     if not isinstance(message, control_pb2.BytesMessage):
-        raise UnavailableError(f"session {session_id}: ended by the other side before it began")
+        raise UnavailableError(f"session {session_id}: the peer ended it before it began")
     return message.data
 
 

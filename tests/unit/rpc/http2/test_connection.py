@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.rpc.http2.connection import CONNECTION_WINDOW, MAX_FRAME_SIZE
+from exporter.rpc.http2.connection import CONNECTION_WINDOW
+from exporter.rpc.http2.frame_reader import MAX_FRAME_SIZE
 from exporter.rpc.http2.frames import (
     ACK,
     DEFAULT_FRAME_SIZE,

@@ -267,3 +267,12 @@ def test_metadata_is_text_or_bytes() -> None:
         ("b-bin", b"!"),
         ("c", "ÿ"),
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [(b"90S", 90), (b"2M", 120), (b"90000m", 90), (b"9" * 400 + b"H", None), (b"1x", None)],
+)
+async def test_the_deadline_of_a_call_is_read(text: bytes, seconds: float | None) -> None:
+    remaining = Served(headers=[*REQUEST, (b"grpc-timeout", text)]).call.time_remaining()
+    assert remaining == (None if seconds is None else pytest.approx(seconds, abs=30))
