@@ -1,5 +1,5 @@
 """gRPC and what is below it: helpers, statuses, listeners, HTTP/2 frames, and sessions.
 
-Errors become statuses, and statuses errors, here alone. It knows no service of BuildKit but the one that
-attaches a session, and nothing of images.
+Only this room converts errors to statuses and back. Of BuildKit's services, it knows only the one that
+attaches sessions. It knows nothing about images.
 """

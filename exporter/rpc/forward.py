@@ -104,7 +104,7 @@ async def _end(context: Call, code: grpc.StatusCode, details: str | None, traile
 
 
 async def _forward_requests(context: Call, call: StreamCall, first: bytes | None) -> None:
-    """Forward requests until there are no more, or the call ends; its status tells why."""
+    """Forward requests until there are no more, or the call ends; its status says why."""
     if first is not None and not await call.send(first):
         return
     while (message := await context.read()) is not grpc.aio.EOF:

@@ -91,7 +91,7 @@ class _Handshakes:
                         connection, peer = await loop.sock_accept(listener)
                     except OSError as error:
                         if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}:
-                            logger.error("cannot take connections: %s", error.strerror)
+                            logger.error("cannot accept connections: %s", error.strerror)
                             await asyncio.sleep(_PAUSE_SECONDS)
                         continue
                     task = asyncio.create_task(self._shake_hands(connection, peer), name="TLS handshake")

@@ -1,7 +1,7 @@
-"""Taking calls: connections and their streams, answered by services, frame by frame.
+"""Accepting calls: connections and their streams, answered by services, frame by frame.
 
-gRPC for Python would decode `:path` in the loop that takes all calls, and one that is not UTF-8 ends that
-loop for good. Here nothing that a client sends concerns others. See ADR 11.
+gRPC for Python would decode `:path` in the loop that accepts all calls, and a path that is not UTF-8 ends
+that loop. Here, nothing that a client sends affects other clients. See ADR 11.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from exporter.rpc.session.services import SessionServices
 
 
 class CallServer:
-    """Answers the calls of all connections. Made by `open`.
+    """Answers the calls of all connections. Created by `open`.
 
     Args:
-        services: What is called.
+        services: The services to call.
         answering: Runs the handlers.
-        max_message_bytes: Largest request.
+        max_message_bytes: Maximum size of a request.
     """
 
     def __init__(self, services: SessionServices, answering: Answering, max_message_bytes: int) -> None:
@@ -46,11 +46,11 @@ class CallServer:
     @classmethod
     @asynccontextmanager
     async def open(cls, services: SessionServices, *, max_message_bytes: int) -> AsyncIterator[CallServer]:
-        """Make one; at the end, calls are cancelled, and their handlers have ended.
+        """Create one. At the end, cancel the calls in flight, and wait for their handlers.
 
         Args:
-            services: What is called.
-            max_message_bytes: Largest request.
+            services: The services to call.
+            max_message_bytes: Maximum size of a request.
         """
         async with Answering.open() as answering:
             server = cls(services, answering, max_message_bytes)
@@ -60,11 +60,11 @@ class CallServer:
                 server.close()
 
     def protocol(self) -> asyncio.Protocol:
-        """A protocol for a connection that has come in."""
+        """Create the protocol for an accepted connection."""
         return self._make()
 
     async def stop(self, grace: float) -> None:
-        """Refuse new calls, and give those under way some seconds to end."""
+        """Refuse new calls, and give those in flight `grace` seconds to end."""
         self._is_stopping = True
         for connection in self._connections:
             connection.go_away()
@@ -74,7 +74,7 @@ class CallServer:
         self.close()
 
     def close(self) -> None:
-        """End all connections, and with them their calls."""
+        """Close all connections, which ends their calls."""
         for connection in list(self._connections):
             connection.close()
 

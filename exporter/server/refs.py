@@ -70,10 +70,10 @@ class SessionOwner:
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[Session]:
-        """Wait for the client, to be asked while the block runs.
+        """Wait for the client, which can be asked while the block runs.
 
         Raises:
-            UnavailableError: it has not come in time.
+            UnavailableError: it has not attached in time.
         """
         yield await self.session()
 
@@ -93,7 +93,7 @@ class SessionOwner:
         Raises:
             FailedPreconditionError: the client does not serve any.
             NotFoundError: the client does not know it.
-            UnavailableError: the client is gone, or has not come in time.
+            UnavailableError: the client is gone, or has not attached in time.
         """
         session = await self.session()
         if not session.supports(GET_ATTESTATION_METHOD):

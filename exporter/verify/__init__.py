@@ -1,6 +1,6 @@
 """Verifying images: every digest, size, media type and diff ID, and whether the parts belong together.
 
-Gives findings; how they are shown is the command line's affair. It reads through providers and
+Returns findings, which the command line displays. It reads through providers and
 changes nothing.
 """
 

@@ -84,19 +84,19 @@ complete --no-files --keep-order --command %(prog_name)s --arguments '(_buildkit
 """
 
 _SPECIAL = re.compile(r"""([\s"'\\$&|;()<>*?\[\]#~`!{}])""")
-"""What bash does not take for itself only behind a backslash."""
+"""The characters that bash interprets unless a backslash precedes them."""
 
 
 class _Completion(ShellComplete):
-    """What shells have in common."""
+    """The part that all shells have in common."""
 
     def get_completion_args(self) -> tuple[list[str], str]:
-        """The words before the cursor, without the program's name, and the word at the cursor."""
+        """Return the words before the cursor, without the program's name, and the word at the cursor."""
         words = os.environ.get("COMPLETE_WORDS", "").split("\n")
         return words[1:], os.environ.get("COMPLETE_CURRENT", "")
 
     def complete(self) -> str:
-        """Answer; nothing where the words before the cursor cannot be understood."""
+        """Return the completions; none if the words before the cursor are not a valid command line."""
         args, word = self.get_completion_args()
         try:
             items = self.get_completions(args, word)
@@ -106,12 +106,12 @@ class _Completion(ShellComplete):
         return "".join(f"{self._line(item, flag, word)}\n" for item in items)
 
     def _line(self, item: CompletionItem[str], flag: str, word: str) -> str:
-        """Write an answer.
+        """Format a completion.
 
         Args:
             item: The value.
-            flag: What the word has in front of the value: ``--progress=``, or nothing.
-            word: All of the word so far.
+            flag: The part of the word before the value, such as ``--progress=``; may be empty.
+            word: The whole word so far.
         """
         if item.type in {"file", "dir"}:
             return "\t".join((item.type, item.value, flag))
@@ -119,7 +119,7 @@ class _Completion(ShellComplete):
         return "\t".join((item.type, self._show(value, word), item.help or ""))
 
     def _show(self, value: str, word: str) -> str:
-        """The value as the shell takes it."""
+        """The value in the form that the shell expects."""
         return value
 
 
@@ -128,14 +128,14 @@ class _Bash(_Completion):
     source_template = _BASH
 
     def get_completion_args(self) -> tuple[list[str], str]:
-        """The same of a line that has not been broken up: where bash does it, words differ from ours."""
+        """See the base class. The line is split here, because bash also breaks words at ``=`` and ``:``."""
         line = os.environ.get("COMPLETE_WORDS", "")
         words = split_arg_string(line)[1:]
         ends_in_word = bool(words) and not re.search(r"(?<!\\)\s$", line)
         return (words[:-1], words[-1]) if ends_in_word else (words, "")
 
     def _show(self, value: str, word: str) -> str:
-        """Only what follows the last character at which bash breaks words: it replaces no more than that."""
+        """The part after the last character at which bash breaks words, because bash replaces only that."""
         current = os.environ.get("COMPLETE_CURRENT", "")
         if current in {"=", ":"} or not word.endswith(current):
             current = ""
@@ -156,7 +156,7 @@ _SHELLS: dict[str, type[_Completion]] = {kind.name: kind for kind in (_Bash, _Zs
 
 
 def completion_script(shell: str, command: click.Command) -> str:
-    """The script that a shell reads to know the command.
+    """The script with which a shell learns to complete the command.
 
     Args:
         shell: ``bash``, ``zsh`` or ``fish``.
@@ -166,6 +166,6 @@ def completion_script(shell: str, command: click.Command) -> str:
 
 
 def answer(shell: str, command: click.Command) -> str:
-    """Answer what a shell asks in its environment variables; nothing to a shell that we do not know."""
+    """Answer the request in the environment variables; empty for an unknown shell."""
     kind = _SHELLS.get(shell)
     return kind(command, {}, PROGRAM, ASKING).complete() if kind is not None else ""

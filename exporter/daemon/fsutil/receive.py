@@ -204,7 +204,7 @@ class _Assembler:
 
     def _take_stat(self, packet: wire_pb2.Packet) -> None:
         if self._is_told:
-            raise InvalidArgumentError("the sender tells of a file after the last one")
+            raise InvalidArgumentError("the sender announces a file after the last one")
         if not packet.HasField("stat"):
             self._is_told = True
             return

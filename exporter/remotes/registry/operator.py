@@ -1,4 +1,4 @@
-"""An operator's own credentials, in the place of those of clients; only where the operator wants that."""
+"""An operator's own credentials, used instead of clients' own, if the operator wants that."""
 
 from __future__ import annotations
 

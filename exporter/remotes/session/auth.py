@@ -42,7 +42,7 @@ _KEY_BYTES = 32
 _DEFAULT_LIFETIME = 60.0  # seconds; BuildKit's
 _SESSION = "the client's session"
 
-# The authority is another one for each run, so that nobody else's signatures can be of use here.
+# The authority differs in each run, so that signatures made for others are not valid here.
 _SALT = secrets.token_bytes(32)
 
 
@@ -60,7 +60,7 @@ class SessionCredentials:
         """See `CredentialSource.get`.
 
         Raises:
-            ExporterError: the client cannot read its credentials, or has gone.
+            ExporterError: the client cannot read its credentials, or is gone.
         """
         request = auth_pb2.CredentialsRequest(Host=address_of(host))
         response = await self._ask(
@@ -77,7 +77,7 @@ class SessionCredentials:
         """See `DelegatingSource.token_source`.
 
         Raises:
-            ExporterError: the client cannot tell, or has gone.
+            ExporterError: the client cannot tell, or is gone.
         """
         request = auth_pb2.GetTokenAuthorityRequest(Host=address_of(host), Salt=_SALT)
         response = await self._ask(
@@ -101,7 +101,7 @@ class SessionCredentials:
         """Have the client fetch a token; see `TokenSource.fetch`.
 
         Raises:
-            ExporterError: it gets none, or has gone.
+            ExporterError: it gets none, or is gone.
         """
         request = auth_pb2.FetchTokenRequest(
             ClientID=_CLIENT_ID, Host=address_of(host), Realm=realm, Service=service, Scopes=scopes

@@ -147,7 +147,7 @@ class Connection(Sender):
         else:
             stream.close()
         if stream.is_closed:
-            raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "too much waits for the peer")
+            raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "too many headers are waiting for the peer")
         return stream
 
     def _open(self, stream: Stream) -> None:
@@ -206,7 +206,7 @@ class Connection(Sender):
         self._pending.clear()
 
     def _give_up(self) -> None:
-        text = "more is held for all connections than there is memory for, and most for this one"
+        text = "the memory limit for all connections is exceeded, and this one holds the most"
         self.close(ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, text))
 
     @staticmethod
@@ -236,7 +236,7 @@ class Connection(Sender):
         except ProtocolError as error:
             self.close(error)
         except Exception:  # a bug of ours must not affect other connections
-            logger.exception("a connection ends over an error of this program")
+            logger.exception("closing a connection after an internal error")
             self.close(ProtocolError(ErrorCode.INTERNAL_ERROR, "internal error"))
 
     def on_data(
@@ -284,7 +284,7 @@ class Connection(Sender):
             case FrameType.GOAWAY:
                 self._receive_goaway(parse_goaway(payload))
             case FrameType.PUSH_PROMISE:
-                raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "pushes are not taken")
+                raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "pushes are not supported")
             case _:
                 pass  # PRIORITY, acknowledgements, and unknown types (RFC 9113, 5.5)
 
@@ -355,7 +355,7 @@ class Connection(Sender):
         try:
             self.on_stream(stream, block.headers, block.end)
         except Exception:  # a bug of ours must not affect other calls
-            logger.exception("a call could not be taken")
+            logger.exception("a call could not be accepted")
             stream.abort(ErrorCode.INTERNAL_ERROR)
 
     def _fail_stream(self, stream: Stream, code: ErrorCode, text: str) -> None:

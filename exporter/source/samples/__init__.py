@@ -1,7 +1,7 @@
 """Small build results that come with the package, recorded on a real buildkitd: something to export at once.
 
-Each is a saved source (see `exporter.source.saved.format`). Beside what an exporter reads it has
-``scenario.json``, which tells how it was built, and ``result.json`` with BuildKit's own answer.
+Each is a saved source (see `exporter.source.saved.format`). In addition to what an exporter reads, it has
+``scenario.json``, which says how it was built, and ``result.json`` with BuildKit's own answer.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def sample_directory(name: str = DEFAULT) -> Path:
 
 
 def write_sample(directory: Path, name: str = DEFAULT) -> None:
-    """Copy a sample into a directory, which is made if it does not exist. Blocks.
+    """Copy a sample into a directory, which is created if it does not exist. Blocks.
 
     Raises:
         FailedPreconditionError: something is in the directory.

@@ -609,7 +609,7 @@ def test_a_bug_ends_only_the_call_that_hits_it(caplog: pytest.LogCaptureFixture)
     wire.run()
     assert answer.code == ErrorCode.INTERNAL_ERROR
     assert not wire.server.is_closed
-    assert "a call could not be taken" in caplog.text
+    assert "a call could not be accepted" in caplog.text
 
 
 def test_a_cancelled_request_does_not_wait_for_credit() -> None:
