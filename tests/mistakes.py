@@ -1,4 +1,4 @@
-"""The table of mistakes: what people get wrong, what they are told, and the exit status.
+"""The table of mistakes: what users get wrong, the message that they get, and the exit status.
 
 `tests/data/mistakes` has a file for each area. An entry::
 

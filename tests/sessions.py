@@ -82,13 +82,13 @@ async def raw_session(
 
 
 async def until_closed(session: Session) -> None:
-    """Wait until the client has gone."""
+    """Wait until the client has disconnected."""
     async with asyncio.timeout(PATIENCE):
         await session.wait_closed()
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that nobody tells of."""
+    """Poll for a condition that has no notification."""
     async with asyncio.timeout(PATIENCE):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""A package that `new` has made: installed beside the wheel, tested, type-checked and used."""
+"""A package that `new` has created: installed with the wheel, tested, type-checked and used."""
 
 from __future__ import annotations
 

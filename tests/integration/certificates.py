@@ -9,7 +9,7 @@ from tests.peers import require
 
 
 async def make_certificate(directory: Path, name: str) -> None:
-    """A key and a certificate, signed by itself, for this machine."""
+    """A key and a self-signed certificate for this machine."""
     openssl = require("openssl", "openssl")
     key, certificate = directory / f"{name}.key", directory / f"{name}.crt"
     command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}"]

@@ -79,7 +79,7 @@ def run(
 
 @contextmanager
 def server(home: Path, *words: str, dies: bool = False) -> Iterator[str]:
-    """Run a server; yields its address. It must end by itself after SIGTERM, unless it is to be killed."""
+    """Run a server; yields its address. It must exit after SIGTERM, unless it is to be killed."""
     path = home / "exporter.sock"
     line = command("serve", "--addr", f"unix://{path}", "--root", str(home / "server"), *words)
     with (home / "server.log").open("wb") as log:

@@ -1,4 +1,4 @@
-"""A real containerd of the tests' own, beside any that the machine has."""
+"""A real containerd for the tests, separate from the machine's."""
 
 from __future__ import annotations
 

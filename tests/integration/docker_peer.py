@@ -1,4 +1,4 @@
-"""A real dockerd of the tests' own, beside any that the machine has."""
+"""A real dockerd for the tests, separate from the machine's."""
 
 from __future__ import annotations
 

@@ -23,11 +23,11 @@ _BUSYBOX = "FROM scratch\nCOPY busybox /bin/busybox\nCOPY busybox /bin/sh\n"
 
 @dataclass(frozen=True)
 class Case:
-    """A Dockerfile and what is beside it.
+    """A Dockerfile and its build context.
 
     Attributes:
         dockerfile: Its text.
-        files: What is in the context beside a busybox.
+        files: The files of the context, in addition to busybox.
         attrs: Attributes of the frontend.
         inline_cache: Whether cache data is embedded.
         needs_base: Whether it builds on an image that has to be loaded before.

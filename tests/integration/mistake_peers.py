@@ -94,7 +94,7 @@ def _plugins(place: Place, module: str) -> Iterator[Mapping[str, str]]:
 
 @contextmanager
 def _user(place: Place, argument: str) -> Iterator[Mapping[str, str]]:
-    """Somebody who is not root: permissions mean something."""
+    """A user other than root, to whom permissions apply."""
     if os.geteuid() == 0:
         place.user = NOBODY
     yield {}
@@ -174,7 +174,7 @@ def _guarded_registry(directory: Path) -> Iterator[Mapping[str, str]]:
 
 @contextmanager
 def _tls_registry(directory: Path) -> Iterator[Mapping[str, str]]:
-    """A registry with TLS at ``$TLS_REGISTRY``. Its certificate, signed by itself, is ``$REGISTRY_CERT``."""
+    """A registry with TLS at ``$TLS_REGISTRY``. Its self-signed certificate is ``$REGISTRY_CERT``."""
     asyncio.run(make_certificate(directory, "server"))
     certificate = directory / "server.crt"
     tls = {"certificate": str(certificate), "key": str(directory / "server.key")}

@@ -1,4 +1,4 @@
-"""The command line for somebody who is not root, wherever root keeps the checkout and its Python."""
+"""Runs the command line as a user other than root, even if only root can read the checkout and its Python."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class Proxy:
 
 @contextmanager
 def proxy(home: Path, daemon: str, *words: str, dies: bool = False, output: bool = True) -> Iterator[Proxy]:
-    """Run a proxy in front of a daemon. It must end by itself after SIGTERM, unless it is to be killed."""
+    """Run a proxy in front of a daemon. It must exit after SIGTERM, unless it is to be killed."""
     home.mkdir(parents=True, exist_ok=True)
     (home / "output").mkdir(exist_ok=True)
     path = home / "p.sock"
@@ -124,7 +124,7 @@ class Built:
         return str(self.response["containerimage.digest"])
 
     def vertexes(self, name: str) -> list[Any]:
-        """All that is told about the vertices whose names begin so."""
+        """All messages about the vertices whose names have a prefix."""
         found = [vertex for message in self.messages for vertex in message.get("vertexes", ())]
         return [vertex for vertex in found if vertex["name"].startswith(name)]
 

@@ -114,7 +114,7 @@ class Seen:
 
 
 class FaultyProxy:
-    """Forwards to a registry, misbehaves as it is told, and keeps a list of what it saw."""
+    """Forwards requests to a registry, injects faults, and records the requests."""
 
     def __init__(self, upstream: str) -> None:
         self.faults: list[Fault] = []

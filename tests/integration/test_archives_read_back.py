@@ -1,4 +1,4 @@
-"""What other programs make of our archives."""
+"""Other programs read our archives."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def test_the_same_provenance_as_buildx(builder: Builder, tmp_path: Path, words: 
     assert our_images == their_images
     metadata = ours["predicate"].get("metadata") or ours["predicate"]["runDetails"]["metadata"]
     assert len(RUNS & metadata.keys()) == 3
-    # buildx stands between the daemon and the frontend, as a frontend of its own; the daemon tells of both
+    # buildx adds a frontend of its own between the daemon and the frontend; the daemon reports both
     # requests. They are the same one.
     take_root(theirs)
     assert take_root(ours) is None

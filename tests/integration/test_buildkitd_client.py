@@ -142,7 +142,7 @@ async def test_all_kinds_of_destinations(client: BuildkitClient, tmp_path: Path)
     layout = await OCILayout.open(tmp_path / "layout", create=False)
     await layout.resolve("docker.io/local/x:v2")
     assert "manifest.json" in names_in(tmp_path / "docker.tar")
-    # The daemon tells of one image only, and the layout's has to be found.
+    # The daemon reports only one image, and the layout's has to be found.
     assert result.response["image.name"] == "docker.io/local/x:v2"
 
 

@@ -222,7 +222,7 @@ async def test_a_directory_is_refused() -> None:
 
 
 class Engine:
-    """Answers as it is told, over TCP."""
+    """Sends the given response over TCP."""
 
     def __init__(self) -> None:
         self.version = "1.51"

@@ -230,7 +230,7 @@ def test_an_interrupt_loads_nothing(
     result = Result(process.returncode, out, err.decode())
     assert result.status == 130
     assert daemon.images() == before
-    # An engine that has refused what is no archive by then says so.
+    # By then, an engine may have refused data that is not an archive.
     assert {vertex["name"]: bool(vertex["error"]) for vertex in vertexes(result).values()} == {
         "exporting half a file": True,
         "importing to docker": True,

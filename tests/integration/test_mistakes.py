@@ -1,4 +1,4 @@
-"""What people are told when they get something wrong, to the letter; see tests/mistakes.py for the table.
+"""The exact messages for common mistakes; see tests/mistakes.py for the table.
 
 ``REWRITE_MISTAKES=1`` puts what is really said into the table: read the difference before you commit it.
 """

@@ -467,7 +467,7 @@ async def test_a_proxy_that_is_killed(directory: Path, daemon: str, tmp_path: Pa
 
 
 async def test_sigterm_waits_for_builds(directory: Path, daemon: str, tmp_path: Path) -> None:
-    """Until then nobody else gets in, and the client gets no new builds, of whatever kind."""
+    """Until then, new clients and new builds of any kind are refused."""
     with proxy(directory / "graceful", daemon) as running:
         async with BuildkitClient.connect(running.address) as client:
             waiting = Export("waiting", {"control": str(tmp_path)})

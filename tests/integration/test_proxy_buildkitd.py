@@ -329,7 +329,7 @@ ZSTD = "compression=zstd,force-compression=true"
 def test_the_response_is_that_of_the_daemon(
     untaken: Proxy, daemon: str, context: Path, tmp_path: Path, outputs: list[str]
 ) -> None:
-    """Of several exporters that tell of an image, the last one counts; whose it is makes no difference."""
+    """Of several exporters that describe an image, the last one counts, ours or the daemon's."""
     outputs = [output.format(tmp_path) for output in outputs]
     ours = build(untaken.address, Build(context, outputs))
     plain = [
@@ -342,7 +342,7 @@ def test_the_response_is_that_of_the_daemon(
 
 
 def told_images(done: Built) -> dict[str, object]:
-    """What is told about images; their descriptors have the time of the build."""
+    """The response keys about images; their descriptors have the time of the build."""
     found = {
         key: value for key, value in done.response.items() if key.startswith(("containerimage", "image"))
     }

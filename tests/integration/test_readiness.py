@@ -91,7 +91,7 @@ def test_sockets_of_systemd(home: Path, name: str) -> None:
     with simulator(home / "daemon") as daemon:
         words = [name, "--addr", "fd://", "--root", str(home / "root")]
         words += ["--buildkitd", daemon] if name == "proxy" else []
-        # It passes on the variables that it is told to, and starts the command when somebody connects.
+        # It passes on the given variables, and starts the command when a client connects.
         kept = [f"--setenv={key}={value}" for key, value in environment(home).items()]
         before = (activate, f"--listen={home}/s", *kept)
         with started(home, *words, before=before):

@@ -31,7 +31,7 @@ async def test_malformed_configs(flavor: str) -> None:
             else:
                 assert outcome.code == "INVALID_ARGUMENT", what
                 assert outcome.vertexes[-1].error == outcome.message, what
-                # BuildKit's exporter looks at the platform before it gets to what the vectors tell of.
+                # BuildKit's exporter checks the platform before the errors in the vectors.
                 if flavor == "moby":
                     assert outcome.message == vector["want"]["error"]
         assert await server.blobs() == blobs, "nothing was stored"

@@ -161,7 +161,7 @@ class _Comparison:
             suffix = f"@{root}" if self._attrs.get("push-by-digest") == "true" else ""
             self._row.verify = self._verify(done.root, *(f"{name}{suffix}" for name in names))
         elif "missing" in self._row.notes or self._attrs.get("store") == "false":
-            # Nothing was written; but a digest tells of all that hangs from it.
+            # Nothing was written, but a digest covers everything that it references.
             assert root == self._recorded_root()
             return theirs
         else:

@@ -33,7 +33,7 @@ class Image:
     diff_ids: list[str] = field(default_factory=list)
 
     def names_of(self, other: Image) -> dict[str, str]:
-        """The digests that `other` has in the places of ours; empty if it is made of other parts."""
+        """The digests of `other` that correspond to ours; empty if its structure differs."""
         pairs = [(getattr(self, part.name), getattr(other, part.name)) for part in fields(self)]
         if any(len(ours) != len(theirs) for ours, theirs in pairs):
             return {}

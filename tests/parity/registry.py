@@ -14,7 +14,7 @@ from tests.integration.registry_peer import docker_registry
 
 @contextlib.contextmanager
 def running_registry(directory: Path) -> Iterator[str]:
-    """Run a registry beside this thread, which has event loops of its own; gives ``host:port``."""
+    """Run a registry in another thread, because this one has event loops of its own; yields ``host:port``."""
     host: Future[str] = Future()
     loop = asyncio.new_event_loop()
     end = asyncio.Event()

@@ -13,7 +13,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "exporter"
 
-# The rooms, from the ground up. A module imports its own room and lower floors, and nothing beside it.
+# The rooms, from the ground up. A module imports only its own room and lower floors.
 FLOORS = (
     {"errors", "lazy", "pb"},
     {"image"},

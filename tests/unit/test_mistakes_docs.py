@@ -1,4 +1,4 @@
-"""docs/mistakes.md, which a script makes of the table of mistakes."""
+"""docs/mistakes.md, which a script generates from the table of mistakes."""
 
 from __future__ import annotations
 

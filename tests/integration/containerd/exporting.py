@@ -94,12 +94,12 @@ class Namespace:
 
 
 class PausingProvider:
-    """Stops in the middle of one blob until it is told to go on.
+    """Pauses in the middle of one blob until the test resumes it.
 
     Attributes:
         reached: Set when it has stopped.
         go_on: Set by the test.
-        error: What happens then, if anything.
+        error: Raised then, if not None.
     """
 
     def __init__(self, provider: Provider, digest: str) -> None:

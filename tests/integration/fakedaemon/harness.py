@@ -114,7 +114,7 @@ class Server:
         """Run a server; stop it with SIGTERM at the end, unless it has ended before.
 
         Args:
-            flags: For ``buildkit-exporter serve``, beside those for address, root and log.
+            flags: For ``buildkit-exporter serve``, in addition to those for address, root and log.
             directory: Of an earlier server whose root is to be used again.
         """
         own = directory or Path(tempfile.mkdtemp(prefix="bx-"))  # short: a socket's path has 107 bytes

@@ -81,7 +81,7 @@ class StepError(UnknownError):
 
 
 class Progress:
-    """What is told to those who watch a build."""
+    """The progress of a build for its watchers."""
 
     def __init__(self) -> None:
         self._messages: list[control_pb2.StatusResponse] = []
@@ -113,12 +113,12 @@ class Progress:
 
 
 class SimulatedBuild:
-    """One build: a recorded one, told again.
+    """One build, replayed from a recording.
 
     Args:
         request: As it came.
         session: The client's.
-        progress: What its watchers are told.
+        progress: The messages for its watchers.
     """
 
     def __init__(self, request: control_pb2.SolveRequest, session: Session, progress: Progress) -> None:

@@ -1,4 +1,4 @@
-"""What a failed build tells beside its text."""
+"""The details of a failed build, in addition to its text."""
 
 from __future__ import annotations
 

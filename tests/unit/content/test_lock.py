@@ -69,7 +69,7 @@ async def test_a_replaced_file_does_not_lock(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     async with file_lock(path):
         path.unlink()
-        # Whoever comes now finds a file of its own; whoever waited for the old one must not believe in it.
+        # A new caller locks a new file; one that waited for the old file must not consider it locked.
         async with file_lock(path):
             assert path.exists()
 

@@ -57,7 +57,7 @@ def test_other_blobs_have_no_children(media_type: str) -> None:
 
 
 def test_keys_are_read_as_go_reads_them() -> None:
-    # A reader in Go would see these layers; so must whoever copies them.
+    # A reader in Go would see these layers, so a copy must include them.
     assert _children(OCI_MANIFEST, CONFIG=CONFIG.to_dict(), Layers=[LAYER.to_dict()]) == (CONFIG, LAYER)
 
 

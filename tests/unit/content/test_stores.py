@@ -1,4 +1,4 @@
-"""What every content store of ours does."""
+"""The behaviour that all content stores share."""
 
 from __future__ import annotations
 

@@ -249,7 +249,7 @@ def test_whiteouts() -> None:
 
 
 def test_whiteouts_hide_lower_layers_only() -> None:
-    """OCI image specification: files of the same layer are not hidden, in whatever order they come."""
+    """OCI image specification: files of the same layer are not hidden, regardless of their order."""
     for layer in ([header("a"), header(".wh.a")], [header(".wh.a"), header("a")]):
         assert contents(tree([header("a")], layer))["a"] > 1
     made = tree([header("d/old")], [header("d/new"), header(".wh.d")])

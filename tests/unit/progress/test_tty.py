@@ -32,7 +32,7 @@ class Screen:
             width=width + 2,  # for the echo of Ctrl-C
             height=height,
             color_system=self.colours,
-            _environ={"TERM": "xterm-256color"},  # not that of whoever runs the tests
+            _environ={"TERM": "xterm-256color"},  # not the environment of the test run
             highlight=False,
             legacy_windows=False,
         )

@@ -33,7 +33,7 @@ def unix_listener(path: Path) -> socket.socket:
 
 @pytest.fixture
 def handed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
-    """Two sockets, next to each other, and the variables that tell of them."""
+    """Two adjacent sockets, and the variables that describe them."""
     listeners = [unix_listener(tmp_path / "s"), socket.create_server(("127.0.0.1", 0))]
     first = max(listener.fileno() for listener in listeners) + 50
     for number, listener in enumerate(listeners, first):

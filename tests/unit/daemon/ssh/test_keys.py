@@ -1,4 +1,4 @@
-"""An SSH agent of ours: what it has, and what it signs."""
+"""Our SSH agent: its keys and signatures."""
 
 from __future__ import annotations
 

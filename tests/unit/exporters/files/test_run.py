@@ -46,7 +46,7 @@ def test_the_next_export_removes_files_of_a_killed_one(tmp_path: Path, *, delete
     for _ in write_directory(tmp_path, entries, delete=delete):
         pass
     assert names(tmp_path) == {LEGITIMATE, "d", "d/file"}
-    # A user's file that looks like one of ours is not: the identifier is that of no run.
+    # A user's file with a similar name is not removed: its identifier does not belong to a run.
     for _ in write_directory(tmp_path, [DIRECTORY], delete=False):
         pass
     assert LEGITIMATE in names(tmp_path)

@@ -89,7 +89,7 @@ def test_repeated_arrays_merge_by_position() -> None:
 
     two = b'[{"name":"a"},{"name":"b"}]'
     assert names(two, b"[{}]") == ["a"]
-    # What was beyond the end of a shorter array comes back.
+    # Elements beyond the end of a shorter array reappear.
     assert names(two, b"[{}]", b"[{},{},{}]") == ["a", "b", ""]
     assert names(two, b'[null,{"name":"c"}]') == ["a", "c"]
     assert names(two, b"[]", b"[{},{}]") == ["", ""]
@@ -146,7 +146,7 @@ WRONG = [
         "json: cannot unmarshal number 9223372036854775808 "
         "into Go struct field Root.size of type time.Duration",
     ),
-    # The first wrong value is the one that is told, whatever kind of error it is.
+    # The first wrong value is reported, for any kind of error.
     (
         b'{"items":[{"at":"x"}],"os":5}',
         'parsing time "x" as "2006-01-02T15:04:05Z07:00": cannot parse "x" as "2006"',

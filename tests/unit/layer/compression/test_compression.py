@@ -101,7 +101,7 @@ def test_gzip_header_is_that_of_go() -> None:
 
 
 def test_level_0_gives_the_bytes_of_go() -> None:
-    """What Go 1.27's ``gzip`` makes of "hello", and of 70,000 NULs."""
+    """The output of Go 1.27's ``gzip`` for "hello", and for 70,000 NULs."""
     assert compress(b"hello", GZIP, 0).hex() == (
         "1f8b08000000000000ff000500faff68656c6c6f030086a6103605000000"
     )

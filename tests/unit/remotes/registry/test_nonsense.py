@@ -139,7 +139,7 @@ async def test_malformed_minimum_chunk_sizes(registry: Registry, value: bytes) -
 async def test_any_header_gives_success_or_an_explained_error(
     registry: Registry, header: bytes, status: int
 ) -> None:
-    """Whatever a registry sends, a push succeeds or fails with an error that is told to people."""
+    """Whatever a registry sends, a push succeeds, or fails with an error for users."""
     for method in ("GET ", "POST ", "PUT "):
         registry.headers = {"POST ": [b"Location: /v2/app/blobs/uploads/1"], method: [header]}
         registry.status = {"HEAD ": 404, "POST ": 202, "PATCH ": 202, "PUT ": 201, method: status}
@@ -150,7 +150,7 @@ async def test_any_header_gives_success_or_an_explained_error(
 
 
 async def test_a_registry_that_loses_accepted_data(registry: Registry) -> None:
-    """It takes all bytes each time and fails at the end: that is no progress, and not tried for ever."""
+    """It takes all bytes each time and fails at the end: that is not progress, and retries end."""
     registry.headers["POST "] = [b"Location: /v2/app/blobs/uploads/1"]
     registry.status["PUT "] = 500
     with pytest.raises(UnavailableError, match="ending the upload"):

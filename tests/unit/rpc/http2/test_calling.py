@@ -1,4 +1,4 @@
-"""Calls of ours against a peer that answers as it is told to, frame by frame."""
+"""Outgoing calls to a peer that is scripted frame by frame."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ async def test_a_status_ends_the_writers_side_too() -> None:
     assert call.end is not None
     assert (call.end.code, call.end.details) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "disk full")
     peer.wire.run()
-    assert peer.wire.opened[0].code == ErrorCode.NO_ERROR  # it is told that nothing more comes
+    assert peer.wire.opened[0].code == ErrorCode.NO_ERROR  # it learns that no more data follows
     call.send(b"more")  # is dropped
 
 

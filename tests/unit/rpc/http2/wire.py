@@ -69,7 +69,7 @@ class Received:
 
 
 class Turn:
-    """Calls what is to be called soon, when it is told to."""
+    """Runs scheduled callbacks on request."""
 
     def __init__(self) -> None:
         self._pending: list[Callable[[], None]] = []

@@ -1,4 +1,4 @@
-"""Streaming methods of a session that are answered without gRPC, beside others that are not."""
+"""Streaming methods of a session, answered with and without gRPC."""
 
 from __future__ import annotations
 
