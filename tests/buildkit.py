@@ -48,7 +48,7 @@ def running_buildkitd(directory: Path) -> Iterator[str]:
 
 @contextmanager
 def mortal_buildkitd(directory: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """The same, for tests that kill it: with its process."""
+    """Like `buildkitd`, but also gives the process, for tests that kill it."""
     program = require_buildkit("buildkitd")
     if os.geteuid() != 0:
         pytest.skip("buildkitd needs root")

@@ -36,7 +36,7 @@ def read_json(name: str, file: str) -> Any:
 
 
 def error_cases() -> list[dict[str, Any]]:
-    """What BuildKit answered to wrong or conflicting options."""
+    """BuildKit's answers to wrong or conflicting options."""
     cases: list[dict[str, Any]] = json.loads((_unpacked() / "errors.json").read_bytes())["cases"]
     return cases
 

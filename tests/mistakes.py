@@ -78,7 +78,7 @@ def _read(path: Path) -> Iterator[Mistake]:
 
 
 def rewrite(area: str, ended: Mapping[str, tuple[int, str, str]]) -> None:
-    """Put what commands really did into an area's file, in place of what was expected.
+    """Replace the expected outcomes in an area's file by the actual ones.
 
     Args:
         area: The file's name.

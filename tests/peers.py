@@ -1,4 +1,4 @@
-"""Other programs that tests hold us against."""
+"""Other programs that tests compare us with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server that takes sessions, and clients attached to it, in one process."""
+"""A server that accepts sessions, and clients attached to it, in one process."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def serving(*attachables: Attachable) -> AsyncIterator[grpc.aio.Channel]:
 async def session_server(
     *, limit: int = 1000, health: HealthCheck | None = None, options: Iterable[tuple[str, int]] = ()
 ) -> AsyncIterator[tuple[SessionManager, grpc.aio.Channel]]:
-    """A server that takes sessions, and a channel to it."""
+    """A server that accepts sessions, and a channel to it."""
     sessions = SessionManager(limit=limit, health=health)
     async with open_server(options) as server:
         SessionService(sessions).register(server)
@@ -68,7 +68,7 @@ async def attached(*attachables: Attachable, health: HealthCheck | None = None) 
 async def raw_session(
     channel: grpc.aio.Channel, attachables: Iterable[Attachable], methods: Iterable[str]
 ) -> AsyncIterator[str]:
-    """A client that announces what it likes, for as long as the block runs."""
+    """A client that announces the given methods while the block runs."""
     async with SessionEnd.open(SessionServices.of(attachables)) as end:
         metadata = [(SESSION_ID, "raw"), *((SESSION_METHOD, method) for method in methods)]
         call = control_pb2_grpc.ControlStub(channel).Session(metadata=metadata)

@@ -55,7 +55,7 @@ async def _export(case: dict[str, Any], directory: Path) -> None:
 
 
 def _files(directory: Path) -> list[str]:
-    """What an export has made: its output, or blobs."""
+    """The result of an export: its output, or blobs."""
     return [path.name for path in directory.rglob("*") if path.is_file() and path.parent.name != "store"]
 
 

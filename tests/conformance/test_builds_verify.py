@@ -1,4 +1,4 @@
-"""What BuildKit wrote is in order, by our own rules as by its."""
+"""BuildKit's output is valid by our rules, too."""
 
 from __future__ import annotations
 

@@ -155,7 +155,7 @@ async def test_rewritten_layers_have_the_daemons_diff_ids(name: str, epoch: int,
 
 
 async def tree_of(remote: Remote, scratch: Path) -> dict[str, tuple[Inode, str]]:
-    """What is in some layers: inodes and digests of contents by path."""
+    """The contents of layers: inodes and digests by path."""
     found = {}
     with await LayerFiles.unpack(remote, scratch=scratch) as files:
         for path, inode in files.tree.walk():
@@ -169,7 +169,7 @@ async def tree_of(remote: Remote, scratch: Path) -> dict[str, tuple[Inode, str]]
 
 @pytest.mark.parametrize("name", ["tar", "tar-epoch"])
 async def test_the_files_of_a_ref_are_those_of_the_tar_exporter(name: str, tmp_path: Path) -> None:
-    """But for extended attributes: of those, a daemon keeps only ``security.capability`` in layers."""
+    """Except for extended attributes: a daemon keeps only ``security.capability`` in layers."""
     (remote,) = await remotes(name)
     tree = await tree_of(remote, tmp_path)
     entries = read_json(name, "tar_listing.json")["entries"]

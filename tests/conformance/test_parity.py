@@ -1,4 +1,4 @@
-"""docs/parity.md is what scripts/parity makes."""
+"""docs/parity.md is up to date with scripts/parity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every recorded tarball and directory, made again from the layers."""
+"""Every recorded tarball and directory, recreated from the layers."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def read_vectors(name: str) -> tuple[Vector, ...]:
 
 
 def decode(text: str | None) -> bytes | None:
-    """Base64, where null is nothing."""
+    """Base64; None for null."""
     return None if text is None else base64.b64decode(text)
 
 

@@ -1,1 +1,1 @@
-"""Killing exports at each of their writes, and looking at what is left; run by ``scripts/crash``."""
+"""Killing exports at each of their writes, and checking what is left; run by ``scripts/crash``."""

@@ -135,7 +135,7 @@ class Campaign:
 
 
 def state_of(directory: Path) -> State:
-    """What there is: paths with kinds and contents. Times are not looked at."""
+    """The files: paths with kinds and contents, without times."""
     return dict(_entries(directory))
 
 

@@ -1,4 +1,4 @@
-"""Where exports go, and how it is seen that they have arrived."""
+"""Destinations of exports, and checks that the artifacts have arrived."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class Counter:
 
 
 def die() -> None:
-    """End this process as SIGKILL does: no handler, no `finally`, no exit function."""
+    """End this process like SIGKILL: without handlers, `finally` blocks or exit functions."""
     os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(60)
 

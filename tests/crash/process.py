@@ -95,7 +95,7 @@ def run(home: Path, words: Sequence[str], *, trace: Path, at: Point | None = Non
 
 
 def _become(home: Path, log: Path) -> None:
-    """Be a process of a user who has nothing but a home."""
+    """Run as a user who has only an empty home directory."""
     temporary = home / "tmp"
     temporary.mkdir(parents=True, exist_ok=True)
     kept = {name: os.environ[name] for name in _VARIABLES if name in os.environ}

@@ -57,7 +57,7 @@ def sample(installed: Installation) -> str:
 
 @contextmanager
 def background(installed: Installation, socket: Path, *words: str) -> Iterator[str]:
-    """Run a command that listens at a socket; it has to end well after SIGTERM. Yields its address."""
+    """Run a command that listens at a socket; it must exit with 0 after SIGTERM. Yields its address."""
     RUN.add(words[0])
     log = socket.with_suffix(".log")
     with log.open("wb") as file:
@@ -102,7 +102,7 @@ def expected_digest(installed: Installation) -> str:
 
 
 def test_every_module_can_be_imported(installed: Installation) -> None:
-    """But for those of extras."""
+    """Except for those that need extras."""
     program = """
 import importlib, pkgutil, exporter
 for module in pkgutil.walk_packages(exporter.__path__, "exporter."):
@@ -159,7 +159,7 @@ async def test_pushes_to_a_registry(installed: Installation, sample: str, tmp_pa
 
 
 def test_every_type_is_exported() -> None:
-    """A new type belongs into `OUTPUTS`; ``registry`` has a test of its own."""
+    """A new type has to be added to `OUTPUTS`; ``registry`` has a test of its own."""
     assert {re.split("[=,]", output)[1] for output in OUTPUTS} | {"registry"} == TYPES
 
 
@@ -275,7 +275,7 @@ def test_no_home_directory_is_needed(
 
 
 def test_metrics_need_their_extra(installed: Installation, wheel: Path, place: Path) -> None:
-    """What the message tells people to install is all that is missing."""
+    """The message names everything that has to be installed."""
     words = ("serve", "--metrics-addr", "127.0.0.1:0")
     done = installed.run(*words, "--addr", f"unix://{place}/m.sock")
     assert done.status != 0
@@ -319,13 +319,13 @@ except ExporterError as error:
 
 
 def test_new(installed: Installation) -> None:
-    """What it makes is tested in test_new.py."""
+    """The package itself is tested in test_new.py."""
     run(installed, "new", "my-exporter")
     assert (installed.home / "my-exporter" / "pyproject.toml").exists()
 
 
 def test_every_command_was_run(installed: Installation) -> None:
-    """A new command belongs into this module."""
+    """A new command has to be tested in this module."""
     commands = installed.run("--help").out.lower().partition("commands:")[2]
     names = set(re.findall(r"^ {2,4}([a-z]+) {2,}", commands, re.MULTILINE))
     assert {"serve", "proxy", "export"} <= names

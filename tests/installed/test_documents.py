@@ -60,7 +60,7 @@ _PROGRAMS = {
 
 @dataclass
 class Outcome:
-    """How a document went.
+    """The outcome of a document's blocks.
 
     Attributes:
         ended: Blocks that ran to their end.
@@ -79,7 +79,7 @@ class Outcome:
 def environment(
     wheel: Path, system_python: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Installation]:
-    """Where documents may install what they want."""
+    """An environment in which documents may install packages."""
     yield install(system_python, tmp_path_factory.mktemp("documents"), str(wheel))
 
 
@@ -210,14 +210,14 @@ def _script(steps: Iterable[Block], daemons: Iterable[str], base: Path, checkout
 
 
 def _isolated(script: Path) -> list[str]:
-    """A command that runs a script with a /run, and processes, of its own; nothing is left of them."""
+    """A command that runs a script with its own /run and processes, which are removed at the end."""
     own = f"mount -t tmpfs tmpfs /run && exec bash {script}"
     namespaces = ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"]
     return ["unshare", *namespaces, "bash", "-c", own]
 
 
 def _environ(environment: Installation, home: Path, state: Path) -> dict[str, str]:
-    """Of a user who has set nothing, but for where programs and packages are."""
+    """The variables of a user who has set nothing except the paths of programs and packages."""
     bare = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
     # Programs of this project must not be found elsewhere than where they were installed.
     others = [
@@ -243,7 +243,7 @@ def _which(program: str) -> str | None:
 
 @functools.cache
 def missing(need: str) -> str | None:
-    """Why a need is not met here; None if it is."""
+    """Why a requirement is not met here; None if it is."""
     for program in _PROGRAMS[need]:
         if _which(program) is None:
             return f"{program} is not installed"

@@ -1,4 +1,4 @@
-"""A buildkitd by two ways: ours, and ``docker buildx``."""
+"""A buildkitd, used by our client and by ``docker buildx``."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Builder:
 
 @contextmanager
 def own_builder(home: Path) -> Iterator[Builder]:
-    """Run a daemon, and tell buildx of it."""
+    """Run a daemon, and create a buildx builder for it."""
     with own_buildkitd() as address:
         builder = Builder(address, home)
         done = builder.buildx("create", "--name", "ours", "--driver", "remote", "--use", address)

@@ -50,7 +50,7 @@ class StalledExporter(Exporter):
 
 
 class WaitingExporter(Exporter):
-    """Says so in the directory ``control`` when it begins, and goes on when there is a file ``go``."""
+    """Creates a file in the directory ``control``, and continues when there is a file ``go``."""
 
     type = "waiting"
     title = "Nothing, but late"
@@ -120,7 +120,7 @@ class FailingExporter(Exporter):
 
 
 class EndlessContent:
-    """Comes slowly, and never ends."""
+    """Arrives slowly, and never ends."""
 
     def pieces(self) -> Iterator[bytes]:
         while True:

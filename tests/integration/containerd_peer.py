@@ -59,7 +59,7 @@ class ContainerdPeer:
         raise AssertionError((self._directory / "log").read_text())
 
     def kill(self) -> None:
-        """Let it die without a chance to say goodbye."""
+        """Kill it with SIGKILL."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()

@@ -46,12 +46,12 @@ class Dockerd:
         return sorted(self.docker("image", "ls", "--all", "--no-trunc", "--format", form).splitlines())
 
     def kill(self) -> None:
-        """Let it die without a chance to say goodbye."""
+        """Kill it with SIGKILL."""
         self._process.kill()
         self._process.wait()
 
     def stop(self) -> None:
-        """Stop it with all that it started."""
+        """Stop it and all its children."""
         if self._process.poll() is None:
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):

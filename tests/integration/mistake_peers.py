@@ -216,7 +216,7 @@ class _Pages(BaseHTTPRequestHandler):
         self.send_error(404)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """Report nothing."""
 
 
 @contextmanager

@@ -104,7 +104,7 @@ class Build:
 
 @dataclass(frozen=True)
 class Built:
-    """How buildctl ended.
+    """The outcome of buildctl.
 
     Attributes:
         status: Its exit status.
@@ -137,7 +137,7 @@ class Built:
 
 
 def build(address: str, wanted: Build) -> Built:
-    """Have buildctl build."""
+    """Build with buildctl."""
     metadata = wanted.context.with_suffix(".metadata")
     metadata.unlink(missing_ok=True)
     done = subprocess.run(
@@ -151,7 +151,7 @@ def build(address: str, wanted: Build) -> Built:
 
 
 def built(status: int, output: bytes, metadata: Path) -> Built:
-    """Read what buildctl says."""
+    """Parse the output of buildctl."""
     messages, errors = [], []
     for line in output.decode().splitlines():
         if line.startswith("{"):

@@ -1,4 +1,4 @@
-"""HTTP/2 spoken by hand, for what no library would send."""
+"""Handwritten HTTP/2, for data that no library would send."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ RESET = b"\x00\x00\x04\x03\x00\x00\x00\x00\x01"
 
 
 async def send(socket_path: str, data: bytes, *, until: Sequence[bytes] = (b"grpc-status", RESET)) -> bytes:
-    """Send bytes to a Unix socket; returns what has come until the connection ends, or one of `until` has."""
+    """Send bytes to a Unix socket; returns the response, up to one of `until` or the end."""
     reader, writer = await asyncio.open_unix_connection(socket_path)
     answer = b""
     try:

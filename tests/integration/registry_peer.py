@@ -75,7 +75,7 @@ async def _accepts(port: int) -> bool:
 
 @dataclass
 class Fault:
-    """What the proxy does to the next `times` requests that match.
+    """A fault that the proxy injects into the next `times` matching requests.
 
     Attributes:
         method: Of the requests.
@@ -135,7 +135,7 @@ class FaultyProxy:
         return [seen for seen in self.seen if seen.method == method and re.search(path, seen.path)]
 
     async def idle(self) -> None:
-        """Wait until no request is under way."""
+        """Wait until no request is in flight."""
         async with self._idle:
             await self._idle.wait_for(lambda: self._open == 0)
 

@@ -103,7 +103,7 @@ def comparable(value: Any) -> Any:
 
 
 def take_root(statement: Any) -> Any:
-    """Take out what the client has asked for, where that is not what the frontend has been asked for."""
+    """Remove the client's request if it differs from that to the frontend."""
     predicate = statement["predicate"]
     parameters = predicate.get("buildDefinition", {}).get("externalParameters", {}).get("request")
     return (parameters or predicate.get("invocation", {}).get("parameters", {})).pop("root", None)

@@ -82,7 +82,7 @@ def packed(context: Path) -> bytes:
 def build_both(
     builder: Builder, directory: Path, *words: str, stdin: bytes
 ) -> tuple[subprocess.CompletedProcess[bytes], Result]:
-    """Build the same by both programs, into archives."""
+    """Build the same context with both programs, into archives."""
     words = ("--build-arg", "SOURCE_DATE_EPOCH=1", *words)
     output = f"type=oci,rewrite-timestamp=true,dest={directory}"
     theirs = builder.buildx("build", "-o", f"{output}/theirs.tar", *words, stdin=stdin)

@@ -53,7 +53,7 @@ def digest_of(data: bytes) -> str:
 
 
 class Daemon(control_pb2_grpc.ControlServicer):
-    """Takes a session and asks it for everything that a build would."""
+    """Accepts a session and requests everything that a build would."""
 
     def __init__(self, blobs: dict[Descriptor, bytes]) -> None:
         self.sessions = SessionManager()
@@ -103,7 +103,7 @@ class Daemon(control_pb2_grpc.ControlServicer):
 
 
 class Bridge(gateway_pb2_grpc.LLBBridgeServicer):
-    """What buildctl asks for while `Daemon.Solve` is under way."""
+    """The request of buildctl during `Daemon.Solve`."""
 
     async def Ping(self, request: Any, context: Any) -> Any:
         return gateway_pb2.PongResponse()

@@ -68,7 +68,7 @@ class Buildx:
         return said
 
     def add(self, name: str, address: str, **options: str) -> None:
-        """Add a builder that is reached by the remote driver."""
+        """Add a builder with the remote driver."""
         words = [word for key, value in options.items() for word in ("--driver-opt", f"{key}={value}")]
         self.run("create", "--name", name, "--driver", "remote", *words, address)
 
@@ -210,7 +210,7 @@ def names_in(directory: Path) -> list[str]:
 
 
 def test_a_builder_that_is_stopped(buildx: Buildx, directory: Path, daemon: str, tmp_path: Path) -> None:
-    """The build that runs ends well, and its client still gets the build's record."""
+    """The running build succeeds, and its client still gets the build's record."""
     context, control = context_of(tmp_path, CASES["scratch-copy"]), tmp_path / "control"
     control.mkdir()
     with proxy(directory / "ending", daemon) as running:

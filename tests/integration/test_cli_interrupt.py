@@ -1,4 +1,4 @@
-"""What is left when an export is interrupted, and in which order several outputs are made."""
+"""What an interrupted export leaves, and the order of several outputs."""
 
 from __future__ import annotations
 

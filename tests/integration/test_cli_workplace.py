@@ -1,4 +1,4 @@
-"""What an operator gives to exports: a way to registries, and a cache of converted layers."""
+"""What an operator configures for exports: access to registries, and a cache of converted layers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def guarded_registry(tmp_path: Path) -> AsyncIterator[str]:
 
 
 def way_to(host: str, directory: Path) -> tuple[list[str], list[str]]:
-    """Options that say who one is, and whom to trust."""
+    """Options for credentials and trusted certificates."""
     config = directory / "docker.json"
     config.write_text(json.dumps({"auths": {host: {"auth": base64.b64encode(b"jo:s3cret").decode()}}}))
     # What says that a registry on this machine speaks TLS.

@@ -1,4 +1,4 @@
-"""What shells complete, asked as users ask: at a prompt, with the tabulator."""
+"""Completion in real shells: at a prompt, with the Tab key."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def directory(tmp_path: Path) -> Path:
 
 
 class Terminal:
-    """A shell that believes that somebody types."""
+    """A shell in a pseudo-terminal."""
 
     def __init__(self, master: int) -> None:
         self._master = master
@@ -100,7 +100,7 @@ def terminal(command: list[str], directory: Path) -> Iterator[Terminal]:
 
 
 def completed(shell: Terminal, words: str, result: Path) -> str:
-    """Have a line completed, and find out what has become of it."""
+    """Complete a line, and return the result."""
     # The line is not run, but given to something that writes its words down, once the prompt is there again.
     shell.type(f"buildkit-exporter {words}\t")
     shell.type("\x01note \x05\r")  # to the beginning of the line; to its end

@@ -142,7 +142,7 @@ async def test_the_operator_s_login_if_the_server_lends_it(
 async def push(
     daemon: Daemon, registry: Guarded, login: Credentials | None, repository: str
 ) -> tuple[str, str]:
-    """Have a server push, as a daemon whose client has this login; gives the status and its text."""
+    """Push through a server, as a daemon whose client has this login; returns the status and its text."""
     logins = None if login is None else {registry.host: (login.username, login.password)}
     session = uuid.uuid4().hex  # the server may not have noticed yet that an earlier one has ended
     await daemon.do("attach", session=session, saved=str(scenario(BUILD)), logins=logins)

@@ -44,7 +44,7 @@ async def registry(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
 
 
 async def build(address: str, wanted: Build, home: Path, **variables: str) -> Built:
-    """Have a user build with buildctl, who has this home."""
+    """Build with buildctl, as the user with this home directory."""
     metadata = wanted.context.with_suffix(".metadata")
     metadata.unlink(missing_ok=True)
     done = await asyncio.to_thread(

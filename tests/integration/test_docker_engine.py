@@ -290,7 +290,7 @@ async def test_odd_answers(engine: Engine, answer: bytes, error: type[Exception]
     "answer", [b'{"errorDetail":{"message":"enough of this"}}\n', b'{"error":"enough of this"}']
 )
 async def test_a_refusal_reaches_a_writer_in_progress(engine: Engine, answer: bytes) -> None:
-    """The engine answers at once and reads no further; the archive has no end."""
+    """The engine responds immediately and stops reading; the archive is endless."""
     engine.is_patient, engine.answer = False, answer
     with pytest.raises(FailedPreconditionError, match="enough of this"):
         async with DockerEngine(EngineAddress.parse(engine.url)) as client, client.load() as image:

@@ -28,7 +28,7 @@ def address(home: Path) -> Iterator[str]:
 
 @pytest.fixture(params=["in process", "on a server"])
 def where(request: pytest.FixtureRequest, address: str) -> tuple[str, ...]:
-    """Words that say who does the work."""
+    """The arguments that select where the export runs."""
     return () if request.param == "in process" else ("--addr", address)
 
 

@@ -98,7 +98,7 @@ async def client(strict: Proxy) -> AsyncIterator[BuildkitClient]:
 
 
 class Screen:
-    """What a user sees."""
+    """The progress as a user sees it."""
 
     def __init__(self) -> None:
         self.updates: list[StatusUpdate] = []
@@ -295,7 +295,7 @@ async def test_a_daemon_that_sends_its_files_too_late(strict: Proxy, client: Bui
 
 
 class Sessionless:
-    """Builds, while sessions come and go as a test likes."""
+    """Builds whose sessions a test attaches and ends."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.channel = channel

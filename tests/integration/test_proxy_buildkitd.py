@@ -481,7 +481,7 @@ def test_a_proxy_that_is_killed(directory: Path, daemon: str, context: Path, tmp
 
 
 def test_a_proxy_that_is_stopped(directory: Path, daemon: str, context: Path, tmp_path: Path) -> None:
-    """A build that runs ends as if nothing were."""
+    """A running build ends normally."""
     (tmp_path / "control").mkdir()
     waiting = Build(context, [f"type=waiting,control={tmp_path}/control"])
     with proxy(directory / "ending", daemon) as running:

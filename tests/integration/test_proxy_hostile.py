@@ -151,7 +151,7 @@ def memory_of(running: Proxy, what: str) -> int:
 
 
 def _forget_peak(running: Proxy) -> int:
-    """Have the peak count from here, where the system allows it; returns what is used now."""
+    """Reset the peak if the system allows it; returns the current usage."""
     with suppress(OSError):
         Path(f"/proc/{running.process.pid}/clear_refs").write_text("5")
     return memory_of(running, "VmRSS")
@@ -258,7 +258,7 @@ def test_an_attack_costs_little_and_other_clients_are_served(
 
 
 def _send(connection: socket.socket, pieces: list[bytes]) -> None:
-    """Send, and give the proxy's credit no thought: a connection that is cut off for that ends the attack."""
+    """Send without regard to credit, until the proxy closes the connection."""
     connection.sendall(b"".join(pieces))
     pieces.clear()
 

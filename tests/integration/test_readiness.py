@@ -37,7 +37,7 @@ def started(
     variables: dict[str, str] | None = None,
     fd: int = -1,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a command, which must end well after SIGTERM."""
+    """Run a command, which must exit with status 0 after SIGTERM."""
     with (home / "log").open("wb") as log:
         process = subprocess.Popen(
             [*before, *command(*words)],

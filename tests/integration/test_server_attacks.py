@@ -1,4 +1,4 @@
-"""Callers who send what no gRPC library sends."""
+"""Callers that send data which no gRPC library sends."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def socket_of(server: Server) -> str:
 async def test_a_path_that_is_not_utf8_affects_no_other_call(
     path: bytes, headers: tuple[raw_http2.Header, ...], tmp_path: Path
 ) -> None:
-    """gRPC's own server takes no calls from then on."""
+    """gRPC's own server would accept no calls after that."""
     async with Server.running() as server, Daemon.connected(server.address) as daemon:
         attrs = {"control": str(tmp_path)}
         export = asyncio.create_task(daemon.export(export_request("test-blocking", attrs=attrs), key="it"))

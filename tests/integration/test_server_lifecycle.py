@@ -1,4 +1,4 @@
-"""The server's life: cancellation, deadlines, load, slow and vanished callers, shutdown, listeners."""
+"""The server's lifecycle: cancellation, deadlines, load, slow or lost callers, shutdown, listeners."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What other programs unpack of squashed images: the same files as of the images that daemons made."""
+"""Other programs unpack the same files from squashed images as from those of the daemons."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images that other programs have made or moved are in order; what they would refuse is not."""
+"""Images created or copied by other programs are valid; images that they would refuse are not."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ class _Comparison:
         return ours.names_of(theirs)
 
     def _image(self, done: Replay, theirs: Image) -> Image:
-        """What we have made; checks it, too."""
+        """Our image, after it has been verified."""
         root = done.response["containerimage.digest"]
         if self._type != "image":
             self._row.verify = self._verify(done.output)
@@ -203,7 +203,7 @@ class _Comparison:
         return {key: sorted(value) for key, value in progress.items()} if self._type == "local" else progress
 
     def _there(self, value: Any, renamed: dict[str, str]) -> Any:
-        """What we said, in the names of the recording."""
+        """Our message, with the names in the recording."""
         text = json.dumps(value).replace(self._registry, RECORDED_REGISTRY)
         for own, recorded in renamed.items():
             text = text.replace(own, recorded)

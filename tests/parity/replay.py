@@ -37,7 +37,7 @@ def run(*words: str) -> Done:
 
 @dataclass(frozen=True)
 class Replay:
-    """What came of an export.
+    """The outcome of an export.
 
     Attributes:
         status: Of the process.

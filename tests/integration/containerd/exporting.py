@@ -1,4 +1,4 @@
-"""Exports into a namespace of a containerd, and what is there afterwards."""
+"""Exports into a namespace of a containerd, and the resulting contents."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Namespace:
         return {row.split()[0]: row.split()[2] for row in rows}
 
     def check(self) -> dict[str, str]:
-        """What `ctr` says of the completeness of each image."""
+        """The completeness of each image, as `ctr` reports it."""
         rows = self.peer.rows(self.name, "images", "check")
         return {row.split()[0]: row.split()[3] for row in rows}
 
@@ -158,6 +158,6 @@ class PausedExport:
         return export
 
     async def finish(self) -> ExportResult:
-        """Let it go on to its end."""
+        """Let it continue to its end."""
         self.provider.go_on.set()
         return await self.task

@@ -1,4 +1,4 @@
-"""containerd as users get at it: on the command line, and through a server whose operator chose it."""
+"""containerd as users reach it: from the command line, and through a server whose operator configured it."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def attributes(name: str) -> dict[str, str]:
 
 
 async def blobs_of(place: Namespace, result: ExportResult) -> set[str]:
-    """All that the exported image is made of, as containerd has it."""
+    """All parts of the exported image, as containerd has them."""
     assert result.descriptor is not None
     async with Containerd.connect(place.peer.config(place.name)) as connection:
         return {node.descriptor.digest for node in await load_graph(connection.content, [result.descriptor])}
@@ -42,7 +42,7 @@ async def blobs_of(place: Namespace, result: ExportResult) -> set[str]:
 
 @pytest.mark.parametrize("name", [*IMAGES, *ARCHIVES])
 async def test_recorded_builds(place: Namespace, name: str) -> None:
-    """Complete, and nothing but the image is left. (That it is BuildKit's image, others test.)"""
+    """The image is complete, and nothing else is left. (Other tests compare it with BuildKit's.)"""
     attrs = {"name": "example.com/image:1", **attributes(name)}
     result = await place.export(name, attrs)
     names = result.response["image.name"].split(",")
@@ -123,7 +123,7 @@ async def test_layers_are_labelled_with_their_diff_ids_and_sources(place: Namesp
 
 
 async def test_existing_blobs_get_missing_labels(place: Namespace) -> None:
-    """Somebody else's manifest without labels would let its children go."""
+    """Another client's manifest without labels would not protect its children."""
     result = await place.export("run-chain", {"name": "a"})
     digest = result.response["containerimage.digest"]
     expected = place.labels(digest)

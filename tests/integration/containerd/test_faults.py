@@ -1,4 +1,4 @@
-"""Exports into containerd that do not end well: what they leave, and that they can be repeated."""
+"""Exports into containerd that fail: what they leave, and that they can be repeated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What containerd's garbage collector takes, and what it must not."""
+"""What containerd's garbage collector removes, and what it must keep."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LAYER = "application/vnd.oci.image.layer.v1.tar"
 
 
 async def ingest(place: Namespace, data: bytes) -> str:
-    """Put a blob there that nothing points to."""
+    """Add an unreferenced blob."""
     async with Containerd.connect(place.peer.config(place.name)) as connection:
         info = await write_blob(connection.content, data, Descriptor(LAYER, digest_bytes(data), len(data)))
     return info.digest
@@ -48,7 +48,7 @@ async def test_an_image_without_a_name_is_kept_for_as_long_as_the_export(place: 
 
 
 async def test_nothing_is_collected_during_an_export(place: Namespace) -> None:
-    """Neither what it has written nor what it found there and does not write again."""
+    """Neither the blobs that it has written nor existing ones that it reuses."""
     found = await ingest(place, b"found" * 100)
     export = await PausedExport.begin(place, b"slow" * 100, [b"found" * 100, b"written" * 100])
     place.collect()

@@ -51,7 +51,7 @@ class SwitchedExporter(Exporter):
 
 
 class BlockingExporter(SwitchedExporter):
-    """Begins everything that can be left behind, and then waits for ``go``."""
+    """Creates everything that can be left behind, and then waits for ``go``."""
 
     type = "test-blocking"
     title = "Waits"
@@ -134,7 +134,7 @@ class CrashingExporter(SwitchedExporter):
 
 
 class IntrospectingExporter(SwitchedExporter):
-    """Tells what is alive in the server's process."""
+    """Reports the tasks and files of the server's process."""
 
     type = "test-introspecting"
     title = "Tells what is alive"

@@ -81,7 +81,7 @@ class Outcome:
 
 
 async def eventually(condition: Callable[[], Any], what: str = "") -> Any:
-    """Wait until a condition holds, and return what it gave."""
+    """Wait until a condition holds, and return its value."""
     try:
         async with asyncio.timeout(PATIENCE):
             while not (found := condition()):  # noqa: ASYNC110 - it happens in another process
@@ -175,7 +175,7 @@ class Server:
             return await self.process.wait()
 
     def leftovers(self) -> list[str]:
-        """Files that are there only while something is going on."""
+        """Files that exist only during an operation."""
         scratch = [str(path) for path in self.root.glob("scratch/server-*/*")]
         staged = [str(path) for path in self.root.glob("*/.buildkit-exporter/*")]
         staged += [str(path) for path in self.root.glob("docker/staging/*")]
@@ -255,7 +255,7 @@ class Daemon:
             await reader
 
     async def do(self, name: str, **arguments: Any) -> Any:
-        """Have a command carried out and return its result."""
+        """Send a command and return its result."""
         assert self.process.stdin is not None
         number = next(self._numbers)
         answer = self._answers[number] = asyncio.get_running_loop().create_future()
@@ -305,14 +305,14 @@ class Daemon:
 
 @dataclass(frozen=True)
 class Alive:
-    """What is alive in the server."""
+    """The tasks and files of the server."""
 
     tasks: tuple[str, ...]
     files: int
 
 
 async def alive(daemon: Daemon) -> Alive:
-    """Ask the server what is alive in it."""
+    """Ask the server for its tasks and files."""
     response = (await daemon.export(pb.ExportRequest(type="test-introspecting"))).response
     return Alive(tuple(json.loads(response["tasks"])), int(response["files"]))
 

@@ -1,4 +1,4 @@
-"""Registries for people with a login, and an operator who has one."""
+"""Registries that require a login, and an operator who has one."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Guarded:
         return self.peer.proxy.host
 
     def users(self) -> set[str]:
-        """Who has shown a login since the last time."""
+        """The users who have logged in since the last call."""
         if self.tokens is not None:
             found = set(self.tokens.users)
             self.tokens.users.clear()
@@ -73,7 +73,7 @@ async def guarded(directory: Path, kind: str) -> AsyncIterator[Guarded]:
 
 
 def log_in(home: Path, *registries: Guarded, user: str = "ops") -> Path:
-    """Give somebody a login; returns the file."""
+    """Create a login; returns the file."""
     login = {"auth": base64.b64encode(f"{user}:{PASSWORD}".encode()).decode()}
     config = home / ".docker" / "config.json"
     config.parent.mkdir(exist_ok=True)

@@ -122,7 +122,7 @@ class Except:
 
 
 class Meeting:
-    """A provider that gives nothing of some blobs before so many readers wait for them at once."""
+    """A provider whose reads of some blobs wait until a number of readers wait at once."""
 
     def __init__(self, provider: Provider, digests: Container[str], readers: int) -> None:
         self._provider = provider

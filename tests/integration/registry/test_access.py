@@ -1,4 +1,4 @@
-"""Getting to real registries: users and passwords, tokens, certificates, plain HTTP."""
+"""Access to real registries: users and passwords, tokens, certificates, plain HTTP."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ async def test_tokens_do_not_go_to_other_hosts(tokened: Peer) -> None:
 
 @pytest.fixture
 async def secure(tmp_path: Path) -> AsyncIterator[Peer]:
-    """A registry with a certificate that nobody knows; there is no proxy before it."""
+    """A registry with an untrusted certificate, without a proxy in front of it."""
     await make_certificate(tmp_path, "server")
     await make_certificate(tmp_path, "client")
     tls = {"certificate": str(tmp_path / "server.crt"), "key": str(tmp_path / "server.key")}

@@ -44,7 +44,7 @@ class TokenServer:
 
     @property
     def settings(self) -> dict[str, object]:
-        """What docker-registry has to be told."""
+        """The configuration for docker-registry."""
         bundle = str(self._certificate)
         return {"token": {"realm": self.url, "service": SERVICE, "issuer": "tests", "rootcertbundle": bundle}}
 

@@ -49,7 +49,7 @@ _CHUNK = 32 << 10
 
 
 class UnknownError(ExporterError):
-    """What Go's plain errors become on the wire."""
+    """The status of Go's plain errors."""
 
     code = Code.UNKNOWN
 
@@ -196,7 +196,7 @@ class SimulatedBuild:
             )
 
     async def _send(self, index: int, response: dict[str, str]) -> None:
-        """Send a tar as Go does: blindly, until the call is found to have ended."""
+        """Send a tar as Go does: without reading, until the call turns out to have ended."""
         if not self._session.supports(DIFF_COPY):
             raise UnknownError(f"method {DIFF_COPY} not supported by the client")
         if self.behaviour is Behaviour.DYING:

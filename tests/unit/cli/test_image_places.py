@@ -1,4 +1,4 @@
-"""The last words of exports: where the images are."""
+"""Messages at the end of exports: where the images are."""
 
 from __future__ import annotations
 

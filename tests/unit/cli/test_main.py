@@ -220,7 +220,7 @@ def test_defaults_of_flags_are_those_of_the_server() -> None:
 
 @pytest.mark.parametrize("command", [load_command(name) for name in SUMMARIES], ids=SUMMARIES)
 def test_flags_reach_the_command(command: Command[Any]) -> None:
-    """Whatever is declared has a field, and only that."""
+    """Every declared flag has a field, and every field a flag."""
     words = {
         "completion": ["bash"],
         "export": ["--source", "x", "-o", "y"],

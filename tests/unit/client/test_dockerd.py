@@ -1,4 +1,4 @@
-"""Connections to Docker engines, when they are not what they should be."""
+"""Connections to Docker engines that misbehave."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small images for tests, and providers that behave in special ways."""
+"""Small images for tests, and providers with special behaviour."""
 
 from __future__ import annotations
 

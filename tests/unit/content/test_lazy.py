@@ -1,4 +1,4 @@
-"""The embedded store before anybody needs it."""
+"""The embedded store before its first use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adding images to an index together: each waits for its own, and none for more than it must."""
+"""Adding images to an index concurrently: no caller waits longer than necessary."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def test_an_entry_that_fails_does_not_affect_others(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("victim", [0, 1, 2])
 async def test_a_cancelled_call_adds_nothing_later(tmp_path: Path, victim: int) -> None:
-    """Whoever is cancelled while waiting for the lock; the others are added all the same."""
+    """A caller cancelled while it waits for the lock; the others' entries are still added."""
     layout, root = await layout_with_image(tmp_path)
     async with file_lock(tmp_path / "index.json.lock", transient=True):
         tasks = [asyncio.create_task(layout.publish(root, [f"e.com/a:{number}"])) for number in range(3)]

@@ -12,7 +12,7 @@ from exporter.progress.model import StatusSink, StatusUpdate
 
 
 class Artifact:
-    """Something to publish; counts what is done with it."""
+    """An artifact to publish; counts the calls."""
 
     def __init__(self, *outcomes: Exception | None) -> None:
         self.outcomes = list(outcomes)

@@ -26,7 +26,7 @@ VERTEX = "sha256:" + "e" * 64
 
 @dataclass
 class Workplace:
-    """Where exports happen: stores of their own, and what was reported.
+    """The environment of an export: its stores, and the reported progress.
 
     Attributes:
         root: An empty directory.
@@ -73,7 +73,7 @@ class Workplace:
         return self.log.unfinished
 
     def leftovers(self) -> list[Path]:
-        """Files in the making that were left behind."""
+        """Temporary files that were left behind."""
         return [path for path in self.root.rglob("*") if "ingest" in path.parts or "partial" in path.name]
 
 

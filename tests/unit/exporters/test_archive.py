@@ -26,7 +26,7 @@ CONFIG = b'{"os":"linux"}'
 
 
 class ListSink:
-    """Keeps what it is given."""
+    """Records what is written to it."""
 
     def __init__(self) -> None:
         self.pieces: list[bytes] = []

@@ -22,7 +22,7 @@ LAYERS = [FakeLayer(b"base", annotations=SOURCES), FakeLayer(b"top")]
 
 
 class FakePusher:
-    """Takes images as a registry does, and fails on demand."""
+    """Accepts images like a registry, and fails on demand."""
 
     def __init__(self) -> None:
         self.pushed: list[tuple[str, dict[str, Any]]] = []

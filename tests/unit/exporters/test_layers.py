@@ -106,7 +106,7 @@ async def test_timestamps_of_own_layers_are_rewritten(work: Workplace) -> None:
 async def test_without_an_epoch_there_is_nothing_to_rewrite(
     work: Workplace, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """BuildKit logs that; its clients are not told."""
+    """BuildKit only logs this, and does not report it to clients."""
     layers, _ = await exported(work, {"rewrite-timestamp": "true"})
     assert [layer["digest"] for layer in layers] == [
         digest_bytes(gzip.compress(t, mtime=0)) for t in (BASE, OWN)

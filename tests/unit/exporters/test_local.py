@@ -65,7 +65,7 @@ CLASH = {platform: layer(tars.entry("same", platform.encode())) for platform in 
 
 
 class Out:
-    """An output that notes what comes."""
+    """An output that records what is written to it."""
 
     def __init__(self) -> None:
         self.trees: list[list[FileEntry]] = []
@@ -333,7 +333,7 @@ async def test_damaged_layers_change_nothing(work: Workplace, how: str) -> None:
 
 
 class Stalled(MemoryStore):
-    """Never comes to an end."""
+    """Never ends."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What is said when an exporter of another distribution fails."""
+"""Messages when an exporter of another distribution fails."""
 
 from __future__ import annotations
 

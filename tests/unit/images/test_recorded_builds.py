@@ -54,7 +54,7 @@ def check_history(squashed: Image, image: Image) -> None:
 
 
 def test_the_recordings_include_bases_and_several_platforms() -> None:
-    """What the tests above are about occurs in the recordings."""
+    """The recordings cover the cases of the tests above."""
     metadata = [read_json(name, "source.json")["metadata"] for name in COMPLETE]
     assert any("containerimage.base.config" in str(keys) for keys in metadata)
     assert any("refs.platforms" in keys for keys in metadata)

@@ -14,7 +14,7 @@ _NO_TIME = -62135596800 * 10**9
 
 
 class Described(NamedTuple):
-    """All that a layer can say of a file. `link` is the first name of a file with several, or a target."""
+    """What a layer can say about a file. `link` is the first name of a file with several, or a target."""
 
     kind: Kind
     mode: int

@@ -28,7 +28,7 @@ def copy(source: Readable, sink: Writable) -> int:
 
 
 class Source:
-    """Gives pieces, and knows how far it came and whether it was closed."""
+    """Yields pieces, and records how many were read and whether it was closed."""
 
     def __init__(self, count: int, size: int, error: Exception | None = None) -> None:
         self.given = 0

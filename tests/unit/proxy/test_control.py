@@ -24,7 +24,7 @@ OURS = StatusUpdate(vertexes=(Vertex(digest="sha256:ours", name="exporting"),))
 
 
 class Daemon:
-    """Tells of one step of a build, when it is asked to."""
+    """Reports one step of a build on request."""
 
     def __init__(self) -> None:
         self.is_watched = asyncio.Event()

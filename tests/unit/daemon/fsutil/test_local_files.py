@@ -1,4 +1,4 @@
-"""Walks through local directories, held against what upstream's library walks through."""
+"""Walks through local directories, compared with upstream's library."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Patterns, held against what upstream's library says."""
+"""Patterns, compared with upstream's library."""
 
 from __future__ import annotations
 

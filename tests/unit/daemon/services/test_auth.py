@@ -59,7 +59,7 @@ async def test_an_identity_token_comes_without_a_user() -> None:
 
 
 class TokenServer:
-    """Gives out tokens, and keeps what it was asked."""
+    """Issues tokens, and records the requests."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, dict[str, str], str | None]] = []

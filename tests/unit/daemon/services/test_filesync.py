@@ -33,7 +33,7 @@ async def syncing(root: Path, *metadata: tuple[str, str], name: str = "context")
 async def receive(
     call: Any, wanted: Callable[[stat_pb2.Stat], bool] = lambda _: True
 ) -> tuple[list[str], dict[str, bytes]]:
-    """Play the daemon: ask for the contents of those files that are wanted."""
+    """Act as the daemon: request the contents of the wanted files."""
     paths: list[str] = []
     contents: dict[int, bytearray] = {}
     missing: set[int] = set()

@@ -277,7 +277,7 @@ def test_file_descriptors_are_closed(tmp_path: Path) -> None:
 
 
 def unprivileged(work: Callable[[], None]) -> None:
-    """Run something as nobody, if we are root; in a process of its own, since there is no way back."""
+    """Run a function as nobody if we are root, in a separate process, because this is irreversible."""
     if os.geteuid() != 0:
         work()
         return
@@ -298,7 +298,7 @@ def unprivileged(work: Callable[[], None]) -> None:
 
 @pytest.fixture
 def common_path() -> Iterator[Path]:
-    """A directory that nobody can get at; pytest's are root's alone."""
+    """A directory that the user nobody can access; only root can access pytest's."""
     with tempfile.TemporaryDirectory() as name:
         path = Path(name)
         path.chmod(0o777)

@@ -22,7 +22,7 @@ LAYERS = [{"mediaType": "x", "digest": f"sha256:{i}", "size": i} for i in range(
 
 
 def outcome(reader: ConfigReader[Any], export: Callable[[], Any]) -> Any:
-    """What comes of an export when every config is read by `reader`, or by the exact one if that cannot."""
+    """The outcome of an export if every config is read by `reader`, or by the exact one if that fails."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(image, "READERS", (reader, EXACT))
         try:

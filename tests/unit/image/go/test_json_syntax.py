@@ -1,4 +1,4 @@
-"""The strict grammar, and Go's words for what breaks it."""
+"""The strict grammar, and Go's error messages."""
 
 from __future__ import annotations
 

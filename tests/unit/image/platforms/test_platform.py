@@ -121,7 +121,7 @@ TEXT = st.text(st.characters(codec="utf-8"))
 
 @st.composite
 def specifiable_platforms(draw: st.DrawFn) -> Platform:
-    """Platforms that a specifier can say: parsed once from one."""
+    """Platforms that a specifier can express: parsed from one."""
     os, architecture = draw(WORD), draw(WORD)
     version = draw(st.text(st.characters(codec="ascii", exclude_characters="*")).filter(_printable))
     features = draw(st.lists(st.from_regex(r"[A-Za-z0-9_.+/()%-]+", fullmatch=True), max_size=3))

@@ -53,7 +53,7 @@ def read_all(data: bytes, type_: CompressionType, size: int = 1 << 20) -> bytes:
 
 
 class Trickle:
-    """Gives a byte at a time."""
+    """Returns one byte at a time."""
 
     def __init__(self, data: bytes) -> None:
         self._source = io.BytesIO(data)

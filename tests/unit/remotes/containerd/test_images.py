@@ -1,4 +1,4 @@
-"""Naming images while others do the same: a service that answers what a test wants."""
+"""Naming images concurrently with others: a service with scripted answers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ METADATA = (("containerd-namespace", "test"),)
 
 
 class Images(images_pb2_grpc.ImagesServicer):
-    """Answers with what it was told, and keeps the calls."""
+    """Returns scripted answers, and records the calls."""
 
     def __init__(self, *answers: grpc.StatusCode) -> None:
         self.answers = list(answers)

@@ -1,4 +1,4 @@
-"""Writing the body of a request that is under way."""
+"""Writing the body of a request in flight."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ def form_of(user: str, password: str, scope: str) -> dict[str, str]:
 async def test_servers_without_post_are_asked_with_get(
     http: HTTPClient, tokens: TokenServer, status: int, credentials: Credentials, shown: bytes
 ) -> None:
-    """What a form has is not handed on by a redirection; the server is asked in the other way."""
+    """A redirect does not forward a form, so the server is asked with GET."""
     tokens.post_status = status
     requester = Requester(http, credentials)
     requester.refuse(f'Bearer realm="{tokens.url}?fixed=1",service="r.example"', PULL)

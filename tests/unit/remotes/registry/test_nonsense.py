@@ -1,4 +1,4 @@
-"""Registries whose answers make no sense: it is they who are to blame, and they are named."""
+"""Registries with invalid responses: errors blame and name the registry."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ OPERATOR = StaticCredentials(
 
 
 class Client(StaticCredentials):
-    """A client's credentials; keeps for which registries they were asked for."""
+    """A client's credentials; records the registries they were requested for."""
 
     def __init__(self) -> None:
         super().__init__({host: Credentials("jo", "pw") for host in ("a", "b", "c")})
@@ -93,7 +93,7 @@ async def test_problems_of_the_configuration_are_reported() -> None:
 
 @pytest.mark.parametrize("challenge", ['Basic realm="r"', 'Bearer realm="https://tokens.invalid/t"'])
 async def test_nothing_is_lent_without_certificate_checks(challenge: str) -> None:
-    """A client can have certificates not checked; what it is lent is not at its risk."""
+    """A client can turn certificate checks off; lent credentials must not be exposed by that."""
     lent = LentCredentials(Client(), OperatorCredentials(OPERATOR, ["a"]))
     async with HTTPClient(ssl.create_default_context(), connections=1, stall_seconds=30) as http:
         authorizer = Authorizer(http, "a", lent, is_unchecked=True)

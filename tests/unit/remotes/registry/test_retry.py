@@ -1,4 +1,4 @@
-"""When and how often something is tried again."""
+"""When and how often requests are retried."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ async def test_how_long_tokens_are_good(issued: int, expires: int, lifetime: int
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNAVAILABLE])
 async def test_clients_that_fetch_no_tokens(code: grpc.StatusCode) -> None:
-    """So answers a BuildKit client with BUILDKIT_NO_CLIENT_TOKEN: it is asked for the password then."""
+    """A BuildKit client with BUILDKIT_NO_CLIENT_TOKEN answers like this; then the password is requested."""
     client = Client()
     client.failing["GetTokenAuthority"] = code
     async with credentials_of(client) as credentials:

@@ -45,7 +45,7 @@ def descriptor_of(data: bytes) -> Descriptor:
 
 
 class ContainerdLike(content_pb2_grpc.ContentServicer):
-    """What containerd does and our own service does not: it keeps unfinished writes and labels."""
+    """Behaviour that containerd has and our own service does not: unfinished writes and labels are kept."""
 
     def __init__(self) -> None:
         self.blobs: dict[str, bytes] = {}

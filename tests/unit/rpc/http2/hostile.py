@@ -1,4 +1,4 @@
-"""What peers send that mean harm, and how much it costs."""
+"""Data from hostile peers, and its cost."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Victim:
         relay(stream, headers, self.far, end=end)
 
     def send(self, data: bytes, chunk: int = READ) -> None:
-        """Have bytes arrive, read by read, until the connection has had enough."""
+        """Receive bytes, read by read, until the connection is closed."""
         for position in range(0, len(data), chunk):
             if self.near.is_closed:
                 break
@@ -89,7 +89,7 @@ class Victim:
             self.turn.run()
 
     def receive(self, data: bytes) -> None:
-        """Have bytes arrive from the receiver."""
+        """Receive bytes from the receiver."""
         self.far.receive(data)
         self.turn.run()
 
@@ -126,7 +126,7 @@ class EnoughError(Exception):
 
 @contextmanager
 def few_lines(limit: int) -> Iterator[Callable[[], int]]:
-    """Bound the work of a block by lines of Python: unlike seconds, the same on each machine."""
+    """Bound the work of a block in lines of Python, which are the same on each machine, unlike seconds."""
     count = 0
 
     def trace(frame: PythonFrame, event: str, argument: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Frames at random, and what must hold whatever comes.
+"""Random frames, and invariants that must hold for all of them.
 
 Ten thousand are sent by default; ``FUZZ_FRAMES=1000000`` sends more. A failure names its seed, which
 ``FUZZ_SEED`` begins with.
@@ -65,7 +65,7 @@ _VALUES = (b"/a.B/C", b"POST", b"200", b"0", b"\xff\xfe", b"a\r\nb", b"", b"trai
 
 
 class Frames:
-    """Makes frames: mostly such as keep a connection open, so that it gets into deep water.
+    """Generates frames, mostly valid ones, so that the connection stays open and reaches deep states.
 
     Args:
         chance: Decides.
@@ -200,7 +200,7 @@ def _message(body: bytes) -> bytes:
 
 
 class Target:
-    """A proxy in small: calls are relayed, looked at, or are sessions. Both of its peers send at random."""
+    """A minimal proxy: relays, peeks, and sessions. Both of its peers send random frames."""
 
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance
@@ -241,7 +241,7 @@ class Target:
             call.pass_on(self.far)
 
     def toggle(self) -> None:
-        """Let a peer stop reading, or read again."""
+        """Make a peer stop or resume reading."""
         side = self._chance.randint(0, 1)
         connection = (self.near, self.far)[side]
         self.is_paused[side] = not self.is_paused[side]
@@ -251,7 +251,7 @@ class Target:
             connection.resume()
 
     def check(self) -> None:
-        """What must hold after each frame."""
+        """Check the invariants after a frame."""
         for connection in (self.near, self.far, *self.inner):
             assert connection.share.used >= 0
             assert connection.is_closed or connection.window <= 2**31 - 1
@@ -268,7 +268,7 @@ class Target:
             assert len(cable.data) <= 4 * (MAX_UNSENT_CONTROL + MAX_UNSENT_HEADERS)
 
     def check_end(self) -> None:
-        """What must hold when all has ended: nothing is kept."""
+        """Check that nothing is held after the end."""
         self.near.close()
         self.turn.run()
         for connection in self.inner:
@@ -295,7 +295,7 @@ def _ask(target: Target) -> None:
 
 
 def _round(seed: int, count: int) -> int:
-    """Send up to so many frames; returns how many were taken."""
+    """Send up to `count` frames; returns how many were accepted."""
     chance = random.Random(seed)
     target = Target(chance)
     makers = Frames(chance), Frames(chance, lambda: target.far._next_id - 2)

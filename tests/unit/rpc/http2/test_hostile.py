@@ -1,4 +1,4 @@
-"""Attacks on one connection: what each costs at most. `docs/security.md` has the table."""
+"""Attacks on one connection, and the maximum cost of each. `docs/security.md` has the table."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_padding_alone_for_a_receiver_that_is_stalled() -> None:
 
 
 def test_a_byte_of_data_pins_no_read_buffer() -> None:
-    """The rest of each read is a frame of a type that nobody knows."""
+    """The rest of each read is a frame of an unknown type."""
     victim = Victim()
     victim.send(request(1))
     filler = frame(0xEE, 0, 0, bytes(60_000)) * 4
@@ -156,7 +156,7 @@ def test_data_in_frames_of_one_byte() -> None:
 
 
 def test_requests_that_are_announced_and_never_completed() -> None:
-    """Each is to be looked at, and so has to be held."""
+    """Each has to be peeked at, and so has to be held."""
     turn = Turn()
     cable = Cable()
     victim = Connection(cable, turn, is_client=False, share=Budget().share(CLIENT_BYTES))
@@ -176,7 +176,7 @@ def test_requests_that_are_announced_and_never_completed() -> None:
 
 
 def test_messages_that_are_announced_and_never_completed() -> None:
-    """Calls that are answered here hold what has come of a message."""
+    """Calls that are answered here hold incomplete messages."""
     turn = Turn()
     cable = Cable()
     victim = Connection(cable, turn, is_client=False, share=Budget().share(CLIENT_BYTES))
@@ -363,7 +363,7 @@ def test_streams_beyond_the_limit_are_refused() -> None:
 
 
 def test_streams_whose_requests_are_large() -> None:
-    """What is looked at before it goes on keeps its headers."""
+    """A call that is peeked at before it is relayed keeps its headers."""
     turn = Turn()
     victim = Connection(Cable(), turn, is_client=False, share=Budget().share(CLIENT_BYTES))
     victim.on_stream = _peek
@@ -398,7 +398,7 @@ def test_a_message_of_a_session_that_begins_with_another_field() -> None:
 
 
 def test_a_session_of_small_pieces_before_it_is_taken() -> None:
-    """Until the daemon has taken a session, what the client says in it is kept."""
+    """Until the daemon has accepted a session, the client's data in it is kept."""
     turn = Turn()
     cable = Cable()
     victim = Connection(cable, turn, is_client=False, share=Budget().share(CLIENT_BYTES))

@@ -54,7 +54,7 @@ class Served(Wire):
         return await asyncio.wait_for(self.call.read(), PATIENCE)
 
     async def linger(self) -> None:
-        """Let the time pass that callers get to end their sides."""
+        """Let the time pass in which callers may half-close their calls."""
         await asyncio.sleep(0.01)
         self.run()
 

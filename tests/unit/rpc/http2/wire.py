@@ -12,7 +12,7 @@ from exporter.rpc.http2.stream import Stream
 
 
 class Cable:
-    """Carries what one end writes until somebody takes it."""
+    """Carries what one end writes until the test delivers it."""
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -32,7 +32,7 @@ class Cable:
 
 @dataclass
 class Received:
-    """What has come in on a stream; credit is kept until it is given."""
+    """The data received on a stream; its credit is kept until the test returns it."""
 
     stream: Stream
     headers: list[Headers] = field(default_factory=list)
@@ -83,7 +83,7 @@ class Turn:
 
 
 class Wire:
-    """A client and a server, and what lies between them.
+    """A client, a server, and the wire between them.
 
     Args:
         chunk: How many bytes arrive at once; None for all that there are.
@@ -112,7 +112,7 @@ class Wire:
         self.opened.append(received)
 
     def run(self) -> None:
-        """Move everything until nothing moves any more."""
+        """Deliver everything until both ends are idle."""
         self.turn.run()
         while any(cable.data for cable in self.cables):
             for cable, to in zip(self.cables, (self.server, self.client), strict=True):

@@ -79,7 +79,7 @@ class Generated(filesync_pb2_grpc.FileSendServicer):
 
 @asynccontextmanager
 async def daemon(how: str) -> AsyncIterator[tuple[SessionManager, grpc.aio.Channel | SessionDialer]]:
-    """Takes sessions, through a channel or frame by frame."""
+    """Accepts sessions, through a channel or frame by frame."""
     sessions = SessionManager()
     async with open_server() as server:
         SessionService(sessions).register(server)
