@@ -36,6 +36,7 @@ _BUILT_IN = {
     "moby": "exporter.exporters.moby:MobyExporter",
     "oci": "exporter.exporters.oci:OCIExporter",
     "registry": "exporter.exporters.image:RegistryExporter",
+    "report": "exporter.exporters.report.exporter:ReportExporter",
     "squash": "exporter.exporters.squash:SquashExporter",
     "tar": "exporter.exporters.tar:TarExporter",
 }

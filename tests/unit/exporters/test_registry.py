@@ -12,7 +12,7 @@ from exporter.exporters.base import Exporter
 from exporter.exporters.oci import OCIExporter
 from exporter.exporters.registry import ENTRY_POINT_GROUP, Registry, default_registry
 
-BUILT_IN = ("docker", "image", "local", "moby", "oci", "registry", "squash", "tar")
+BUILT_IN = ("docker", "image", "local", "moby", "oci", "registry", "report", "squash", "tar")
 
 
 def entry_point(name: str, value: str) -> EntryPoint:
@@ -51,7 +51,7 @@ def test_built_in_types_describe_themselves(exporter_type: str) -> None:
     names = [attribute.name for attribute in kind.attributes]
     assert len(names) == len(set(names))
     assert all(attribute.help.endswith(".") for attribute in kind.attributes)
-    assert kind({}).name.startswith("exporting to ")
+    assert kind({}).name.startswith("exporting ")
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_unknown_type(wanted: str, message: str) -> None:
 def test_plugin_is_found() -> None:
     registry = Registry([entry_point("good", "good_plugin:Good")])
     assert issubclass(registry.get("good"), Exporter)
-    assert registry.types == ("docker", "good", "image", "local", "moby", "oci", "registry", "squash", "tar")
+    assert registry.types == tuple(sorted((*BUILT_IN, "good")))
 
 
 @pytest.mark.usefixtures("plugins")
