@@ -87,7 +87,7 @@ def test_imports_point_down(name: str, path: Path) -> None:
 
 
 def _imported_at_once(path: Path) -> Iterator[str]:
-    """The modules that are loaded with one, or give it types; not what a function loads when it is called."""
+    """The modules imported at load time or for types, but not those imported inside functions."""
     known = {name for name, _ in MODULES}
 
     def search(node: ast.AST) -> Iterator[str]:
@@ -105,7 +105,7 @@ def _imported_at_once(path: Path) -> Iterator[str]:
 
 
 def test_no_modules_import_each_other() -> None:
-    """Neither directly nor through others, be it for types only."""
+    """Neither directly nor indirectly, even if only for types."""
     paths = dict(MODULES)
     imports = {name: {i for i in _imported_at_once(path) if i in paths} for name, path in paths.items()}
     done: set[str] = set()

@@ -1,4 +1,4 @@
-"""What operators take as files: unit files."""
+"""Files for operators: systemd units."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said of errors of the operating system."""
+"""Messages for errors of the operating system."""
 
 from __future__ import annotations
 

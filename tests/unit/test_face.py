@@ -1,4 +1,4 @@
-"""What plugins may import, and that it is enough."""
+"""The modules that plugins may import, and that these are sufficient."""
 
 from __future__ import annotations
 

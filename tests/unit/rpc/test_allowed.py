@@ -66,7 +66,7 @@ def test_patterns_without_form_are_refused(pattern: str) -> None:
 
 
 class Resolver:
-    """Names that lead elsewhere each time they are looked up."""
+    """Names that resolve to other addresses on each lookup."""
 
     def __init__(self, *answers: str) -> None:
         self.answers = list(answers)

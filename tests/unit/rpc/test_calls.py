@@ -21,13 +21,13 @@ LARGE = bytes(1 << 20)
 
 
 async def refuse(_: object, context: Context) -> None:
-    """Takes one message."""
+    """Reads one message."""
     await context.read()
     await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "disk full", (("why", "big"),))
 
 
 async def leave(_: object, context: Context) -> None:
-    """Takes one message, and finds that enough."""
+    """Reads one message, and ends the call with OK."""
     await context.read()
 
 
@@ -38,7 +38,7 @@ async def echo(_: object, context: Context) -> None:
 
 @asynccontextmanager
 async def peer(handler: Any) -> AsyncIterator[grpc.aio.StreamStreamMultiCallable[bytes, bytes]]:
-    """A method whose calls are handled so."""
+    """A method with the given handler."""
 
     def register(server: grpc.aio.Server) -> None:
         handlers: dict[str, Any] = {"Method": grpc.stream_stream_rpc_method_handler(handler)}

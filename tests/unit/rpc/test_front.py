@@ -1,4 +1,4 @@
-"""Listeners of our own: what they pass on, and what they say of those who do not get in."""
+"""Our listeners: accepted connections, and log messages about failed ones."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ async def test_a_port_in_use() -> None:
 
 
 def greet(host: str, port: int, context: ssl.SSLContext | None) -> bytes:
-    """Greet as HTTP/2 clients do; gives the beginning of the answer. asyncio sends no alerts of TLS."""
+    """Send the HTTP/2 preface; returns the beginning of the response. asyncio sends no alerts of TLS."""
     try:
         plain = socket.create_connection((host, port), timeout=30)
         with plain if context is None else context.wrap_socket(plain, server_hostname=host) as connection:

@@ -28,7 +28,7 @@ class Tidier:
             self.is_tidy = True
 
     async def call(self, kind: str) -> None:
-        """Have it called, and leave the server while it runs."""
+        """Call the handler, and stop the server while it runs."""
         make = getattr(grpc, f"{kind}_rpc_method_handler")
         async with open_server() as server:
             server.add_generic_rpc_handlers(

@@ -14,7 +14,7 @@ from exporter.server.prometheus import PrometheusMetrics as Metrics
 
 
 class Context:
-    """As much of a call's context as is looked at."""
+    """The part of a call's context that is used."""
 
     def __init__(self, remaining: float | None = None) -> None:
         self._remaining = remaining

@@ -40,7 +40,7 @@ class Owner:
 
 
 class GrowingRef(InlineRef):
-    """Has a layer more in its chain each time it is asked."""
+    """Returns a chain with one more layer on each call."""
 
     times = 0
 

@@ -53,7 +53,7 @@ async def _facts_of_ref(ref: Ref | None) -> object:
 
 
 async def _facts(source: Source) -> Facts:
-    """All that can be told of a source, so that two can be compared."""
+    """All observable properties of a source, for comparisons."""
     return {
         "ref": await _facts_of_ref(source.ref),
         "refs": source.refs and {key: await _facts_of_ref(ref) for key, ref in source.refs.items()},

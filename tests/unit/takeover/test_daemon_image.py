@@ -1,4 +1,4 @@
-"""What is read back from a daemon's image."""
+"""Attestations read back from a daemon's image."""
 
 from __future__ import annotations
 

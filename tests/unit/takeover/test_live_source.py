@@ -1,4 +1,4 @@
-"""Build results put together from recordings, as the daemon itself would have handed them over."""
+"""Build results reconstructed from recordings, as the daemon itself would have passed them."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def test_recorded_builds(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in BUILDKIT if name.startswith("provenance")])
 async def test_attestations_are_read_back(name: str) -> None:
-    """What the image has of them; those that are for images only are not in an archive."""
+    """The attestations in the image; those that are only for images are not in an archive."""
     true_source = (await SavedSource.open(scenario(name))).source
     live = live_source(result_of(name), await image_of(name), provider_of(name), inline_only_provenance=True)
     for platform, attestations in live.source.attestations.items():
@@ -107,7 +107,7 @@ async def test_refs_that_do_not_fit() -> None:
 
 
 async def test_ambiguous_refs() -> None:
-    """Without times and names either could be either's: that is said, not guessed."""
+    """Without times and names the refs are ambiguous, which is reported and not guessed."""
     result = result_of("multi-platform")
     nameless = {
         key: replace(record, description="", created_at=None) for key, record in result.records.items()

@@ -28,7 +28,7 @@ class Shown:
     def daemon(
         self, *, completed: int | None = None, error: str = "", status: str = "", digest: str = DIGEST
     ) -> control_pb2.StatusResponse:
-        """What becomes of a message of the daemon's."""
+        """The client's view of a daemon's message."""
         message = control_pb2.StatusResponse()
         if status:
             message.statuses.add(ID=status, vertex=digest)

@@ -1,4 +1,4 @@
-"""What authors of exporters test with: it must be as strict as what their users have."""
+"""The test support for authors of exporters must be as strict as the real environment."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from exporter.testing import (
 
 
 class Probe(Exporter):
-    """Makes what its attributes say."""
+    """Creates the artifact that its attributes name."""
 
     type = "probe"
     title = "Probe"

@@ -1,4 +1,4 @@
-"""OCI layouts that somebody has tampered with."""
+"""OCI layouts that were tampered with."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Tampered:
         return self.blob(self.descriptor(*steps)["digest"])
 
     def damage(self, *steps: Step, at: int = -1) -> None:
-        """Flip a bit of a blob, and tell nobody."""
+        """Flip a bit of a blob, and change nothing else."""
         path = self.path_of(*steps)
         data = bytearray(path.read_bytes())
         data[at] ^= 1

@@ -1,4 +1,4 @@
-"""Archives of ``docker save`` that somebody has tampered with."""
+"""Archives of ``docker save`` that were tampered with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever is wrong with an image is found, and said to be where it is."""
+"""Every defect of an image is found, and reported at its place."""
 
 from __future__ import annotations
 

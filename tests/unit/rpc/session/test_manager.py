@@ -63,7 +63,7 @@ class Echo(filesync_pb2_grpc.FileSendServicer):
 
 
 class Deaf(Echo):
-    """Takes a call and never reads it."""
+    """Accepts a call and never reads from it."""
 
     def __init__(self) -> None:
         self.called = asyncio.Event()
@@ -267,7 +267,7 @@ async def test_closing_ends_all_and_refuses_new_ones() -> None:
 
 
 class Quitter:
-    """Takes a session up, and ends it while the client is writing: answers to many pings."""
+    """Accepts a session, and ends it while the client is writing responses to many pings."""
 
     FIRST = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000 04 00 00000000")
     PINGS = bytes.fromhex("000008 06 00 00000000 0000000000000000") * 5000
