@@ -23,6 +23,7 @@ from exporter.client.events import (
 from exporter.client.facade import Client
 from exporter.client.failure import BuildCancelledError, BuildError, SolveError
 from exporter.client.gateway import BuildFunction, Gateway
+from exporter.client.opened import FileInfo, FileKind, OpenedBuild, ResultTree
 from exporter.client.options import DOCKERFILE_FRONTEND, CachePlace, Export, OurExport, SolveOptions
 from exporter.client.outputs import (
     AnyOutput,
@@ -35,13 +36,22 @@ from exporter.client.outputs import (
     OCIOutput,
     TarOutput,
 )
+from exporter.client.processes import Completed, ProcessError
 from exporter.client.request import AttestationOption, BuildOptions, SecretSource, SSHSource
 from exporter.client.results import AttestationDocument, BuildResult, OutputResult
 from exporter.client.running import Build, EventHandler
 from exporter.client.solving import SolveResult
 from exporter.client.sources import BuildSource, SourceFile, SourcePosition, SourceRange
 from exporter.daemon.connection import DEFAULT_ADDRESS
-from exporter.daemon.records import BuildRecord, CacheRecord, RecordedBlob, RecordedResult, Version, Worker
+from exporter.daemon.records import (
+    BuildRecord,
+    CacheRecord,
+    HistoryChange,
+    RecordedBlob,
+    RecordedResult,
+    Version,
+    Worker,
+)
 from exporter.daemon.services.receive_directory import ReceivedDirectory
 from exporter.daemon.services.secrets import Secret, SecretProvider
 from exporter.daemon.ssh.agents import SSHAgent
@@ -72,6 +82,7 @@ __all__ = [
     "CachePlace",
     "CacheRecord",
     "Client",
+    "Completed",
     "ContentClient",
     "Context",
     "CredentialFunction",
@@ -83,8 +94,11 @@ __all__ = [
     "EventHandler",
     "Export",
     "ExporterOutput",
+    "FileInfo",
+    "FileKind",
     "FilePlace",
     "Gateway",
+    "HistoryChange",
     "ImageOutput",
     "Login",
     "MemoryFile",
@@ -93,12 +107,15 @@ __all__ = [
     "NamedContext",
     "NamedOutput",
     "OCIOutput",
+    "OpenedBuild",
     "OurExport",
     "OutputResult",
+    "ProcessError",
     "ReceivedDirectory",
     "RecordedBlob",
     "RecordedResult",
     "RegistryOptions",
+    "ResultTree",
     "SSHAgent",
     "SSHSource",
     "Secret",

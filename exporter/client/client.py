@@ -15,6 +15,7 @@ from exporter.daemon.connection import DEFAULT_ADDRESS, open_channel
 from exporter.daemon.records import (
     BuildRecord,
     CacheRecord,
+    HistoryChange,
     Version,
     Worker,
     build_of,
@@ -141,8 +142,12 @@ class BuildkitClient:
             ExporterError: the build does not exist.
         """
         with rpc_errors(f"following build {ref}"):
-            async for message in self._control.Status(control_pb2.StatusRequest(Ref=ref)):
-                yield status_update(message)
+            call = self._control.Status(control_pb2.StatusRequest(Ref=ref))
+            try:
+                async for message in call:
+                    yield status_update(message)
+            finally:
+                call.cancel()
 
     async def history(
         self, *, ref: str = "", filters: Sequence[str] = (), limit: int = 0
@@ -166,6 +171,81 @@ class BuildkitClient:
                 else:
                     builds[event.record.Ref] = build_of(event.record)
         return list(builds.values())
+
+    async def prune(
+        self,
+        *filters: str,
+        all: bool = False,
+        keep_duration: float = 0.0,
+        reserved_space: int = 0,
+        max_used_space: int = 0,
+        min_free_space: int = 0,
+    ) -> AsyncIterator[CacheRecord]:
+        """Remove unused records from the daemon's cache, and iterate over those that were removed.
+
+        Args:
+            filters: Filters; a record must match one of them.
+            all: Whether to also remove internal records, and those that images share.
+            keep_duration: Keep records that were used within this time, in seconds.
+            reserved_space: Keep this much in any case, in bytes.
+            max_used_space: Keep at most this much, in bytes; 0 for no limit.
+            min_free_space: Remove records until this much of the disk is free, in bytes.
+
+        Raises:
+            ExporterError: the daemon does not answer, or rejects a filter.
+        """
+        request = control_pb2.PruneRequest(
+            filter=filters,
+            all=all,
+            keepDuration=int(keep_duration * 1e9),
+            reservedSpace=reserved_space,
+            maxUsedSpace=max_used_space,
+            minFreeSpace=min_free_space,
+        )
+        with rpc_errors("pruning the cache"):
+            call = self._control.Prune(request)
+            try:
+                async for message in call:
+                    for record in cache_records((message,)).values():
+                        yield record
+            finally:
+                call.cancel()
+
+    async def watch_history(
+        self, *filters: str, active_only: bool = False
+    ) -> AsyncIterator[tuple[HistoryChange, BuildRecord]]:
+        """Follow the daemon's history: first what is in it, then each change.
+
+        Args:
+            filters: Filters in containerd's syntax.
+            active_only: Whether to follow running builds only.
+
+        Raises:
+            ExporterError: the daemon does not answer, or has no history.
+        """
+        request = control_pb2.BuildHistoryRequest(Filter=filters, ActiveOnly=active_only)
+        with rpc_errors("following the history"):
+            call = self._control.ListenBuildHistory(request)
+            try:
+                async for event in call:
+                    yield HistoryChange(event.type), build_of(event.record)
+            finally:
+                call.cancel()
+
+    async def update_history(self, ref: str, *, pinned: bool = False, delete: bool = False) -> None:
+        """Change or delete the record of a build.
+
+        Args:
+            ref: The build's ID.
+            pinned: Whether the record is kept until it is deleted.
+            delete: Whether to delete it.
+
+        Raises:
+            ExporterError: there is no such build, or the daemon has no history.
+        """
+        request = control_pb2.UpdateBuildHistoryRequest(Ref=ref, Pinned=pinned, Delete=delete)
+        with rpc_errors(f"changing the record of build {ref}"):
+            await self._control.UpdateBuildHistory(request)
 
     async def solve(self, options: SolveOptions, sink: StatusSink | None = None) -> SolveResult:
         """Run a build. Cancellation also cancels it in the daemon.

@@ -105,6 +105,28 @@ async def open_contexts(
         yield opening.opened
 
 
+@asynccontextmanager
+async def open_directories(
+    directories: Mapping[str, NamedContext], layouts: Mapping[str, str | Path]
+) -> AsyncIterator[OpenContexts]:
+    """Prepare what a definition in LLB may read.
+
+    Args:
+        directories: Directories and files in memory, by name.
+        layouts: Image layouts by name.
+
+    Raises:
+        InvalidArgumentError, NotFoundError: one of them is not usable.
+    """
+    async with AsyncExitStack() as stack:
+        opening = _Opening(stack)
+        for name, place in directories.items():
+            await opening.add_directory(name, place)
+        for name, path in layouts.items():
+            opening.opened.stores[name] = await OCILayout.open(path, create=False)
+        yield opening.opened
+
+
 class _Opening:
     def __init__(self, stack: AsyncExitStack) -> None:
         self.opened = OpenContexts()
@@ -135,6 +157,14 @@ class _Opening:
         if not await run_in_thread(path.is_dir):
             raise NotFoundError(f"context {path}: there is no such directory or archive")
         await self._add_directory(path, dockerfile, inline, str(path))
+
+    async def add_directory(self, name: str, place: NamedContext) -> None:
+        if isinstance(place, Mapping):
+            self.opened.directories[name] = await self._write_memory(place)
+        elif await run_in_thread(Path(place).is_dir):
+            self.opened.directories[name] = Path(place)
+        else:
+            raise NotFoundError(f"directories[{name}]: {place} is not a directory")
 
     async def add_named(self, name: str, place: NamedContext) -> None:
         key = f"context:{name}"

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import uuid
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -15,38 +14,28 @@ from typing import TYPE_CHECKING, Self
 
 from typing_extensions import Unpack
 
+from exporter.client import llb
+from exporter.client.building import Building, Consumer, Recipe
 from exporter.client.client import CONNECT_SECONDS, BuildkitClient
 from exporter.client.connecting import TLS, DaemonConnection, daemon_address, open_connection
-from exporter.client.contexts import Context, OpenContexts, open_contexts
+from exporter.client.contexts import Context, NamedContext
 from exporter.client.credentials import Auth, registry_options
-from exporter.client.events import EventReader
-from exporter.client.options import DOCKERFILE_FRONTEND, SolveOptions
-from exporter.client.planning import PlannedOutput, outputs_of, plan_engine_output, plan_output, runs_here
-from exporter.client.request import (
-    BuildOptions,
-    agents_of,
-    cache_places,
-    checked_options,
-    entitlements_of,
-    frontend_attributes,
-    frontend_of,
-    secrets_of,
-    tags_of,
-)
-from exporter.client.results import AttestationDocument, BuildResult, output_results, read_attestations
+from exporter.client.events import Event, EventReader, StepOutput
+from exporter.client.gateway import Gateway
+from exporter.client.opened import OpenedBuild
+from exporter.client.request import BuildOptions, checked_options
+from exporter.client.results import AttestationDocument, BuildResult, read_attestations
 from exporter.client.running import Build, EventHandler
-from exporter.daemon.records import BuildRecord, CacheRecord, Version, Worker
+from exporter.daemon.records import BuildRecord, CacheRecord, HistoryChange, Version, Worker
 from exporter.errors import ExporterError, InvalidArgumentError, NotFoundError
+from exporter.pb.moby.buildkit.v1.frontend import gateway_pb2
+from exporter.pb.pb import ops_pb2
 from exporter.progress.model import StatusSink
 from exporter.remotes.registry import RegistryOptions
 
 if TYPE_CHECKING:
     from exporter.engine.config import WorkplaceConfig
     from exporter.takeover.local import LocalBackend
-
-_RESOLVE_MODE = "image-resolve-mode"
-
-_LOG = logging.getLogger(__name__)
 
 
 class Client:
@@ -143,7 +132,7 @@ class Client:
             BuildCancelledError: the build was cancelled by `cancel`.
             ExporterError: an option is invalid, an export of ours failed, or the daemon is not reachable.
         """
-        return await self._start(context, on_event, options, is_iterated=False)
+        return await self._start(Recipe(context), on_event, options)
 
     def start(
         self, context: Context = ".", *, on_event: EventHandler | None = None, **options: Unpack[BuildOptions]
@@ -158,7 +147,67 @@ class Client:
         Raises:
             InvalidArgumentError: a build with this ID is running.
         """
-        return self._start(context, on_event, options, is_iterated=True)
+        return self._start(Recipe(context), on_event, options, is_iterated=True)
+
+    def open(
+        self, context: Context = ".", *, on_event: EventHandler | None = None, **options: Unpack[BuildOptions]
+    ) -> AbstractAsyncContextManager[OpenedBuild]:
+        """Build, and look at the result before it is exported; see `OpenedBuild`.
+
+        ::
+
+            async with client.open(".", target="test") as built:
+                report = await built.read("/report.xml")
+                await built.run(["/bin/app", "--version"], check=True)
+
+        At the end of the block, the outputs are made. If it ends with an exception, the build is cancelled.
+
+        Args:
+            context: The context.
+            on_event: Receives the events.
+            options: See `BuildOptions`.
+
+        Raises:
+            BuildError: the build failed.
+            ExporterError: an option is invalid, an export of ours failed, or the daemon is not reachable.
+        """
+        return self._open(Recipe(context), on_event, options)
+
+    async def solve(
+        self,
+        state: llb.State | ops_pb2.Definition,
+        *,
+        directories: Mapping[str, NamedContext] | None = None,
+        layouts: Mapping[str, str | Path] | None = None,
+        on_event: EventHandler | None = None,
+        **options: Unpack[BuildOptions],
+    ) -> BuildResult:
+        """Build a definition in LLB; see `exporter.client.llb`.
+
+        Args:
+            state: The definition. Its platform is the one in ``platforms``, or else the daemon's own.
+            directories: The directories that it may read (`llb.local`), by name.
+            layouts: The image layouts that it may read (`llb.oci_layout`), by name.
+            on_event: Receives the events.
+            options: See `BuildOptions`; without those of the Dockerfile frontend.
+
+        Raises:
+            BuildError: the build failed.
+            ExporterError: an option is invalid, an export of ours failed, or the daemon is not reachable.
+        """
+        return await self._start(Recipe(None, state, directories, layouts), on_event, options)
+
+    def open_llb(
+        self,
+        state: llb.State | ops_pb2.Definition,
+        *,
+        directories: Mapping[str, NamedContext] | None = None,
+        layouts: Mapping[str, str | Path] | None = None,
+        on_event: EventHandler | None = None,
+        **options: Unpack[BuildOptions],
+    ) -> AbstractAsyncContextManager[OpenedBuild]:
+        """Like `open`, with a definition in LLB; see `solve`."""
+        return self._open(Recipe(None, state, directories, layouts), on_event, options)
 
     def cancel(self, ref: str) -> bool:
         """Cancel a running build of this client by its ID.
@@ -201,6 +250,30 @@ class Client:
         """
         return await (await self.connect()).disk_usage(*filters)
 
+    async def prune(
+        self,
+        *filters: str,
+        all: bool = False,
+        keep_duration: float = 0.0,
+        reserved_space: int = 0,
+        max_used_space: int = 0,
+        min_free_space: int = 0,
+    ) -> list[CacheRecord]:
+        """Remove unused records from the daemon's cache, and return them; see `BuildkitClient.prune`.
+
+        Raises:
+            ExporterError: the daemon does not answer, or rejects a filter.
+        """
+        removed = (await self.connect()).prune(
+            *filters,
+            all=all,
+            keep_duration=keep_duration,
+            reserved_space=reserved_space,
+            max_used_space=max_used_space,
+            min_free_space=min_free_space,
+        )
+        return [record async for record in removed]
+
     async def history(self, *filters: str, limit: int = 0) -> list[BuildRecord]:
         """List the builds in the daemon's history, including running ones.
 
@@ -220,10 +293,66 @@ class Client:
             NotFoundError: there is no such build.
             ExporterError: the daemon does not answer, or has no history.
         """
-        found = await (await self.connect()).history(ref=ref)
+        client = await self.connect()
+        try:
+            found = await client.history(ref=ref)
+        except ExporterError as error:
+            if "is deleted" not in error.message:
+                raise
+            found = []  # it was deleted while somebody looks at it
         if not found:
             raise NotFoundError(f"there is no build {ref} in the history of {self.address}")
         return found[0]
+
+    async def watch_history(
+        self, *filters: str, active_only: bool = False
+    ) -> AsyncIterator[tuple[HistoryChange, BuildRecord]]:
+        """Follow the daemon's history: first what is in it, then each change, until the caller stops.
+
+        Args:
+            filters: Filters in containerd's syntax.
+            active_only: Whether to follow running builds only.
+
+        Raises:
+            ExporterError: the daemon does not answer, or has no history.
+        """
+        async for change in (await self.connect()).watch_history(*filters, active_only=active_only):
+            yield change
+
+    async def events(self, ref: str) -> AsyncIterator[Event]:
+        """Iterate over the events of any build of the daemon: those of the past, and those to come.
+
+        Raises:
+            ExporterError: there is no such build, or the daemon does not answer.
+        """
+        reader = EventReader()
+        async for update in (await self.connect()).status(ref):
+            for event in reader.read(update):
+                yield event
+
+    async def logs(self, ref: str) -> bytes:
+        """The output of all steps of a build, in the order of its arrival. A running build is waited for.
+
+        Raises:
+            ExporterError: there is no such build, or the daemon does not answer.
+        """
+        return b"".join([event.data async for event in self.events(ref) if isinstance(event, StepOutput)])
+
+    async def pin(self, ref: str, *, pinned: bool = True) -> None:
+        """Keep the record of a build until it is deleted, or no longer.
+
+        Raises:
+            ExporterError: there is no such build, or the daemon has no history.
+        """
+        await (await self.connect()).update_history(ref, pinned=pinned)
+
+    async def delete_record(self, ref: str) -> None:
+        """Delete the record of a build from the daemon's history.
+
+        Raises:
+            ExporterError: there is no such build, or the daemon has no history.
+        """
+        await (await self.connect()).update_history(ref, delete=True)
 
     async def attestations(self, ref: str) -> tuple[AttestationDocument, ...]:
         """Read the attestations of a build in the daemon's history.
@@ -236,98 +365,47 @@ class Client:
         return await read_attestations((await self.connect()).content, record)
 
     def _start(
-        self, context: Context, on_event: EventHandler | None, options: BuildOptions, *, is_iterated: bool
+        self,
+        recipe: Recipe,
+        on_event: EventHandler | None,
+        options: BuildOptions,
+        *,
+        is_iterated: bool = False,
+        consumer: Consumer | None = None,
     ) -> Build:
         options = checked_options(options)
         ref = options.get("ref") or uuid.uuid4().hex
         if ref in self._builds:
             raise InvalidArgumentError(f"a build with the ID {ref} is running: give another ref")
-        run = partial(self._build, ref, context, options)
+        building = Building(ref, recipe, options, self._registries, consumer)
+
+        async def run(sink: StatusSink, events: EventReader) -> BuildResult:
+            return await building.run(await self._connected(), self._local_backend, sink, events)
+
         build = Build(
             ref, run, on_event, is_iterated=is_iterated, on_end=partial(self._builds.pop, ref, None)
         )
         self._builds[ref] = build
         return build
 
-    async def _build(
-        self, ref: str, context: Context, options: BuildOptions, sink: StatusSink, events: EventReader
-    ) -> BuildResult:
-        connection = await self._connected()
-        opening = open_contexts(
-            context, options.get("dockerfile"), options.get("dockerfile_inline"), options.get("contexts")
-        )
-        async with opening as contexts:
-            planned = await self._plan(options, connection, sink)
-            wanted = self._solve_options(ref, options, contexts, planned, connection)
-            solved = await connection.client.solve(wanted, sink)
-        record, attestations = await self._recorded(connection.client, ref)
-        return BuildResult(
-            ref=ref,
-            metadata=solved.response,
-            outputs=output_results(planned, solved, record),
-            steps=tuple(events.steps.values()),
-            warnings=tuple(events.warnings),
-            attestations=attestations,
-        )
+    @asynccontextmanager
+    async def _open(
+        self, recipe: Recipe, on_event: EventHandler | None, options: BuildOptions
+    ) -> AsyncIterator[OpenedBuild]:
+        opened: asyncio.Future[OpenedBuild] = asyncio.get_running_loop().create_future()
+        leave = asyncio.Event()
 
-    async def _plan(
-        self, options: BuildOptions, connection: DaemonConnection, sink: StatusSink
-    ) -> list[PlannedOutput]:
-        tags, is_engine = tags_of(options), connection.engine is not None
-        outputs = outputs_of(options.get("outputs"), tags, for_engine=is_engine)
-        if is_engine:
-            if len(outputs) > 1:
-                raise InvalidArgumentError(
-                    "a Docker engine makes only one output per build: run a build for each of them"
-                )
-            return [plan_engine_output(output, tags) for output in outputs]
-        backend = await self._local_backend() if any(map(runs_here, outputs)) else None
-        return [await plan_output(output, tags, backend, sink) for output in outputs]
+        async def hold(gateway: Gateway, result: gateway_pb2.Result) -> None:
+            opened.set_result(OpenedBuild(gateway, build.ref, result))
+            await leave.wait()
 
-    def _solve_options(
-        self,
-        ref: str,
-        options: BuildOptions,
-        contexts: OpenContexts,
-        planned: Sequence[PlannedOutput],
-        connection: DaemonConnection,
-    ) -> SolveOptions:
-        frontend, selection = frontend_of(options, DOCKERFILE_FRONTEND)
-        attrs = frontend_attributes(options) | contexts.attrs | selection
-        if connection.engine is not None:  # prefer images of its own store, like docker
-            attrs.setdefault(_RESOLVE_MODE, "local")
-        auth, source = options.get("auth"), options.get("save_source")
-        return SolveOptions(
-            frontend=frontend,
-            frontend_attrs=attrs | dict(options.get("frontend_attrs") or {}),
-            exports=[plan.export for plan in planned],
-            directories=contexts.directories,
-            stores=contexts.stores,
-            secrets=secrets_of(options),
-            ssh=agents_of(options, needs_agent=contexts.needs_agent),
-            registries=self._registries if auth is None else registry_options(auth),
-            cache_imports=cache_places(options.get("cache_from"), {}),
-            cache_exports=cache_places(options.get("cache_to"), {"mode": "min"}),
-            entitlements=entitlements_of(options),
-            ref=ref,
-            shared_key=contexts.shared_key,
-            strict=options.get("strict") or False,
-            save_source=None if source is None else Path(source),
-            services=contexts.services,
-        )
-
-    async def _recorded(
-        self, client: BuildkitClient, ref: str
-    ) -> tuple[BuildRecord | None, tuple[AttestationDocument, ...]]:
-        """What the daemon's history has about a build that has just ended. Not every daemon keeps one."""
-        try:
-            found = await client.history(ref=ref)
-            if not found:
-                return None, ()
-            return found[0], await read_attestations(client.content, found[0])
-        except ExporterError as error:
-            _LOG.debug("build %s: the daemon's history: %s", ref, error)
-            return None, ()
+        async with self._start(recipe, on_event, options, consumer=hold) as build:
+            await build.wait_for(opened)
+            if not opened.done():
+                await build  # raises the failure
+            yield opened.result()
+            leave.set()
+            opened.result().result = await build
 
     async def _connected(self) -> DaemonConnection:
         async with self._lock:

@@ -7,13 +7,16 @@ build's ID, until ``Return`` delivers the result.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import grpc.aio
 from google.rpc import status_pb2  # type: ignore[import-untyped]
 
 from exporter.client.failure import SolveError, solve_errors
 from exporter.errors import failure_of
+from exporter.pb.fsutil.types import stat_pb2
 from exporter.pb.moby.buildkit.v1 import control_pb2
 from exporter.pb.moby.buildkit.v1.frontend import gateway_pb2, gateway_pb2_grpc
 from exporter.pb.pb import ops_pb2
@@ -124,15 +127,57 @@ class Gateway:
             request = gateway_pb2.StatFileRequest(Ref=ref_id, Path=path)
             return await self._stub.StatFile(request, metadata=self._metadata)
 
-    async def read_file(self, ref_id: str, path: str) -> bytes:
-        """Read a file of a ref.
+    async def read_file(self, ref_id: str, path: str, offset: int = 0, length: int = 0) -> bytes:
+        """Read a file of a ref, or a part of it.
+
+        Args:
+            ref_id: The ref.
+            path: The file.
+            offset: Where the part begins.
+            length: Its length; 0 for the rest of the file.
 
         Raises:
             NotFoundError: the file does not exist.
         """
+        part = gateway_pb2.FileRange(Offset=offset, Length=length) if offset or length else None
         with rpc_errors():
-            request = gateway_pb2.ReadFileRequest(Ref=ref_id, FilePath=path)
+            request = gateway_pb2.ReadFileRequest(Ref=ref_id, FilePath=path, Range=part)
             return (await self._stub.ReadFile(request, metadata=self._metadata)).Data
+
+    async def read_dir(self, ref_id: str, path: str, pattern: str = "") -> list[stat_pb2.Stat]:
+        """List a directory of a ref.
+
+        Args:
+            ref_id: The ref.
+            path: The directory.
+            pattern: A pattern that names must match; all if empty.
+
+        Raises:
+            NotFoundError: the directory does not exist.
+        """
+        with rpc_errors():
+            request = gateway_pb2.ReadDirRequest(Ref=ref_id, DirPath=path, IncludePattern=pattern)
+            return list((await self._stub.ReadDir(request, metadata=self._metadata)).entries)
+
+    @asynccontextmanager
+    async def container(self, request: gateway_pb2.NewContainerRequest) -> AsyncIterator[None]:
+        """Create a container, and remove it at the end.
+
+        Raises:
+            ExporterError: the daemon cannot create it.
+        """
+        with rpc_errors("cannot create a container"):
+            await self._stub.NewContainer(request, metadata=self._metadata)
+        try:
+            yield
+        finally:
+            release = gateway_pb2.ReleaseContainerRequest(ContainerID=request.ContainerID)
+            with suppress(grpc.aio.AioRpcError):  # the build has ended, and its containers with it
+                await self._stub.ReleaseContainer(release, metadata=self._metadata)
+
+    def exec_process(self) -> grpc.aio.StreamStreamCall[Any, Any]:
+        """Open the stream for processes in containers."""
+        return self._stub.ExecProcess(metadata=self._metadata)
 
     async def finish(self, result: gateway_pb2.Result | BaseException) -> None:
         """Return the frontend's result or failure.

@@ -109,6 +109,24 @@ def checked_options(options: BuildOptions) -> BuildOptions:
     return cast(BuildOptions, {key: value for key, value in options.items() if value is not None})
 
 
+_OF_FRONTENDS = frozenset(
+    {"dockerfile", "dockerfile_inline", "args", "target", "labels", "contexts", "no_cache", "pull", "network"}
+    | {"attestations", "add_hosts", "shm_size", "frontend", "frontend_attrs"}
+)
+
+
+def refuse_frontend_options(options: BuildOptions) -> None:
+    """Reject options that only a frontend understands, for a build without one.
+
+    Raises:
+        InvalidArgumentError: there is one.
+    """
+    if found := sorted(options.keys() & _OF_FRONTENDS):
+        raise InvalidArgumentError(
+            f"{found[0]} is an option of the Dockerfile frontend: a definition in LLB says it itself"
+        )
+
+
 def frontend_attributes(options: BuildOptions) -> dict[str, str]:
     """The frontend's attributes, without those of contexts.
 

@@ -90,6 +90,10 @@ class Build:
         """Wait until it has ended, successfully or not."""
         await asyncio.wait((self._task,))
 
+    async def wait_for(self, future: asyncio.Future[Any]) -> None:
+        """Wait until a future is done, or the build has ended."""
+        await asyncio.wait((self._task, future), return_when=asyncio.FIRST_COMPLETED)
+
     async def result(self) -> BuildResult:
         """Wait for its result. Cancelling this cancels the build, and waits until the daemon has ended it.
 

@@ -92,16 +92,24 @@ class LoopThread:
 
     @contextmanager
     def entered(self, manager: AbstractAsyncContextManager[T]) -> Iterator[T]:
-        """Enter an asynchronous context manager, and exit it in the same task."""
+        """Enter an asynchronous context manager, and exit it in the same task.
+
+        If the block ends with an exception, so does the block in the task.
+        """
         opened: asyncio.Future[T] = self._loop.create_future()
         leave = asyncio.Event()
+        has_failed = False
 
         async def hold() -> None:
             try:
                 async with manager as value:
                     opened.set_result(value)
                     await leave.wait()
+                    if has_failed:
+                        raise _LeftError
             except BaseException as error:
+                if isinstance(error, _LeftError):
+                    return
                 if opened.done():
                     raise
                 opened.set_exception(error)
@@ -118,8 +126,15 @@ class LoopThread:
         value = self.wait(start())
         try:
             yield value
+        except BaseException:
+            has_failed = True
+            raise
         finally:
             self.wait(end())
+
+
+class _LeftError(Exception):
+    """Stands for an exception of the caller: KeyboardInterrupt would end the loop."""
 
 
 async def _next(items: AsyncIterator[T]) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -13,6 +14,14 @@ from exporter.pb.moby.buildkit.v1 import control_pb2
 from exporter.pb.moby.buildkit.v1.types import worker_pb2
 from exporter.pb.pb import ops_pb2
 from exporter.remotes.messages.layers import time_of
+
+
+class HistoryChange(enum.IntEnum):
+    """What has happened to a build in a history."""
+
+    STARTED = 0
+    COMPLETE = 1
+    DELETED = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,6 +101,11 @@ class Daemon(control_pb2_grpc.ControlServicer):
     async def DiskUsage(self, request: Any, context: Any) -> Any:
         return control_pb2.DiskUsageResponse()
 
+    async def UpdateBuildHistory(self, request: Any, context: Any) -> Any:
+        raise NotImplementedError
+
+    Prune = UpdateBuildHistory  # type: ignore[assignment]
+
 
 class Bridge(gateway_pb2_grpc.LLBBridgeServicer):
     """The request of buildctl during `Daemon.Solve`."""
@@ -117,7 +122,8 @@ class Bridge(gateway_pb2_grpc.LLBBridgeServicer):
     async def Evaluate(self, request: Any, context: Any) -> Any:
         raise NotImplementedError
 
-    ReadFile = ReadDir = StatFile = Inputs = Evaluate
+    ReadFile = ReadDir = StatFile = Inputs = NewContainer = ReleaseContainer = Evaluate
+    ExecProcess = Evaluate  # type: ignore[assignment]
 
 
 async def walk(session: Session, name: str) -> list[str]:

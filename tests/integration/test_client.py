@@ -22,7 +22,6 @@ from exporter.client import (
     DirectoryOutput,
     Event,
     ImageOutput,
-    MemoryFile,
     OCIOutput,
     StepChanged,
     StepOutput,
@@ -32,10 +31,8 @@ from exporter.client import (
 )
 from exporter.errors import InvalidArgumentError, NotFoundError, UnavailableError
 from tests.buildkit import mortal_buildkitd, own_buildkitd
-from tests.peers import require
+from tests.integration.client_contexts import SHELL, SLEEP, files
 from tests.sessions import PATIENCE
-
-SHELL = "FROM scratch\nCOPY busybox /bin/sh\n"
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +45,6 @@ def address() -> Iterator[str]:
 async def client(address: str) -> AsyncIterator[Client]:
     async with Client(address) as client:
         yield client
-
-
-def files(dockerfile: str, **more: str) -> dict[str, str | bytes | MemoryFile]:
-    """A context in memory with a shell."""
-    busybox = MemoryFile(Path(require("busybox", "busybox-static")).read_bytes(), 0o755)
-    return {"Dockerfile": dockerfile, "busybox": busybox, **more}
 
 
 class CountExporter(Exporter):
@@ -223,9 +214,6 @@ async def test_events_are_iterated_while_the_build_runs(client: Client) -> None:
     last = {event.step.digest: event.step for event in events if isinstance(event, StepChanged)}
     assert set(last) == {step.digest for step in result.steps}
     assert all(step.state.has_ended for step in last.values())
-
-
-SLEEP = 'FROM scratch\nCOPY busybox /bin/sleep\nRUN ["/bin/sleep", "600"]\n'
 
 
 def is_sleeping(event: Event) -> bool:

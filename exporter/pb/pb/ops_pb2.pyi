@@ -350,6 +350,7 @@ class ExecOp(_message.Message):
     MOUNTS_FIELD_NUMBER: _builtins.int
     NETWORK_FIELD_NUMBER: _builtins.int
     SECURITY_FIELD_NUMBER: _builtins.int
+    SECRETENV_FIELD_NUMBER: _builtins.int
     network: Global___NetMode.ValueType
     """Its network."""
     security: Global___SecurityMode.ValueType
@@ -362,6 +363,10 @@ class ExecOp(_message.Message):
     def mounts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Mount]:
         """Its file systems. One with dest "/" is the root."""
 
+    @_builtins.property
+    def secretenv(self) -> _containers.RepeatedCompositeFieldContainer[Global___SecretEnv]:
+        """Secrets in its environment."""
+
     def __init__(
         self,
         *,
@@ -369,14 +374,45 @@ class ExecOp(_message.Message):
         mounts: _abc.Iterable[Global___Mount] | None = ...,
         network: Global___NetMode.ValueType = ...,
         security: Global___SecurityMode.ValueType = ...,
+        secretenv: _abc.Iterable[Global___SecretEnv] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["meta", b"meta"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["meta", b"meta", "mounts", b"mounts", "network", b"network", "security", b"security"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["meta", b"meta", "mounts", b"mounts", "network", b"network", "secretenv", b"secretenv", "security", b"security"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExecOp: _TypeAlias = ExecOp  # noqa: Y015
+
+@_typing.final
+class SecretEnv(_message.Message):
+    """A secret in an environment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    OPTIONAL_FIELD_NUMBER: _builtins.int
+    ID: _builtins.str
+    """The secret's ID."""
+    name: _builtins.str
+    """The name of the variable."""
+    optional: _builtins.bool
+    """Whether it may be missing."""
+    def __init__(
+        self,
+        *,
+        ID: _builtins.str = ...,
+        name: _builtins.str = ...,
+        optional: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ID", b"ID", "name", b"name", "optional", b"optional"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SecretEnv: _TypeAlias = SecretEnv  # noqa: Y015
 
 @_typing.final
 class Meta(_message.Message):
@@ -522,6 +558,8 @@ class Mount(_message.Message):
     MOUNTTYPE_FIELD_NUMBER: _builtins.int
     TMPFSOPT_FIELD_NUMBER: _builtins.int
     CACHEOPT_FIELD_NUMBER: _builtins.int
+    SECRETOPT_FIELD_NUMBER: _builtins.int
+    SSHOPT_FIELD_NUMBER: _builtins.int
     RESULTID_FIELD_NUMBER: _builtins.int
     CONTENTCACHE_FIELD_NUMBER: _builtins.int
     input: _builtins.int
@@ -548,6 +586,14 @@ class Mount(_message.Message):
     def cacheOpt(self) -> Global___CacheOpt:
         """For CACHE."""
 
+    @_builtins.property
+    def secretOpt(self) -> Global___SecretOpt:
+        """For SECRET."""
+
+    @_builtins.property
+    def SSHOpt(self) -> Global___SSHOpt:
+        """For SSH."""
+
     def __init__(
         self,
         *,
@@ -559,12 +605,14 @@ class Mount(_message.Message):
         mountType: Global___MountType.ValueType = ...,
         TmpfsOpt: Global___TmpfsOpt | None = ...,
         cacheOpt: Global___CacheOpt | None = ...,
+        secretOpt: Global___SecretOpt | None = ...,
+        SSHOpt: Global___SSHOpt | None = ...,
         resultID: _builtins.str = ...,
         contentCache: Global___MountContentCache.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["TmpfsOpt", b"TmpfsOpt", "cacheOpt", b"cacheOpt"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["SSHOpt", b"SSHOpt", "TmpfsOpt", b"TmpfsOpt", "cacheOpt", b"cacheOpt", "secretOpt", b"secretOpt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["TmpfsOpt", b"TmpfsOpt", "cacheOpt", b"cacheOpt", "contentCache", b"contentCache", "dest", b"dest", "input", b"input", "mountType", b"mountType", "output", b"output", "readonly", b"readonly", "resultID", b"resultID", "selector", b"selector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["SSHOpt", b"SSHOpt", "TmpfsOpt", b"TmpfsOpt", "cacheOpt", b"cacheOpt", "contentCache", b"contentCache", "dest", b"dest", "input", b"input", "mountType", b"mountType", "output", b"output", "readonly", b"readonly", "resultID", b"resultID", "secretOpt", b"secretOpt", "selector", b"selector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -617,6 +665,82 @@ class CacheOpt(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CacheOpt: _TypeAlias = CacheOpt  # noqa: Y015
+
+@_typing.final
+class SecretOpt(_message.Message):
+    """A secret as a file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    UID_FIELD_NUMBER: _builtins.int
+    GID_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    OPTIONAL_FIELD_NUMBER: _builtins.int
+    ID: _builtins.str
+    """The secret's ID."""
+    uid: _builtins.int
+    """The user that owns the file."""
+    gid: _builtins.int
+    """Its group."""
+    mode: _builtins.int
+    """Its permissions."""
+    optional: _builtins.bool
+    """Whether it may be missing."""
+    def __init__(
+        self,
+        *,
+        ID: _builtins.str = ...,
+        uid: _builtins.int = ...,
+        gid: _builtins.int = ...,
+        mode: _builtins.int = ...,
+        optional: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ID", b"ID", "gid", b"gid", "mode", b"mode", "optional", b"optional", "uid", b"uid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SecretOpt: _TypeAlias = SecretOpt  # noqa: Y015
+
+@_typing.final
+class SSHOpt(_message.Message):
+    """The socket of an SSH agent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    UID_FIELD_NUMBER: _builtins.int
+    GID_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    OPTIONAL_FIELD_NUMBER: _builtins.int
+    ID: _builtins.str
+    """The agent's ID."""
+    uid: _builtins.int
+    """The user that owns the socket."""
+    gid: _builtins.int
+    """Its group."""
+    mode: _builtins.int
+    """Its permissions."""
+    optional: _builtins.bool
+    """Whether it may be missing."""
+    def __init__(
+        self,
+        *,
+        ID: _builtins.str = ...,
+        uid: _builtins.int = ...,
+        gid: _builtins.int = ...,
+        mode: _builtins.int = ...,
+        optional: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ID", b"ID", "gid", b"gid", "mode", b"mode", "optional", b"optional", "uid", b"uid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SSHOpt: _TypeAlias = SSHOpt  # noqa: Y015
 
 @_typing.final
 class SourceOp(_message.Message):

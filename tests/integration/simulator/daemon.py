@@ -320,6 +320,12 @@ class SimulatedDaemon(control_pb2_grpc.ControlServicer):
     async def ListenBuildHistory(self, request: Any, context: Any) -> None:  # type: ignore[override]
         raise NotImplementedError
 
+    async def UpdateBuildHistory(self, request: Any, context: Any) -> Any:
+        raise NotImplementedError
+
+    async def Prune(self, request: Any, context: Any) -> None:  # type: ignore[override]
+        raise NotImplementedError
+
     async def Info(self, request: Any, context: Any) -> control_pb2.InfoResponse:
         return control_pb2.InfoResponse(buildkitVersion=worker_pb2.BuildkitVersion(version=VERSION))
 

@@ -56,6 +56,101 @@ DELETED: BuildHistoryEventType.ValueType  # 2
 Global___BuildHistoryEventType: _TypeAlias = BuildHistoryEventType  # noqa: Y015
 
 @_typing.final
+class PruneRequest(_message.Message):
+    """Asks to remove cache records."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    ALL_FIELD_NUMBER: _builtins.int
+    KEEPDURATION_FIELD_NUMBER: _builtins.int
+    RESERVEDSPACE_FIELD_NUMBER: _builtins.int
+    MAXUSEDSPACE_FIELD_NUMBER: _builtins.int
+    MINFREESPACE_FIELD_NUMBER: _builtins.int
+    all: _builtins.bool
+    """Also removes internal records and those that images share."""
+    keepDuration: _builtins.int
+    """Keeps records that were used within so long, in nanoseconds."""
+    reservedSpace: _builtins.int
+    """Keeps so many bytes in any case."""
+    maxUsedSpace: _builtins.int
+    """Keeps so many bytes at most."""
+    minFreeSpace: _builtins.int
+    """Removes until so many bytes of the disk are free."""
+    @_builtins.property
+    def filter(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """containerd-style filters; a record has to fit one of them."""
+
+    def __init__(
+        self,
+        *,
+        filter: _abc.Iterable[_builtins.str] | None = ...,
+        all: _builtins.bool = ...,
+        keepDuration: _builtins.int = ...,
+        reservedSpace: _builtins.int = ...,
+        maxUsedSpace: _builtins.int = ...,
+        minFreeSpace: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "filter", b"filter", "keepDuration", b"keepDuration", "maxUsedSpace", b"maxUsedSpace", "minFreeSpace", b"minFreeSpace", "reservedSpace", b"reservedSpace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PruneRequest: _TypeAlias = PruneRequest  # noqa: Y015
+
+@_typing.final
+class UpdateBuildHistoryRequest(_message.Message):
+    """Asks to change or delete the record of a build."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REF_FIELD_NUMBER: _builtins.int
+    PINNED_FIELD_NUMBER: _builtins.int
+    DELETE_FIELD_NUMBER: _builtins.int
+    FINALIZE_FIELD_NUMBER: _builtins.int
+    Ref: _builtins.str
+    """The build's ID."""
+    Pinned: _builtins.bool
+    """Whether the record is kept until it is deleted explicitly."""
+    Delete: _builtins.bool
+    """Deletes it."""
+    Finalize: _builtins.bool
+    """Makes sure that the trace is there."""
+    def __init__(
+        self,
+        *,
+        Ref: _builtins.str = ...,
+        Pinned: _builtins.bool = ...,
+        Delete: _builtins.bool = ...,
+        Finalize: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["Delete", b"Delete", "Finalize", b"Finalize", "Pinned", b"Pinned", "Ref", b"Ref"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateBuildHistoryRequest: _TypeAlias = UpdateBuildHistoryRequest  # noqa: Y015
+
+@_typing.final
+class UpdateBuildHistoryResponse(_message.Message):
+    """Nothing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateBuildHistoryResponse: _TypeAlias = UpdateBuildHistoryResponse  # noqa: Y015
+
+@_typing.final
 class DiskUsageRequest(_message.Message):
     """Asks for cache records."""
 

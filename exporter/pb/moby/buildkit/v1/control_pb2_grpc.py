@@ -40,6 +40,11 @@ class ControlStub(object):
                 request_serializer=moby_dot_buildkit_dot_v1_dot_control__pb2.DiskUsageRequest.SerializeToString,
                 response_deserializer=moby_dot_buildkit_dot_v1_dot_control__pb2.DiskUsageResponse.FromString,
                 _registered_method=True)
+        self.Prune = channel.unary_stream(
+                '/moby.buildkit.v1.Control/Prune',
+                request_serializer=moby_dot_buildkit_dot_v1_dot_control__pb2.PruneRequest.SerializeToString,
+                response_deserializer=moby_dot_buildkit_dot_v1_dot_control__pb2.UsageRecord.FromString,
+                _registered_method=True)
         self.Solve = channel.unary_unary(
                 '/moby.buildkit.v1.Control/Solve',
                 request_serializer=moby_dot_buildkit_dot_v1_dot_control__pb2.SolveRequest.SerializeToString,
@@ -70,6 +75,11 @@ class ControlStub(object):
                 request_serializer=moby_dot_buildkit_dot_v1_dot_control__pb2.BuildHistoryRequest.SerializeToString,
                 response_deserializer=moby_dot_buildkit_dot_v1_dot_control__pb2.BuildHistoryEvent.FromString,
                 _registered_method=True)
+        self.UpdateBuildHistory = channel.unary_unary(
+                '/moby.buildkit.v1.Control/UpdateBuildHistory',
+                request_serializer=moby_dot_buildkit_dot_v1_dot_control__pb2.UpdateBuildHistoryRequest.SerializeToString,
+                response_deserializer=moby_dot_buildkit_dot_v1_dot_control__pb2.UpdateBuildHistoryResponse.FromString,
+                _registered_method=True)
 
 
 class ControlServicer(object):
@@ -78,6 +88,13 @@ class ControlServicer(object):
 
     def DiskUsage(self, request, context):
         """Tells what the daemon's cache holds.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Prune(self, request, context):
+        """Removes cache records, and streams those that it has removed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -125,6 +142,13 @@ class ControlServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateBuildHistory(self, request, context):
+        """Changes or deletes the record of a build.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ControlServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -132,6 +156,11 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.DiskUsage,
                     request_deserializer=moby_dot_buildkit_dot_v1_dot_control__pb2.DiskUsageRequest.FromString,
                     response_serializer=moby_dot_buildkit_dot_v1_dot_control__pb2.DiskUsageResponse.SerializeToString,
+            ),
+            'Prune': grpc.unary_stream_rpc_method_handler(
+                    servicer.Prune,
+                    request_deserializer=moby_dot_buildkit_dot_v1_dot_control__pb2.PruneRequest.FromString,
+                    response_serializer=moby_dot_buildkit_dot_v1_dot_control__pb2.UsageRecord.SerializeToString,
             ),
             'Solve': grpc.unary_unary_rpc_method_handler(
                     servicer.Solve,
@@ -163,6 +192,11 @@ def add_ControlServicer_to_server(servicer, server):
                     request_deserializer=moby_dot_buildkit_dot_v1_dot_control__pb2.BuildHistoryRequest.FromString,
                     response_serializer=moby_dot_buildkit_dot_v1_dot_control__pb2.BuildHistoryEvent.SerializeToString,
             ),
+            'UpdateBuildHistory': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateBuildHistory,
+                    request_deserializer=moby_dot_buildkit_dot_v1_dot_control__pb2.UpdateBuildHistoryRequest.FromString,
+                    response_serializer=moby_dot_buildkit_dot_v1_dot_control__pb2.UpdateBuildHistoryResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'moby.buildkit.v1.Control', rpc_method_handlers)
@@ -192,6 +226,33 @@ class Control(object):
             '/moby.buildkit.v1.Control/DiskUsage',
             moby_dot_buildkit_dot_v1_dot_control__pb2.DiskUsageRequest.SerializeToString,
             moby_dot_buildkit_dot_v1_dot_control__pb2.DiskUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Prune(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/moby.buildkit.v1.Control/Prune',
+            moby_dot_buildkit_dot_v1_dot_control__pb2.PruneRequest.SerializeToString,
+            moby_dot_buildkit_dot_v1_dot_control__pb2.UsageRecord.FromString,
             options,
             channel_credentials,
             insecure,
@@ -354,6 +415,33 @@ class Control(object):
             '/moby.buildkit.v1.Control/ListenBuildHistory',
             moby_dot_buildkit_dot_v1_dot_control__pb2.BuildHistoryRequest.SerializeToString,
             moby_dot_buildkit_dot_v1_dot_control__pb2.BuildHistoryEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateBuildHistory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moby.buildkit.v1.Control/UpdateBuildHistory',
+            moby_dot_buildkit_dot_v1_dot_control__pb2.UpdateBuildHistoryRequest.SerializeToString,
+            moby_dot_buildkit_dot_v1_dot_control__pb2.UpdateBuildHistoryResponse.FromString,
             options,
             channel_credentials,
             insecure,

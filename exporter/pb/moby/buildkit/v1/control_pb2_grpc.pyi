@@ -21,6 +21,8 @@ class ControlStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     DiskUsage: _aio.UnaryUnaryMultiCallable[_control_pb2.DiskUsageRequest, _control_pb2.DiskUsageResponse]
     """Tells what the daemon's cache holds."""
+    Prune: _aio.UnaryStreamMultiCallable[_control_pb2.PruneRequest, _control_pb2.UsageRecord]
+    """Removes cache records, and streams those that it has removed."""
     Solve: _aio.UnaryUnaryMultiCallable[_control_pb2.SolveRequest, _control_pb2.SolveResponse]
     """Builds, and returns when the exporters are done."""
     Status: _aio.UnaryStreamMultiCallable[_control_pb2.StatusRequest, _control_pb2.StatusResponse]
@@ -33,6 +35,8 @@ class ControlStub:
     """Tells the daemon's version."""
     ListenBuildHistory: _aio.UnaryStreamMultiCallable[_control_pb2.BuildHistoryRequest, _control_pb2.BuildHistoryEvent]
     """Streams past and present builds."""
+    UpdateBuildHistory: _aio.UnaryUnaryMultiCallable[_control_pb2.UpdateBuildHistoryRequest, _control_pb2.UpdateBuildHistoryResponse]
+    """Changes or deletes the record of a build."""
 
 class ControlServicer(metaclass=_abc_1.ABCMeta):
     """Control is served by buildkitd. An exporter serves Session alone, see buildkit.exporter.v1."""
@@ -44,6 +48,14 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_control_pb2.DiskUsageRequest, _abc.Awaitable[_control_pb2.DiskUsageResponse]],
     ) -> _abc.Awaitable[_control_pb2.DiskUsageResponse]:
         """Tells what the daemon's cache holds."""
+
+    @_abc_1.abstractmethod
+    def Prune(
+        self,
+        request: _control_pb2.PruneRequest,
+        context: _aio.ServicerContext[_control_pb2.PruneRequest, _abc.AsyncIterator[_control_pb2.UsageRecord]],
+    ) -> _abc.AsyncIterator[_control_pb2.UsageRecord]:
+        """Removes cache records, and streams those that it has removed."""
 
     @_abc_1.abstractmethod
     def Solve(
@@ -92,5 +104,13 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_control_pb2.BuildHistoryRequest, _abc.AsyncIterator[_control_pb2.BuildHistoryEvent]],
     ) -> _abc.AsyncIterator[_control_pb2.BuildHistoryEvent]:
         """Streams past and present builds."""
+
+    @_abc_1.abstractmethod
+    def UpdateBuildHistory(
+        self,
+        request: _control_pb2.UpdateBuildHistoryRequest,
+        context: _aio.ServicerContext[_control_pb2.UpdateBuildHistoryRequest, _abc.Awaitable[_control_pb2.UpdateBuildHistoryResponse]],
+    ) -> _abc.Awaitable[_control_pb2.UpdateBuildHistoryResponse]:
+        """Changes or deletes the record of a build."""
 
 def add_ControlServicer_to_server(servicer: ControlServicer, server: _aio.Server) -> None: ...

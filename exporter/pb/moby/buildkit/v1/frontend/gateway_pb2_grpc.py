@@ -75,6 +75,21 @@ class LLBBridgeStub(object):
                 request_serializer=moby_dot_buildkit_dot_v1_dot_frontend_dot_gateway__pb2.InputsRequest.SerializeToString,
                 response_deserializer=moby_dot_buildkit_dot_v1_dot_frontend_dot_gateway__pb2.InputsResponse.FromString,
                 _registered_method=True)
+        self.NewContainer = channel.unary_unary(
+                '/moby.buildkit.v1.frontend.LLBBridge/NewContainer',
+                request_serializer=moby_dot_buildkit_dot_v1_dot_frontend_dot_gateway__pb2.NewContainerRequest.SerializeToString,
+                response_deserializer=moby_dot_buildkit_dot_v1_dot_frontend_dot_gateway__pb2.NewContainerResponse.FromString,
+                _registered_method=True)
+        self.ReleaseContainer = channel.unary_unary(
+                '/moby.buildkit.v1.frontend.LLBBridge/ReleaseContainer',
+                request_serializer=moby_dot_buildkit_dot_v1_dot_frontend_dot_gateway__pb2.ReleaseContainerRequest.SerializeToString,
+                response_deserializer=moby_dot_buildkit_dot_v1_dot_frontend_dot_gateway__pb2.ReleaseContainerResponse.FromString,
+                _registered_method=True)
+        self.ExecProcess = channel.stream_stream(
+                '/moby.buildkit.v1.frontend.LLBBridge/ExecProcess',
+                request_serializer=moby_dot_buildkit_dot_v1_dot_frontend_dot_gateway__pb2.ExecMessage.SerializeToString,
+                response_deserializer=moby_dot_buildkit_dot_v1_dot_frontend_dot_gateway__pb2.ExecMessage.FromString,
+                _registered_method=True)
 
 
 class LLBBridgeServicer(object):
@@ -137,6 +152,27 @@ class LLBBridgeServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def NewContainer(self, request, context):
+        """Makes a container, in which ExecProcess runs processes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReleaseContainer(self, request, context):
+        """Removes a container. Its processes end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExecProcess(self, request_iterator, context):
+        """Runs processes in containers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LLBBridgeServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -179,6 +215,21 @@ def add_LLBBridgeServicer_to_server(servicer, server):
                     servicer.Inputs,
                     request_deserializer=moby_dot_buildkit_dot_v1_dot_frontend_dot_gateway__pb2.InputsRequest.FromString,
                     response_serializer=moby_dot_buildkit_dot_v1_dot_frontend_dot_gateway__pb2.InputsResponse.SerializeToString,
+            ),
+            'NewContainer': grpc.unary_unary_rpc_method_handler(
+                    servicer.NewContainer,
+                    request_deserializer=moby_dot_buildkit_dot_v1_dot_frontend_dot_gateway__pb2.NewContainerRequest.FromString,
+                    response_serializer=moby_dot_buildkit_dot_v1_dot_frontend_dot_gateway__pb2.NewContainerResponse.SerializeToString,
+            ),
+            'ReleaseContainer': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseContainer,
+                    request_deserializer=moby_dot_buildkit_dot_v1_dot_frontend_dot_gateway__pb2.ReleaseContainerRequest.FromString,
+                    response_serializer=moby_dot_buildkit_dot_v1_dot_frontend_dot_gateway__pb2.ReleaseContainerResponse.SerializeToString,
+            ),
+            'ExecProcess': grpc.stream_stream_rpc_method_handler(
+                    servicer.ExecProcess,
+                    request_deserializer=moby_dot_buildkit_dot_v1_dot_frontend_dot_gateway__pb2.ExecMessage.FromString,
+                    response_serializer=moby_dot_buildkit_dot_v1_dot_frontend_dot_gateway__pb2.ExecMessage.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -398,6 +449,87 @@ class LLBBridge(object):
             '/moby.buildkit.v1.frontend.LLBBridge/Inputs',
             moby_dot_buildkit_dot_v1_dot_frontend_dot_gateway__pb2.InputsRequest.SerializeToString,
             moby_dot_buildkit_dot_v1_dot_frontend_dot_gateway__pb2.InputsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def NewContainer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moby.buildkit.v1.frontend.LLBBridge/NewContainer',
+            moby_dot_buildkit_dot_v1_dot_frontend_dot_gateway__pb2.NewContainerRequest.SerializeToString,
+            moby_dot_buildkit_dot_v1_dot_frontend_dot_gateway__pb2.NewContainerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseContainer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moby.buildkit.v1.frontend.LLBBridge/ReleaseContainer',
+            moby_dot_buildkit_dot_v1_dot_frontend_dot_gateway__pb2.ReleaseContainerRequest.SerializeToString,
+            moby_dot_buildkit_dot_v1_dot_frontend_dot_gateway__pb2.ReleaseContainerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExecProcess(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/moby.buildkit.v1.frontend.LLBBridge/ExecProcess',
+            moby_dot_buildkit_dot_v1_dot_frontend_dot_gateway__pb2.ExecMessage.SerializeToString,
+            moby_dot_buildkit_dot_v1_dot_frontend_dot_gateway__pb2.ExecMessage.FromString,
             options,
             channel_credentials,
             insecure,
