@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,3 +80,26 @@ def test_a_descriptor_has_to_be_open_for_writing() -> None:
     finally:
         os.close(reader)
         os.close(writer)
+
+
+def test_a_receiver_that_does_not_read_is_not_waited_for(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(str(tmp_path / "notify"))
+        supervisor = Supervisor(environ={"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        for _ in range(1000):  # more than a socket holds
+            supervisor.status("busy")
+
+
+@pytest.mark.parametrize("descriptor", [1, 2])
+def test_a_standard_descriptor_stays_taken(descriptor: int) -> None:
+    """Otherwise the next file that is opened would get what is meant for it."""
+    program = (
+        "import os, sys\n"
+        "from exporter.server.notify import Supervisor\n"
+        f"supervisor = Supervisor({descriptor}, environ={{}})\n"
+        f"assert os.get_inheritable({descriptor})\n"
+        "supervisor.ready(['somewhere'])\n"
+        f"sys.exit(0 if os.path.samefile('/proc/self/fd/{descriptor}', os.devnull) else 1)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, b"somewhere\n")

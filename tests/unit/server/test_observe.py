@@ -64,7 +64,14 @@ def test_a_client_cannot_forge_lines(lines: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize(
-    ("remaining", "code"), [(None, "CANCELLED"), (500.0, "CANCELLED"), (0.0, "DEADLINE_EXCEEDED")]
+    ("remaining", "code"),
+    [
+        (None, "CANCELLED"),
+        (500.0, "CANCELLED"),
+        (1.5, "CANCELLED"),
+        (0.5, "DEADLINE_EXCEEDED"),
+        (0.0, "DEADLINE_EXCEEDED"),
+    ],
 )
 @pytest.mark.parametrize("error", [asyncio.CancelledError, ClientGoneError])
 def test_a_disconnected_caller_is_not_our_failure(

@@ -2,19 +2,30 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 
+import grpc.aio
 import pytest
 
 from exporter.content.memory import MemoryStore
 from exporter.errors import (
+    Code,
     FailedPreconditionError,
     InvalidArgumentError,
+    NotFoundError,
     PermissionDeniedError,
     UnavailableError,
 )
 from exporter.image import CompressionConfig, Descriptor, digest_bytes
 from exporter.image.keys import DIFF_ID
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2 as pb
+from exporter.pb.buildkit.exporter.v1 import exporter_pb2_grpc
+from exporter.rpc.address import TCPAddress
 from exporter.rpc.allowed import AddressPattern
+from exporter.rpc.http2.connection import Connection
+from exporter.rpc.http2.grpc import end_with_status
+from exporter.rpc.http2.headers import Headers
+from exporter.rpc.http2.sockets import Scheduler, serving
+from exporter.rpc.http2.stream import Stream
+from exporter.rpc.listen import accepting
 from exporter.rpc.session.attach import attach
 from exporter.rpc.session.manager import SessionManager
 from exporter.server.refs import OwnedRef, RefResolver, SessionOwner
@@ -61,14 +72,18 @@ def ignore(amount: int) -> None:
 
 
 def resolver(
-    *, session: SessionOwner | None = None, daemons: tuple[Owner, ...] = (), allowed: tuple[str, ...] = ()
+    *,
+    session: SessionOwner | None = None,
+    daemons: tuple[Owner, ...] = (),
+    allowed: tuple[str, ...] = (),
+    resources: AsyncExitStack | None = None,
 ) -> RefResolver:
     return RefResolver(
         store=MemoryStore(),
         session=session,
         daemons=daemons,
         allowed=[AddressPattern.parse(text, field="f") for text in allowed],
-        resources=AsyncExitStack(),
+        resources=resources or AsyncExitStack(),
         on_read=ignore,
     )
 
@@ -143,3 +158,68 @@ async def test_an_inline_ref_with_a_forbidden_endpoint_is_refused_too() -> None:
     message = pb.Ref(id="r", endpoint="tcp://10.0.0.1:1", inline=pb.InlineRef())
     with pytest.raises(PermissionDeniedError):
         resolver().ref(message, "source.ref")
+
+
+class RefsOfSession(exporter_pb2_grpc.RefServiceServicer):
+    """Knows one ref."""
+
+    async def GetLayerChain(  # noqa: N802
+        self, request: pb.GetLayerChainRequest, context: object
+    ) -> pb.GetLayerChainResponse:
+        return pb.GetLayerChainResponse(layers=[pb.Layer(id=request.ref_id)])
+
+    async def GetRemote(  # noqa: N802
+        self, request: pb.GetRemoteRequest, context: object
+    ) -> pb.GetRemoteResponse:
+        raise NotImplementedError
+
+    async def GetAttestation(  # noqa: N802
+        self, request: pb.GetAttestationRequest, context: object
+    ) -> pb.GetAttestationResponse:
+        raise NotImplementedError
+
+    def register(self, server: grpc.aio.Server) -> None:
+        exporter_pb2_grpc.add_RefServiceServicer_to_server(self, server)
+
+
+@pytest.mark.parametrize("serves", [True, False])
+async def test_a_session_is_asked_if_it_serves_refs(serves: bool) -> None:
+    daemon = Owner(known())
+    services = [RefsOfSession().register] if serves else []
+    async with session_server() as (sessions, channel), attach(channel, services, session_id="s"):
+        owner = SessionOwner(sessions, "s", 30)
+        ref = resolver(session=owner, daemons=(daemon,)).ref(pb.Ref(id="r"), "source.ref")
+        assert [layer.id for layer in await ref.layer_chain()] == ["r"]
+        assert daemon.asked == (0 if serves else 1)
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+async def test_an_endpoint_is_dialled_once_under_its_name(host: str) -> None:
+    connections = 0
+    authorities = []
+
+    def accept(connection: Connection) -> None:
+        nonlocal connections
+        connections += 1
+        connection.on_stream = answer
+
+    def answer(stream: Stream, headers: Headers, end: bool) -> None:
+        authorities.append(dict(headers)[b":authority"].decode())
+        end_with_status(stream, Code.NOT_FOUND, "no such ref")
+
+    make = serving(Scheduler(), accept)
+    address = TCPAddress("127.0.0.1", 0)
+    async with accepting(make, address, None, insecure=False) as bound, AsyncExitStack() as resources:
+        assert isinstance(bound, TCPAddress)
+        endpoint, expected = f"tcp://{host}:{bound.port}", f"{host}:{bound.port}"
+        refs = resolver(allowed=(endpoint,), resources=resources)
+        for ref_id in "ab":
+            ref = refs.ref(pb.Ref(id=ref_id, endpoint=endpoint), "source.ref")
+            with pytest.raises(NotFoundError):
+                await ref.layer_chain()
+    assert authorities == [expected, expected]
+    assert connections == 1
+
+
+def test_a_ref_knows_its_id() -> None:
+    assert resolver().ref(pb.Ref(id="r"), "source.ref").id == "r"
