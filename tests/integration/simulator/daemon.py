@@ -359,7 +359,7 @@ def _now() -> Timestamp:
     return Timestamp(seconds=seconds, nanos=nanos)
 
 
-def _content() -> MultiProvider:
+def recorded_content() -> MultiProvider:
     """The blobs of all recorded builds."""
     provider = MultiProvider(BlobDirectory(scenario("scratch-copy") / "oci" / "blobs"))
     for name in scenario_names(daemon="buildkit"):
@@ -376,7 +376,7 @@ async def serve(socket: str) -> None:
         interceptors=[StatusInterceptor()], options=(("grpc.max_receive_message_length", -1),)
     )
     control_pb2_grpc.add_ControlServicer_to_server(SimulatedDaemon(), server)
-    ContentServicer(_content()).register(server)
+    ContentServicer(recorded_content()).register(server)
     health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)
     server.add_insecure_port(f"unix:{socket}")
     await server.start()

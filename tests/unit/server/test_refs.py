@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from typing import Any
 
+import grpc
 import grpc.aio
 import pytest
 
@@ -17,7 +19,6 @@ from exporter.errors import (
 from exporter.image import CompressionConfig, Descriptor, digest_bytes
 from exporter.image.keys import DIFF_ID
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2 as pb
-from exporter.pb.buildkit.exporter.v1 import exporter_pb2_grpc
 from exporter.rpc.address import TCPAddress
 from exporter.rpc.allowed import AddressPattern
 from exporter.rpc.http2.connection import Connection
@@ -160,32 +161,25 @@ async def test_an_inline_ref_with_a_forbidden_endpoint_is_refused_too() -> None:
         resolver().ref(message, "source.ref")
 
 
-class RefsOfSession(exporter_pb2_grpc.RefServiceServicer):
-    """Knows one ref."""
+async def layer_chain(request: pb.GetLayerChainRequest, context: object) -> pb.GetLayerChainResponse:
+    return pb.GetLayerChainResponse(layers=[pb.Layer(id=request.ref_id)])
 
-    async def GetLayerChain(  # noqa: N802
-        self, request: pb.GetLayerChainRequest, context: object
-    ) -> pb.GetLayerChainResponse:
-        return pb.GetLayerChainResponse(layers=[pb.Layer(id=request.ref_id)])
 
-    async def GetRemote(  # noqa: N802
-        self, request: pb.GetRemoteRequest, context: object
-    ) -> pb.GetRemoteResponse:
-        raise NotImplementedError
-
-    async def GetAttestation(  # noqa: N802
-        self, request: pb.GetAttestationRequest, context: object
-    ) -> pb.GetAttestationResponse:
-        raise NotImplementedError
-
-    def register(self, server: grpc.aio.Server) -> None:
-        exporter_pb2_grpc.add_RefServiceServicer_to_server(self, server)
+def serve_refs(server: grpc.aio.Server) -> None:
+    """Serve refs whose only layer has their ID."""
+    handler = grpc.unary_unary_rpc_method_handler(
+        layer_chain, pb.GetLayerChainRequest.FromString, pb.GetLayerChainResponse.SerializeToString
+    )
+    handlers: dict[str, Any] = {"GetLayerChain": handler, "GetRemote": handler}
+    service = pb.DESCRIPTOR.services_by_name["RefService"].full_name
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+    server.add_registered_method_handlers(service, handlers)
 
 
 @pytest.mark.parametrize("serves", [True, False])
 async def test_a_session_is_asked_if_it_serves_refs(serves: bool) -> None:
     daemon = Owner(known())
-    services = [RefsOfSession().register] if serves else []
+    services = [serve_refs] if serves else []
     async with session_server() as (sessions, channel), attach(channel, services, session_id="s"):
         owner = SessionOwner(sessions, "s", 30)
         ref = resolver(session=owner, daemons=(daemon,)).ref(pb.Ref(id="r"), "source.ref")
