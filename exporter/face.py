@@ -60,6 +60,7 @@ from exporter.progress.model import (
 )
 from exporter.progress.producer import Status, VertexProgress
 from exporter.remotes.registry import DistributionSources
+from exporter.source.files import FilesRef, RefTree
 from exporter.source.saved.load import SavedSource
 from exporter.source.saved.save import save_source
 from exporter.source.types import (
@@ -103,6 +104,7 @@ __all__ = [
     "FileEntry",
     "FileKind",
     "FileSink",
+    "FilesRef",
     "Finalize",
     "FinalizeContext",
     "Image",
@@ -127,6 +129,7 @@ __all__ = [
     "Provider",
     "Pusher",
     "Ref",
+    "RefTree",
     "Registry",
     "Remote",
     "ResourceExhaustedError",

@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from exporter.client.gateway import Gateway
 from exporter.client.processes import Completed, Process, run_process
 from exporter.client.results import BuildResult
-from exporter.daemon.fsutil.stat import entry_of
 from exporter.errors import ExporterError, FailedPreconditionError, NotFoundError
 from exporter.layer.tree import Kind
 from exporter.pb.fsutil.types import stat_pb2
 from exporter.pb.moby.buildkit.v1.frontend import gateway_pb2
 from exporter.pb.pb import ops_pb2
+from exporter.remotes.messages.stats import entry_of
 
 _PIECE_BYTES = 4 << 20
 """The size of one answer; a daemon's answers have at most 16 MiB."""

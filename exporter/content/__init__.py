@@ -29,6 +29,7 @@ from exporter.content.manifest import (
 from exporter.content.memory import MemoryStore
 from exporter.content.overlay import MultiProvider
 from exporter.content.protocol import BlobInfo, BlobWriter, ContentStore, Provider
+from exporter.content.spool import SpoolingProvider
 from exporter.content.staging import StagedFile, Staging
 from exporter.content.threads import StepTimer, iterate_in_thread, run_in_thread
 from exporter.content.verify import Verifier, split_digest
@@ -46,6 +47,7 @@ __all__ = [
     "OCILayout",
     "OnBytes",
     "Provider",
+    "SpoolingProvider",
     "StagedFile",
     "Staging",
     "StepTimer",

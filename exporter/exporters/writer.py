@@ -15,6 +15,7 @@ from exporter.content.copy import write_blob
 from exporter.content.memory import MemoryStore
 from exporter.content.overlay import MultiProvider
 from exporter.content.protocol import Provider
+from exporter.content.spool import SpoolingProvider
 from exporter.errors import InvalidArgumentError
 from exporter.exporters.attestations.layers import make_statements
 from exporter.exporters.attestations.purl import image_purl
@@ -228,12 +229,16 @@ class ImageWriter:
             StatementSubject.of(image_purl(name, platform.platform), [image.digest]) for name in names
         ]
         chain = None if part.ref is None else await part.ref.layer_chain()
+        # The layers that are read for an SBOM are written to the image later, too.
+        spool = SpoolingProvider(part.remote.provider, self._context.scratch)
         statements = await make_statements(
             source.attestations[platform.id],
             subjects,
-            SBOMSupplement(chain, part.remote, self._context.build.builder),
+            SBOMSupplement(chain, replace(part.remote, provider=spool), self._context.build.builder),
             self._context.scratch,
         )
+        for digest in spool.kept:
+            self._provider.add(digest, spool)
         manifest = attestation_manifest(
             image,
             [(statement.data, statement.predicate_type) for statement in statements],

@@ -7,7 +7,6 @@ are relative to the root, ``..`` stops there, and symbolic links are resolved wi
 
 from __future__ import annotations
 
-import enum
 import posixpath
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,23 +16,15 @@ from exporter.errors import InvalidArgumentError, NotFoundError
 from exporter.layer.gotar import Header, TarTime, TypeFlag
 from exporter.layer.gotar.header import ZERO_TIME
 from exporter.layer.gotar.pax import XATTR_PREFIX
+from exporter.source.files import Kind
+
+__all__ = ["FileTree", "Inode", "Kind", "Name"]
 
 _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
 _MAX_LINKS = 255
 _IMPLICIT_MODE = 0o755
 _MODE_MASK = 0o7777
-
-
-class Kind(enum.Enum):
-    """The kind of an inode."""
-
-    FILE = enum.auto()
-    DIRECTORY = enum.auto()
-    SYMLINK = enum.auto()
-    CHARACTER_DEVICE = enum.auto()
-    BLOCK_DEVICE = enum.auto()
-    FIFO = enum.auto()
 
 
 _KINDS: Mapping[bytes, Kind] = {

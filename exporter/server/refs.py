@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 import grpc.aio
@@ -16,6 +17,7 @@ from exporter.content.protocol import Provider
 from exporter.errors import FailedPreconditionError, PermissionDeniedError
 from exporter.image import CompressionConfig, Descriptor
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2
+from exporter.remotes.session.files import READ_FILES_METHOD
 from exporter.remotes.session.refs import (
     GET_ATTESTATION_METHOD,
     GET_REMOTE_METHOD,
@@ -28,6 +30,7 @@ from exporter.rpc.allowed import AddressPattern, allowed_target
 from exporter.rpc.limits import PEER_OPTIONS
 from exporter.rpc.session.manager import Session, SessionManager
 from exporter.server.request import inline_ref_of
+from exporter.source.files import FilesRef, RefTree
 from exporter.source.inline import check_chain
 from exporter.source.types import LayerChain, Ref, Remote
 
@@ -80,7 +83,10 @@ class SessionOwner:
     async def ref(self, ref_id: str) -> Ref | None:
         """See `RefOwner.ref`. The client is only asked if it has announced the service."""
         session = await self.session()
-        return SessionRef(ref_id, session.channel) if session.supports(GET_REMOTE_METHOD) else None
+        offers_files = session.supports(READ_FILES_METHOD)
+        if not offers_files and not session.supports(GET_REMOTE_METHOD):
+            return None
+        return SessionRef(ref_id, session.channel, offers_files=offers_files)
 
     async def content(self) -> Provider | None:
         """The client's blobs; None if it does not serve any."""
@@ -187,6 +193,20 @@ class OwnedRef:
         self._descriptors = remote.descriptors
         return Remote(remote.descriptors, CountingProvider(remote.provider, self._on_read))
 
+    @asynccontextmanager
+    async def files(self, scratch: Path) -> AsyncIterator[RefTree | None]:
+        """See `FilesRef.files`.
+
+        Raises:
+            FailedPreconditionError: no owner serves refs.
+        """
+        found = await self._find()
+        if not isinstance(found, FilesRef):
+            yield None
+            return
+        async with found.files(scratch) as tree:
+            yield tree
+
     async def layer_chain(self) -> LayerChain:
         """See `Ref.layer_chain`.
 
@@ -212,6 +232,18 @@ class OwnedRef:
                 field=self._path,
             )
         return self._found
+
+
+@asynccontextmanager
+async def _files_of(ref_id: str, owners: Sequence[RefOwner], scratch: Path) -> AsyncIterator[RefTree | None]:
+    """The files of an inline ref, if one of its owners sends them."""
+    found = [await owner.ref(ref_id) for owner in owners]
+    senders: list[FilesRef] = [ref for ref in found if isinstance(ref, FilesRef)]
+    if not senders:
+        yield None
+        return
+    async with senders[0].files(scratch) as tree:
+        yield tree
 
 
 class RefResolver:
@@ -272,7 +304,8 @@ class RefResolver:
 
         places = (in_request, in_store, *(owner.content for owner in owners), shared)
         provider = FirstProvider(*places, where="the request, the store or any peer")
-        return inline_ref_of(message, path, CountingProvider(provider, self._on_read))
+        counted = CountingProvider(provider, self._on_read)
+        return inline_ref_of(message, path, counted, partial(_files_of, message.id, owners))
 
     def attestation(self, content_id: str, path: str) -> Callable[[], Awaitable[bytes]]:
         """What gets the content of the attestation in the field `path`.

@@ -13,7 +13,7 @@ from exporter.exporters.base import ArtifactKind, Exporter, Uses
 from exporter.image import ImageError, check_compatibility_version
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2
 from exporter.remotes.messages.layers import check_digest, compression_message, descriptor_of, layer_of
-from exporter.source.inline import InlineRef, check_chain
+from exporter.source.inline import InlineRef, OpenFiles, check_chain
 from exporter.source.types import (
     Attestation,
     AttestationKind,
@@ -64,8 +64,10 @@ def source_of(message: exporter_pb2.Source, make_ref: RefFactory, make_content: 
     )
 
 
-def inline_ref_of(message: exporter_pb2.Ref, path: str, provider: Provider) -> InlineRef:
-    """Convert an inline ref, whose blobs are in `provider`.
+def inline_ref_of(
+    message: exporter_pb2.Ref, path: str, provider: Provider, open_files: OpenFiles
+) -> InlineRef:
+    """Convert an inline ref, whose blobs are in `provider`, and whose files `open_files` opens.
 
     Raises:
         InvalidArgumentError, FailedPreconditionError: a time is malformed, or see `check_chain`.
@@ -76,7 +78,7 @@ def inline_ref_of(message: exporter_pb2.Ref, path: str, provider: Provider) -> I
         descriptor_of(blob, f"{path}.descriptors[{i}]") for i, blob in enumerate(inline.descriptors)
     )
     check_chain(chain, descriptors, field=path)
-    return InlineRef(message.id, chain, descriptors, provider)
+    return InlineRef(message.id, chain, descriptors, provider, open_files)
 
 
 def build_info_of(message: exporter_pb2.BuildInfo) -> BuildInfo:

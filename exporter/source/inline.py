@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 
 from exporter.content.protocol import Provider
 from exporter.content.verify import split_digest
 from exporter.errors import FailedPreconditionError, InvalidArgumentError
 from exporter.image import CompressionConfig, Descriptor
 from exporter.image.keys import DIFF_ID
+from exporter.source.files import RefTree
 from exporter.source.types import Layer, LayerChain, Remote
+
+OpenFiles = Callable[[Path], AbstractAsyncContextManager[RefTree | None]]
+"""Opens the files of a ref; see `FilesRef.files`."""
 
 
 class InlineRef:
@@ -20,11 +26,18 @@ class InlineRef:
         chain: The layers' metadata, base first.
         descriptors: The layers, base first, with their diff IDs in the annotation `DIFF_ID`.
         provider: Has the layers' blobs.
+        open_files: See `FilesRef.files`; None if nobody sends the files.
     """
 
     def __init__(
-        self, id: str, chain: Sequence[Layer], descriptors: Sequence[Descriptor], provider: Provider
+        self,
+        id: str,
+        chain: Sequence[Layer],
+        descriptors: Sequence[Descriptor],
+        provider: Provider,
+        open_files: OpenFiles | None = None,
     ) -> None:
+        self._open_files = open_files
         self._id = id
         self._chain = tuple(chain)
         self._remote = Remote(tuple(descriptors), provider)
@@ -41,6 +54,15 @@ class InlineRef:
     async def layer_chain(self) -> LayerChain:
         """See `Ref.layer_chain`."""
         return self._chain
+
+    @asynccontextmanager
+    async def files(self, scratch: Path) -> AsyncIterator[RefTree | None]:
+        """See `FilesRef.files`."""
+        if self._open_files is None:
+            yield None
+            return
+        async with self._open_files(scratch) as tree:
+            yield tree
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._id!r}, {len(self._chain)} layers)"

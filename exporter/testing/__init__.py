@@ -15,6 +15,7 @@ daemon or network.
 from exporter.testing.bench import Run, Workbench
 from exporter.testing.blocking import BlockingWorkbench
 from exporter.testing.checks import assert_image_valid, assert_reproducible
+from exporter.testing.directories import DirectoryRef
 from exporter.testing.output import MemoryLayout, MemoryOutput, PublishedImage, WrittenFile
 from exporter.testing.progress import ProgressLog
 from exporter.testing.registry import MemoryRegistry, PushedImage
@@ -22,6 +23,7 @@ from exporter.testing.sources import MemoryLayer, load_sample, ref_of, sample_na
 
 __all__ = [
     "BlockingWorkbench",
+    "DirectoryRef",
     "MemoryLayer",
     "MemoryLayout",
     "MemoryOutput",

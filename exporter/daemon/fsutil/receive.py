@@ -11,22 +11,21 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, aclosing, suppress
 from pathlib import Path
-from typing import Protocol
 
 from google.protobuf.message import DecodeError
 
 from exporter.content.threads import iterate_in_thread, run_in_thread
-from exporter.daemon.fsutil.stat import entry_of
 from exporter.errors import (
     ExporterError,
     FailedPreconditionError,
     InvalidArgumentError,
-    UnavailableError,
     failure_of,
 )
 from exporter.exporters.files.directory import DirectoryWriter, NewFile
 from exporter.exporters.files.entry import FileEntry
 from exporter.pb.fsutil.types import wire_pb2
+from exporter.remotes.messages.stats import entry_of
+from exporter.rpc.inbox import ByteStream, Inbox
 
 __all__ = ["ByteStream", "receive_directory"]
 
@@ -34,21 +33,6 @@ Packet = wire_pb2.Packet
 
 _OPEN_FILES = 64
 """The maximum number of contents requested at once; each takes two file descriptors."""
-
-_INBOX_BYTES = 8 << 20
-"""The limit for buffered messages; beyond it, backpressure stops the sender."""
-
-
-class ByteStream(Protocol):
-    """A bidirectional stream of messages, as bytes."""
-
-    async def read(self) -> object:
-        """Return the next message, or something other than bytes at the end."""
-        ...
-
-    async def write(self, *messages: bytes) -> None:
-        """Send messages in order, with backpressure."""
-        ...
 
 
 async def receive_directory(stream: ByteStream, path: Path, *, delete: bool) -> None:
@@ -85,7 +69,7 @@ class _Transfer:
     def __init__(self, stream: ByteStream, writer: DirectoryWriter) -> None:
         self._stream = stream
         self._writer = writer
-        self._inbox = _Inbox()
+        self._inbox = Inbox("the sender of the files went away before it had sent all")
 
     async def run(self) -> None:
         reading = asyncio.create_task(self._inbox.fill(self._stream), name="fsutil: messages")
@@ -109,42 +93,6 @@ class _Transfer:
     async def _proceed(self, assembler: _Assembler) -> None:
         for number in await run_in_thread(assembler.take, await self._inbox.take()):
             await self._stream.write(Packet(type=Packet.PACKET_REQ, ID=number).SerializeToString())
-
-
-class _Inbox:
-    """A buffer for received messages, so that many small ones need only one trip to a thread."""
-
-    def __init__(self) -> None:
-        self._messages: list[bytes] = []
-        self._size = 0
-        self._ended: BaseException | None = None
-        self._changed = asyncio.Condition()
-
-    async def fill(self, stream: ByteStream) -> None:
-        """Read a stream to its end, and wait while the buffer is full."""
-        ended: BaseException = UnavailableError("the sender of the files went away before it had sent all")
-        try:
-            while isinstance(message := await stream.read(), bytes):
-                async with self._changed:
-                    await self._changed.wait_for(lambda: self._size < _INBOX_BYTES)
-                    self._messages.append(message)
-                    self._size += len(message)
-                    self._changed.notify_all()
-        except Exception as error:
-            ended = error
-        async with self._changed:
-            self._ended = ended
-            self._changed.notify_all()
-
-    async def take(self) -> Sequence[bytes]:
-        """Wait for messages and take them all. At the end of the stream, raise the reason."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._messages or self._ended is not None)
-            if not self._messages and self._ended is not None:
-                raise self._ended
-            messages, self._messages, self._size = self._messages, [], 0
-            self._changed.notify_all()
-            return messages
 
 
 class _Assembler:

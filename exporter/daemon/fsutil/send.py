@@ -12,7 +12,6 @@ from google.protobuf.message import DecodeError
 
 from exporter.content.threads import StepTimer, iterate_in_thread, run_in_thread
 from exporter.daemon.fsutil.receive import ByteStream
-from exporter.daemon.fsutil.stat import stat_of
 from exporter.errors import (
     ExporterError,
     FailedPreconditionError,
@@ -23,6 +22,7 @@ from exporter.errors import (
 from exporter.exporters.files.entry import Content, FileEntry
 from exporter.layer.tree import Kind
 from exporter.pb.fsutil.types import wire_pb2
+from exporter.remotes.messages.stats import stat_of
 
 __all__ = ["send_directory"]
 

@@ -15,12 +15,12 @@ from exporter.exporters.base import ExportContext
 from exporter.exporters.destinations import Output
 from exporter.exporters.files.entry import FileEntry, shown
 from exporter.exporters.files.merge import merged
-from exporter.exporters.files.ref import epoch_nanoseconds, ref_entries
+from exporter.exporters.files.opening import Entries, open_entries
+from exporter.exporters.files.ref import adjusted, epoch_nanoseconds
 from exporter.exporters.files.statements import statement_entries
 from exporter.exporters.result_refs import check_mapping, find_ref
 from exporter.image import FSOptions, ResultPlatform, export_epoch, parse_platforms
 from exporter.image.options.attributes import ATTESTATION_PREFIX
-from exporter.layer.files import LayerFiles
 from exporter.layer.tree import Kind
 from exporter.progress.producer import now
 from exporter.source.types import Ref, Source
@@ -37,20 +37,20 @@ class PlatformFiles:
 
     Attributes:
         id: The platform's ID.
-        layers: The ref's files; None if there is no ref.
+        files: The ref's files; None if there is no ref.
         statements: The attestations' files, in order.
         epoch: Seconds since 1970 to set all modification times to; None for no epoch.
     """
 
     id: str
-    layers: LayerFiles | None
+    files: Entries | None
     statements: Sequence[FileEntry]
     epoch: int | None
 
     def entries(self) -> Iterator[FileEntry]:
         """All files. The file of an attestation hides one with the same path."""
         hidden = frozenset(entry.path for entry in self.statements)
-        return merged(_layer_entries(self.layers, self.epoch, hidden), self.statements)
+        return merged(_ref_entries(self.files, self.epoch, hidden), self.statements)
 
     def directory(self) -> FileEntry:
         """The directory of the platform, for outputs with a directory per platform."""
@@ -63,7 +63,7 @@ class PlatformFiles:
 async def open_files(
     source: Source, options: FSOptions, context: ExportContext
 ) -> AsyncIterator[list[PlatformFiles]]:
-    """Unpack the files of all platforms (at least one), until the block ends.
+    """Open the files of all platforms (at least one), until the block ends.
 
     Raises:
         InvalidArgumentError: the parts of the source are inconsistent, or attestations are invalid; with
@@ -77,10 +77,10 @@ async def open_files(
     refs = [find_ref(source, platform) for platform in platforms]
     time = now().unix * _SECOND
     async with AsyncExitStack() as stack:
-        trees = await gather(_unpack(ref, context, stack) for ref in refs)
+        trees = await gather(_open(ref, context, stack) for ref in refs)
         yield [
-            await _platform_files(source, platform, layers, options, context, time)
-            for platform, layers in zip(platforms, trees, strict=True)
+            await _platform_files(source, platform, files, options, context, time)
+            for platform, files in zip(platforms, trees, strict=True)
         ]
 
 
@@ -92,17 +92,17 @@ def _platforms(source: Source) -> Sequence[ResultPlatform]:
     return platforms
 
 
-async def _unpack(ref: Ref | None, context: ExportContext, stack: AsyncExitStack) -> LayerFiles | None:
+async def _open(ref: Ref | None, context: ExportContext, stack: AsyncExitStack) -> Entries | None:
     if ref is None:
         return None
-    remote, limit = await ref.remote(), context.max_content_bytes
-    return stack.enter_context(await LayerFiles.unpack(remote, scratch=context.scratch, max_size=limit))
+    files = open_entries(ref, context.scratch, context.max_content_bytes)
+    return await stack.enter_async_context(files)
 
 
 async def _platform_files(
     source: Source,
     platform: ResultPlatform,
-    layers: LayerFiles | None,
+    files: Entries | None,
     options: FSOptions,
     context: ExportContext,
     time: int,
@@ -112,21 +112,21 @@ async def _platform_files(
     shares_directory = is_keyed and not options.use_platform_split(is_keyed=is_keyed)
     statements = await statement_entries(
         source.attestations.get(platform.id, ()),
-        _layer_entries(layers, epoch),
+        _ref_entries(files, epoch),
         prefix=options.attestation_prefix,
         platform=platform.id if shares_directory else "",
         mtime=time if epoch is None else epoch_nanoseconds(epoch),
         scratch=context.scratch,
     )
-    files = PlatformFiles(platform.id, layers, statements, epoch)
-    _check_hidden(files)
-    return files
+    exported = PlatformFiles(platform.id, files, statements, epoch)
+    _check_hidden(exported)
+    return exported
 
 
-def _layer_entries(
-    layers: LayerFiles | None, epoch: int | None, hidden: frozenset[bytes] = frozenset()
+def _ref_entries(
+    files: Entries | None, epoch: int | None, hidden: frozenset[bytes] = frozenset()
 ) -> Iterator[FileEntry]:
-    return iter(()) if layers is None else ref_entries(layers, epoch=epoch, hidden=hidden)
+    return iter(()) if files is None else adjusted(files(), epoch=epoch, hidden=hidden)
 
 
 def _check_hidden(files: PlatformFiles) -> None:
@@ -134,7 +134,7 @@ def _check_hidden(files: PlatformFiles) -> None:
     names = {entry.path for entry in files.statements}
     if not names:
         return
-    for entry in _layer_entries(files.layers, files.epoch):
+    for entry in _ref_entries(files.files, files.epoch):
         folder = entry.path.rpartition(b"/")[0]
         if folder in names:
             raise InvalidArgumentError(

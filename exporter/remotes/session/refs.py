@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
 import grpc.aio
 
 from exporter.image import CompressionConfig
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
 from exporter.remotes.messages.layers import compression_message, descriptor_of, layer_of
 from exporter.remotes.session.content import REFS_STORE, STORE_ID, ContentClient
+from exporter.remotes.session.files import receiving_files
 from exporter.rpc.status import rpc_errors
+from exporter.source.files import RefTree
 from exporter.source.types import LayerChain, Remote
 
 GET_REMOTE_METHOD = "/buildkit.exporter.v1.RefService/GetRemote"
@@ -43,10 +49,13 @@ class SessionRef:
     Args:
         ref_id: The peer's ID for the ref.
         channel: A channel to the owner's ``RefService`` and ``Content``; the caller closes it.
+        offers_files: Whether the owner may have ``ReadFiles``.
     """
 
-    def __init__(self, ref_id: str, channel: grpc.aio.Channel) -> None:
+    def __init__(self, ref_id: str, channel: grpc.aio.Channel, *, offers_files: bool = True) -> None:
         self._id = ref_id
+        self._channel = channel
+        self._offers_files = offers_files
         self._refs = exporter_pb2_grpc.RefServiceStub(channel)
         self._content = refs_content(channel)
 
@@ -70,6 +79,21 @@ class SessionRef:
         path = f"GetRemote({self._id}).descriptors"
         descriptors = tuple(descriptor_of(d, f"{path}[{i}]") for i, d in enumerate(response.descriptors))
         return Remote(descriptors, self._content)
+
+    @asynccontextmanager
+    async def files(self, scratch: Path) -> AsyncIterator[RefTree | None]:
+        """See `FilesRef.files`.
+
+        Raises:
+            NotFoundError: the owner does not know the ref, or no longer does.
+            FailedPreconditionError: the owner cannot read the files.
+            UnavailableError: the owner is gone.
+        """
+        if not self._offers_files:
+            yield None
+            return
+        async with receiving_files(self._id, self._channel, scratch) as tree:
+            yield tree
 
     async def layer_chain(self) -> LayerChain:
         """See `Ref.layer_chain`.

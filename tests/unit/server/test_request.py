@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -25,8 +27,13 @@ DIGEST = "sha256:" + "a" * 64
 DIFF_ID = {"containerd.io/uncompressed": "sha256:" + "b" * 64}
 
 
+@asynccontextmanager
+async def no_files(scratch: Path) -> AsyncIterator[None]:
+    yield None
+
+
 def inline(message: pb.Ref, path: str) -> Ref:
-    return inline_ref_of(message, path, MemoryStore())
+    return inline_ref_of(message, path, MemoryStore(), no_files)
 
 
 def late(content_id: str, path: str) -> Callable[[], Awaitable[bytes]]:

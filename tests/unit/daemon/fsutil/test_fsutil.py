@@ -17,7 +17,6 @@ from exporter.daemon.fsutil import receive as fsutil_receive
 from exporter.daemon.fsutil import send as fsutil_send
 from exporter.daemon.fsutil.receive import receive_directory
 from exporter.daemon.fsutil.send import send_directory
-from exporter.daemon.fsutil.stat import entry_of, stat_of
 from exporter.errors import (
     DataLossError,
     ExporterError,
@@ -28,6 +27,7 @@ from exporter.errors import (
 from exporter.exporters.files.entry import FileEntry
 from exporter.layer.tree import Kind
 from exporter.pb.fsutil.types import stat_pb2, wire_pb2
+from exporter.remotes.messages.stats import entry_of, stat_of
 from tests.sessions import PATIENCE
 from tests.unit.exporters.files.test_directory import contents, directory, file, hardlink, symlink
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from exporter.daemon.fsutil.local_files import LocalWalk, Selection
-from exporter.daemon.fsutil.stat import stat_of
 from exporter.errors import FailedPreconditionError
 from exporter.layer.tree import Kind
+from exporter.remotes.messages.stats import stat_of
 
 DATA = Path(__file__).parents[3] / "data" / "filesync" / "walks.jsonl.gz"
 

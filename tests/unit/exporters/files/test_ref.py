@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from exporter.exporters.files.entry import FileEntry
-from exporter.exporters.files.ref import epoch_nanoseconds, ref_entries
+from exporter.exporters.files.ref import adjusted, epoch_nanoseconds, ref_entries
 from exporter.layer.files import LayerFiles
 from exporter.layer.tree import Kind
 from tests.unit.exporters.harness import FakeLayer, make_ref
@@ -67,7 +67,7 @@ async def test_the_first_of_several_names_is_the_file(tmp_path: Path) -> None:
             (b"z", b"a"),
         ]
         assert [entry.has_content for entry in entries] == [True, *[False] * 7]
-        hidden = list(ref_entries(files, hidden=frozenset({b"a"})))
+        hidden = list(adjusted(ref_entries(files), hidden=frozenset({b"a"})))
         assert paths(hidden)[:3] == [(b"m", b""), (b"m/b", b""), (b"p", b"")]
         assert paths(hidden)[-1] == (b"z", b"m/b")
 
@@ -87,7 +87,7 @@ async def test_directories_without_an_entry_have_no_time(tmp_path: Path) -> None
             (b"d", 0),
             (b"d/f", 1_700_000_000 * SECOND),
         ]
-        assert [entry.mtime for entry in ref_entries(files, epoch=5)] == [5 * SECOND] * 2
+        assert [entry.mtime for entry in adjusted(ref_entries(files), epoch=5)] == [5 * SECOND] * 2
 
 
 def test_epochs_wrap_as_in_go() -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from exporter.errors import InvalidArgumentError
-from exporter.exporters.files.entry import FileEntry, shown
-from exporter.layer.tree import Kind
 from exporter.pb.fsutil.types import stat_pb2
+from exporter.source.files import FileEntry, Kind, shown
 
 # Go's fs.FileMode.
+_SOCKET = 1 << 24
 _SETUID, _SETGID, _STICKY = 1 << 23, 1 << 22, 1 << 20
 _TYPES: Mapping[Kind, int] = {
     Kind.FILE: 0,
@@ -20,7 +20,7 @@ _TYPES: Mapping[Kind, int] = {
     Kind.FIFO: 1 << 25,
 }
 _KINDS = {bits: kind for kind, bits in _TYPES.items()}
-_TYPE_MASK = 1 << 31 | 1 << 27 | 1 << 26 | 1 << 25 | 1 << 24 | 1 << 21 | 1 << 19
+_TYPE_MASK = 1 << 31 | 1 << 27 | 1 << 26 | 1 << 25 | _SOCKET | 1 << 21 | 1 << 19
 _SPECIAL_BITS = ((0o4000, _SETUID), (0o2000, _SETGID), (0o1000, _STICKY))
 
 
@@ -39,6 +39,11 @@ def stat_of(entry: FileEntry) -> stat_pb2.Stat:
         devminor=entry.devminor,
         xattrs=[stat_pb2.Xattr(key=key, value=value) for key, value in sorted(entry.xattrs.items())],
     )
+
+
+def is_socket(stat: stat_pb2.Stat) -> bool:
+    """Whether a message is about a socket, which entries cannot be."""
+    return bool(stat.mode & _SOCKET)
 
 
 def entry_of(stat: stat_pb2.Stat) -> FileEntry:
