@@ -12,14 +12,16 @@ from exporter.client import (
     BuildError,
     Client,
     DirectoryOutput,
+    Event,
     FileKind,
     HistoryChange,
     ProcessError,
+    StepChanged,
     StepOutput,
     llb,
     sync,
 )
-from exporter.errors import ExporterError, NotFoundError
+from exporter.errors import ExporterError, InvalidArgumentError, NotFoundError
 from tests.buildkit import own_buildkitd
 from tests.integration.client_contexts import SHELL, files
 from tests.sessions import PATIENCE
@@ -133,6 +135,49 @@ async def test_llb_with_directories_in_memory(client: Client) -> None:
         assert [info.path for info in await built.list()] == ["/a", "/made"]
     result = await client.solve(state, directories={"src": {"a": "1"}})
     assert result.cached
+
+
+async def test_llb_with_mounts_secrets_and_changes_of_files(client: Client) -> None:
+    tools = llb.local("tools")
+    base = llb.scratch().file(
+        llb.MakeDirectory(path="/bin"),
+        llb.Copy(source=tools, src="/busybox", dest="/bin/sh", mode=0o755),
+        llb.Copy(source=tools, src="/busybox", dest="/bin/cat", mode=0o755),
+    )
+    built = base.run(
+        "cat /src/a /run/secrets/s >/made; echo $TOKEN >>/made; echo kept >/cache/x; exit 3",
+        mounts=[
+            llb.BindMount("/src", llb.scratch().make_file("/a", b"from a mount\n")),
+            llb.CacheMount("/cache", "a-cache"),
+            llb.TmpfsMount("/tmp"),
+            llb.SecretMount("/run/secrets/s", "s"),
+        ],
+        secret_env={"TOKEN": "token"},
+        network="none",
+        valid_exit_codes=[3],
+        name="making it",
+    )
+    merged = llb.merge([llb.diff(base, built), llb.scratch().make_dir("/d").link("/l", "made").remove("/d")])
+    events: list[Event] = []
+    opening = client.open_llb(
+        merged,
+        directories={"tools": files("")},
+        secrets={"s": "a secret\n", "token": lambda: "a token"},
+        on_event=events.append,
+    )
+    async with opening as tree:
+        assert await tree.read("/l") == b"from a mount\na secret\na token\n"
+        assert not await tree.exists("/bin/sh") and not await tree.exists("/d")
+    assert "making it" in {event.step.name for event in events if isinstance(event, StepChanged)}
+
+
+async def test_a_definition_says_itself_what_a_frontend_would(client: Client) -> None:
+    with pytest.raises(InvalidArgumentError, match="args is an option of the Dockerfile frontend"):
+        await client.solve(llb.scratch().make_file("/a", b""), args={"A": "1"})
+    with pytest.raises(InvalidArgumentError, match="the empty state has no definition"):
+        await client.solve(llb.scratch())
+    with pytest.raises(NotFoundError, match=r"directories\[x\]: /nowhere is not a directory"):
+        await client.solve(llb.local("x"), directories={"x": "/nowhere"})
 
 
 async def test_history(client: Client) -> None:
