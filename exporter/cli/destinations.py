@@ -24,6 +24,20 @@ def check_file(option: str, path: Path | None) -> None:
         raise UsageError(f"{option}: {path} cannot be written: {problem}")
 
 
+def check_directory(option: str, path: Path | None) -> None:
+    """Reject an option that names a directory which cannot be written to, nor created. Blocks.
+
+    Args:
+        option: The name of the option, such as ``--save-source``.
+        path: The directory; None if the option was not given.
+
+    Raises:
+        UsageError: the directory cannot be used.
+    """
+    if path is not None and (problem := problem_of_directory(path)):
+        raise UsageError(f"{option}: {path} cannot be used: {problem}")
+
+
 def problem_of_file(path: Path) -> str:
     """Why a file cannot be written; empty if it can. It may already exist. Blocks."""
     try:

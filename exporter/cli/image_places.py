@@ -14,6 +14,7 @@ from exporter.progress.display import ProgressMode
 from exporter.progress.sanitize import clean
 
 _SILENT = frozenset({ProgressMode.QUIET, ProgressMode.RAWJSON})
+_NOT_PUSHED = "warning: nothing was pushed: the image has no name; add name=REGISTRY/NAME:TAG to the output"
 
 
 def tell_image_places(
@@ -38,7 +39,9 @@ def tell_image_places(
     for output in outputs:
         name = output.attrs.get("name", "")
         if name in {"", "*"}:
-            name = response.get(IMAGE_NAME) or response.get(IMAGE_DIGEST, "")
+            name = response.get(IMAGE_NAME, "")
+        is_named = bool(name)
+        name = name or response.get(IMAGE_DIGEST, "")
         if isinstance(store, WorkplaceConfig):
             place = store.place_of(output.type, output.attrs)
         else:
@@ -46,4 +49,4 @@ def tell_image_places(
         if place:
             print(f"stored {clean(name)} in {clean(place)}", file=sys.stderr)
         if pushes_image(output.type, output.attrs):
-            print(f"pushed {clean(name)}", file=sys.stderr)
+            print(f"pushed {clean(name)}" if is_named else _NOT_PUSHED, file=sys.stderr)

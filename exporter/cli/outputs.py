@@ -58,7 +58,7 @@ class OutputOption:
                     f"invalid value {field!r} in --output {text}: "
                     "write KEY=VALUE, as in type=oci,dest=app.tar"
                 )
-            attrs[lower(key)] = value
+            attrs[lower(key.strip())] = value  # buildx strips spaces as well
         exporter_type = attrs.pop("type", "")
         if not exporter_type:
             raise UsageError(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from exporter.cli.client import ServerAccess, connect
 from exporter.cli.commands.proxy import DEFAULT_PROXY_ADDRESS, PeerTLS, ProxyArgs
+from exporter.cli.destinations import check_directory
 from exporter.cli.failures import ExitCode, UsageError
 from exporter.cli.installed import registry_with
 from exporter.cli.logs import configure_logging
@@ -26,7 +27,7 @@ from exporter.proxy.metrics import ProxyMetrics
 from exporter.proxy.server import running_switch
 from exporter.proxy.switch import Switch
 from exporter.remotes.registry import RegistryOptions
-from exporter.rpc.activation import listen_addresses
+from exporter.rpc.activation import ListenAddress, listen_addresses
 from exporter.rpc.address import Address, UnixAddress, parse_address
 from exporter.rpc.limits import raise_file_limit
 from exporter.rpc.listen import accepting
@@ -76,6 +77,8 @@ async def _run(options: ProxyArgs) -> None:
     with _flags_named():
         addresses = listen_addresses(options.addr or (DEFAULT_PROXY_ADDRESS,), field="addresses")
         supervisor = Supervisor(options.ready_fd)
+    _refuse_itself(options, addresses)
+    check_directory("--save-source", options.save_source)
     tls = listener_tls(options)
     with queued_signals() as signals:
         async with _proxy(options) as proxy:
@@ -98,6 +101,12 @@ async def _run(options: ProxyArgs) -> None:
             proxy.is_listening = False
             supervisor.stopping(f"waiting for {proxy.switch.solves} running builds")
             await _drain(proxy.switch, options.shutdown_grace, signals)
+
+
+def _refuse_itself(options: ProxyArgs, addresses: Sequence[ListenAddress]) -> None:
+    daemon = str(_address(options.buildkitd, "--buildkitd"))
+    if daemon in {str(address) for address in addresses}:
+        raise UsageError(f"--buildkitd: {daemon} is the proxy's own address; name the socket of the daemon")
 
 
 @dataclass(slots=True)

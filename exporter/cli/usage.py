@@ -12,6 +12,9 @@ from exporter.cli.commands.summaries import SUMMARIES
 _SIMILAR = 0.7  # a ratio, see difflib; --sourc and --sorce are about this similar
 _MIN_PREFIX = 3  # letters
 
+_FLAGS_OF_COMMANDS = {"help": "--help", "version": "--version"}
+"""What other programs have as commands, and this one as flags."""
+
 
 def explain(error: click.UsageError) -> str:
     """Explain a usage error: the command's usage, the problem, and a suggestion."""
@@ -31,7 +34,7 @@ def _problem(error: click.UsageError, ctx: click.Context) -> str:
         case click.NoSuchOption():
             return _unknown_flag(error.option_name, ctx)
         case UnknownCommandError():
-            close = _closest(error.name, SUMMARIES)
+            close = _FLAGS_OF_COMMANDS.get(error.name) or _closest(error.name, SUMMARIES)
             hint = f"Did you mean {close}?" if close else f"The commands are {_join(SUMMARIES)}"
             return f"unknown command {error.name}. {hint}"
         case click.MissingParameter():

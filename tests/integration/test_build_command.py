@@ -353,8 +353,8 @@ async def test_a_layout_as_a_context(buildkit: str, tmp_path: Path) -> None:
     )
     assert first.status == 0, first.err
     [root] = await (await OCILayout.open(tmp_path / "layout")).index()
-    context = write_context(tmp_path / "context", Case("FROM base\nCOPY b /b\n", {"b": b"b"}))
-    place = f"base=oci-layout://{tmp_path}/layout@{root.digest}"
+    context = write_context(tmp_path / "context", Case("FROM example.com/base:v1\nCOPY b /b\n", {"b": b"b"}))
+    place = f"example.com/base:v1=oci-layout://{tmp_path}/layout@{root.digest}"
     second = run(
         tmp_path,
         *("build", "--addr", buildkit, "--build-context", place, "-o", f"type=tar,dest={tmp_path}/out.tar"),

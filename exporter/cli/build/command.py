@@ -16,7 +16,7 @@ from exporter.cli.build.limits import HOST_GATEWAY
 from exporter.cli.build.outputs import BuildOutput, Deliveries, Wishes, plan_engine_outputs, plan_outputs
 from exporter.cli.client import ServerAccess, connect, explained
 from exporter.cli.commands.build import BuildArgs
-from exporter.cli.destinations import check_file
+from exporter.cli.destinations import check_directory, check_file
 from exporter.cli.export.delivery import check_engines
 from exporter.cli.failures import ExitCode, UsageError
 from exporter.cli.image_places import tell_image_places
@@ -106,6 +106,7 @@ def run_build(options: BuildArgs) -> int:
         raise UsageError(error.message) from error
     check_file("--metadata-file", options.metadata_file)
     check_file("--iidfile", options.iidfile)
+    check_directory("--save-source", options.save_source)
     with open_inputs(options, os.environ) as inputs:
         try:
             run = _build(options, inputs, renderer) if call is None else _ask(call, options, inputs, renderer)

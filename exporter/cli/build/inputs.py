@@ -25,6 +25,8 @@ from exporter.cli.failures import UsageError
 from exporter.client import CachePlace, Secret, SSHAgent
 from exporter.content.layout import OCILayout
 from exporter.daemon.services.upload import UploadServicer
+from exporter.image import ImageError
+from exporter.image.reference import Reference
 from exporter.rpc.session.attach import Attachable
 from exporter.rpc.temporary import private_directory
 
@@ -223,8 +225,9 @@ def _is_git_over_ssh(context: str) -> bool:
 
 
 def _add_context(inputs: Inputs, name: str, place: str) -> None:
+    name = _context_name(name)
     if place.startswith(_LAYOUT):
-        inputs.attrs[f"context:{name}"] = _add_layout(inputs, name, place.removeprefix(_LAYOUT))
+        inputs.attrs[f"context:{name}"] = _add_layout(inputs, place.removeprefix(_LAYOUT))
     elif _PASSED_ON.match(place):
         inputs.attrs[f"context:{name}"] = place
     elif Path(place).is_dir():
@@ -234,10 +237,18 @@ def _add_context(inputs: Inputs, name: str, place: str) -> None:
         raise UsageError(f"--build-context: {name}={place} is neither a directory nor a URL")
 
 
-def _add_layout(inputs: Inputs, name: str, place: str) -> str:
+def _context_name(name: str) -> str:
+    """The name by which the daemon looks for a context: Docker's short form, as it may replace an image."""
+    try:
+        return Reference.parse(name).familiar_string.removesuffix(":latest")
+    except ImageError:
+        return name
+
+
+def _add_layout(inputs: Inputs, place: str) -> str:
     path, at, digest = place.partition("@")
     if not at:
         raise UsageError(f"--build-context: {_LAYOUT}{place} has no digest: write {_LAYOUT}PATH@DIGEST")
-    store = f"context-{name}"
+    store = f"context-{len(inputs.layouts)}"  # the daemon parses it as part of a reference
     inputs.layouts[store] = OCILayout(path, create=False)
     return f"{_LAYOUT}{store}@{digest}"

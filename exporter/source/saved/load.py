@@ -83,6 +83,10 @@ class SavedSource:
         return await run_in_thread(_Loader(Path(path)).load)
 
 
+_MAX_LISTED = 3
+"""So many directories are named in an error."""
+
+
 class _Loader:
     """Loads one directory. Blocks."""
 
@@ -119,7 +123,12 @@ class _Loader:
         if document is None:
             if not self._path.exists():
                 raise NotFoundError(f"there is no saved source {self._path}: the directory does not exist")
-            raise NotFoundError(f"{self._path} is not a saved source: it has no file {name}")
+            below = sorted(path.parent.name for path in self._path.glob(f"*/{name}"))
+            hint = ""
+            if below:
+                hint = f". Saved sources below it: {', '.join(below[:_MAX_LISTED])}"
+                hint += f" and {len(below) - _MAX_LISTED} more" if len(below) > _MAX_LISTED else ""
+            raise NotFoundError(f"{self._path} is not a saved source: it has no file {name}{hint}")
         return document
 
     def _place_refs(self, chains: ChainsFile) -> tuple[InlineRef | None, dict[str, InlineRef | None] | None]:

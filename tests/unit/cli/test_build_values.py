@@ -87,6 +87,8 @@ def test_attributes_for_the_frontend(tmp_path: Path) -> None:
         ),
         *("--platform", "linux/amd64,linux/arm64", "--platform", "linux/386", "--network", "host"),
         *("--opt", "build-arg:A=2", "--build-context", "other=docker-image://x"),
+        *("--build-context", "docker.io/library/python:3.13=docker-image://y"),
+        *("--build-context", "example.com/base:latest=docker-image://z"),
     ]
     attrs, directories = inputs(*words, str(tmp_path), B="b")
     assert attrs == {
@@ -100,6 +102,8 @@ def test_attributes_for_the_frontend(tmp_path: Path) -> None:
         "force-network-mode": "host",
         "filename": "Dockerfile",
         "context:other": "docker-image://x",
+        "context:python:3.13": "docker-image://y",
+        "context:example.com/base": "docker-image://z",
     }
     assert directories == {"context": tmp_path, "dockerfile": tmp_path}
 

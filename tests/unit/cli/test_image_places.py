@@ -72,3 +72,9 @@ def test_an_image_without_a_name_is_reported_by_its_digest(capsys: Capture, tmp_
     assert main(["export", *words, "--output", "type=image"]) == 0
     digest = read_json("run-chain", "result.json")["exporter_response"]["containerimage.digest"]
     assert capsys.readouterr().err.endswith(f"\nstored {digest} in the image store {tmp_path}\n")
+
+
+def test_an_image_without_a_name_is_not_said_to_be_pushed(capsys: Capture) -> None:
+    output = Output("image", {"push": "true", "store": "false"}, None)
+    tell_image_places([output], {"containerimage.digest": "sha256:" + 64 * "a"}, EMBEDDED, progress="plain")
+    assert capsys.readouterr().err.startswith("warning: nothing was pushed: the image has no name")
