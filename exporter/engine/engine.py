@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from exporter.content.documents import Document, documents_of
 from exporter.content.images import ImageStore
@@ -23,6 +23,7 @@ from exporter.layer.limits import MAX_CONTENT_BYTES
 from exporter.progress.model import StatusSink
 from exporter.progress.producer import VertexProgress, vertex
 from exporter.remotes.registry import CredentialSource, RegistryOptions
+from exporter.remotes.registry.options import RegistryHost
 from exporter.remotes.registry.pusher import RegistryPusher
 from exporter.source.types import BuildInfo, Source
 
@@ -45,6 +46,7 @@ class ExportJob:
         build: Information about the build.
         find_output: Finds the destination of files for the client; returns None if the client accepts none.
         credentials: The credentials for registries of the client that asked for the export.
+        registries: How to reach registries, by host; only for this export.
         keeps_documents: Whether the caller wants the documents of an image.
         resources: Closed after the export or, if it issues a finalize token, with the token.
     """
@@ -57,6 +59,7 @@ class ExportJob:
     find_output: Callable[[], Awaitable[Output | None]]
     credentials: CredentialSource
     resources: AsyncExitStack
+    registries: Mapping[str, RegistryHost] = field(default_factory=dict)
     keeps_documents: bool = False
 
 
@@ -163,7 +166,8 @@ class Engine:
 
     def _pusher_of(self, job: ExportJob) -> Pusher:
         """What pushes with the credentials of whom an export is for; with a cache of tokens of its own."""
-        return RegistryPusher(replace(self._registries, credentials=job.credentials))
+        options = replace(self._registries, credentials=job.credentials, hosts=job.registries)
+        return RegistryPusher(options)
 
     async def finalize(self, token: str, sink: StatusSink) -> Mapping[str, str]:
         """Publish the artifact of an export; see `FinalizeStore.run`."""

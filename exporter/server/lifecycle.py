@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from exporter.engine.finalize import FinalizeStore
 from exporter.engine.jobs import Jobs
@@ -33,6 +32,7 @@ from exporter.server.config import ServerConfig
 from exporter.server.metrics import Metrics
 from exporter.server.notify import Supervisor
 from exporter.server.peers import Peers
+from exporter.server.reflection import add_reflection
 from exporter.server.service import ExporterService
 from exporter.server.signals import queued_signals
 from exporter.server.watching import watched
@@ -249,9 +249,7 @@ def _register(
     SessionService(sessions).register(server)
     server.add_generic_rpc_handlers((_NoDaemon(),))
     health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
-    names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    reflecting = reflection.aio.ReflectionServicer(names)
-    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflecting, server)  # type: ignore[no-untyped-call]
+    add_reflection(server, (*SERVICES, health.SERVICE_NAME))
 
 
 class _NoDaemon(grpc.GenericRpcHandler):

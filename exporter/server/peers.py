@@ -15,7 +15,9 @@ from exporter.image.go.text import parse_bool
 from exporter.image.options.attributes import TAR
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2
 from exporter.remotes.registry import CredentialSource
+from exporter.remotes.registry.hosts import EVERY_HOST
 from exporter.remotes.registry.operator import LentCredentials, OperatorCredentials
+from exporter.remotes.registry.options import RegistryHost
 from exporter.remotes.session.auth import SessionCredentials
 from exporter.rpc.allowed import AddressPattern
 from exporter.rpc.session.manager import Session, SessionManager
@@ -86,6 +88,11 @@ class Peers:
             client = await session.session() if is_awaited else session.attached()
             takes_output = client is None or _takes_output(client, request.attrs)
         return SessionOutput(session.session, request.id, self.metrics.sent) if takes_output else None
+
+    def registries(self, wanted: Mapping[str, RegistryHost]) -> Mapping[str, RegistryHost]:
+        """How to reach registries: as the client wants it, except where the operator lends credentials."""
+        lent = self.operator.hosts if self.operator is not None else ()
+        return {host: how for host, how in wanted.items() if host not in lent and EVERY_HOST not in lent}
 
     def credentials(self, session: SessionOwner | None) -> CredentialSource:
         """Whose credentials registries are shown: the client's, but for those that the operator lends."""

@@ -13,6 +13,8 @@ from exporter.exporters.base import ArtifactKind, Exporter, Uses
 from exporter.image import ImageError, check_compatibility_version
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2
 from exporter.remotes.messages.layers import check_digest, compression_message, descriptor_of, layer_of
+from exporter.remotes.registry.hosts import parse_host
+from exporter.remotes.registry.options import RegistryHost
 from exporter.source.inline import InlineRef, OpenFiles, check_chain
 from exporter.source.types import (
     Attestation,
@@ -98,6 +100,27 @@ def build_info_of(message: exporter_pb2.BuildInfo) -> BuildInfo:
         inline_cache=dict(message.inline_cache),
         builder=message.builder,
     )
+
+
+def registries_of(message: exporter_pb2.BuildInfo) -> dict[str, RegistryHost]:
+    """Convert how the daemon reaches registries.
+
+    Raises:
+        InvalidArgumentError: a host or a certificate is malformed.
+    """
+    registries = {}
+    for name, value in message.registries.items():
+        path = f"build.registries[{name}]"
+        try:
+            host = parse_host(name)
+            certificates = tuple(data.decode("ascii") for data in value.ca_certificates)
+        except InvalidArgumentError as error:
+            raise InvalidArgumentError(error.message, field=path) from None
+        except UnicodeDecodeError:
+            text = f"a CA certificate for {name} is not in PEM form"
+            raise InvalidArgumentError(text, field=f"{path}.ca_certificates") from None
+        registries[host] = RegistryHost(value.plain_http, value.insecure, certificates)
+    return registries
 
 
 _ARTIFACT_KINDS: Mapping[ArtifactKind, exporter_pb2.ArtifactKind.ValueType] = {

@@ -27,6 +27,7 @@ from exporter.server.peers import Peers
 from exporter.server.request import (
     build_info_of,
     exporter_info,
+    registries_of,
     resolve_response,
     source_of,
 )
@@ -163,6 +164,7 @@ class ExporterService(exporter_pb2_grpc.ExporterServiceServicer):
                 find_output=partial(self._peers.output, session, request, exporter.creates),
                 credentials=self._peers.credentials(session),
                 resources=resources,
+                registries=self._peers.registries(registries_of(request.build)),
                 keeps_documents=True,
             )
             outcome = await self._engine.export(job, sink)

@@ -15,6 +15,7 @@ from typing import Any
 
 import grpc.aio
 import pytest
+from grpc_reflection.v1alpha import reflection_pb2
 
 from exporter.daemon.services.content import ContentServicer
 from exporter.daemon.services.receive import FileReceiver, FileSendServicer
@@ -262,3 +263,27 @@ async def test_resolve_says_what_an_export_uses(tmp_path: Path, exporter_type: s
         response = await exporter_pb2_grpc.ExporterServiceStub(channel).Resolve(request)
     assert (response.uses_layers, response.uses_inline_cache) == (layers, layers)
     assert response.uses_files
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+async def test_both_versions_of_reflection_list_the_service(tmp_path: Path, version: str) -> None:
+    request = reflection_pb2.ServerReflectionRequest(list_services="")
+    async with plugin(tmp_path) as channel:
+        call = channel.stream_stream(
+            f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+            request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+            response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+        )(iter([request]))
+        response: Any = await call.read()
+    names = {service.name for service in response.list_services_response.service}
+    assert {"buildkit.exporter.v1.ExporterService", "grpc.reflection.v1.ServerReflection"} <= names
+
+
+async def test_registries_of_a_daemon_are_checked(tmp_path: Path) -> None:
+    build = pb.BuildInfo(registries={"https://registry.example": pb.RegistryHost()})
+    async with plugin(tmp_path) as channel:
+        request = pb.ExportRequest(type="image", build=build)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await exporter_pb2_grpc.ExporterServiceStub(channel).Export(request).read()
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "is not a registry's host" in str(caught.value.details())

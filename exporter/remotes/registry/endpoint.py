@@ -32,7 +32,10 @@ def endpoints(host: str, options: RegistryOptions, *, insecure: bool) -> list[UR
         raise InvalidArgumentError(
             f"{host} is not the address of a registry: {error}", field="attrs[name]"
         ) from None
-    if insecure:
+    known = options.host(host)
+    if known.plain_http:
+        return [plain]
+    if insecure or known.insecure:
         return [secure, plain]
     return [plain] if is_loopback(host) and not (options.certs_dir / host).is_dir() else [secure]
 
@@ -89,9 +92,19 @@ def tls_context(host: str, options: RegistryOptions, *, insecure: bool) -> ssl.S
         InvalidArgumentError: a certificate or key is missing or invalid.
     """
     context = client_context()
-    if insecure:
+    known = options.host(host)
+    if insecure or known.insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+    try:
+        for text in known.ca_certificates:
+            context.load_verify_locations(cadata=text)
+    except (OSError, ValueError) as error:
+        problem = loading_problem(error) if isinstance(error, OSError) else "not in PEM form"
+        raise InvalidArgumentError(
+            f"a CA certificate for {host} cannot be used: {problem}",
+            field=f"build.registries[{host}].ca_certificates",
+        ) from error
     directory = options.certs_dir / host
     path = directory
     try:

@@ -38,7 +38,7 @@ class Transport:
     ) -> None:
         self.host = host
         self.options = options
-        self._insecure = insecure
+        self._insecure = insecure or options.host(host).insecure
         self._on_retry = on_retry
         self._base = URL()
         self._stack = AsyncExitStack()

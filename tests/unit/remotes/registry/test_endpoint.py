@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ from yarl import URL
 
 from exporter.errors import InvalidArgumentError
 from exporter.remotes.registry import RegistryOptions
-from exporter.remotes.registry.endpoint import endpoints, is_loopback, proxy_for
+from exporter.remotes.registry.endpoint import endpoints, is_loopback, proxy_for, tls_context
+from exporter.remotes.registry.options import RegistryHost
+from tests.certificates import make_certificates
 
 
 @pytest.mark.parametrize(
@@ -63,3 +66,39 @@ def test_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
     assert proxy_for(URL("http://registry.example")) == URL("http://proxy.example:8080")
     assert proxy_for(URL("https://a.inner.example")) is None
     assert proxy_for(URL("http://localhost:5000")) is None
+
+
+def test_hosts_of_a_daemon(tmp_path: Path) -> None:
+    hosts = {
+        "plain.example": RegistryHost(plain_http=True),
+        "insecure.example": RegistryHost(insecure=True),
+        "operator.example": RegistryHost(plain_http=True),
+    }
+    (tmp_path / "operator.example").mkdir()
+    options = RegistryOptions(certs_dir=tmp_path, hosts=hosts)
+
+    def schemes(host: str) -> list[str]:
+        return [url.scheme for url in endpoints(host, options, insecure=False)]
+
+    assert schemes("plain.example") == ["http"]
+    assert schemes("insecure.example") == ["https", "http"]
+    assert schemes("operator.example") == ["https"], "the operator's certificates have precedence"
+    assert schemes("other.example") == ["https"]
+    assert tls_context("insecure.example", options, insecure=False).verify_mode is ssl.CERT_NONE
+    assert tls_context("plain.example", options, insecure=False).verify_mode is ssl.CERT_REQUIRED
+
+
+def test_ca_certificates_of_a_daemon(tmp_path: Path) -> None:
+    make_certificates(tmp_path)
+    pem = (tmp_path / "ca.pem").read_text("ascii")
+
+    def context(text: str) -> ssl.SSLContext:
+        host = RegistryHost(ca_certificates=(text,))
+        options = RegistryOptions(certs_dir=tmp_path / "none", hosts={"r.example": host})
+        return tls_context("r.example", options, insecure=False)
+
+    before = len(tls_context("r.example", RegistryOptions(), insecure=False).get_ca_certs())
+    assert len(context(pem).get_ca_certs()) == before + 1
+    with pytest.raises(InvalidArgumentError, match="r.example cannot be used") as caught:
+        context("nonsense")
+    assert caught.value.field == "build.registries[r.example].ca_certificates"
