@@ -248,3 +248,20 @@ async def test_nesting_is_not_limited_by_the_stack() -> None:
     store = MemoryStore()
     await copy_chain(store, MemoryStore(*blobs), describe(data, OCI_INDEX))
     assert _digests(store) == [describe(blob).digest for blob in blobs]
+
+
+async def test_a_blob_as_large_as_the_limit_is_read() -> None:
+    assert await read_blob(MemoryStore(b"blob"), describe(b"blob"), limit=4) == b"blob"
+
+
+async def test_a_missing_manifest_is_an_error_unless_the_caller_allows_it() -> None:
+    missing = describe(b"{}", OCI_MANIFEST)
+    with pytest.raises(NotFoundError):
+        await load_graph(MemoryStore(), [missing])
+    (node,) = await load_graph(MemoryStore(), [missing], missing_ok=True)
+    assert node.children == ()
+
+
+async def test_a_graph_has_all_its_roots_in_their_order() -> None:
+    roots = [describe(text) for text in (b"one", b"two", b"three")]
+    assert [node.descriptor for node in await load_graph(MemoryStore(), roots)] == roots

@@ -56,3 +56,13 @@ def test_small_files_have_a_limit(tmp_path: Path) -> None:
     assert read_file(tmp_path / "file", 3) == b"abc"
     with pytest.raises(FailedPreconditionError, match="the limit for such a file is 2 bytes"):
         read_file(tmp_path / "file", 2)
+
+
+def test_what_is_not_a_blob_does_not_end_the_list(tmp_path: Path) -> None:
+    directory = tmp_path / "sha256"
+    directory.mkdir()
+    digests = {digest_bytes(bytes([number])) for number in range(20)}
+    for number, digest in enumerate(sorted(digests)):
+        (directory / digest.removeprefix("sha256:")).write_bytes(b"x")
+        (directory / f"other-{number}").write_bytes(b"")
+    assert {info.digest for info in BlobDirectory(tmp_path).list()} == digests

@@ -230,3 +230,9 @@ def test_entries_that_occur_twice_stay_twice() -> None:
     index = LayoutIndex.parse(b'{"manifests":[%s,%s]}' % (entry, entry))
     index.insert(ONE)
     assert len(json.loads(index.marshal())["manifests"]) == 2
+
+
+@pytest.mark.parametrize("data", [b'"text"', b"[]", b"1", b"null", b"true"])
+def test_an_index_is_an_object(data: bytes) -> None:
+    with pytest.raises(ImageError):
+        LayoutIndex.parse(data)

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from exporter.content.lock import file_lock
+from exporter.content.lock import FileLock, call_locked, file_lock
 from exporter.errors import UnavailableError
 
 _HOLDER = """
@@ -92,3 +94,43 @@ async def test_waiting_can_be_cancelled(tmp_path: Path) -> None:
             await waiting
     async with file_lock(path, timeout=0):
         pass
+
+
+async def test_a_function_waits_for_the_lock(tmp_path: Path) -> None:
+    path, calls = tmp_path / "lock", []
+
+    def function() -> str:
+        calls.append("called")
+        return "result"
+
+    async with file_lock(path):
+        with pytest.raises(UnavailableError, match="has been locked by another process"):
+            await call_locked(function, FileLock(path), timeout=0.01)
+        assert calls == []
+        waiting = asyncio.create_task(call_locked(function, FileLock(path)))
+        await asyncio.sleep(0.02)
+        assert calls == []
+    assert await waiting == "result"
+    assert calls == ["called"]
+
+
+@pytest.mark.parametrize("number", [errno.EBADF, errno.EINVAL, errno.ENOTSUP, errno.EIO])
+@pytest.mark.parametrize("is_directory", [True, False])
+async def test_a_file_system_without_locks_on_directories(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, is_directory: bool
+) -> None:
+    """As NFS; anything else is an error."""
+
+    def refuse(fd: int, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("exporter.content.lock.fcntl.flock", refuse)
+    lock = FileLock(tmp_path if is_directory else tmp_path / "lock", is_directory=is_directory)
+    if is_directory and number != errno.EIO:
+        fd = lock.try_acquire()
+        assert fd is not None
+        os.close(fd)
+    else:
+        with pytest.raises(OSError) as caught:
+            lock.try_acquire()
+        assert caught.value.errno == number

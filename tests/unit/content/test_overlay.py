@@ -134,3 +134,12 @@ async def test_blobs_with_unverified_digests() -> None:
     assert await read(provider, "d", offset=1, length=2) == b"12"
     with pytest.raises(NotFoundError):
         await provider.info("e")
+
+
+async def test_what_is_read_is_counted() -> None:
+    counted: list[int] = []
+    provider = CountingProvider(MemoryStore(b"blob"), counted.append)
+    digest = describe(b"blob").digest
+    assert await read(provider, digest) == b"blob"
+    assert await read(provider, digest, offset=1, length=2) == b"lo"
+    assert sum(counted) == 6

@@ -95,3 +95,10 @@ def test_many_writers_and_cleaners_do_not_disturb_one_another(tmp_path: Path) ->
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(8)))
     assert len(names_in(tmp_path)) == 8 * 25
+
+
+def test_discarding_what_somebody_has_removed(tmp_path: Path) -> None:
+    file = Staging(tmp_path / "staging").create()
+    for path in (tmp_path / "staging").iterdir():
+        path.unlink()
+    file.discard()

@@ -621,3 +621,44 @@ def test_a_cancelled_request_does_not_wait_for_credit() -> None:
     stream.reset(ErrorCode.CANCEL)
     wire.run()
     assert wire.opened[0].code == ErrorCode.CANCEL
+
+
+def test_what_waits_for_the_window_gives_credit_to_its_own_source() -> None:
+    wire = Wire()
+    stream = wire.client.open_stream(REQUEST, end=False)
+    wire.run()
+    credits: dict[str, list[int]] = {"a": [], "b": []}
+    from_a, from_b = credits["a"].append, credits["b"].append
+    stream.window = 0
+    for data, credit, source in (
+        (b"1", 1, from_a),
+        (b"22", 2, from_a),
+        (b"333", 3, from_b),
+        (b"4", 4, from_a),
+    ):
+        stream.send_data(data, credit=credit, on_sent=source)
+    assert stream.queued == 7
+    assert credits == {"a": [], "b": []}
+    stream.window = 100
+    stream.flush()
+    wire.run()
+    assert bytes(wire.opened[0].data) == b"1223334"
+    assert (sum(credits["a"]), sum(credits["b"])) == (7, 3)
+    assert (stream.queued, stream.window) == (0, 93)
+
+
+def test_data_that_is_sent_in_parts_gives_credit_in_parts() -> None:
+    """Padding counts with the first part, and what is still queued does not."""
+    wire = Wire()
+    stream = wire.client.open_stream(REQUEST, end=False)
+    wire.run()
+    credits: list[int] = []
+    stream.window = 3
+    stream.send_data(b"0123456789", credit=12, on_sent=credits.append)
+    assert (credits, stream.queued, stream.window) == ([5], 7, 0)
+    for window in (4, 100):
+        stream.window = window
+        stream.flush()
+    wire.run()
+    assert credits == [5, 4, 3]
+    assert bytes(wire.opened[0].data) == b"0123456789"

@@ -276,3 +276,21 @@ def test_metadata_is_text_or_bytes() -> None:
 async def test_the_deadline_of_a_call_is_read(text: bytes, seconds: float | None) -> None:
     remaining = Served(headers=[*REQUEST, (b"grpc-timeout", text)]).call.time_remaining()
     assert remaining == (None if seconds is None else pytest.approx(seconds, abs=30))
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        (b"2H", 7200),
+        (b"90M", 5400),
+        (b"5000S", 5000),
+        (b"5000000m", 5000),
+        (b"90000000u", 90),
+        (b"99999999n", 0.1),
+    ],
+)
+async def test_a_deadline_is_counted_from_now(text: bytes, seconds: float) -> None:
+    served = Served(headers=[*REQUEST, (b"grpc-timeout", text)])
+    remaining = served.call.time_remaining()
+    assert remaining is not None
+    assert seconds - PATIENCE < remaining <= seconds
