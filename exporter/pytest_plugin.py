@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from exporter.client.sync import Client
     from exporter.source.saved.load import SavedSource
     from exporter.testing.blocking import BlockingWorkbench
 
-__all__ = ["build_samples", "exporter_server", "workbench"]
+__all__ = ["build_samples", "buildkit_client", "buildkitd", "exporter_server", "workbench"]
 
 
 @pytest.fixture
@@ -55,3 +56,28 @@ def exporter_server() -> Iterator[str]:
         config = ServerConfig(addresses=(address,), workplace=WorkplaceConfig(root=Path(directory, "root")))
         with loop.entered(PluginServer.running(config)):
             yield address
+
+
+@pytest.fixture(scope="session")
+def buildkitd() -> Iterator[str]:
+    """The address of a buildkitd of these tests' own, with an empty cache. Skips the test if none can run.
+
+    It is ``buildkitd`` in PATH, or the program that ``$BUILDKITD`` names.
+    """
+    from exporter.errors import UnavailableError
+    from exporter.testing.daemon import running_buildkitd
+
+    try:
+        with running_buildkitd() as address:
+            yield address
+    except UnavailableError as error:
+        pytest.skip(error.message)
+
+
+@pytest.fixture
+def buildkit_client(buildkitd: str) -> Iterator[Client]:
+    """A blocking client of the daemon of the fixture `buildkitd`; see `exporter.client.sync`."""
+    from exporter.client.sync import Client
+
+    with Client(buildkitd) as client:
+        yield client

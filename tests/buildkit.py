@@ -47,7 +47,7 @@ def running_buildkitd(directory: Path) -> Iterator[str]:
 
 
 @contextmanager
-def mortal_buildkitd(directory: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def mortal_buildkitd(directory: Path, *arguments: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Like `buildkitd`, but also gives the process, for tests that kill it."""
     program = require_buildkit("buildkitd")
     if os.geteuid() != 0:
@@ -55,7 +55,7 @@ def mortal_buildkitd(directory: Path) -> Iterator[tuple[str, subprocess.Popen[by
     socket = directory / "b.sock"
     command = [program, "--root", str(directory / "root"), "--addr", f"unix://{socket}"]
     # What works in a container, too: no overlay on an overlay, no network of its own.
-    command += ["--oci-worker-snapshotter=native", "--oci-worker-net=host"]
+    command += ["--oci-worker-snapshotter=native", "--oci-worker-net=host", *arguments]
     subprocess.run([program, "--version"], check=False)
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)

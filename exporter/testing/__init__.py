@@ -15,6 +15,7 @@ daemon or network.
 from exporter.testing.bench import Run, Workbench
 from exporter.testing.blocking import BlockingWorkbench
 from exporter.testing.checks import assert_image_valid, assert_reproducible
+from exporter.testing.daemon import running_buildkitd
 from exporter.testing.directories import DirectoryRef
 from exporter.testing.output import MemoryLayout, MemoryOutput, PublishedImage, WrittenFile
 from exporter.testing.progress import ProgressLog
@@ -38,6 +39,7 @@ __all__ = [
     "assert_reproducible",
     "load_sample",
     "ref_of",
+    "running_buildkitd",
     "sample_names",
     "source_of",
 ]
