@@ -12,6 +12,7 @@ from exporter.client.llb.actions import KEEP, Action, Copy, MakeDirectory, MakeF
 from exporter.client.llb.mounts import BindMount, CacheMount, Mount, SecretMount, SSHMount, TmpfsMount
 from exporter.client.llb.sources import diff, git, http, image, local, merge, oci_layout, scratch
 from exporter.client.llb.state import Network, State
+from exporter.client.llb.steps import Step, Tree
 
 __all__ = [
     "KEEP",
@@ -28,7 +29,9 @@ __all__ = [
     "SSHMount",
     "SecretMount",
     "State",
+    "Step",
     "TmpfsMount",
+    "Tree",
     "diff",
     "git",
     "http",

@@ -5,13 +5,9 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from exporter.client.llb.steps import NO_INPUT, Inputs, Step
+from exporter.client.llb.steps import NO_INPUT, Inputs, Step, Tree
 from exporter.pb.pb import ops_pb2
-
-if TYPE_CHECKING:
-    from exporter.client.llb.state import State
 
 KEEP = -1
 """The permissions, or the time, of copies: as they are. The time of new files: now."""
@@ -38,7 +34,7 @@ class Copy:
         timestamp: The time of the copies, in nanoseconds since 1970; `KEEP` keeps it.
     """
 
-    source: State
+    source: Tree
     src: str
     dest: str
     mode: int = KEEP

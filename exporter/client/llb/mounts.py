@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from exporter.client.llb.steps import NO_INPUT, Inputs
+from exporter.client.llb.steps import NO_INPUT, Inputs, Tree
 from exporter.pb.pb import ops_pb2
-
-if TYPE_CHECKING:
-    from exporter.client.llb.state import State
 
 _SHARING = {"shared": ops_pb2.SHARED, "private": ops_pb2.PRIVATE, "locked": ops_pb2.LOCKED}
 
@@ -26,7 +23,7 @@ class BindMount:
     """
 
     target: str
-    source: State
+    source: Tree
     path: str = ""
     writable: bool = False
 

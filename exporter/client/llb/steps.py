@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from exporter.image import Platform, digest_bytes, host_platform
 from exporter.pb.pb import ops_pb2
@@ -41,6 +42,15 @@ class Step:
     platform: Platform | None = None
     caps: frozenset[str] = frozenset()
     ignores_cache: bool = False
+
+
+class Tree(Protocol):
+    """A file system that a definition creates: `State`."""
+
+    @property
+    def step(self) -> Step | None:
+        """The operation that creates it; None if it is empty."""
+        ...
 
 
 @dataclass(slots=True)
