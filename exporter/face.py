@@ -28,7 +28,15 @@ from exporter.exporters.base import (
     Uses,
 )
 from exporter.exporters.blocking import BlockingContext, BlockingExporter
-from exporter.exporters.destinations import FileSink, LayoutSink, NamedStore, Output, Pusher, UnpackingStore
+from exporter.exporters.destinations import (
+    FileSink,
+    LayoutSink,
+    NamedStore,
+    Output,
+    PublishHook,
+    Pusher,
+    UnpackingStore,
+)
 from exporter.exporters.options import option
 from exporter.exporters.plugins import PluginError
 from exporter.exporters.registry import ENTRY_POINT_GROUP, Registry, default_registry
@@ -127,6 +135,7 @@ __all__ = [
     "PluginError",
     "ProgressGroup",
     "Provider",
+    "PublishHook",
     "Pusher",
     "Ref",
     "RefTree",

@@ -11,6 +11,8 @@ from exporter.cli.destinations import problem_of_directory
 from exporter.cli.failures import UsageError
 from exporter.cli.registries import registry_options
 from exporter.engine.config import WorkplaceConfig
+from exporter.engine.hooks import DEFAULT_TIMEOUT, Hooks
+from exporter.errors import InvalidArgumentError
 from exporter.layer.cache import DEFAULT_LIMIT
 from exporter.layer.limits import MAX_CONTENT_BYTES
 
@@ -35,7 +37,16 @@ def workplace_config(options: WorkplaceArgs) -> WorkplaceConfig:
         registries=registries,
         layer_cache_bytes=DEFAULT_LIMIT if limit is None else limit,
         max_content_bytes=options.max_content_bytes or MAX_CONTENT_BYTES,
+        hooks=_hooks(options),
     )
+
+
+def _hooks(options: WorkplaceArgs) -> Hooks:
+    timeout = DEFAULT_TIMEOUT if options.hook_timeout is None else options.hook_timeout
+    try:
+        return Hooks.parse(options.hook, timeout)
+    except InvalidArgumentError as error:
+        raise UsageError(f"--hook: {error.message}") from error
 
 
 def refuse_workplace_options(options: WorkplaceArgs) -> None:

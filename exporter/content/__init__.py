@@ -28,6 +28,7 @@ from exporter.content.manifest import (
 )
 from exporter.content.memory import MemoryStore
 from exporter.content.overlay import MultiProvider
+from exporter.content.programs import ProgramResult, find_program, run_program
 from exporter.content.protocol import BlobInfo, BlobWriter, ContentStore, Provider
 from exporter.content.spool import SpoolingProvider
 from exporter.content.staging import StagedFile, Staging
@@ -46,6 +47,7 @@ __all__ = [
     "MultiProvider",
     "OCILayout",
     "OnBytes",
+    "ProgramResult",
     "Provider",
     "SpoolingProvider",
     "StagedFile",
@@ -59,6 +61,7 @@ __all__ = [
     "copy_chain",
     "decode_descriptor",
     "default_root",
+    "find_program",
     "gather",
     "gc_labels",
     "has_blob",
@@ -69,6 +72,7 @@ __all__ = [
     "must_not_be_distributed",
     "read_blob",
     "run_in_thread",
+    "run_program",
     "split_digest",
     "write_blob",
 ]

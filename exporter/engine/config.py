@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.content.layout import default_root_path
+from exporter.engine.hooks import Hooks
 from exporter.exporters.storing import stores_image
 from exporter.layer.cache import DEFAULT_LIMIT
 from exporter.layer.limits import MAX_CONTENT_BYTES
@@ -32,6 +33,7 @@ class WorkplaceConfig:
             None for the defaults and the user's Docker configuration.
         layer_cache_bytes: Maximum size of the cache of converted layers; 0 for no cache.
         max_content_bytes: Maximum total size of a result's files, for types that unpack layers.
+        hooks: The hooks that requests may choose with ``before-publish``.
     """
 
     root: Path | None = None
@@ -39,6 +41,7 @@ class WorkplaceConfig:
     registries: RegistryOptions | None = None
     layer_cache_bytes: int = DEFAULT_LIMIT
     max_content_bytes: int = MAX_CONTENT_BYTES
+    hooks: Hooks = field(default_factory=Hooks)
 
     def place_of(self, exporter_type: str, attrs: Mapping[str, str]) -> str:
         """A description of the store that an export puts its image into; empty if it stores no image.

@@ -9,11 +9,14 @@ from dataclasses import dataclass, field, replace
 from exporter.content.documents import Document, documents_of
 from exporter.content.images import ImageStore
 from exporter.engine.finalize import FinalizeStore, Work
+from exporter.engine.gate import Gate
+from exporter.engine.hooks import Hooks
 from exporter.engine.limits import Admission
 from exporter.engine.promise import WatchedOutput
 from exporter.engine.scratch import ScratchSpace
 from exporter.exporters.attended import attended
 from exporter.exporters.attribute_check import misspelt
+from exporter.exporters.attribute_help import COMMON_ATTRIBUTES
 from exporter.exporters.base import ExportContext, Exporter, ExportResult, Finalize, FinalizeContext
 from exporter.exporters.blocking import run_export
 from exporter.exporters.destinations import NamedStore, Output, Pusher
@@ -92,6 +95,7 @@ class Engine:
         registries: How to access registries; the credentials, and the tokens, are those of each export.
         pusher: Pushes images instead of the built-in client; for tests.
         max_content_bytes: See `ExportContext`.
+        hooks: The operator's hooks.
     """
 
     def __init__(
@@ -107,6 +111,7 @@ class Engine:
         registries: RegistryOptions | None = None,
         pusher: Pusher | None = None,
         max_content_bytes: int = MAX_CONTENT_BYTES,
+        hooks: Hooks | None = None,
     ) -> None:
         self._open_store = open_store
         self._check_store = check_store
@@ -118,13 +123,16 @@ class Engine:
         self._registries = registries or RegistryOptions()
         self._pusher = pusher
         self._max_content_bytes = max_content_bytes
+        self._hooks = hooks or Hooks()
 
     async def check(self, exporter: Exporter) -> None:
         """Check before the build that an exporter has what it needs.
 
         Raises:
             FailedPreconditionError, OSError: its images cannot be stored.
+            InvalidArgumentError: it asks for a hook that does not exist.
         """
+        self._hooks.of(exporter)
         if exporter.needs_store:
             await self._check_store()
 
@@ -135,6 +143,7 @@ class Engine:
                 with ExitStack() as line:
                     await slot.enter_async_context(self._admission.slot(_in_line(progress, line)))
                 kind = type(job.exporter)
+                hook = self._hooks.of(job.exporter)
                 _warn(job.exporter, progress)
                 found = await job.find_output()
                 output = WatchedOutput(found) if found is not None else None
@@ -149,6 +158,9 @@ class Engine:
                     pusher=self._pusher or self._pusher_of(job),
                     max_content_bytes=self._max_content_bytes,
                 )
+                gate = None if hook is None else Gate(hook, job.exporter, job.source, context)
+                if gate is not None:
+                    context = gate.gated()
                 with blaming(kind), attended(kind, progress):
                     result = await run_export(job.exporter, job.source, context)
                     if not isinstance(result, ExportResult):
@@ -157,6 +169,8 @@ class Engine:
                         raise TypeError(f"the response must contain only strings: {result.response!r}")
                 if output is not None:
                     output.check(job.exporter)
+                if gate is not None:
+                    await gate.for_result()  # before a finalizer that publishes by means of its own
                 documents = await _documents(result) if job.keeps_documents else ()
                 if result.finalize is None:
                     return Outcome(result, documents=documents)
@@ -192,7 +206,7 @@ def _in_line(progress: VertexProgress, line: ExitStack) -> Callable[[int], None]
 def _warn(exporter: Exporter, progress: VertexProgress) -> None:
     """Report probable mistakes as warnings under the export's vertex, as BuildKit does with its own."""
     kind = type(exporter)
-    for name, meant in misspelt(kind.attributes, exporter.attrs):
+    for name, meant in misspelt((*kind.attributes, *COMMON_ATTRIBUTES), exporter.attrs):
         progress.warn(f"type={kind.type} has no attribute {name}: did you mean {meant}?")
     origin = origin_of(kind)
     for text in origin.warnings if origin is not None else ():

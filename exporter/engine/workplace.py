@@ -73,6 +73,7 @@ async def open_workplace(
             layer_cache=await _layer_cache(root, config.layer_cache_bytes),
             registries=config.registries,
             max_content_bytes=config.max_content_bytes,
+            hooks=config.hooks,
         )
         yield Workplace(engine, store, stores.shared)
 

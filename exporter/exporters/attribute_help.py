@@ -8,11 +8,26 @@ from exporter.image.options import attributes as keys
 
 __all__ = [
     "ARCHIVE_ATTRIBUTES",
+    "BEFORE_PUBLISH",
+    "COMMON_ATTRIBUTES",
     "IMAGE_ATTRIBUTES",
     "LOCAL_ATTRIBUTES",
     "MOBY_ATTRIBUTES",
     "TAR_ATTRIBUTES",
 ]
+
+BEFORE_PUBLISH = "before-publish"
+"""The attribute with the name of a hook."""
+
+COMMON_ATTRIBUTES = (
+    Attribute(
+        BEFORE_PUBLISH,
+        "string",
+        "",
+        "A hook of the operator (--hook NAME=COMMAND), which has to succeed before anything is published.",
+    ),
+)
+"""The attributes of all types, which the exporters themselves do not see to."""
 
 _NAME_HELP = "Names of the image, separated by commas; * uses those that the frontend set."
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import abc
 import enum
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import (
@@ -27,7 +27,7 @@ from typing_extensions import TypeVar
 
 from exporter.content.protocol import Provider
 from exporter.content.threads import run_in_thread
-from exporter.exporters.destinations import NamedStore, Output, Pusher
+from exporter.exporters.destinations import NamedStore, Output, PublishHook, Pusher
 from exporter.exporters.options import OptionSpec
 from exporter.image import CompressionConfig, Descriptor
 from exporter.layer.limits import MAX_CONTENT_BYTES
@@ -102,6 +102,7 @@ class ExportContext:
             for the built-in client with the current user's Docker credentials.
         layer_cache: The cache of converted layers; None if there is none.
         max_content_bytes: Maximum total size of a ref's files, for exporters that unpack layers.
+        hook: What `before_publish` runs; None without a hook.
     """
 
     build: BuildInfo
@@ -113,6 +114,7 @@ class ExportContext:
     pusher: Pusher | None = None
     layer_cache: LayerCache | None = None
     max_content_bytes: int = MAX_CONTENT_BYTES
+    hook: PublishHook | None = None
 
     async def image(self, source: Source, attrs: Mapping[str, str] | None = None) -> Image | ImageIndex:
         """Make the image that BuildKit would make of a build result, to look at and to change.
@@ -184,6 +186,23 @@ class ExportContext:
 
             to = "image" if self.output is None or pushes_image("image", attrs or {}) else "oci"
         return await self.delegate(to, image.source(), attrs)
+
+    async def before_publish(self, root: Descriptor, provider: Provider, names: Sequence[str] = ()) -> None:
+        """Run the operator's hook for an image that is about to be published, if the export has one.
+
+        The destinations of this context do that as well. Call it earlier if the hook should not wait for work
+        that is useless when it refuses, or before you publish something anywhere else.
+
+        Args:
+            root: The descriptor of the image or index.
+            provider: Provides its blobs.
+            names: The names under which it is about to be published.
+
+        Raises:
+            ExporterError: the hook refuses. Do not publish anything.
+        """
+        if self.hook is not None:
+            await self.hook(root, provider, names)
 
 
 Finalize = Callable[["FinalizeContext"], Awaitable[Mapping[str, str]]]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from exporter.layer.entry import FileEntry
     from exporter.remotes.registry import DistributionSources
 
-__all__ = ["FileSink", "LayoutSink", "NamedStore", "Output", "Pusher", "UnpackingStore"]
+__all__ = ["FileSink", "LayoutSink", "NamedStore", "Output", "PublishHook", "Pusher", "UnpackingStore"]
 
 
 class FileSink(Protocol):
@@ -146,4 +146,12 @@ class Pusher(Protocol):
         Returns:
             `sources` plus the repository that now has the blobs; for the push under the next name.
         """
+        ...
+
+
+class PublishHook(Protocol):
+    """Runs the operator's hook for an image (``before-publish``)."""
+
+    async def __call__(self, root: Descriptor, provider: Provider, names: Sequence[str] = ()) -> None:
+        """See `ExportContext.before_publish`."""
         ...

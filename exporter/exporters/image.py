@@ -85,6 +85,7 @@ class ImageExporter(Exporter):
         response = image_response(image.root, image.config_digest)
         if names.value:
             response[IMAGE_NAME] = names.value
+        await context.before_publish(image.root, image.provider, names.targets)
         provider = image.provider
         if self._options.store:
             await self._store(source, image, names, context)

@@ -76,6 +76,7 @@ class OCIExporter(Exporter):
         response = image_response(root, image.config_digest)
         if names:
             response[IMAGE_NAME] = ",".join(names)
+        await context.before_publish(root, image.provider, names)
         await self._deliver(replace(image, root=root), names, response, context)
         return ExportResult(response=response, descriptor=root, provider=image.provider)
 

@@ -37,6 +37,7 @@ _BUILT_IN = {
     "oci": "exporter.exporters.oci:OCIExporter",
     "registry": "exporter.exporters.image:RegistryExporter",
     "report": "exporter.exporters.report.exporter:ReportExporter",
+    "rootfs": "exporter.exporters.rootfs:RootfsExporter",
     "squash": "exporter.exporters.squash:SquashExporter",
     "tar": "exporter.exporters.tar:TarExporter",
 }

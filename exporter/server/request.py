@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 
 from exporter.content.protocol import Provider
+from exporter.engine.hooks import uses_of
 from exporter.errors import InvalidArgumentError
 from exporter.exporters.base import ArtifactKind, Exporter, Uses
 from exporter.image import ImageError, check_compatibility_version
@@ -146,12 +147,13 @@ def exporter_info(kind: type[Exporter]) -> exporter_pb2.ExporterInfo:
 
 def resolve_response(exporter: Exporter) -> exporter_pb2.ResolveResponse:
     """Describe a resolved exporter."""
+    uses = uses_of(exporter)
     return exporter_pb2.ResolveResponse(
         name=exporter.name,
         compression=compression_message(exporter.compression),
-        uses_layers=Uses.LAYERS in exporter.uses,
-        uses_files=Uses.FILES in exporter.uses,
-        uses_inline_cache=Uses.INLINE_CACHE in exporter.uses,
+        uses_layers=Uses.LAYERS in uses,
+        uses_files=Uses.FILES in uses,
+        uses_inline_cache=Uses.INLINE_CACHE in uses,
     )
 
 

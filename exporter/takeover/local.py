@@ -12,6 +12,7 @@ from exporter.content.threads import run_in_thread
 from exporter.engine.config import WorkplaceConfig
 from exporter.engine.engine import Engine, ExportJob
 from exporter.engine.finalize import FinalizeStore
+from exporter.engine.hooks import uses_of
 from exporter.engine.limits import Admission
 from exporter.engine.workplace import open_workplace
 from exporter.exporters.base import Exporter
@@ -85,7 +86,7 @@ class LocalBackend:
         exporter = await self._exporter(exporter_type, attrs)
         await self._engine.check(exporter)
         place = self._workplace.place_of(exporter_type, attrs)
-        return Resolved(exporter.name, exporter.compression, exporter.creates, place, exporter.uses)
+        return Resolved(exporter.name, exporter.compression, exporter.creates, place, uses_of(exporter))
 
     async def export(
         self,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from exporter.daemon.services.receive_directory import ReceivedDirectory
 from exporter.errors import NotFoundError
+from exporter.exporters.attribute_help import BEFORE_PUBLISH
 from exporter.image import CompressionConfig, ImageError, epoch_from_build_args
 from exporter.image.go import text as gotext
 from exporter.image.options.attributes import (
@@ -147,15 +148,21 @@ class Routes:
     remote: Mapping[str, Backend]
     taken: frozenset[str] = frozenset()
 
-    def find(self, client_type: str) -> tuple[str, Backend] | None:
-        """The type and its backend; None if it is the daemon's."""
+    def find(self, client_type: str, *, has_hook: bool = False) -> tuple[str, Backend] | None:
+        """The type and its backend; None if it is the daemon's.
+
+        Args:
+            client_type: The type that the client requested.
+            has_hook: Whether a hook has to run. The daemon would publish without it, so the type is ours.
+        """
         if client_type.startswith(PLUGIN_PREFIX):
             exporter_type = client_type.removeprefix(PLUGIN_PREFIX)
             return exporter_type, self.remote.get(exporter_type, self.local)
         if client_type in self.remote:
             return client_type, self.remote[client_type]
         is_only_ours = client_type in self.local_types and client_type not in DAEMON_TYPES
-        if client_type in self.taken or is_only_ours:
+        is_hooked = has_hook and client_type in self.local_types
+        if client_type in self.taken or is_only_ours or is_hooked:
             return client_type, self.local
         return None
 
@@ -182,7 +189,7 @@ def plan_exports(request: control_pb2.SolveRequest, routes: Routes) -> list[Plan
     epoch = epoch_from_build_args(request.FrontendAttrs)
     planned = []
     for index, exporter in enumerate(request.Exporters):
-        found = routes.find(exporter.Type)
+        found = routes.find(exporter.Type, has_hook=bool(exporter.Attrs.get(BEFORE_PUBLISH)))
         if found is None:
             continue
         attrs = dict(exporter.Attrs)

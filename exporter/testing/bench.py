@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from exporter.content.layout import OCILayout
 from exporter.content.threads import run_in_thread
 from exporter.engine.engine import Engine, ExportJob
 from exporter.engine.finalize import FinalizeStore
+from exporter.engine.hooks import DEFAULT_TIMEOUT, Hooks
 from exporter.engine.limits import Admission
 from exporter.engine.scratch import ScratchSpace
 from exporter.exporters.base import Exporter
@@ -68,7 +69,12 @@ class Workbench:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, root: Path | None = None, *, pusher: Pusher | None = None
+        cls,
+        root: Path | None = None,
+        *,
+        pusher: Pusher | None = None,
+        hooks: Mapping[str, str] | None = None,
+        hook_timeout: float = DEFAULT_TIMEOUT,
     ) -> AsyncIterator[Workbench]:
         """Prepare stores and scratch space. At the end, unpublished results are dropped.
 
@@ -76,6 +82,8 @@ class Workbench:
             root: An empty directory for them; None for a temporary one.
             pusher: Receives images to push, such as a `MemoryRegistry`. None for the built-in client, which
                 needs a network.
+            hooks: The operator's hooks, for ``before-publish``: shell commands by name.
+            hook_timeout: Seconds that a hook may take.
         """
         async with AsyncExitStack() as stack:
             if root is None:
@@ -102,6 +110,7 @@ class Workbench:
                 admission=Admission(running=1, waiting=0),
                 tokens=tokens,
                 pusher=pusher,
+                hooks=Hooks(hooks or {}, hook_timeout),
             )
             yield cls(store, images, engine, tokens)
 
@@ -112,6 +121,7 @@ class Workbench:
         *,
         build: BuildInfo | None = None,
         takes_files: bool = True,
+        output: Output | None = None,
         progress: ProgressLog | None = None,
     ) -> Run:
         """Run an export.
@@ -121,6 +131,7 @@ class Workbench:
             source: What to export.
             build: Facts about the build; those of the saved source if None.
             takes_files: Whether the client accepts files; if not, `ExportContext.output` is None.
+            output: Receives the files; None for `Run.output`.
             progress: Receives the progress, for inspection after a failure.
 
         Raises:
@@ -132,11 +143,11 @@ class Workbench:
             build = build or source.build
             source = source.source
         progress = progress if progress is not None else ProgressLog()
-        output = MemoryOutput()
+        kept = MemoryOutput()
         self._exports += 1
 
         async def find_output() -> Output | None:
-            return output if takes_files else None
+            return (output or kept) if takes_files else None
 
         async with AsyncExitStack() as resources:
             job = ExportJob(
@@ -151,7 +162,7 @@ class Workbench:
             )
             outcome = await self._engine.export(job, progress)
         result = outcome.result
-        return Run(dict(result.response), result.descriptor, output, progress, outcome.token, self.store)
+        return Run(dict(result.response), result.descriptor, kept, progress, outcome.token, self.store)
 
     async def finalize(self, run: Run) -> None:
         """Publish an export's results, as after a build whose exports have all succeeded.

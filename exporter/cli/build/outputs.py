@@ -23,6 +23,7 @@ from exporter.client import Export, OurExport
 from exporter.client.dockerd_image import MOBY_EXPORTER
 from exporter.daemon.services.receive_directory import ReceivedDirectory
 from exporter.errors import ImageError, NotFoundError
+from exporter.exporters.attribute_help import BEFORE_PUBLISH
 from exporter.exporters.base import ArtifactKind
 from exporter.exporters.registry import Registry
 from exporter.image.go.text import parse_bool
@@ -154,13 +155,23 @@ def plan_outputs(wishes: Wishes, registry: Registry, taken: frozenset[str]) -> l
         options = _loaded(options)
     for option in options:
         exporter_type = option.type.removeprefix(PLUGIN_PREFIX)
-        is_ours = exporter_type != option.type or exporter_type in taken or exporter_type not in DAEMON_TYPES
+        # The daemon would publish without running a hook.
+        is_ours = (
+            exporter_type != option.type
+            or exporter_type in taken
+            or exporter_type not in DAEMON_TYPES
+            or bool(option.attrs.get(BEFORE_PUBLISH))
+        )
         kind = _describe(registry, exporter_type)
         output = _place_output(replace(option, type=exporter_type), kind, wishes)
         _check_names(output, is_pushed=exporter_type == _REGISTRY or _is_true(output.attrs.get(_PUSH, "")))
         outputs.append(BuildOutput(output, is_ours, is_tree=kind.artifact is ArtifactKind.FILES))
     for item in outputs:
         if item.is_ours and isinstance(item.output.destination, EngineDestination):
+            if item.output.attrs.get(BEFORE_PUBLISH):
+                raise UsageError(
+                    f"load=true and {BEFORE_PUBLISH} cannot be combined: use push=true, or dest=FILE"
+                )
             raise UsageError("load=true is for the daemon's own type=docker: leave --take or plugin. out")
     check_destinations([item.output for item in outputs])
     return outputs
@@ -232,6 +243,10 @@ def plan_engine_outputs(
         is_image = any(_is_engine_image(option) for option in options)
         options += [] if is_image else [OutputOption(MOBY_EXPORTER, {})]
     for option in options:
+        if option.attrs.get(BEFORE_PUBLISH):
+            raise UsageError(
+                f"{BEFORE_PUBLISH} needs a buildkitd: a Docker engine publishes its images itself"
+            )
         if _is_engine_image(option):
             outputs.append(_engine_image(option, wishes, exporter_pushes=exporter_pushes))
         elif option.type in _ENGINE_FILE_TYPES:

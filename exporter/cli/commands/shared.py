@@ -9,12 +9,14 @@ from exporter.cli.commands.base import OPTIONS, Args, Flag, Switch
 from exporter.cli.commands.values import complete_directory, complete_file, count, seconds
 
 DEFAULT_BUILDKITD = "unix:///run/buildkit/buildkitd.sock"
+DEFAULT_HOOK_TIMEOUT = 600.0
 DEFAULT_LAYER_CACHE_BYTES = 10 << 30
 DEFAULT_MAX_CONTENT_BYTES = 128 << 30
 DEFAULT_SHUTDOWN_GRACE = 30.0
 PROGRESS_MODES = ("auto", "plain", "tty", "rawjson", "quiet")
 
 _STORE = "Image store"
+_HOOKS = "Hooks"
 _REGISTRIES = "Registries"
 _CONNECTION = "Connection"
 
@@ -58,9 +60,13 @@ class WorkplaceArgs(ContainerdArgs, RegistryArgs):
         layer_cache_bytes: The size limit of the cache of converted layers; None for the default.
         max_content_bytes: The limit for the total size of a result's files; None for the default.
         exporter_module: Python files with exporters.
+        hook: Hooks, as ``NAME=COMMAND``.
+        hook_timeout: Seconds that a hook may take; None for the default.
     """
 
     exporter_module: tuple[Path, ...]
+    hook: tuple[str, ...]
+    hook_timeout: float | None
     root: Path | None
     layer_cache_bytes: int | None
     max_content_bytes: int | None
@@ -304,6 +310,21 @@ def workplace_flags() -> list[Flag]:
             help="largest sum of the sizes of a result's files, holes included, for tar and local "
             f"(default: {DEFAULT_MAX_CONTENT_BYTES})",
             section=_STORE,
+        ),
+        Flag(
+            "--hook",
+            metavar="NAME=COMMAND",
+            multiple=True,
+            help="command that outputs with before-publish=NAME need: it gets an OCI layout "
+            "($BUILDKIT_EXPORTER_LAYOUT, _DIGEST, _NAME), and nothing is published if it fails; repeatable",
+            section=_HOOKS,
+        ),
+        Flag(
+            "--hook-timeout",
+            metavar="SECONDS",
+            type=seconds,
+            help=f"how long a hook may take (default: {DEFAULT_HOOK_TIMEOUT:g})",
+            section=_HOOKS,
         ),
         *registry_flags(),
     ]

@@ -12,7 +12,7 @@ from exporter.exporters.base import Exporter
 from exporter.exporters.oci import OCIExporter
 from exporter.exporters.registry import ENTRY_POINT_GROUP, Registry, default_registry
 
-BUILT_IN = ("docker", "image", "local", "moby", "oci", "registry", "report", "squash", "tar")
+BUILT_IN = ("docker", "image", "local", "moby", "oci", "registry", "report", "rootfs", "squash", "tar")
 
 
 def entry_point(name: str, value: str) -> EntryPoint:

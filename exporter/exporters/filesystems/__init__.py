@@ -1,0 +1,1 @@
+"""File systems in one file, made by the programs of their projects."""
