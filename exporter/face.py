@@ -34,6 +34,7 @@ from exporter.exporters.destinations import (
     NamedStore,
     Output,
     PublishHook,
+    Puller,
     Pusher,
     UnpackingStore,
 )
@@ -136,6 +137,7 @@ __all__ = [
     "ProgressGroup",
     "Provider",
     "PublishHook",
+    "Puller",
     "Pusher",
     "Ref",
     "RefTree",

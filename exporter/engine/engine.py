@@ -25,7 +25,7 @@ from exporter.layer.cache import LayerCache
 from exporter.layer.limits import MAX_CONTENT_BYTES
 from exporter.progress.model import StatusSink
 from exporter.progress.producer import VertexProgress, vertex
-from exporter.remotes.registry import CredentialSource, RegistryOptions
+from exporter.remotes.registry import CredentialSource, RegistryOptions, RegistryPuller
 from exporter.remotes.registry.options import RegistryHost
 from exporter.remotes.registry.pusher import RegistryPusher
 from exporter.source.types import BuildInfo, Source
@@ -155,7 +155,8 @@ class Engine:
                     scratch=await resources.enter_async_context(self._scratch.directory()),
                     output=output,
                     layer_cache=self._layer_cache,
-                    pusher=self._pusher or self._pusher_of(job),
+                    pusher=self._pusher or RegistryPusher(self._registries_of(job)),
+                    puller=RegistryPuller(self._registries_of(job)),
                     max_content_bytes=self._max_content_bytes,
                 )
                 gate = None if hook is None else Gate(hook, job.exporter, job.source, context)
@@ -178,10 +179,9 @@ class Engine:
                 token = self._tokens.add(job.exporter.type, work, resources.pop_all())
                 return Outcome(result, token, documents)
 
-    def _pusher_of(self, job: ExportJob) -> Pusher:
-        """What pushes with the credentials of whom an export is for; with a cache of tokens of its own."""
-        options = replace(self._registries, credentials=job.credentials, hosts=job.registries)
-        return RegistryPusher(options)
+    def _registries_of(self, job: ExportJob) -> RegistryOptions:
+        """Access to registries with the credentials of whom an export is for; with tokens of its own."""
+        return replace(self._registries, credentials=job.credentials, hosts=job.registries)
 
     async def finalize(self, token: str, sink: StatusSink) -> Mapping[str, str]:
         """Publish the artifact of an export; see `FinalizeStore.run`."""

@@ -7,7 +7,7 @@ no timestamps, so the archive of an image is deterministic.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -89,7 +89,12 @@ async def _content(provider: Provider, entry: _Entry) -> AsyncGenerator[bytes, N
 
 
 async def plan_archive(
-    provider: Provider, root: Descriptor, names: Sequence[str], *, docker_manifest: bool
+    provider: Provider,
+    root: Descriptor,
+    names: Sequence[str],
+    *,
+    docker_manifest: bool,
+    omit: Collection[str] = (),
 ) -> Archive:
     """Plan an image's archive.
 
@@ -99,6 +104,7 @@ async def plan_archive(
         names: Fully qualified references; the archive's index gets an entry for each, or one without a name.
         docker_manifest: Whether to write ``manifest.json``. It describes a single image, so there is none for
             an index (as in containerd without a platform).
+        omit: Digests of layers to leave out.
 
     Raises:
         InvalidArgumentError: the root is neither a manifest nor an index, or its content is malformed.
@@ -116,7 +122,7 @@ async def plan_archive(
         _Entry("index.json", 0o644, _index(root, names)),
         _Entry("blobs/", 0o755),
         *(_Entry(f"blobs/{algorithm}/", 0o755) for algorithm in algorithms),
-        *(_Entry(_path(blob), 0o444, blob=blob) for blob in blobs.values()),
+        *(_Entry(_path(blob), 0o444, blob=blob) for blob in blobs.values() if blob.digest not in omit),
     ]
     if docker_manifest and root.media_type in MANIFEST_TYPES:
         data = await read_blob(provider, root)

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import abc
 import enum
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import (
     TYPE_CHECKING,
@@ -27,7 +28,7 @@ from typing_extensions import TypeVar
 
 from exporter.content.protocol import Provider
 from exporter.content.threads import run_in_thread
-from exporter.exporters.destinations import NamedStore, Output, PublishHook, Pusher
+from exporter.exporters.destinations import NamedStore, Output, PublishHook, Puller, Pusher
 from exporter.exporters.options import OptionSpec
 from exporter.image import CompressionConfig, Descriptor
 from exporter.layer.limits import MAX_CONTENT_BYTES
@@ -103,6 +104,8 @@ class ExportContext:
         layer_cache: The cache of converted layers; None if there is none.
         max_content_bytes: Maximum total size of a ref's files, for exporters that unpack layers.
         hook: What `before_publish` runs; None without a hook.
+        puller: Reads images from registries with the same credentials as `pusher`; None likewise.
+        omit: Digests of layers that archives leave out, because the receiver has them; see `delegate`.
     """
 
     build: BuildInfo
@@ -115,6 +118,8 @@ class ExportContext:
     layer_cache: LayerCache | None = None
     max_content_bytes: int = MAX_CONTENT_BYTES
     hook: PublishHook | None = None
+    puller: Puller | None = None
+    omit: frozenset[str] = frozenset()
 
     async def image(self, source: Source, attrs: Mapping[str, str] | None = None) -> Image | ImageIndex:
         """Make the image that BuildKit would make of a build result, to look at and to change.
@@ -136,8 +141,35 @@ class ExportContext:
 
         return await make_image(source, self, attrs or {})
 
+    @asynccontextmanager
+    async def pull(self, name: str, *, insecure: bool = False) -> AsyncIterator[Image | ImageIndex]:
+        """Look at an image in a registry, with the credentials of the client that asked for the export.
+
+        Nothing is copied. The image can be used in the block.
+
+        Args:
+            name: Its name; the default tag is ``latest``.
+            insecure: Allow plain HTTP and unverified TLS.
+
+        Raises:
+            ExporterError: the registry cannot be reached, or denies access.
+            ImageError, InvalidArgumentError: it is not the name of an image.
+            NotFoundError: the registry does not have it.
+        """
+        from exporter.images import Workshop, read_image
+        from exporter.remotes.registry import RegistryPuller
+
+        puller = self.puller or RegistryPuller()
+        async with puller(name, insecure=insecure) as (provider, root):
+            yield await read_image(provider, root, Workshop(self.scratch, self.max_content_bytes))
+
     async def delegate(
-        self, exporter: str | Exporter, source: Source, attrs: Mapping[str, str] | None = None
+        self,
+        exporter: str | Exporter,
+        source: Source,
+        attrs: Mapping[str, str] | None = None,
+        *,
+        omit: frozenset[str] = frozenset(),
     ) -> ExportResult:
         """Export a build result with another exporter, to the destination of this export.
 
@@ -148,6 +180,8 @@ class ExportContext:
                 before the build.
             source: The build result, such as `Image.source`.
             attrs: The attributes for a type.
+            omit: Digests of layers that an archive (``oci``, ``docker``) leaves out. Its manifest still
+                lists them.
 
         Raises:
             ExporterError: it fails.
@@ -159,7 +193,7 @@ class ExportContext:
             exporter = await run_in_thread(default_registry().make, exporter, attrs or {})
         from exporter.exporters.blocking import run_export
 
-        return await run_export(exporter, source, self)
+        return await run_export(exporter, source, replace(self, omit=omit) if omit else self)
 
     async def write(
         self,

@@ -14,7 +14,16 @@ if TYPE_CHECKING:
     from exporter.layer.entry import FileEntry
     from exporter.remotes.registry import DistributionSources
 
-__all__ = ["FileSink", "LayoutSink", "NamedStore", "Output", "PublishHook", "Pusher", "UnpackingStore"]
+__all__ = [
+    "FileSink",
+    "LayoutSink",
+    "NamedStore",
+    "Output",
+    "PublishHook",
+    "Puller",
+    "Pusher",
+    "UnpackingStore",
+]
 
 
 class FileSink(Protocol):
@@ -145,6 +154,24 @@ class Pusher(Protocol):
 
         Returns:
             `sources` plus the repository that now has the blobs; for the push under the next name.
+        """
+        ...
+
+
+class Puller(Protocol):
+    """Opens images in registries, to be read."""
+
+    def __call__(
+        self, name: str, *, insecure: bool = False
+    ) -> AbstractAsyncContextManager[tuple[Provider, Descriptor]]:
+        """Open an image.
+
+        Args:
+            name: Its name; the default tag is ``latest``.
+            insecure: Allow plain HTTP and unverified TLS.
+
+        Returns:
+            A provider of its blobs, and the descriptor of its manifest or index.
         """
         ...
 

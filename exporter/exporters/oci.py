@@ -102,7 +102,9 @@ class OCIExporter(Exporter):
         output: Output,
         context: ExportContext,
     ) -> None:
-        archive = await plan_archive(image.provider, image.root, names, docker_manifest=self._docker_manifest)
+        archive = await plan_archive(
+            image.provider, image.root, names, docker_manifest=self._docker_manifest, omit=context.omit
+        )
         async with output.file(response) as sink:
             with context.progress.status("sending tarball", total=archive.size) as status:
                 await archive.write(sink, status.advance)

@@ -30,6 +30,7 @@ __all__ = ["ENTRY_POINT_GROUP", "Registry", "default_registry"]
 ENTRY_POINT_GROUP = "buildkit_exporter.exporters"
 
 _BUILT_IN = {
+    "delta": "exporter.exporters.delta:DeltaExporter",
     "docker": "exporter.exporters.oci:DockerExporter",
     "image": "exporter.exporters.image:ImageExporter",
     "local": "exporter.exporters.local:LocalExporter",

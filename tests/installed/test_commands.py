@@ -27,7 +27,7 @@ from tests.peers import require
 
 pytestmark = pytest.mark.timeout(900)  # the first test makes an environment, with pip
 
-TYPES = {"oci", "docker", "image", "registry", "moby", "report", "rootfs", "squash", "tar", "local"}
+TYPES = {"oci", "docker", "image", "registry", "delta", "moby", "report", "rootfs", "squash", "tar", "local"}
 
 RUN: set[str] = set()
 """Commands that a test of this module has run."""

@@ -11,7 +11,8 @@ from exporter.remotes.registry.credentials import (
     StaticCredentials,
 )
 from exporter.remotes.registry.distribution_sources import DistributionSources
-from exporter.remotes.registry.options import RegistryOptions
+from exporter.remotes.registry.options import RegistryHost, RegistryOptions
+from exporter.remotes.registry.puller import RegistryPuller
 from exporter.remotes.registry.retry import RetryPolicy
 from exporter.remotes.registry.tokens import Token, TokenCache
 
@@ -20,7 +21,9 @@ __all__ = [
     "Credentials",
     "DistributionSources",
     "DockerCredentials",
+    "RegistryHost",
     "RegistryOptions",
+    "RegistryPuller",
     "RetryPolicy",
     "StaticCredentials",
     "Token",

@@ -12,7 +12,19 @@ from exporter.exporters.base import Exporter
 from exporter.exporters.oci import OCIExporter
 from exporter.exporters.registry import ENTRY_POINT_GROUP, Registry, default_registry
 
-BUILT_IN = ("docker", "image", "local", "moby", "oci", "registry", "report", "rootfs", "squash", "tar")
+BUILT_IN = (
+    "delta",
+    "docker",
+    "image",
+    "local",
+    "moby",
+    "oci",
+    "registry",
+    "report",
+    "rootfs",
+    "squash",
+    "tar",
+)
 
 
 def entry_point(name: str, value: str) -> EntryPoint:
@@ -51,7 +63,8 @@ def test_built_in_types_describe_themselves(exporter_type: str) -> None:
     names = [attribute.name for attribute in kind.attributes]
     assert len(names) == len(set(names))
     assert all(attribute.help.endswith(".") for attribute in kind.attributes)
-    assert kind({}).name.startswith("exporting ")
+    required = {"base": "example.com/base"} if exporter_type == "delta" else {}
+    assert kind(required).name.startswith("exporting ")
 
 
 @pytest.mark.parametrize(
