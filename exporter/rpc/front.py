@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 HANDSHAKE_SECONDS = 20.0
 """The timeout for a client's TLS handshake."""
 
+MAX_HANDSHAKES = 128
+"""The maximum number of handshakes in progress. Beyond that, the oldest one is given up."""
+
 _PAUSE_SECONDS = 1.0
 """The pause in accepting connections when file descriptors have run out."""
 
@@ -79,7 +82,7 @@ class _Handshakes:
     def __init__(self, protocol: Callable[[], asyncio.BaseProtocol], context: ssl.SSLContext) -> None:
         self._protocol = protocol
         self._context = context
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}  # ordered
 
     async def take(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -95,11 +98,18 @@ class _Handshakes:
                             await asyncio.sleep(_PAUSE_SECONDS)
                         continue
                     task = asyncio.create_task(self._shake_hands(connection, peer), name="TLS handshake")
-                    self._tasks.add(task)
-                    task.add_done_callback(self._tasks.discard)
+                    if len(self._tasks) >= MAX_HANDSHAKES:
+                        oldest = next(iter(self._tasks))
+                        del self._tasks[oldest]
+                        oldest.cancel()
+                    self._tasks[task] = None
+                    task.add_done_callback(self._forget)
             finally:
                 for task in self._tasks:
                     task.cancel()
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(task, None)
 
     async def _shake_hands(self, connection: socket.socket, peer: object) -> None:
         name = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "a client"
