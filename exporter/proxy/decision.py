@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TypeVar
 
-from google.protobuf.message import DecodeError
-
-from exporter.errors import ResourceExhaustedError
+from exporter.errors import InvalidArgumentError, ResourceExhaustedError
 from exporter.pb.moby.buildkit.v1 import control_pb2
 from exporter.proxy.builds import MAX_REF_LENGTH, Builds
 from exporter.proxy.metrics import ProxyMetrics
@@ -125,5 +123,5 @@ def _parse(message: bytes | None, kind: type[M]) -> M | None:
         return None
     try:
         return parse(kind, message)
-    except (DecodeError, ResourceExhaustedError):
+    except (InvalidArgumentError, ResourceExhaustedError):
         return None

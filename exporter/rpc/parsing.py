@@ -11,9 +11,9 @@ from functools import cache
 from typing import Any, TypeVar, cast
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
-from exporter.errors import ResourceExhaustedError
+from exporter.errors import InvalidArgumentError, ResourceExhaustedError
 
 MAX_FIELDS = 1 << 18
 """The maximum number of fields in a message, including those of its submessages. A build of 5000 steps has
@@ -37,10 +37,13 @@ def parse(kind: type[M], data: bytes) -> M:
 
     Raises:
         ResourceExhaustedError: it has too many fields.
-        google.protobuf.message.DecodeError: it is malformed.
+        InvalidArgumentError: it is malformed.
     """
     check_fields(cast(Descriptor, kind.DESCRIPTOR), data)
-    return kind.FromString(data)
+    try:
+        return kind.FromString(data)
+    except DecodeError as error:
+        raise InvalidArgumentError(f"a message cannot be read: {error}") from error
 
 
 def counting(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:

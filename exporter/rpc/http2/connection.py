@@ -39,16 +39,10 @@ from exporter.rpc.http2.stream import STREAM_WINDOW, Stream
 CONNECTION_WINDOW = 16 << 20
 """The receive window of the connection in bytes (RFC 9113, 6.9.1), for all streams together."""
 
-<<<<<<< HEAD
-=======
 _ADVANCE = 4 << 20
 """The credit in bytes that is given in advance if streams that are not read have used up most of the window.
 Otherwise, 16 of them would stop all others of their connection."""
 
-MAX_FRAME_SIZE = 64 << 10
-"""Our SETTINGS_MAX_FRAME_SIZE. Go sends frames of 16 KiB whatever the limit."""
-
->>>>>>> c818f72 (Connections that say nothing, messages that expand when parsed, stalled streams and unfinished handshakes have limits: none of them keeps others out)
 MAX_STREAMS = 2048
 """Our SETTINGS_MAX_CONCURRENT_STREAMS. A large build has three or four streams per target."""
 
@@ -293,14 +287,9 @@ class Connection(Sender):
         stream.note_received(amount)
         if end:
             stream.end_remote()
-<<<<<<< HEAD
         handler.on_data(pieces, amount, end=end)
-=======
-        handler.on_data(pieces, amount, end=is_last)
         if self._receive_window + self._owed < CONNECTION_WINDOW // 4 and not self.is_closed:
             self._advance_credit()
-        return position
->>>>>>> c818f72 (Connections that say nothing, messages that expand when parsed, stalled streams and unfinished handshakes have limits: none of them keeps others out)
 
     def _stray_data(self, stream_id: int, length: int) -> None:
         """Return the connection's credit for DATA of a stream that we have closed (RFC 9113, 5.1 and 6.9)."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
-from exporter.errors import ResourceExhaustedError
+from exporter.errors import InvalidArgumentError, ResourceExhaustedError
 from exporter.pb.moby.buildkit.v1 import control_pb2
 from exporter.rpc.parsing import MAX_FIELDS, check_fields, counting, parse
 
@@ -68,7 +68,7 @@ def test_a_large_message_of_few_fields_is_parsed() -> None:
 def test_what_is_malformed_is_left_to_the_parser(end: bytes) -> None:
     data = field(DEFINITION, bytes(0)) + field(b"\x2a", b"x" * (2 * MAX_FIELDS)) + end
     check_fields(SOLVE.DESCRIPTOR, data)
-    with pytest.raises(DecodeError):
+    with pytest.raises(InvalidArgumentError):
         parse(SOLVE, data)
 
 
