@@ -14,10 +14,8 @@ import grpc
 
 from exporter.errors import Code
 from exporter.rpc.answering import Answering
-from exporter.rpc.http2.budget import Budget
 from exporter.rpc.http2.connection import Connection
 from exporter.rpc.http2.grpc import end_with_status
-from exporter.rpc.http2.guests import Guests, guest_limit
 from exporter.rpc.http2.headers import Headers
 from exporter.rpc.http2.served import ServedCall
 from exporter.rpc.http2.sockets import Scheduler, serving
@@ -43,7 +41,7 @@ class CallServer:
         self._idle = asyncio.Event()
         self._idle.set()
         self._is_stopping = False
-        self._make = serving(Scheduler(), self._accept, guests=Guests(guest_limit(1)), budget=Budget())
+        self._make = serving(Scheduler(), self._accept)
 
     @classmethod
     @asynccontextmanager

@@ -1,4 +1,4 @@
-"""Files for operators: systemd units."""
+"""Files for operators and for daemons: systemd units, a plugin for buildkitd."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tests.peers import require
 
 SYSTEMD = Path(__file__).parents[2] / "contrib" / "systemd"
 SERVICES = sorted(SYSTEMD.glob("*.service"))
+PLUGIN = SYSTEMD.parent / "buildkitd" / "plugin.go"
 
 
 def command_of(service: Path) -> list[str]:
@@ -41,3 +42,16 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     done = subprocess.run([analyze, "verify", *units], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert len(units) == 4
+
+
+def test_the_plugin_for_buildkitd_is_formatted() -> None:
+    """Also finds syntax errors. It is compiled by hand, in a checkout of BuildKit."""
+    gofmt = require("gofmt", "golang-go")
+    done = subprocess.run([gofmt, "-l", str(PLUGIN)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_readme_of_the_plugin_counts_its_lines() -> None:
+    lines = [line.strip() for line in PLUGIN.read_text().splitlines()]
+    code = [line for line in lines if line and not line.startswith("//")]
+    assert f"it has {len(code)} lines of code" in (PLUGIN.parent / "README.md").read_text()
