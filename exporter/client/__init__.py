@@ -55,7 +55,7 @@ from exporter.daemon.records import (
 from exporter.daemon.services.receive_directory import ReceivedDirectory
 from exporter.daemon.services.secrets import Secret, SecretProvider
 from exporter.daemon.ssh.agents import SSHAgent
-from exporter.remotes.registry import Credentials, CredentialSource, RegistryOptions
+from exporter.remotes.registry import Credentials, CredentialSource, RegistryHost, RegistryOptions
 from exporter.remotes.session.content import ContentClient
 from exporter.rpc.session.attach import Attachable, SessionDialer
 from exporter.rpc.session.tunnel import MessageStream
@@ -114,6 +114,7 @@ __all__ = [
     "ReceivedDirectory",
     "RecordedBlob",
     "RecordedResult",
+    "RegistryHost",
     "RegistryOptions",
     "ResultTree",
     "SSHAgent",

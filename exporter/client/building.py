@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 Consumer = Callable[[Gateway, gateway_pb2.Result], Awaitable[None]]
 """Uses the result of a build while the daemon holds it."""
 
+_SNAPSHOTTER_LABEL = "org.mobyproject.buildkit.worker.snapshotter"
+"""A worker's label that only an engine which stores images in containerd has."""
+
 _RESOLVE_MODE = "image-resolve-mode"
 
 _LOG = logging.getLogger(__name__)
@@ -122,6 +125,7 @@ class Building:
             planned = await self._plan(connection, open_backend, sink)
             wanted = await self._solve_options(contexts, planned, connection)
             solved = await self._solve(connection.client, wanted, sink)
+            solved = await _pushed(connection, planned, wanted, solved, sink)
         record, attestations = await _recorded(connection.client, self.ref)
         return BuildResult(
             ref=self.ref,
@@ -163,7 +167,9 @@ class Building:
                 raise InvalidArgumentError(
                     "a Docker engine makes only one output per build: run a build for each of them"
                 )
-            return [plan_engine_output(output, tags) for output in outputs]
+            workers = await connection.client.workers()
+            pushes = any(_SNAPSHOTTER_LABEL in worker.labels for worker in workers)
+            return [plan_engine_output(output, tags, exporter_pushes=pushes) for output in outputs]
         backend = await open_backend() if any(map(runs_here, outputs)) else None
         return [await plan_output(output, tags, backend, sink) for output in outputs]
 
@@ -214,6 +220,23 @@ class Building:
         workers = await connection.client.workers()
         native = [worker.platforms[0] for worker in workers if worker.platforms]
         return state.marshal(native[0] if native else None)
+
+
+async def _pushed(
+    connection: DaemonConnection,
+    planned: Sequence[PlannedOutput],
+    wanted: SolveOptions,
+    solved: SolveResult,
+    sink: StatusSink,
+) -> SolveResult:
+    """Let a Docker engine push what its exporter could not push, and add the digests to the response."""
+    names = [name for plan in planned for name in plan.pushes]
+    if connection.engine is None or not names:
+        return solved
+    from exporter.client.engine_push import push_images
+
+    changes = await push_images(connection.engine, names, wanted.registries, solved.response, sink)
+    return replace(solved, response=solved.response | changes)
 
 
 async def _recorded(

@@ -40,7 +40,9 @@ _VERTEX = _PREFIX + "errdefs.Vertex+json"
 _EXIT = _PREFIX + "gatewayapi.ExitMessage+json"
 
 _COMMAND = re.compile(r'process ("(?:[^"\\]|\\.)*") did not complete successfully')
-_EXIT_CODE = re.compile(r"did not complete successfully: exit code: (\d+)")
+_OLD_COMMAND = re.compile(r"executor failed running \[(.*)\]: exit code: \d+")
+"""The text of daemons before v0.9, as in Docker 20.10."""
+_EXIT_CODE = re.compile(r"(?:did not complete successfully|executor failed running \[.*\]): exit code: (\d+)")
 
 
 class BuildError(ExporterError):
@@ -85,7 +87,8 @@ class BuildError(ExporterError):
         """The command that failed, as one string; empty if the failure was not that of a process."""
         match = _COMMAND.search(self.message)
         if match is None:
-            return ""
+            old = _OLD_COMMAND.search(self.message)
+            return old[1] if old is not None else ""
         try:
             return str(ast.literal_eval(match[1]))  # Go's escapes are Python's
         except (ValueError, SyntaxError):

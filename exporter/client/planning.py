@@ -48,11 +48,13 @@ class PlannedOutput:
         output: The output.
         export: What the client is asked for.
         engine: The Docker engine that loads it, if any.
+        pushes: The names under which the Docker engine that builds pushes it after the build.
     """
 
     output: AnyOutput
     export: Export | OurExport
     engine: DockerEngineOutput | None = None
+    pushes: tuple[str, ...] = ()
 
 
 def outputs_of(
@@ -123,8 +125,13 @@ async def plan_output(
     raise InvalidArgumentError(f"{output!r} is not an output")
 
 
-def plan_engine_output(output: AnyOutput, tags: Sequence[str]) -> PlannedOutput:
+def plan_engine_output(output: AnyOutput, tags: Sequence[str], *, exporter_pushes: bool) -> PlannedOutput:
     """Plan an output of a build with a Docker engine, which has the types ``moby``, ``local`` and ``tar``.
+
+    Args:
+        output: The output.
+        tags: The names of images without names of their own.
+        exporter_pushes: Whether the engine's exporter can push, which it can if images are in containerd.
 
     Raises:
         InvalidArgumentError: the engine cannot make it.
@@ -133,7 +140,12 @@ def plan_engine_output(output: AnyOutput, tags: Sequence[str]) -> PlannedOutput:
     match output:
         case ImageOutput():
             _need_name(output, attrs)
-            return PlannedOutput(output, Export(MOBY, attrs))
+            if not output.push or exporter_pushes:
+                return PlannedOutput(output, Export(MOBY, attrs))
+            if output.push_by_digest:
+                raise InvalidArgumentError("push_by_digest: this Docker engine pushes names only")
+            del attrs["push"]
+            return PlannedOutput(output, Export(MOBY, attrs), pushes=tuple(attrs["name"].split(",")))
         case DockerOutput(dest=None, context=""):
             return PlannedOutput(output, Export(MOBY, attrs))
         case DirectoryOutput():

@@ -16,6 +16,7 @@ from exporter.progress.queue import CoalescingQueue
 from exporter.proxy.builds import Builds
 from exporter.remotes.messages.progress import status_response
 from exporter.rpc.forward import Call, end_like, forward, forwarded_metadata, timeout_of
+from exporter.rpc.parsing import parse
 from exporter.rpc.session.handling import HandlerStream
 from exporter.takeover.backend import Resolved
 from exporter.takeover.build import BuildOptions, ProxiedBuild
@@ -57,7 +58,7 @@ class ControlProxy:
         data = await context.read()
         if data is grpc.aio.EOF:
             return
-        request = control_pb2.SolveRequest.FromString(data)
+        request = parse(control_pb2.SolveRequest, data)
         planned = plan_exports(request, self._routes)
         if not planned and not self._builds.is_closed:
             await forward(self._daemon, SOLVE_METHOD, context, first=data)
@@ -111,7 +112,7 @@ class ControlProxy:
         data = await context.read()
         if data is grpc.aio.EOF:
             return
-        ref = control_pb2.StatusRequest.FromString(data).Ref
+        ref = parse(control_pb2.StatusRequest, data).Ref
         method: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = self._daemon.unary_stream(STATUS_METHOD)
         metadata = forwarded_metadata(context.invocation_metadata())
         call = method(data, metadata=metadata, timeout=timeout_of(context))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import TypeVar
 
-from google.protobuf.message import DecodeError
-
+from exporter.errors import InvalidArgumentError, ResourceExhaustedError
 from exporter.pb.moby.buildkit.v1 import control_pb2
 from exporter.proxy.builds import MAX_REF_LENGTH, Builds
 from exporter.proxy.metrics import ProxyMetrics
 from exporter.rpc.answering import Answer, Answering
 from exporter.rpc.http2.connection import Connection
 from exporter.rpc.http2.peek import Peek
+from exporter.rpc.parsing import parse
 from exporter.takeover.plan import Routes, plan_exports
 
 UNDECIDED_SECONDS = 0.05
@@ -115,10 +115,13 @@ class _Watcher:
 
 
 def _parse(message: bytes | None, kind: type[M]) -> M | None:
-    """Parse a message; None if it is missing or malformed. The handler of the call then reports that."""
+    """Parse a message; None if it is missing, malformed or has too many fields.
+
+    The handler of the call then reports that.
+    """
     if message is None:
         return None
     try:
-        return kind.FromString(message)
-    except DecodeError:
+        return parse(kind, message)
+    except (InvalidArgumentError, ResourceExhaustedError):
         return None

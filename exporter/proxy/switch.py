@@ -20,6 +20,7 @@ from exporter.rpc.http2.budget import CLIENT_BYTES, Budget
 from exporter.rpc.http2.connection import Connection
 from exporter.rpc.http2.frames import ErrorCode, ProtocolError
 from exporter.rpc.http2.grpc import end_with_status, path_of
+from exporter.rpc.http2.guests import Guests, guest_limit
 from exporter.rpc.http2.headers import CLIENT_HEADER_BYTES, Headers
 from exporter.rpc.http2.peek import Peek
 from exporter.rpc.http2.relay import relay
@@ -32,6 +33,9 @@ HANGUP_SECONDS = 2.0
 """At shutdown: how long clients may take to disconnect after their builds have ended."""
 
 _POLL_SECONDS = 0.05
+
+_FILES_PER_CLIENT = 2
+"""Its socket, and ours to the daemon."""
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +78,7 @@ class Switch:
         self._daemon = daemon
         self._metrics = metrics
         self._budget = Budget()
+        self._guests = Guests(guest_limit(_FILES_PER_CLIENT))
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections: set[Connection] = set()
         self._solves: set[Stream] = set()
@@ -91,7 +96,7 @@ class Switch:
 
     def protocol(self) -> asyncio.Protocol:
         """Create a protocol for a client's socket."""
-        return _ClientSocket(self._make, self.scheduler, self._metrics)
+        return _ClientSocket(self._make, self._connect_soon, self.scheduler, self._guests, self._metrics)
 
     async def drain(self) -> None:
         """Reject new builds, and wait for builds in progress and for their clients to disconnect."""
@@ -121,12 +126,14 @@ class Switch:
         self._connections.add(client)
         self._metrics.connected()
         client.on_closed = lambda error: self._connections.discard(client)
-        # Leave calls in the socket until the connection to the daemon exists.
+        return client
+
+    def _connect_soon(self, client: Connection, transport: SocketTransport) -> None:
+        """Connect to the daemon for a client that has said something. Its calls wait in the socket."""
         transport.pause_reading()
         task = asyncio.get_running_loop().create_task(self._connect(client, transport))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return client
 
     async def _connect(self, client: Connection, transport: SocketTransport) -> None:
         try:
@@ -189,15 +196,22 @@ class _ClientSocket(SocketTransport):
     def __init__(
         self,
         make: Callable[[SocketTransport], Connection],
+        on_first_data: Callable[[Connection, SocketTransport], None],
         scheduler: Scheduler,
+        guests: Guests,
         metrics: ProxyMetrics,
     ) -> None:
-        super().__init__(make, scheduler)
+        super().__init__(make, scheduler, guests)
+        self._on_first_data: Callable[[Connection, SocketTransport], None] | None = on_first_data
         self._metrics = metrics
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
         self._metrics.received(len(data))
+        if self._on_first_data is not None:
+            assert self.connection is not None
+            on_first_data, self._on_first_data = self._on_first_data, None
+            on_first_data(self.connection, self)
         super().data_received(data)
 
     def write(self, pieces: list[bytes | memoryview]) -> None:

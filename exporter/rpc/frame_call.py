@@ -11,6 +11,7 @@ import grpc.aio
 
 from exporter.rpc.http2.calling import OutgoingCall
 from exporter.rpc.http2.ending import CallEnd
+from exporter.rpc.parsing import counting
 
 __all__ = ["Deserialize", "FrameCall", "Serialize"]
 
@@ -43,7 +44,7 @@ class FrameCall(
     ) -> None:
         self._call = call
         self._serialize = serialize
-        self._deserialize = deserialize
+        self._deserialize = None if deserialize is None else counting(deserialize)
         self._callbacks: list[Callable[[Any], None]] = []
 
     def __aiter__(self) -> AsyncIterator[_A]:

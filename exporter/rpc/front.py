@@ -10,10 +10,8 @@ import errno
 import logging
 import socket
 import ssl
-import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 
 from exporter.rpc.tls import handshake_failure
 
@@ -21,6 +19,12 @@ logger = logging.getLogger(__name__)
 
 HANDSHAKE_SECONDS = 20.0
 """The timeout for a client's TLS handshake."""
+
+MAX_HANDSHAKES = 128
+"""The maximum number of handshakes in progress. Beyond that, the oldest one is given up."""
+
+_BACKLOG = 128
+"""The maximum number of connections that wait to be accepted."""
 
 _PAUSE_SECONDS = 1.0
 """The pause in accepting connections when file descriptors have run out."""
@@ -42,35 +46,51 @@ async def taking(
         listeners: Listening sockets.
         context: The TLS context, if any.
     """
-    loop = asyncio.get_running_loop()
-    if context is None:
-        servers = [await _plain(loop, protocol, listener) for listener in listeners]
-        try:
-            yield
-        finally:
-            for server in servers:
-                server.close()  # from Python 3.12 on, the context manager would wait for all connections
-        return
-    tasks = [
-        asyncio.create_task(_Handshakes(protocol, context).take(listener), name="TLS listener")
-        for listener in listeners
-    ]
+    for listener in listeners:
+        listener.listen(_BACKLOG)
+    door = _Plain(protocol) if context is None else _Handshakes(protocol, context)
+    tasks = [asyncio.create_task(_take(listener, door), name="listener") for listener in listeners]
     try:
         yield
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+        door.close()
 
 
-async def _plain(
-    loop: asyncio.AbstractEventLoop, protocol: Callable[[], asyncio.BaseProtocol], listener: socket.socket
-) -> asyncio.Server:
-    if listener.family == socket.AF_UNIX:
-        # From Python 3.13 on, it would remove the socket's file at its end, which may not be ours.
-        keep: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
-        return await loop.create_unix_server(protocol, sock=listener, **keep)
-    return await loop.create_server(protocol, sock=listener)
+async def _take(listener: socket.socket, door: _Plain | _Handshakes) -> None:
+    """Accept connections one by one. asyncio's servers accept a hundred at once before any can be refused."""
+    loop = asyncio.get_running_loop()
+    listener.setblocking(False)
+    with listener:
+        while True:
+            try:
+                connection, peer = await loop.sock_accept(listener)
+            except OSError as error:
+                if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}:
+                    logger.error("cannot accept connections: %s", error.strerror)
+                    await asyncio.sleep(_PAUSE_SECONDS)
+                continue
+            await door.take(connection, peer)
+
+
+class _Plain:
+    """Connections without TLS."""
+
+    def __init__(self, protocol: Callable[[], asyncio.BaseProtocol]) -> None:
+        self._protocol = protocol
+
+    async def take(self, connection: socket.socket, peer: object) -> None:
+        """Pass on a connection."""
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
+        except OSError as error:
+            logger.debug("a connection cannot be accepted: %r", error)
+            connection.close()
+
+    def close(self) -> None:
+        """Do nothing: there is nothing in progress."""
 
 
 class _Handshakes:
@@ -79,27 +99,25 @@ class _Handshakes:
     def __init__(self, protocol: Callable[[], asyncio.BaseProtocol], context: ssl.SSLContext) -> None:
         self._protocol = protocol
         self._context = context
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}  # ordered
 
-    async def take(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        listener.setblocking(False)
-        with listener:
-            try:
-                while True:
-                    try:
-                        connection, peer = await loop.sock_accept(listener)
-                    except OSError as error:
-                        if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}:
-                            logger.error("cannot accept connections: %s", error.strerror)
-                            await asyncio.sleep(_PAUSE_SECONDS)
-                        continue
-                    task = asyncio.create_task(self._shake_hands(connection, peer), name="TLS handshake")
-                    self._tasks.add(task)
-                    task.add_done_callback(self._tasks.discard)
-            finally:
-                for task in self._tasks:
-                    task.cancel()
+    async def take(self, connection: socket.socket, peer: object) -> None:
+        """Begin a handshake."""
+        if len(self._tasks) >= MAX_HANDSHAKES:
+            oldest = next(iter(self._tasks))
+            del self._tasks[oldest]
+            oldest.cancel()
+        task = asyncio.create_task(self._shake_hands(connection, peer), name="TLS handshake")
+        self._tasks[task] = None
+        task.add_done_callback(self._forget)
+
+    def close(self) -> None:
+        """Give up the handshakes in progress."""
+        for task in self._tasks:
+            task.cancel()
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(task, None)
 
     async def _shake_hands(self, connection: socket.socket, peer: object) -> None:
         name = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "a client"

@@ -14,8 +14,10 @@ import grpc
 
 from exporter.errors import Code
 from exporter.rpc.answering import Answering
+from exporter.rpc.http2.budget import Budget
 from exporter.rpc.http2.connection import Connection
 from exporter.rpc.http2.grpc import end_with_status
+from exporter.rpc.http2.guests import Guests, guest_limit
 from exporter.rpc.http2.headers import Headers
 from exporter.rpc.http2.served import ServedCall
 from exporter.rpc.http2.sockets import Scheduler, serving
@@ -41,7 +43,7 @@ class CallServer:
         self._idle = asyncio.Event()
         self._idle.set()
         self._is_stopping = False
-        self._make = serving(Scheduler(), self._accept)
+        self._make = serving(Scheduler(), self._accept, guests=Guests(guest_limit(1)), budget=Budget())
 
     @classmethod
     @asynccontextmanager

@@ -47,8 +47,19 @@ class Proxy:
 
 
 @contextmanager
-def proxy(home: Path, daemon: str, *words: str, dies: bool = False, output: bool = True) -> Iterator[Proxy]:
-    """Run a proxy in front of a daemon. It must exit after SIGTERM, unless it is to be killed."""
+def proxy(
+    home: Path, daemon: str, *words: str, dies: bool = False, output: bool = True, files: int | None = None
+) -> Iterator[Proxy]:
+    """Run a proxy in front of a daemon. It must end by itself after SIGTERM, unless it is to be killed.
+
+    Args:
+        home: See `Proxy`.
+        daemon: The daemon's address.
+        words: More options.
+        dies: Whether it is to be killed.
+        output: Whether it may write files.
+        files: The limit of its open files; None for that of the tests.
+    """
     home.mkdir(parents=True, exist_ok=True)
     (home / "output").mkdir(exist_ok=True)
     path = home / "p.sock"
@@ -58,6 +69,8 @@ def proxy(home: Path, daemon: str, *words: str, dies: bool = False, output: bool
         *("--save-source", str(home / "sources")),
         *words,
     )
+    if files is not None:
+        line = ["sh", "-c", f'ulimit -n {files} && exec "$@"', "sh", *line]
     with (home / "log").open("wb") as log_file:
         process = subprocess.Popen(line, env=environment(home), stderr=log_file)
     try:

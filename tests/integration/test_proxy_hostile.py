@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import socket
 import struct
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,100 +15,36 @@ import pytest
 from exporter.proxy.control import SOLVE_METHOD
 from exporter.proxy.switch import SESSION_METHOD_NAME
 from exporter.rpc.http2.frames import (
-    ACK,
     END_HEADERS,
     END_STREAM,
     HEADER_SIZE,
-    PREFACE,
     FrameType,
-    frame_header,
     settings_frame,
     varint,
 )
 from tests.integration.cli_process import PATIENCE
+from tests.integration.hostile import (
+    ASK,
+    MIB,
+    STALL,
+    block,
+    connected,
+    daemon,
+    data,
+    forget_peak,
+    frame,
+    is_answered,
+    literal,
+    memory_of,
+    read_until,
+    request,
+    string,
+)
 from tests.integration.proxied import Proxy, proxy
 
-MIB = 1 << 20
 MORE_BYTES = 224 * MIB
 """What an attack may make of the proxy's memory: windows, what may be held for a client, and the holes that
 the allocator leaves between messages that grow side by side."""
-
-ASK = "/a.B/Ask"
-STALL = "/a.B/Stall"
-
-
-def frame(kind: int, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
-    return frame_header(len(payload), kind, flags, stream_id) + payload
-
-
-def literal(name: bytes, value: bytes) -> bytes:
-    return b"\x00" + _string(name) + _string(value)
-
-
-def _string(value: bytes) -> bytes:
-    size = len(value)
-    return (bytes((size,)) if size < 127 else b"\x7f" + varint(size - 127)) + value
-
-
-def block(path: str) -> bytes:
-    fields = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", path.encode()), (b"te", b"trailers")]
-    return b"".join(literal(name, value) for name, value in fields)
-
-
-def request(stream_id: int, path: str = STALL, flags: int = END_HEADERS) -> bytes:
-    return frame(FrameType.HEADERS, flags, stream_id, block(path))
-
-
-def data(stream_id: int, payload: bytes) -> bytes:
-    return frame(FrameType.DATA, 0, stream_id, payload)
-
-
-class Daemon(asyncio.Protocol):
-    """Answers calls of `ASK`; takes no DATA, ever."""
-
-    def __init__(self) -> None:
-        self._rest = b""
-        self._transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.write(settings_frame({4: 0}))
-
-    def data_received(self, data: bytes) -> None:
-        assert self._transport is not None
-        self._rest = (self._rest + data).removeprefix(PREFACE)
-        while len(self._rest) >= HEADER_SIZE:
-            size = HEADER_SIZE + int.from_bytes(self._rest[:3], "big")
-            if len(self._rest) < size:
-                break
-            found, self._rest = self._rest[:size], self._rest[size:]
-            stream_id = int.from_bytes(found[5:9], "big")
-            if found[3] == FrameType.SETTINGS and not found[4] & ACK:
-                self._transport.write(frame(FrameType.SETTINGS, ACK, 0))
-            elif found[3] == FrameType.HEADERS and ASK.encode() in found:
-                answer = literal(b":status", b"200") + literal(b"grpc-status", b"0")
-                flags = END_HEADERS | END_STREAM
-                self._transport.write(frame(FrameType.HEADERS, flags, stream_id, answer))
-            elif found[3] == FrameType.HEADERS and SESSION_METHOD_NAME.encode() in found:
-                answer = literal(b":status", b"200")
-                self._transport.write(frame(FrameType.HEADERS, END_HEADERS, stream_id, answer))
-
-
-@contextmanager
-def daemon(path: str) -> Iterator[None]:
-    """Run a daemon in a thread."""
-    loop = asyncio.new_event_loop()
-    server = loop.run_until_complete(loop.create_unix_server(Daemon, path))
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    try:
-        yield
-    finally:
-        loop.call_soon_threadsafe(server.close)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
 
 
 @pytest.fixture(scope="module")
@@ -123,44 +57,14 @@ def running() -> Iterator[Proxy]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-@contextmanager
-def connected(running: Proxy) -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(PATIENCE)
-        connection.connect(running.address.removeprefix("unix://"))
-        connection.sendall(PREFACE + settings_frame({}))
-        yield connection
-
-
-def is_answered(running: Proxy) -> bool:
-    """Whether another client is served."""
-    with connected(running) as connection:
-        connection.sendall(request(1, ASK, END_HEADERS | END_STREAM))
-        found = b""
-        while b"grpc-status" not in found:
-            received = connection.recv(65536)
-            if not received:
-                return False
-            found += received
-    return True
-
-
-def memory_of(running: Proxy, what: str) -> int:
-    status = Path(f"/proc/{running.process.pid}/status").read_text()
-    return int(status.partition(f"{what}:")[2].split()[0]) << 10
-
-
-def _forget_peak(running: Proxy) -> int:
-    """Reset the peak if the system allows it; returns the current usage."""
-    with suppress(OSError):
-        Path(f"/proc/{running.process.pid}/clear_refs").write_text("5")
-    return memory_of(running, "VmRSS")
+def path_of(running: Proxy) -> str:
+    return running.address.removeprefix("unix://")
 
 
 def _references() -> Iterator[bytes]:
     """250 KB that refer to one header again and again: a GiB of headers."""
     value = b"v" * 3900
-    yield frame(FrameType.HEADERS, END_HEADERS, 1, block(STALL) + b"\x40" + _string(b"x") + _string(value))
+    yield frame(FrameType.HEADERS, END_HEADERS, 1, block(STALL) + b"\x40" + string(b"x") + string(value))
     for n in range(60):
         yield frame(FrameType.HEADERS, END_HEADERS, 3 + 2 * n, block(STALL) + b"\xbe" * 4000)
 
@@ -207,6 +111,22 @@ def _settings() -> Iterator[bytes]:
         yield frame(FrameType.SETTINGS, 0, 0, b"".join(struct.pack(">HL", 4, n % 9) for n in range(10_000)))
 
 
+def _trailers() -> Iterator[bytes]:
+    """A mebibyte of trailers, 60 times."""
+    trailers = b"".join(literal(b"x-%d" % n, b"v" * 3900) for n in range(230))
+    pieces = [trailers[n : n + 16_000] for n in range(0, len(trailers), 16_000)]
+    for stream_id in range(1, 121, 2):
+        yield request(stream_id) + frame(FrameType.HEADERS, END_STREAM, stream_id, pieces[0])
+        for piece in pieces[1:]:
+            yield frame(FrameType.CONTINUATION, 0, stream_id, piece)
+        yield frame(FrameType.CONTINUATION, END_HEADERS, stream_id)
+
+
+def _sessions() -> Iterator[bytes]:
+    for n in range(2048):
+        yield request(1 + 2 * n, SESSION_METHOD_NAME)
+
+
 def _resets() -> Iterator[bytes]:
     for n in range(50_000):
         yield request(1 + 2 * n) + frame(FrameType.RST_STREAM, 0, 1 + 2 * n, bytes(4))
@@ -228,6 +148,8 @@ ATTACKS = {
     "pings": _pings,
     "settings over many streams": _settings,
     "resets": _resets,
+    "large trailers": _trailers,
+    "sessions": _sessions,
     "a path that is not ASCII": _once(request(1, "/ä.B/C") + request(3, SOLVE_METHOD + "\xff")),
     "a header block that is none": _once(frame(FrameType.HEADERS, END_HEADERS, 1, b"\xff" * 40)),
     "headers twice": _once(request(1, SOLVE_METHOD) + request(1, SOLVE_METHOD)),
@@ -240,9 +162,9 @@ ATTACKS = {
 def test_an_attack_costs_little_and_other_clients_are_served(
     running: Proxy, attack: Callable[[], Iterator[bytes]], record_property: Callable[[str, object], None]
 ) -> None:
-    assert is_answered(running)
-    before = _forget_peak(running)
-    with connected(running) as connection:
+    assert is_answered(path_of(running))
+    before = forget_peak(running.process.pid)
+    with connected(path_of(running)) as connection:
         pieces: list[bytes] = []
         with suppress(ConnectionError):  # it has been cut off
             for piece in attack():
@@ -250,8 +172,8 @@ def test_an_attack_costs_little_and_other_clients_are_served(
                 if sum(map(len, pieces)) > 60_000:
                     _send(connection, pieces)
             _send(connection, pieces)
-        assert is_answered(running)
-    more = memory_of(running, "VmHWM") - before
+        assert is_answered(path_of(running))
+    more = memory_of(running.process.pid, "VmHWM") - before
     record_property("more_mib", more >> 20)
     print(f"{more / MIB:.0f} MiB more")
     assert more < MORE_BYTES
@@ -265,16 +187,28 @@ def _send(connection: socket.socket, pieces: list[bytes]) -> None:
 
 def test_a_client_that_uses_its_whole_credit(running: Proxy) -> None:
     """As above, with a client that keeps to its credit: it gets none beyond what may be held for it."""
-    before = _forget_peak(running)
+    before = forget_peak(running.process.pid)
     streams = range(1, 41, 2)
-    with connected(running) as connection:
+    with connected(path_of(running)) as connection:
         for stream_id in streams:
             connection.sendall(request(stream_id, SOLVE_METHOD) + data(stream_id, LARGE))
         sent = _pour(connection, list(streams))
-        assert is_answered(running)
-    more = memory_of(running, "VmHWM") - before
+        assert is_answered(path_of(running))
+    more = memory_of(running.process.pid, "VmHWM") - before
     print(f"{more / MIB:.0f} MiB more, {sent / MIB:.0f} MiB sent")
     assert more < MORE_BYTES
+
+
+def test_stalled_streams_do_not_stop_other_calls_of_their_client(running: Proxy) -> None:
+    """Forty, with a mebibyte each; the window of the connection is 16 MiB."""
+    streams = range(1, 81, 2)
+    with connected(path_of(running)) as connection:
+        for stream_id in streams:
+            connection.sendall(request(stream_id) + data(stream_id, bytes(5)))
+        assert _pour(connection, list(streams)) > 39 * MIB
+        connection.settimeout(PATIENCE)
+        connection.sendall(request(101, SOLVE_METHOD) + data(101, b"\0\0\0\0\1\xff"))
+        assert b"grpc-status" in read_until(connection, b"grpc-status")
 
 
 def _pour(connection: socket.socket, streams: list[int]) -> int:

@@ -11,6 +11,7 @@ import shutil
 import stat
 import subprocess
 import tarfile
+import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -249,18 +250,22 @@ async def test_nothing_depends_on_time_place_or_machine(
     assert await asyncio.to_thread(first.read_bytes) == await asyncio.to_thread(other.read_bytes)
 
 
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A directory that others can reach. Each run of pytest closes pytest's own to all but its user."""
+    with tempfile.TemporaryDirectory(prefix="bke-", dir="/tmp") as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        yield directory
+
+
 @pytest.mark.parametrize("kind", FORMATS)
-async def test_an_ordinary_user_makes_the_same_bytes(
-    kind: str, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+async def test_an_ordinary_user_makes_the_same_bytes(kind: str, shared: Path) -> None:
     require_root("the comparison with an ordinary user")
-    directory = tmp_path_factory.mktemp("rootfs")
-    for parent in (directory, directory.parent, directory.parent.parent):
-        await asyncio.to_thread(parent.chmod, 0o755)
-    await save_source(rich_source(), BuildInfo(), directory / "source")
-    own = await export(rich_source(), directory / "work", directory / "own.img", {"format": kind})
-    await asyncio.to_thread(_as_nobody, directory, kind)
-    assert await asyncio.to_thread(_same, own, directory / "theirs" / "rootfs.img")
+    await save_source(rich_source(), BuildInfo(), shared / "source")
+    own = await export(rich_source(), shared / "work", shared / "own.img", {"format": kind})
+    await asyncio.to_thread(_as_nobody, shared, kind)
+    assert await asyncio.to_thread(_same, own, shared / "theirs" / "rootfs.img")
 
 
 def _as_nobody(directory: Path, kind: str) -> None:

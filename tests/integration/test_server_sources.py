@@ -280,10 +280,10 @@ async def test_a_file_that_the_client_cannot_take(server: Server, daemon: Daemon
 
 async def test_a_client_that_takes_no_files(server: Server, daemon: Daemon) -> None:
     await daemon.do("attach", session="s", saved=str(scenario(BUILD)))
-    request = await saved_request(scenario(BUILD), "oci", inline=False, session="s")
+    request = await saved_request(scenario(BUILD), "tar", inline=False, session="s")
     outcome = await daemon.export(request)
     assert outcome.code == "FAILED_PRECONDITION"
-    assert "not supported by the client" in outcome.message
+    assert "no client accepts them" in outcome.message
 
 
 async def test_a_session_that_dies_while_a_file_is_sent(

@@ -171,7 +171,7 @@ async def _build(options: BuildArgs, inputs: Inputs, renderer: Renderer) -> int:
         response = await _solve(daemon, wanted, sink, strict=options.strict) | deliveries.response()
         pushes = [name for item in outputs for name in item.pushes]
         if daemon.engine is not None and pushes:
-            from exporter.cli.build.engine_push import push_images
+            from exporter.client.engine_push import push_images
 
             response |= await push_images(daemon.engine, pushes, wanted.registries, response, sink)
     if options.metadata_file is not None:

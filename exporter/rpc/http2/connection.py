@@ -39,6 +39,10 @@ from exporter.rpc.http2.stream import STREAM_WINDOW, Stream
 CONNECTION_WINDOW = 16 << 20
 """The receive window of the connection in bytes (RFC 9113, 6.9.1), for all streams together."""
 
+_ADVANCE = 4 << 20
+"""The credit in bytes that is given in advance if streams that are not read have used up most of the window.
+Otherwise, 16 of them would stop all others of their connection."""
+
 MAX_STREAMS = 2048
 """Our SETTINGS_MAX_CONCURRENT_STREAMS. A large build has three or four streams per target."""
 
@@ -102,6 +106,7 @@ class Connection(Sender):
         self._acks = 0
         self._receive_window = CONNECTION_WINDOW
         self._owed = 0
+        self._advanced = 0
         self._has_new_credit = False
         self._is_draining = False
         self._blocks = BlockReader(max_header_bytes)
@@ -122,6 +127,18 @@ class Connection(Sender):
             settings[Setting.MAX_CONCURRENT_STREAMS] = MAX_STREAMS
         self.write(settings_frame({int(key): value for key, value in settings.items()}))
         self.write(window_update(0, CONNECTION_WINDOW - DEFAULT_WINDOW))
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no stream is open."""
+        return not self._streams and not self._pending
+
+    @property
+    def unfinished(self) -> int:
+        """See `Guest.unfinished`: 1 if the peer has not sent SETTINGS, else a number of its header block."""
+        if not self.has_settings:
+            return 1
+        return 2 + self._blocks.begun if self._blocks.is_open else 0
 
     # Sending.
 
@@ -167,11 +184,23 @@ class Connection(Sender):
 
     def give_credit(self, amount: int) -> None:
         """Return credit for the connection's window to the peer. WINDOW_UPDATEs are batched."""
+        if self._advanced:
+            repaid = min(amount, self._advanced)
+            self._advanced -= repaid
+            self.share.give(repaid)
+            amount -= repaid
         self._owed += amount
         if self._owed >= CONNECTION_WINDOW // 4 and not self.is_closed:
             self.write(window_update(0, self._owed))
             self._receive_window += self._owed
             self._owed = 0
+
+    def _advance_credit(self) -> None:
+        """Give credit for data that is still buffered, as long as half of the share suffices to count it."""
+        if self._advanced + _ADVANCE <= self.share.limit // 2 and self.share.take(_ADVANCE):
+            self._advanced += _ADVANCE
+            self._receive_window += _ADVANCE
+            self.write(window_update(0, _ADVANCE))
 
     def forget(self, stream: Stream) -> None:
         """Remove a stream that has ended."""
@@ -200,6 +229,8 @@ class Connection(Sender):
         self._transport.close()
         self.share.give(self._held_by_block)
         self._held_by_block = 0
+        self.share.give(self._advanced)
+        self._advanced = 0
         if self.on_closed is not None:
             self.on_closed(error)
         self._end_streams([*self._streams.values(), *self._pending], ErrorCode.CANCEL)
@@ -257,6 +288,8 @@ class Connection(Sender):
         if end:
             stream.end_remote()
         handler.on_data(pieces, amount, end=end)
+        if self._receive_window + self._owed < CONNECTION_WINDOW // 4 and not self.is_closed:
+            self._advance_credit()
 
     def _stray_data(self, stream_id: int, length: int) -> None:
         """Return the connection's credit for DATA of a stream that we have closed (RFC 9113, 5.1 and 6.9)."""

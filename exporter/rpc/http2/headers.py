@@ -104,6 +104,9 @@ class BlockReader:
 
     Args:
         max_bytes: The size limit for headers.
+
+    Attributes:
+        begun: How many incomplete blocks there were so far.
     """
 
     def __init__(self, max_bytes: int = MAX_HEADER_BYTES) -> None:
@@ -111,6 +114,7 @@ class BlockReader:
         self._decoder = hpack.Decoder(max_bytes)
         self._open: tuple[int, int, bytearray] | None = None
         self._frames = 0
+        self.begun = 0
 
     @property
     def is_open(self) -> bool:
@@ -137,6 +141,7 @@ class BlockReader:
             return self._finish(stream_id, flags, bytes(block))
         self._open = (stream_id, flags, bytearray(block))
         self._frames = 0
+        self.begun += 1
         return None
 
     def proceed(self, stream_id: int, flags: int, payload: memoryview) -> HeaderBlock | None:

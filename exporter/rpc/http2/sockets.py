@@ -8,8 +8,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import cast
 
-from exporter.rpc.http2.budget import Share
+from exporter.rpc.http2.budget import Budget, Share
 from exporter.rpc.http2.connection import Connection
+from exporter.rpc.http2.guests import Guests
+from exporter.rpc.http2.headers import CLIENT_HEADER_BYTES
 from exporter.rpc.http2.water import HIGH_WATER, LOW_WATER
 
 CLOSE_SECONDS = 10.0
@@ -54,11 +56,18 @@ class SocketTransport(asyncio.Protocol):
     Args:
         make: Creates the connection.
         scheduler: Flushes the connection.
+        guests: Limits the connections that others open; None for those that we open.
     """
 
-    def __init__(self, make: Callable[[SocketTransport], Connection], scheduler: Scheduler) -> None:
+    def __init__(
+        self,
+        make: Callable[[SocketTransport], Connection],
+        scheduler: Scheduler,
+        guests: Guests | None = None,
+    ) -> None:
         self._make = make
         self._scheduler = scheduler
+        self._guests = guests
         self._transport: asyncio.Transport | None = None
         self._is_paused = False
         self._held = bytearray()
@@ -69,6 +78,8 @@ class SocketTransport(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=HIGH_WATER, low=LOW_WATER)
         self.connection = self._make(self)
+        if self._guests is not None:
+            self._guests.enter(self)
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
@@ -89,10 +100,14 @@ class SocketTransport(asyncio.Protocol):
             self.connection.receive(data)
         finally:
             self._scheduler.run()
+        if self._guests is not None and self.connection.unfinished:
+            self._guests.watch(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
         assert self.connection is not None
+        if self._guests is not None:
+            self._guests.leave(self)
         self.connection.close(exc)
 
     def pause_writing(self) -> None:
@@ -104,6 +119,23 @@ class SocketTransport(asyncio.Protocol):
         """See `asyncio.Protocol`."""
         assert self.connection is not None
         self.connection.resume()
+
+    @property
+    def unfinished(self) -> int:
+        """See `Guest.unfinished`. Data that we do not read yet may finish it."""
+        assert self.connection is not None
+        return 2 if self._is_paused else self.connection.unfinished
+
+    @property
+    def is_idle(self) -> bool:
+        """See `Guest.is_idle`."""
+        assert self.connection is not None
+        return self.connection.is_idle and not self._is_paused
+
+    def abort(self) -> None:
+        """See `Guest.abort`."""
+        assert self._transport is not None
+        self._transport.abort()
 
     def pause_reading(self) -> None:
         """Stop passing data to the connection until `resume_reading`. At most one read is buffered."""
@@ -141,20 +173,37 @@ Dial = Callable[[Callable[[], SocketTransport]], Awaitable[tuple[asyncio.BaseTra
 """Connects a socket for a protocol factory, like `asyncio.loop.create_unix_connection`."""
 
 
-def serving(scheduler: Scheduler, accept: Callable[[Connection], None]) -> Callable[[], SocketTransport]:
+def serving(
+    scheduler: Scheduler,
+    accept: Callable[[Connection], None],
+    *,
+    guests: Guests | None = None,
+    budget: Budget | None = None,
+    max_header_bytes: int = CLIENT_HEADER_BYTES,
+) -> Callable[[], SocketTransport]:
     """Create a protocol factory for server connections.
 
     Args:
         scheduler: Flushes the connections.
         accept: Called with each new connection; sets its callbacks.
+        guests: Limits the connections, if given.
+        budget: Counts the bytes held for all of them; None for a budget of their own.
+        max_header_bytes: See `Connection`.
     """
+    total = budget or Budget()
 
     def make(transport: SocketTransport) -> Connection:
-        connection = Connection(transport, scheduler, is_client=False)
+        connection = Connection(
+            transport,
+            scheduler,
+            is_client=False,
+            share=total.share(),
+            max_header_bytes=max_header_bytes,
+        )
         accept(connection)
         return connection
 
-    return lambda: SocketTransport(make, scheduler)
+    return lambda: SocketTransport(make, scheduler, guests)
 
 
 def dialling(scheduler: Scheduler, share: Share | None = None) -> Callable[[], SocketTransport]:

@@ -18,6 +18,7 @@ from exporter.rpc.answering import Answer
 from exporter.rpc.http2.grpc import Metadata, metadata_of, path_of
 from exporter.rpc.http2.headers import Headers
 from exporter.rpc.http2.served import ServedCall
+from exporter.rpc.parsing import counting
 from exporter.rpc.session.handling import StreamMethods
 
 Attachable = Callable[[grpc.aio.Server], None]
@@ -123,7 +124,7 @@ class ServedContext(grpc.aio.ServicerContext[Any, Any]):
         serialize: Callable[[Any], bytes] | None,
     ) -> None:
         self._call = call
-        self._deserialize = deserialize
+        self._deserialize = None if deserialize is None else counting(deserialize)
         self._serialize = serialize
         self._code, self._details = grpc.StatusCode.OK, ""
         self._trailers: Metadata = ()
@@ -152,6 +153,7 @@ class ServedContext(grpc.aio.ServicerContext[Any, Any]):
 
         Raises:
             InvalidArgumentError: the message cannot be parsed.
+            ResourceExhaustedError: it has too many fields.
             UnavailableError: the caller ended the call early.
         """
         data = await self._call.read()

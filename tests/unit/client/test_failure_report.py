@@ -21,6 +21,11 @@ def test_the_command_is_that_of_the_message(quoted: str, command: str) -> None:
     assert error.command == command
 
 
+def test_the_command_in_the_message_of_an_old_daemon() -> None:
+    error = BuildError("failed to solve: executor failed running [/bin/sh -c exit 5]: exit code: 5")
+    assert error.command == "/bin/sh -c exit 5"
+
+
 def test_a_report_has_output_source_and_message() -> None:
     source = BuildSource(
         SourceFile("Dockerfile", "Dockerfile", b"FROM a\nRUN b"), (SourceRange(SourcePosition(2)),)

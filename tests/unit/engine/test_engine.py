@@ -14,9 +14,10 @@ from exporter.engine.config import WorkplaceConfig
 from exporter.engine.engine import Engine, ExportJob
 from exporter.engine.finalize import FinalizeStore
 from exporter.engine.limits import Admission
+from exporter.engine.scratch import ScratchSpace
 from exporter.engine.workplace import open_workplace, problem_of_store
 from exporter.errors import FailedPreconditionError, ResourceExhaustedError
-from exporter.exporters.plugins import PluginError
+from exporter.exporters.plugins import Origin, PluginError, note_origin
 from exporter.exporters.registry import default_registry
 from exporter.progress.model import StatusUpdate
 from exporter.remotes.containerd import ContainerdConfig
@@ -173,3 +174,20 @@ async def test_the_line_has_an_end() -> None:
             with pytest.raises(ResourceExhaustedError):
                 async with admission.slot(lambda ahead: None):
                     pass
+
+
+async def test_a_root_is_made_with_its_parents(tmp_path: Path) -> None:
+    async with place(WorkplaceConfig(root=tmp_path / "a" / "b")) as here:
+        await here.export(Plain({}))
+    async with ScratchSpace.open(tmp_path / "c" / "d") as scratch, scratch.directory() as directory:
+        assert directory.is_relative_to(tmp_path / "c" / "d")
+
+
+async def test_what_is_known_of_a_plugin_is_a_warning(tmp_path: Path) -> None:
+    class Known(Plain):
+        """Comes from a distribution."""
+
+    note_origin(Known, Origin("distribution 1.0", ("another one is ignored",)))
+    async with place(WorkplaceConfig(root=tmp_path)) as here:
+        await here.export(Known({}))
+        assert here.warnings() == ["another one is ignored"]

@@ -9,6 +9,7 @@ import pytest
 from exporter.engine.finalize import FinalizeStore
 from exporter.errors import NotFoundError, UnavailableError
 from exporter.progress.model import StatusSink, StatusUpdate
+from tests.sessions import until
 
 
 class Artifact:
@@ -228,3 +229,18 @@ async def test_a_removed_token_leaves_no_task() -> None:
         await drop(token)
         assert artifact.released.is_set()
         assert asyncio.all_tasks() == before
+
+
+async def test_a_token_expires_after_its_last_use(caplog: pytest.LogCaptureFixture) -> None:
+    store, artifact = FinalizeStore(0.01), Artifact()
+    token = store.add("x", artifact.work, artifact.resources())
+    await store.run(token, ignore)
+    await until(lambda: store.type_of(token) == "")
+    assert caplog.messages == [], "it was published"
+
+
+async def test_what_expires_unpublished_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    store, artifact = FinalizeStore(0.01), Artifact()
+    store.add("x", artifact.work, artifact.resources())
+    await artifact.released.wait()
+    assert caplog.messages == ["finalize token expired, the artifact was never published: type=x"]

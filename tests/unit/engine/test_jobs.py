@@ -135,3 +135,21 @@ async def test_stopping_ends_running_work_and_refuses_more() -> None:
 
 async def _discard(update: StatusUpdate) -> None:
     pass
+
+
+async def test_waiting_ends_with_the_last_work() -> None:
+    jobs, go_on = Jobs(), asyncio.Event()
+
+    async def work(sink: StatusSink) -> None:
+        await go_on.wait()
+
+    await jobs.wait()
+    call = asyncio.create_task(jobs.run(work, _discard))
+    await asyncio.sleep(0)
+    waiting = asyncio.create_task(jobs.wait())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    go_on.set()
+    await waiting
+    assert len(jobs) == 0
+    await call

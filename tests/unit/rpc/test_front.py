@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 import ssl
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,42 @@ async def test_a_failed_tls_handshake_is_logged_with_its_reason(
     [message] = caplog.messages
     assert message.startswith("no TLS with 127.0.0.1:")
     assert message.endswith(f": {said}")
+
+
+async def test_handshakes_that_are_not_completed_keep_nobody_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporter.rpc.front.MAX_HANDSHAKES", 4)
+    make_certificates(tmp_path)
+    context = server_context(TLSConfig(tmp_path / "server.pem", tmp_path / "server.key"))
+    listeners = await bind_tcp(TCPAddress("127.0.0.1", 0))
+    host, port = listeners[0].getsockname()
+    async with taking(Echo, listeners, context):
+        silent = [await asyncio.open_connection(host, port) for _ in range(8)]
+        for reader, _ in silent[:4]:
+            async with asyncio.timeout(30):
+                with suppress(ConnectionError):
+                    assert await reader.read(1) == b""
+        ours = client_context(tmp_path / "ca.pem")
+        ours.set_alpn_protocols(["h2"])
+        assert await asyncio.to_thread(greet, host, port, ours) == b"PRI"
+        for _, writer in silent:
+            writer.close()
+
+
+async def test_a_handshake_that_takes_too_long_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("exporter.rpc.front.HANDSHAKE_SECONDS", 0.05)
+    make_certificates(tmp_path)
+    context = server_context(TLSConfig(tmp_path / "server.pem", tmp_path / "server.key"))
+    listeners = await bind_tcp(TCPAddress("127.0.0.1", 0))
+    async with taking(Echo, listeners, context):
+        reader, writer = await asyncio.open_connection(*listeners[0].getsockname())
+        async with asyncio.timeout(30):
+            with suppress(ConnectionError):
+                assert await reader.read(1) == b""
+        writer.close()
 
 
 async def test_a_port_in_use() -> None:

@@ -122,6 +122,7 @@ def test_data_waits_for_credit_of_its_stream() -> None:
 def test_data_waits_for_credit_of_the_connection() -> None:
     wire = Wire()
     wire.gives_credit = False
+    wire.server.share.limit = 1 << 20  # no credit in advance
     wire.run()
     count = CONNECTION_WINDOW // STREAM_WINDOW + 1
     streams = [wire.client.open_stream(REQUEST, end=False) for _ in range(count)]
@@ -136,9 +137,48 @@ def test_data_waits_for_credit_of_the_connection() -> None:
     assert all(call.has_ended for call in wire.opened)
 
 
+def test_streams_that_are_not_read_get_credit_in_advance_for_others() -> None:
+    wire = Wire()
+    wire.gives_credit = False
+    wire.run()
+    share = wire.server.share
+    share.limit = 24 << 20
+    for _ in range(26):
+        wire.client.open_stream(REQUEST, end=False).send_data(bytes(STREAM_WINDOW))
+    wire.run()
+    assert sum(len(call.data) for call in wire.opened) == 26 << 20
+    assert share.used - sum(call.stream.held for call in wire.opened) == 12 << 20
+    late = wire.client.open_stream(REQUEST, end=False)
+    late.send_data(bytes(3 << 20))
+    wire.run()
+    assert late.queued == 2 << 20  # the rest of the stream's own window
+    for call in wire.opened:
+        call.gives_credit = True
+        call.give()
+    wire.run()
+    assert late.queued == 0
+    assert share.used == sum(call.stream.held for call in wire.opened)
+
+
+def test_credit_in_advance_is_given_back_with_the_connection() -> None:
+    wire = Wire()
+    wire.gives_credit = False
+    wire.run()
+    for _ in range(26):
+        wire.client.open_stream(REQUEST, end=False).send_data(bytes(STREAM_WINDOW))
+    wire.run()
+    assert wire.server.share.used >= 12 << 20
+    wire.server.close()
+    assert wire.server.share.used == 0
+    for call in wire.opened:
+        call.give()
+    assert wire.server.share.used == 0
+
+
 def test_waiting_streams_take_turns() -> None:
     wire = Wire()
     wire.gives_credit = False
+    wire.server.share.limit = 1 << 20  # no credit in advance
     wire.run()
     for _ in range(CONNECTION_WINDOW // STREAM_WINDOW):
         wire.client.open_stream(REQUEST, end=False).send_data(bytes(STREAM_WINDOW))

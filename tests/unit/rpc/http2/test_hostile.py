@@ -207,6 +207,22 @@ def test_messages_that_nobody_reads() -> None:
     assert memory.held < 100 * MIB
 
 
+def test_streams_that_are_stalled_until_there_is_no_more_credit() -> None:
+    turn = Turn()
+    cable = Cable()
+    victim = Connection(cable, turn, is_client=False, share=Budget().share(CLIENT_BYTES))
+    calls: list[ServedCall] = []
+    victim.on_stream = lambda stream, headers, end: calls.append(ServedCall(stream, headers, end=end))
+    victim.receive(PREFACE + settings_frame({}))
+    streams = range(1, 401, 2)
+    message = struct.pack(">BL", 0, 15_995) + bytes(15_995)
+    with measured() as memory:
+        for stream_id in streams:
+            victim.receive(request(stream_id))
+        _pour(victim, turn, cable, streams, message, MIB - 16_000)
+    assert 40 * MIB < memory.held < 100 * MIB
+
+
 def _ignore(call: ServedCall) -> None:
     pass
 
