@@ -1,13 +1,19 @@
-"""Packages whose names are loaded when they are asked for.
-
-Importing a module loads all packages that it is in; with this, that costs nothing.
-"""
+"""Names that are imported on demand, so that importing a module or a package stays cheap."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
 from typing import Any
+
+
+def named(path: str) -> Any:
+    """Import what ``module:name`` names.
+
+    For tables of implementations, and for the few calls to code that itself depends on the caller.
+    """
+    module, name = path.split(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def names_of(package: str, module: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from exporter.cli.outputs import Output
 from exporter.engine.config import WorkplaceConfig
-from exporter.exporters.storing import pushes_image, stores_image
+from exporter.exporters.image_types import pushes_image, stores_image
 from exporter.image.keys import IMAGE_DIGEST, IMAGE_NAME
 from exporter.progress.display import ProgressMode
 from exporter.progress.sanitize import clean

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from exporter.content.layout import default_root_path
 from exporter.engine.hooks import Hooks
-from exporter.exporters.storing import stores_image
+from exporter.exporters.image_types import stores_image
 from exporter.layer.cache import DEFAULT_LIMIT
 from exporter.layer.limits import MAX_CONTENT_BYTES
 

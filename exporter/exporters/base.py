@@ -19,6 +19,7 @@ from typing import (
     Any,
     ClassVar,
     Generic,
+    Protocol,
     cast,
     get_args,
     get_origin,
@@ -29,9 +30,11 @@ from typing_extensions import TypeVar
 from exporter.content.protocol import Provider
 from exporter.content.threads import run_in_thread
 from exporter.exporters.destinations import NamedStore, Output, PublishHook, Puller, Pusher
+from exporter.exporters.image_types import pushes_image
 from exporter.exporters.options import OptionSpec
 from exporter.image import CompressionConfig, Descriptor
 from exporter.layer.limits import MAX_CONTENT_BYTES
+from exporter.lazy import named
 from exporter.progress.producer import VertexProgress
 from exporter.source.types import BuildInfo, Source
 
@@ -137,9 +140,8 @@ class ExportContext:
             ImageError, InvalidArgumentError: the image cannot be computed; with BuildKit's text.
             NotFoundError: a ref or a layer no longer exists.
         """
-        from exporter.exporters.images import make_image
-
-        return await make_image(source, self, attrs or {})
+        make: _MakeImage = named("exporter.exporters.images:make_image")
+        return await make(source, self, attrs or {})
 
     @asynccontextmanager
     async def pull(self, name: str, *, insecure: bool = False) -> AsyncIterator[Image | ImageIndex]:
@@ -188,12 +190,10 @@ class ExportContext:
             NotFoundError: there is no such type.
         """
         if isinstance(exporter, str):
-            from exporter.exporters.registry import default_registry
-
-            exporter = await run_in_thread(default_registry().make, exporter, attrs or {})
-        from exporter.exporters.blocking import run_export
-
-        return await run_export(exporter, source, replace(self, omit=omit) if omit else self)
+            registry: _Types = named("exporter.exporters.registry:default_registry")()
+            exporter = await run_in_thread(registry.make, exporter, attrs or {})
+        run: _Run = named("exporter.exporters.blocking:run_export")
+        return await run(exporter, source, replace(self, omit=omit) if omit else self)
 
     async def write(
         self,
@@ -216,8 +216,6 @@ class ExportContext:
             NotFoundError: there is no such type.
         """
         if to is None:
-            from exporter.exporters.storing import pushes_image
-
             to = "image" if self.output is None or pushes_image("image", attrs or {}) else "oci"
         return await self.delegate(to, image.source(), attrs)
 
@@ -268,6 +266,18 @@ class ExportResult:
     descriptor: Descriptor | None = None
     finalize: Finalize | None = None
     provider: Provider | None = None
+
+
+class _Types(Protocol):
+    """The registry of exporters, as far as `ExportContext` needs it."""
+
+    def make(self, exporter_type: str, attrs: Mapping[str, str]) -> Exporter: ...
+
+
+# `ExportContext` makes images and runs other exporters. The functions for that take a context themselves, so
+# its methods look them up by name instead of importing their modules, as the registry does with the types.
+_MakeImage = Callable[[Source, ExportContext, Mapping[str, str]], Awaitable["Image | ImageIndex"]]
+_Run = Callable[["Exporter", Source, ExportContext], Awaitable[ExportResult]]
 
 
 class Exporter(abc.ABC, Generic[O_co]):

@@ -10,10 +10,10 @@ the type::
 from __future__ import annotations
 
 import difflib
-import importlib
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from exporter.exporters.base import Exporter
 from exporter.exporters.plugins import Origin, blaming, note_origin, origin_of
 from exporter.exporters.single_file import load_exporters
 from exporter.image.go import text as gotext
+from exporter.lazy import named
 
 __all__ = ["ENTRY_POINT_GROUP", "Registry", "default_registry"]
 
@@ -76,7 +77,7 @@ class Registry:
         self._candidates: dict[str, _Candidate] = {}
         self._warnings: dict[str, str] = {}
         for exporter_type, path in _BUILT_IN.items():
-            self._candidates[exporter_type] = _Candidate(exporter_type, "built in", _loader(path))
+            self._candidates[exporter_type] = _Candidate(exporter_type, "built in", partial(named, path))
         for entry_point in sorted(entry_points, key=lambda e: (e.name, e.value)):
             self._offer(entry_point)
         for file in files:
@@ -207,13 +208,3 @@ def default_registry(files: Iterable[Path] = ()) -> Registry:
 
 def _returning(kind: type[Exporter]) -> Callable[[], object]:
     return lambda: kind
-
-
-def _loader(path: str) -> Callable[[], object]:
-    module, name = path.split(":")
-
-    def load() -> object:
-        found: object = getattr(importlib.import_module(module), name)
-        return found
-
-    return load

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from exporter.content.copy import copy_chain
 from exporter.content.protocol import ContentStore
 from exporter.exporters.writer import CommittedImage
-from exporter.image import Descriptor, ImageExporterOptions
+from exporter.image import Descriptor
 from exporter.image.keys import DIFF_ID, DISTRIBUTION_SOURCE_PREFIX
-from exporter.image.options.attributes import PUSH
 
-__all__ = ["distribution_sources", "pushes_image", "store_image", "stores_image"]
+__all__ = ["distribution_sources", "store_image"]
 
 
 async def store_image(store: ContentStore, image: CommittedImage) -> None:
@@ -24,40 +23,6 @@ async def store_image(store: ContentStore, image: CommittedImage) -> None:
         image.layers, lambda key: key == DIFF_ID or key.startswith(DISTRIBUTION_SOURCE_PREFIX)
     )
     await copy_chain(store, image.provider, image.root, labels=labels)
-
-
-def stores_image(exporter_type: str, attrs: Mapping[str, str]) -> bool:
-    """Whether an export with one of the built-in types puts an image into a store.
-
-    Raises:
-        AttributeValueError: an attribute is invalid.
-    """
-    match exporter_type:
-        case "squash":
-            return stores_image(attrs.get("to", ""), attrs)
-        case "image" | "registry":
-            return ImageExporterOptions.resolve(attrs).store
-        case "moby":
-            return True
-        case _:
-            return False
-
-
-def pushes_image(exporter_type: str, attrs: Mapping[str, str]) -> bool:
-    """Whether an export of one of the built-in types pushes an image that has a name.
-
-    Raises:
-        AttributeValueError: an attribute cannot be used.
-    """
-    match exporter_type:
-        case "squash":
-            return pushes_image(attrs.get("to", ""), attrs)
-        case "image":
-            return ImageExporterOptions.resolve(attrs).push
-        case "registry":
-            return ImageExporterOptions.resolve({PUSH: "true", **attrs}).push
-        case _:
-            return False
 
 
 def distribution_sources(layers: Sequence[Descriptor]) -> dict[str, dict[str, str]]:

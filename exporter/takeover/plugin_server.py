@@ -15,7 +15,7 @@ from exporter.daemon.services.content import ContentServicer
 from exporter.daemon.services.refs import RefServicer
 from exporter.errors import UnavailableError
 from exporter.exporters.base import ArtifactKind, Uses
-from exporter.exporters.storing import stores_image
+from exporter.exporters.image_types import stores_image
 from exporter.pb.buildkit.exporter.v1 import exporter_pb2, exporter_pb2_grpc
 from exporter.progress.model import StatusSink
 from exporter.remotes.messages.layers import compression_of, descriptor_of

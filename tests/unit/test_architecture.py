@@ -69,6 +69,18 @@ def _part(module: str) -> str | None:
     return pieces[1] if len(pieces) > 1 and pieces[0] == "exporter" else None
 
 
+def _imported_modules(path: Path) -> Iterator[str]:
+    """The modules that the file imports anywhere: at load time, for types, or inside functions."""
+    known = {name for name, _ in MODULES}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                submodule = f"{node.module}.{alias.name}"
+                yield submodule if submodule in known else node.module or ""
+
+
 MODULES = [(name, path) for name, path in _modules() if _part(name) not in {None, "pb"}]
 
 
@@ -86,28 +98,10 @@ def test_imports_point_down(name: str, path: Path) -> None:
         assert part == own or RANKS[part] < RANKS[own], f"{name} must not import {imported}"
 
 
-def _imported_at_once(path: Path) -> Iterator[str]:
-    """The modules imported at load time or for types, but not those imported inside functions."""
-    known = {name for name, _ in MODULES}
-
-    def search(node: ast.AST) -> Iterator[str]:
-        for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.ImportFrom):
-                for alias in child.names:
-                    submodule = f"{child.module}.{alias.name}"
-                    yield submodule if submodule in known else child.module or ""
-            elif isinstance(child, ast.Import):
-                yield from (alias.name for alias in child.names)
-            elif not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-                yield from search(child)
-
-    yield from search(ast.parse(path.read_text(encoding="utf-8")))
-
-
 def test_no_modules_import_each_other() -> None:
-    """Neither directly nor indirectly, even if only for types."""
+    """Neither directly nor indirectly, even if only for types or inside a function."""
     paths = dict(MODULES)
-    imports = {name: {i for i in _imported_at_once(path) if i in paths} for name, path in paths.items()}
+    imports = {name: set(_imported_modules(path)) & paths.keys() for name, path in paths.items()}
     done: set[str] = set()
     trail: list[str] = []
 

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 import click
 
 from exporter.cli.commands.summaries import SUMMARIES
+from exporter.lazy import named
 
 PROGRAM = "buildkit-exporter"
 HELP_WIDTH = 100
@@ -163,7 +164,8 @@ class Command(click.Command, Generic[A]):
     Args:
         name: Its name, one of `SUMMARIES`.
         args_type: The type of `run`'s argument, with a field for each of `params`.
-        run: Imports the command's implementation, and calls it.
+        run: The implementation, as ``module:function``, which is imported when the command runs. It takes an
+            `args_type` and returns the exit status.
         usage: The rest of the usage line, after its name.
         params: Its arguments and flags.
         epilog: Text at the end of its help.
@@ -175,7 +177,7 @@ class Command(click.Command, Generic[A]):
         self,
         name: str,
         args_type: type[A],
-        run: Callable[[A], int],
+        run: str,
         *,
         usage: str,
         params: Sequence[click.Parameter],
@@ -191,8 +193,8 @@ class Command(click.Command, Generic[A]):
             # We report superfluous arguments ourselves.
             context_settings={"help_option_names": ["-h", "--help"], "allow_extra_args": True},
         )
-        self._args_type = args_type
-        self._run = run
+        self.args_type = args_type
+        self.run = run
         self._usage = usage
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
@@ -242,8 +244,12 @@ class Command(click.Command, Generic[A]):
     def invoke(self, ctx: click.Context) -> Invocation:
         """Return what to run."""
         is_debug = ctx.params["debug"] or ctx.find_root().params["debug"]
-        args = self._args_type(**(ctx.params | {"debug": is_debug}))
-        return Invocation(args, partial(self._run, args), ctx.get_usage())
+        args = self.args_type(**(ctx.params | {"debug": is_debug}))
+        return Invocation(args, partial(self._call, args), ctx.get_usage())
+
+    def _call(self, args: A) -> int:
+        run: Callable[[A], int] = named(self.run)
+        return run(args)
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the help page."""

@@ -68,16 +68,10 @@ class BuildArgs(ReportingArgs, ClientArgs, WorkplaceArgs):
     builder: str | None
 
 
-def _run(args: BuildArgs) -> int:
-    from exporter.cli.build.command import run_build
-
-    return run_build(args)
-
-
 BUILD = Command(
     "build",
     BuildArgs,
-    _run,
+    "exporter.cli.build.command:run_build",
     usage="CONTEXT [-t NAME] [-o OUTPUT] [OPTIONS]",
     epilog="Exit status: 0 done, 1 the build failed, 2 wrong usage, 130 interrupted.",
     params=[

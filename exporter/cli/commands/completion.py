@@ -36,18 +36,10 @@ class CompletionArgs(Args):
     shell: str
 
 
-def _run(args: CompletionArgs) -> int:
-    from exporter.cli.completion.shells import completion_script
-    from exporter.cli.parser import ROOT
-
-    print(completion_script(args.shell, ROOT), end="")
-    return 0
-
-
 COMPLETION = Command(
     "completion",
     CompletionArgs,
-    _run,
+    "exporter.cli.completion.shells:run_completion",
     usage="bash|zsh|fish",
     epilog=_EPILOG,
     params=[Argument("shell", metavar="SHELL", type=click.Choice(SHELLS), help="bash, zsh or fish")],

@@ -38,16 +38,10 @@ class ExportArgs(ReportingArgs, WorkplaceArgs, ClientArgs):
     output: tuple[str, ...]
 
 
-def _run(args: ExportArgs) -> int:
-    from exporter.cli.export.command import run_export
-
-    return run_export(args)
-
-
 EXPORT = Command(
     "export",
     ExportArgs,
-    _run,
+    "exporter.cli.export.command:run_export",
     usage="--source DIR --output type=TYPE[,KEY=VALUE...] [OPTIONS]",
     epilog=_EPILOG,
     params=[

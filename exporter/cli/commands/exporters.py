@@ -26,16 +26,10 @@ class ExportersArgs(ClientArgs):
     json: bool
 
 
-def _run(args: ExportersArgs) -> int:
-    from exporter.cli.exporters import run_exporters
-
-    return run_exporters(args)
-
-
 EXPORTERS = Command(
     "exporters",
     ExportersArgs,
-    _run,
+    "exporter.cli.exporters:run_exporters",
     usage="[OPTIONS]",
     params=[
         Flag(

@@ -24,16 +24,10 @@ class ImagesArgs(Args):
     json: bool
 
 
-def _run(args: ImagesArgs) -> int:
-    from exporter.cli.images import run_images
-
-    return run_images(args)
-
-
 IMAGES = Command(
     "images",
     ImagesArgs,
-    _run,
+    "exporter.cli.images:run_images",
     usage="[OPTIONS]",
     params=[
         root_flag(),

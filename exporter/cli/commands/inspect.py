@@ -28,16 +28,10 @@ class InspectArgs(Args):
     json: bool
 
 
-def _run(args: InspectArgs) -> int:
-    from exporter.cli.inspect.command import run_inspect
-
-    return run_inspect(args)
-
-
 INSPECT = Command(
     "inspect",
     InspectArgs,
-    _run,
+    "exporter.cli.inspect.command:run_inspect",
     usage="PATH [IMAGE] [OPTIONS]",
     params=[
         Argument(

@@ -22,16 +22,10 @@ class NewArgs(Args):
     directory: Path | None
 
 
-def _run(args: NewArgs) -> int:
-    from exporter.cli.new import run_new
-
-    return run_new(args)
-
-
 NEW = Command(
     "new",
     NewArgs,
-    _run,
+    "exporter.cli.new:run_new",
     usage="NAME [DIR]",
     params=[
         Argument(

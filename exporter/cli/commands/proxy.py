@@ -96,16 +96,10 @@ class ProxyArgs(ListenerArgs, WorkplaceArgs, OperatorArgs):
         )
 
 
-def _run(args: ProxyArgs) -> int:
-    from exporter.cli.proxy import run_proxy
-
-    return run_proxy(args)
-
-
 PROXY = Command(
     "proxy",
     ProxyArgs,
-    _run,
+    "exporter.cli.proxy:run_proxy",
     usage="[OPTIONS]",
     params=[
         Flag(

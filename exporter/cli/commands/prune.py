@@ -24,16 +24,10 @@ class PruneArgs(Args):
     keep_duration: float
 
 
-def _run(args: PruneArgs) -> int:
-    from exporter.cli.prune import run_prune
-
-    return run_prune(args)
-
-
 PRUNE = Command(
     "prune",
     PruneArgs,
-    _run,
+    "exporter.cli.prune:run_prune",
     usage="[OPTIONS]",
     params=[
         root_flag(),

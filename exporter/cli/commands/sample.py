@@ -24,16 +24,10 @@ class SampleArgs(Args):
     list: bool
 
 
-def _run(args: SampleArgs) -> int:
-    from exporter.cli.sample import run_sample
-
-    return run_sample(args)
-
-
 SAMPLE = Command(
     "sample",
     SampleArgs,
-    _run,
+    "exporter.cli.sample:run_sample",
     usage="DIR [--name NAME] | --list",
     params=[
         Argument(

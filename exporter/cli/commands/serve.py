@@ -35,16 +35,10 @@ class ServeArgs(ListenerArgs, WorkplaceArgs, OperatorArgs):
     shutdown_grace: float
 
 
-def _run(args: ServeArgs) -> int:
-    from exporter.cli.serve import run_serve
-
-    return run_serve(args)
-
-
 SERVE = Command(
     "serve",
     ServeArgs,
-    _run,
+    "exporter.cli.serve:run_serve",
     usage="[OPTIONS]",
     params=[
         *listener_flags(

@@ -32,16 +32,10 @@ class VerifyArgs(ContainerdArgs, RegistryArgs):
     json: bool
 
 
-def _run(args: VerifyArgs) -> int:
-    from exporter.cli.verify.command import run_verify
-
-    return run_verify(args)
-
-
 VERIFY = Command(
     "verify",
     VerifyArgs,
-    _run,
+    "exporter.cli.verify.command:run_verify",
     usage="PLACE [IMAGE] [OPTIONS]",
     epilog="Exit status: 0 no problems, 1 there are some or the image cannot be reached, 2 wrong usage.",
     params=[

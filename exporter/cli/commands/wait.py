@@ -21,16 +21,10 @@ class WaitArgs(ClientArgs):
     quiet: bool
 
 
-def _run(args: WaitArgs) -> int:
-    from exporter.cli.wait import run_wait
-
-    return run_wait(args)
-
-
 WAIT = Command(
     "wait",
     WaitArgs,
-    _run,
+    "exporter.cli.wait:run_wait",
     usage="--addr ADDRESS [OPTIONS]",
     params=[
         Switch("--quiet", help="print nothing if it answers"),

@@ -15,7 +15,8 @@ import click
 from click.shell_completion import CompletionItem, ShellComplete, split_arg_string
 
 from exporter.cli.commands.base import PROGRAM
-from exporter.cli.commands.completion import ASKING
+from exporter.cli.commands.completion import ASKING, CompletionArgs
+from exporter.cli.parser import ROOT
 
 _BASH = """\
 _buildkit_exporter_completion() {
@@ -163,6 +164,12 @@ def completion_script(shell: str, command: click.Command) -> str:
         command: The whole command line.
     """
     return _SHELLS[shell](command, {}, PROGRAM, ASKING).source()
+
+
+def run_completion(options: CompletionArgs) -> int:
+    """Run the command ``completion``."""
+    print(completion_script(options.shell, ROOT), end="")
+    return 0
 
 
 def answer(shell: str, command: click.Command) -> str:

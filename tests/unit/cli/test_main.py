@@ -7,7 +7,7 @@ import sys
 from dataclasses import fields
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
@@ -25,10 +25,19 @@ from exporter.cli.failures import UsageError
 from exporter.cli.main import main
 from exporter.client import DEFAULT_ADDRESS
 from exporter.engine.config import WorkplaceConfig
+from exporter.lazy import named
 from exporter.progress.display import ProgressMode
 from exporter.rpc.address import TCPAddress, UnixAddress
 from exporter.server import ServerConfig
 from tests.command import parse_args
+
+
+@pytest.mark.parametrize("name", SUMMARIES)
+def test_implementations_take_the_arguments_of_their_command(name: str) -> None:
+    command = load_command(name)
+    hints = get_type_hints(named(command.run))
+    assert issubclass(hints.pop("return"), int)
+    assert list(hints.values()) == [command.args_type]
 
 
 def run(*words: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
