@@ -130,7 +130,7 @@ class Build:
             self._queue.close()
         self._on_end()
         if not task.cancelled():
-            task.exception()  # retrieved: who only iterates over the events need not await the result
+            task.exception()  # mark it as retrieved; callers need not await the result
 
     def _report(self, update: StatusUpdate) -> None:
         if self._queue is not None:

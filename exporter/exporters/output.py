@@ -1,4 +1,4 @@
-"""The client's side of ``dest=`` if client and exporter are the same process: local files."""
+"""The client's side of ``dest=`` if client and exporter are in the same process: local files."""
 
 from __future__ import annotations
 

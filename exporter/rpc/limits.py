@@ -9,8 +9,8 @@ MIB = 1 << 20
 
 MAX_MESSAGE_BYTES = 128 * MIB
 """Largest request that the server takes. A request carries the result's metadata and attestations, and SBOMs
-of several platforms come to tens of MiB; layers never travel in it. Finite, since a message is held in memory
-whole."""
+of several platforms come to tens of MiB; it never contains layers. It is limited, because
+a whole message is held in memory."""
 
 MAX_SEND_BYTES = 128 * MIB
 """Largest answer. A descriptor can embed its blob (``data``), nothing else in an answer is large."""

@@ -43,7 +43,7 @@ RETRY_SECONDS = 1
 
 _LOG = logging.getLogger(__name__)
 
-# A status travels in HTTP/2 headers, the message twice in it and once more beside a field. Peers refuse
+# HTTP/2 headers carry a status: the message twice, and once more with a field. Peers refuse
 # headers above 8 KiB in an obscure way, so a long message (a config quoted in it, the output of a program)
 # loses its middle.
 _MESSAGE_LIMIT = 1500

@@ -1,5 +1,5 @@
 """Running our exports inside a daemon's build: the daemon exports an image, and ours use the same result.
 
 The proxy uses this for other clients' builds, the client for its own; the command ``export`` uses
-the backends. How calls get here is the business of those rooms.
+the backends. Those rooms route calls to this one.
 """

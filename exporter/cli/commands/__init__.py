@@ -1,5 +1,5 @@
-"""The commands as users see them: their flags, their help, what they are given. Light to import.
+"""The commands as users see them: their flags, their help, and their arguments. Importing them is cheap.
 
-Each module declares one command, with a dataclass of what its command line says. What carries the command out
-is imported when it is run.
+Each module declares one command, with a dataclass of what its command line says. Its
+implementation is imported when it runs.
 """

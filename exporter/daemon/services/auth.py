@@ -38,7 +38,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class AuthServicer(auth_pb2_grpc.AuthServicer):
-    """Answers with what ``docker login`` left, and with tokens that it gives access to.
+    """Answers with the user's credentials, and with tokens that are obtained with them.
 
     Needs a server with `exporter.rpc.status.StatusInterceptor`.
 

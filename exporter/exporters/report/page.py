@@ -1,4 +1,4 @@
-"""The page: what was found out about the images of a build, as HTML without links to other files or hosts."""
+"""The page: the images of a build, as HTML without links to other files or hosts."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """OCI distribution: a repository of a registry as a provider, and pushing images into it.
 
 `exporter.remotes.registry.repository` and `exporter.remotes.registry.push` do the work. They are not loaded
-from here: the HTTP library takes longer to load than all else that many commands need.
+from here: the HTTP library takes longer to load than everything else that many commands need.
 """
 
 from exporter.remotes.registry.credentials import (

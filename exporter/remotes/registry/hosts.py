@@ -1,4 +1,4 @@
-"""Names of registries: as in references, and as clients of daemons are asked for their credentials."""
+"""Names of registries: those in references, and those for which daemons request credentials."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ EVERY_HOST = "*"
 """Stands for all registries in lists of them."""
 
 HUB = "registry-1.docker.io"
-"""Where the registry is whose images are called ``docker.io/…``."""
+"""The host of the registry whose images are called ``docker.io/…``."""
 
 _HUB_NAMES = frozenset({HUB, "index.docker.io"})
 

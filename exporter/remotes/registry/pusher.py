@@ -1,4 +1,4 @@
-"""Pushing that loads its HTTP library when something is pushed: most exports do without."""
+"""Pushing. The HTTP library is loaded only when something is pushed, because most exports do not need it."""
 
 from __future__ import annotations
 

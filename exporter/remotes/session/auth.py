@@ -2,8 +2,8 @@
 
 The order of questions is buildkitd's. For a registry with a token server, the client is asked for a token
 authority first, a key that stands for its user. A client that has one fetches the tokens itself and never
-shows its credentials. It is asked for those if it has none, or if the registry wants user and password. What
-is learnt from a client serves one export of its, and nobody else.
+reveals its credentials. We ask for credentials if it does not, or if the registry uses basic authentication.
+Credentials and tokens of a client are used for one of its exports only.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class SessionCredentials:
     """See `DelegatingSource`: the credentials of one client, for one of its exports.
 
     Args:
-        sessions: Its sessions, in the order in which to ask them. The first one counts that has an answer.
+        sessions: Its sessions, in the order in which to ask them. The first answer counts.
     """
 
     def __init__(self, sessions: Sequence[Connect]) -> None:
@@ -85,7 +85,7 @@ class SessionCredentials:
             request,
             auth_pb2.GetTokenAuthorityResponse,
             f"cannot find out who fetches tokens for {host}",
-            # So say clients whose users do not want them to fetch tokens.
+            # The answer of clients whose users have disabled fetching tokens.
             nobody=(grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNAVAILABLE),
         )
         if response is None:
