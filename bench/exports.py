@@ -133,7 +133,9 @@ def server(root: Path) -> Iterator[str]:
     with (root / "log").open("wb") as log:
         process = subprocess.Popen([*command, "--ready-fd", "1"], stdout=subprocess.PIPE, stderr=log)
     assert process.stdout is not None
-    process.stdout.read()
+    if not process.stdout.read():
+        process.wait()
+        raise RuntimeError(f"the server does not start: {(root / 'log').read_text()[-2000:]}")
     try:
         yield f"unix:{root}/s.sock"
     finally:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from exporter.content.lock import is_at, try_flock
+from exporter.content.writeback import STEP, start_writing
 from exporter.errors import FailedPreconditionError, naming
 
 NO_LINKS = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP})
@@ -104,6 +105,8 @@ class StagedFile:
         self._staging = staging
         self._fd: int | None = fd
         self._path = path
+        self._written = 0
+        self._started = 0
 
     @property
     def path(self) -> Path:
@@ -116,7 +119,12 @@ class StagedFile:
         view = memoryview(data)
         with naming(self._staging.subject):
             while view:
-                view = view[os.write(self._fd, view) :]
+                count = os.write(self._fd, view)
+                view = view[count:]
+                self._written += count
+        if self._written - self._started >= STEP:
+            start_writing(self._fd, self._started, self._written - self._started)
+            self._started = self._written
 
     def publish(self, destination: Path) -> None:
         """Atomically move the file to `destination`, replacing what is there, and sync it to disk."""

@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from exporter.content.layout import OCILayout
 from exporter.content.lease import Lease, lease_of
@@ -16,9 +16,10 @@ from exporter.content.staging import Staging
 from exporter.content.threads import iterate_in_thread, run_in_thread
 from exporter.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, naming
 from exporter.exporters.destinations import FileSink, LayoutSink
-from exporter.exporters.files.directory import write_directory
-from exporter.exporters.files.entry import FileEntry
 from exporter.image import Descriptor
+
+if TYPE_CHECKING:
+    from exporter.exporters.files.entry import FileEntry
 
 __all__ = ["STDOUT", "LocalOutput"]
 
@@ -86,6 +87,8 @@ class LocalOutput:
         """
         if self._dest == STDOUT:
             raise InvalidArgumentError("a directory cannot go to standard output", field="attrs[dest]")
+        from exporter.exporters.files.directory import write_directory  # slow, and only for trees
+
         steps = write_directory(Path(self._dest), entries, delete=delete)
         async with aclosing(iterate_in_thread(steps)) as written:
             async for size in written:

@@ -9,14 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from exporter.exporters.base import Attribute, ExportContext
-from exporter.exporters.images import image_attributes
 from exporter.exporters.options import OptionSpec, option
 from exporter.image import History, ImageError, Time
-from exporter.images import Image
 from exporter.source.types import Source
+
+if TYPE_CHECKING:
+    from exporter.images import Image
 
 __all__ = ["SANITIZE_ATTRIBUTES", "Sanitizer"]
 
@@ -89,6 +90,8 @@ class Sanitizer:
         """
         if self == Sanitizer():
             return source
+        from exporter.exporters.images import image_attributes  # slow, and rarely needed
+
         image = await context.image(source, image_attributes(attrs))
         return (await image.map(self.change)).source()
 

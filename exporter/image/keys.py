@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from opencontainers.image.v1 import annotations as _oci
-
 from exporter.errors import ImageError
 
 # The metadata of a build result.
@@ -71,9 +69,9 @@ ATTESTATION_REFERENCE: Final = "attestation-manifest"
 """The value of `REFERENCE_TYPE` for attestations."""
 REFERENCE_DIGEST: Final = "vnd.docker.reference.digest"
 """The digest of the manifest that an attestation manifest refers to."""
-CREATED: Final[str] = _oci.AnnotationCreated
+CREATED: Final = "org.opencontainers.image.created"
 """When an image was created."""
-REF_NAME: Final[str] = _oci.AnnotationRefName
+REF_NAME: Final = "org.opencontainers.image.ref.name"
 """In an OCI layout's index: the name within the layout, by convention only the tag."""
 CONTAINERD_NAME: Final = "io.containerd.image.name"
 """In an OCI layout's index: the image's full name."""

@@ -6,19 +6,17 @@ included. Layers that must not be distributed (Windows base layers) have separat
 
 from __future__ import annotations
 
-from opencontainers.image.v1 import mediatype as _oci
-
-OCI_INDEX: str = _oci.MediaTypeImageIndex
-OCI_MANIFEST: str = _oci.MediaTypeImageManifest
-OCI_CONFIG: str = _oci.MediaTypeImageConfig
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 OCI_EMPTY = "application/vnd.oci.empty.v1+json"
 
-OCI_LAYER: str = _oci.MediaTypeImageLayer
-OCI_LAYER_GZIP: str = _oci.MediaTypeImageLayerGzip
-OCI_LAYER_ZSTD: str = _oci.MediaTypeImageLayerZstd
-OCI_LAYER_NONDISTRIBUTABLE: str = _oci.MediaTypeImageLayerNonDistributable
-OCI_LAYER_NONDISTRIBUTABLE_GZIP: str = _oci.MediaTypeImageLayerNonDistributableGzip
-OCI_LAYER_NONDISTRIBUTABLE_ZSTD: str = _oci.MediaTypeImageLayerNonDistributableZstd
+OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
+OCI_LAYER_GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
+OCI_LAYER_ZSTD = "application/vnd.oci.image.layer.v1.tar+zstd"
+OCI_LAYER_NONDISTRIBUTABLE = "application/vnd.oci.image.layer.nondistributable.v1.tar"
+OCI_LAYER_NONDISTRIBUTABLE_GZIP = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
+OCI_LAYER_NONDISTRIBUTABLE_ZSTD = "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd"
 
 DOCKER_MANIFEST_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"

@@ -6,12 +6,15 @@ import enum
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from exporter.image import Time
-from exporter.pb.moby.buildkit.v1 import control_pb2
 from exporter.progress.model import StatusUpdate, Vertex, VertexLog, VertexWarning
 from exporter.progress.producer import now
-from exporter.remotes.messages.results import time_or_none
+
+if TYPE_CHECKING:
+    # Local exports only need the digest, and protobuf takes longer to load than they take.
+    from exporter.pb.moby.buildkit.v1 import control_pb2
 
 _KEPT = {
     "exporting layers": "preparing layers",
@@ -109,6 +112,8 @@ class ExportVertex:
 
     def _shows(self, vertex: control_pb2.Vertex) -> bool:
         vertex.name = self._name
+        from exporter.remotes.messages.results import time_or_none
+
         if vertex.HasField("started"):
             self._started = time_or_none(vertex.started, True)
         if not vertex.HasField("completed"):

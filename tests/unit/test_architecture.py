@@ -151,6 +151,12 @@ def test_the_image_core_is_pure() -> None:
         ("exporter.cli.build.command", "aiohttp"),
         ("exporter.cli.export.command", "aiohttp"),
         ("exporter.cli.export.command", "grpc"),
+        ("exporter.cli.export.command", "google.protobuf"),
+        ("exporter.cli.export.command", "yarl"),
+        ("exporter.cli.commands.build", "msgspec"),
+        ("exporter.cli.build.command", "exporter.client.facade"),
+        ("exporter.cli.build.command", "exporter.exporters.writer"),
+        ("exporter.engine.config", "exporter.exporters.writer"),
     ],
 )
 def test_slow_imports_are_loaded_on_demand(module: str, library: str) -> None:

@@ -13,7 +13,10 @@ import msgspec
 
 from exporter.cli.csvvalue import split_fields
 from exporter.cli.failures import UsageError
-from exporter.client import BuildkitClient, BuildSource, Gateway, SolveOptions, SourceFile, SourceRange
+from exporter.client.client import BuildkitClient
+from exporter.client.gateway import Gateway
+from exporter.client.options import SolveOptions
+from exporter.client.sources import BuildSource, SourceFile, SourceRange
 from exporter.errors import FailedPreconditionError, ImageError, InvalidArgumentError
 from exporter.image.go.text import parse_bool
 from exporter.pb.moby.buildkit.v1.frontend import gateway_pb2

@@ -25,18 +25,13 @@ from exporter.cli.metadata_file import write_metadata_file
 from exporter.cli.registries import registry_options
 from exporter.cli.running import run_async
 from exporter.cli.workplace import workplace_config
-from exporter.client import (
-    DEFAULT_ADDRESS,
-    DOCKERFILE_FRONTEND,
-    BuildkitClient,
-    Export,
-    OurExport,
-    SolveError,
-    SolveOptions,
-)
+from exporter.client.client import BuildkitClient
 from exporter.client.dockerd import connect_dockerd, is_engine
 from exporter.client.dockerd_image import MOBY_EXPORTER, build_and_compute
+from exporter.client.failure import SolveError
+from exporter.client.options import DOCKERFILE_FRONTEND, Export, OurExport, SolveOptions
 from exporter.content.threads import run_in_thread
+from exporter.daemon.connection import DEFAULT_ADDRESS
 from exporter.daemon.identity import Kind
 from exporter.errors import (
     FailedPreconditionError,

@@ -22,9 +22,11 @@ from exporter.cli.build.values import (
 )
 from exporter.cli.commands.build import BuildArgs
 from exporter.cli.failures import UsageError
-from exporter.client import CachePlace, Secret, SSHAgent
+from exporter.client.options import CachePlace
 from exporter.content.layout import OCILayout
+from exporter.daemon.services.secrets import Secret
 from exporter.daemon.services.upload import UploadServicer
+from exporter.daemon.ssh.agents import SSHAgent
 from exporter.image import ImageError
 from exporter.image.reference import Reference
 from exporter.rpc.session.attach import Attachable

@@ -19,8 +19,8 @@ from exporter.cli.outputs import (
     check_destinations,
     place_output,
 )
-from exporter.client import Export, OurExport
 from exporter.client.dockerd_image import MOBY_EXPORTER
+from exporter.client.options import Export, OurExport
 from exporter.daemon.services.receive_directory import ReceivedDirectory
 from exporter.errors import ImageError, NotFoundError
 from exporter.exporters.attribute_help import BEFORE_PUBLISH

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from exporter.cli.csvvalue import split_fields
 from exporter.cli.failures import UsageError
-from exporter.client import CachePlace, Secret, SSHAgent
-from exporter.daemon.ssh.agents import DEFAULT_ID, open_agent
+from exporter.client.options import CachePlace
+from exporter.daemon.services.secrets import Secret
+from exporter.daemon.ssh.agents import DEFAULT_ID, SSHAgent, open_agent
 from exporter.errors import ExporterError, ImageError, InvalidArgumentError
 from exporter.image.go.text import lower, parse_bool
 from exporter.image.reference import Reference

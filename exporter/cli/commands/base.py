@@ -222,8 +222,6 @@ class Command(click.Command, Generic[A]):
         Raises:
             click.UsageError: a switch has another value.
         """
-        from exporter.image.go.text import parse_bool  # imported late, to keep completion fast
-
         switches = {
             name for param in self.get_params(ctx) if isinstance(param, Switch) for name in param.opts
         }
@@ -234,6 +232,8 @@ class Command(click.Command, Generic[A]):
             if not equals or name not in switches:
                 kept.append(word)
                 continue
+            from exporter.image.go.text import parse_bool  # slow, and rarely needed
+
             try:
                 is_on = parse_bool(value)
             except ValueError:

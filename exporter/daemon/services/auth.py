@@ -18,7 +18,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import grpc.aio
-from nacl.signing import SigningKey
 
 from exporter.content.threads import run_in_thread
 from exporter.image import ImageError
@@ -29,6 +28,8 @@ from exporter.remotes.registry import RegistryOptions
 from exporter.remotes.registry.hosts import host_at
 
 if TYPE_CHECKING:
+    from nacl.signing import SigningKey
+
     from exporter.remotes.registry.tokens import Token
 
 _NO_TOKENS = "BUILDKIT_NO_CLIENT_TOKEN"
@@ -118,6 +119,8 @@ class AuthServicer(auth_pb2_grpc.AuthServicer):
         if self._leaves_tokens:
             raise NotImplementedError("client side tokens disabled")
         secret = b"" if (await self._find(host)).anonymous else self._seed + host.encode()
+        from nacl.signing import SigningKey  # slow, and only for registries with tokens
+
         return SigningKey(hmac.digest(salt, secret, hashlib.sha256))
 
     async def _find(self, host: str) -> RegistryCredentials:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from exporter.daemon.fsutil.receive import receive_directory
 from exporter.daemon.services.receive import FileHandler
 from exporter.errors import FailedPreconditionError
 from exporter.image import AttributeValueError, LocalExporterMode
@@ -69,5 +68,7 @@ class DirectoryReceiver:
                 "local exporter mode=delete requires a BuildKit daemon with multi-platform local export "
                 "support"
             )
+        from exporter.daemon.fsutil.receive import receive_directory  # slow, and not all builds need it
+
         async with self._locks[index], HandlerStream(context) as stream:
             await receive_directory(stream, directory.path, delete=directory.delete)

@@ -9,7 +9,6 @@ from typing import Final
 
 from exporter.errors import InvalidArgumentError
 from exporter.exporters.attestations import go_any, predicate
-from exporter.exporters.files.read import RefFiles
 from exporter.image import ImageError
 from exporter.image.go import json as gojson
 from exporter.image.go.json import Map, Raw, Slice, String, Struct
@@ -40,6 +39,8 @@ async def read_bundle(bundle: Attestation, ref: Ref, scratch: Path) -> list[Atte
         InvalidArgumentError: a file is invalid; with BuildKit's text.
         NotFoundError: the directory or the ref does not exist.
     """
+    from exporter.exporters.files.read import RefFiles  # all codecs; bundles are rare
+
     async with RefFiles.open(ref, scratch) as files:
         contents = await files.read_directory(bundle.path, limit=predicate.MAX_BYTES)
     return [_read_member(bundle, name, contents[name]) for name in sorted(contents)]

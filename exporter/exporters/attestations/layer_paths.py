@@ -8,7 +8,6 @@ from functools import partial
 
 from exporter.content.protocol import Provider
 from exporter.image import Descriptor
-from exporter.layer.compression.detect import open_layer
 from exporter.layer.gotar import TarReader
 from exporter.layer.pipe import discard, run_piped
 from exporter.layer.streams import Readable, Writable, drain
@@ -37,6 +36,8 @@ def clean_path(path: str) -> str:
 def _list(layer: Descriptor, source: Readable, _: Writable) -> list[str]:
     paths = []
     with verified(source, layer) as blob:
+        from exporter.layer.compression.detect import open_layer  # all codecs; few images have SBOMs
+
         tar = open_layer(blob, layer.media_type)
         reader = TarReader(tar)
         while (header := reader.next()) is not None:

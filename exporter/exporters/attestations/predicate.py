@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from exporter.errors import InvalidArgumentError
-from exporter.exporters.files.read import RefFiles
 from exporter.source.types import Attestation
 
 __all__ = ["MAX_BYTES", "read_predicate"]
@@ -34,5 +33,7 @@ async def read_predicate(attestation: Attestation, scratch: Path) -> bytes:
         return content
     if attestation.ref is None:
         raise InvalidArgumentError("no available content for attestation", field="source.attestations")
+    from exporter.exporters.files.read import RefFiles  # all codecs; attestations rarely need a ref
+
     async with RefFiles.open(attestation.ref, scratch) as files:
         return await files.read(attestation.path, limit=MAX_BYTES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from dataclasses import dataclass
-from importlib import metadata
+from functools import cache
 from typing import Final
 
 from exporter.errors import FailedPreconditionError
@@ -17,15 +17,17 @@ from exporter.source.types import Attestation, LayerChain, Remote
 __all__ = ["SBOMSupplement"]
 
 
-def _own_version() -> str:
+@cache
+def own_name() -> str:
+    """The tool that documents name besides their scanner, if the builder is unknown."""
+    from importlib import metadata  # slow, and only SBOMs need it
+
     try:
-        return metadata.version("buildkit-exporter")
+        version = metadata.version("buildkit-exporter")
     except metadata.PackageNotFoundError:  # not installed: run from a source tree
-        return "unknown"
+        version = "unknown"
+    return f"buildkit-exporter-{version}"
 
-
-OWN_NAME: Final = f"buildkit-exporter-{_own_version()}"
-"""The tool that documents name besides their scanner, if the builder is unknown."""
 
 _SPDX: Final = "https://spdx.dev/Document"
 _WHITEOUT: Final = ".wh."
@@ -68,7 +70,7 @@ class SBOMSupplement:
             layer = await finder.find(file["fileName"])
             if layer is not None:
                 file["comment"] = f"layerID: {layer.digest}"
-        return spdx.write(document, creator=self.builder or OWN_NAME)
+        return spdx.write(document, creator=self.builder or own_name())
 
 
 def _is_core(attestation: Attestation) -> bool:

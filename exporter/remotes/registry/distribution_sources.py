@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import takewhile
 
-from yarl import URL
-
 from exporter.image import Reference
 from exporter.image.keys import DISTRIBUTION_SOURCE_PREFIX
 
@@ -40,5 +38,7 @@ def with_repository(reference: Reference, annotations: Mapping[str, str]) -> Map
 
 
 def _key(reference: Reference) -> str:
+    from yarl import URL  # slow, and only pushes need it
+
     # Without the port, as in containerd.
     return DISTRIBUTION_SOURCE_PREFIX + (URL(f"//{reference.domain}").host or reference.domain)

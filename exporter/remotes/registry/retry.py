@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import email.utils
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -113,8 +112,10 @@ def parse_retry_after(value: str | None) -> float | None:
     text = (value or "").strip()
     if text.isascii() and text.isdigit():
         return float(text) if len(text) <= _LONGEST_NUMBER else float("inf")
+    from email.utils import parsedate_to_datetime  # slow, and rarely needed
+
     try:
-        when = email.utils.parsedate_to_datetime(text)
+        when = parsedate_to_datetime(text)
         if when.tzinfo is None:  # ``-0000``: UTC, with an unknown local time zone
             when = when.replace(tzinfo=datetime.UTC)
         return max((when - datetime.datetime.now(datetime.UTC)).total_seconds(), 0.0)

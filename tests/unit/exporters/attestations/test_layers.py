@@ -10,7 +10,7 @@ import pytest
 from exporter.errors import ExporterError
 from exporter.exporters.attestations import predicate
 from exporter.exporters.attestations.layers import make_statements
-from exporter.exporters.attestations.sbom import OWN_NAME, SBOMSupplement
+from exporter.exporters.attestations.sbom import SBOMSupplement, own_name
 from exporter.exporters.attestations.statements import StatementSubject
 from exporter.image import ImageError, digest_bytes
 from exporter.layer.gotar import Header, TarWriter, TypeFlag
@@ -209,7 +209,7 @@ async def test_files_get_the_layer_they_come_from(tmp_path: Path) -> None:
     comments = [file.get("comment") for file in made["predicate"]["files"]]
     # A deleted file is in the layer that made it.
     assert comments == [f"layerID: {top}", f"layerID: {base}", f"layerID: {base}", None]
-    assert made["predicate"]["creationInfo"]["creators"] == [f"Tool: {OWN_NAME}"]
+    assert made["predicate"]["creationInfo"]["creators"] == [f"Tool: {own_name()}"]
 
 
 async def test_the_builder_has_completed_the_document(tmp_path: Path) -> None:
