@@ -60,6 +60,11 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
     return _LINK.sub(link, markdown)
 
 
+def on_page_content(html: str, **_: object) -> str:
+    """Remove the marks that precede literal blocks in docstrings."""
+    return html.replace("<p>::</p>\n", "").replace("::</p>", ":</p>")
+
+
 def decisions() -> str:
     """The list of decision records."""
     lines = [

@@ -1,3 +1,3 @@
 module buildkit-exporter/bench
 
-go 1.21
+go 1.19

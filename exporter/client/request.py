@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -50,8 +51,9 @@ class BuildOptions(TypedDict, total=False):
         ssh: The agents for ``RUN --mount=type=ssh`` and for Git over SSH.
         labels: Labels of images.
         contexts: Additional contexts by name.
-        cache_from: Where to import cache from. A string is a reference in a registry.
-        cache_to: Where to export cache to. A string is a reference in a registry.
+        cache_from: Where to import cache from. A string is a reference in a registry, or
+            ``type=TYPE,KEY=VALUE...`` as for docker.
+        cache_to: Where to export cache to; likewise.
         no_cache: Whether to ignore the cache, or the stages to ignore it for.
         pull: Whether to look for newer versions of images that the daemon has.
         network: The network of steps: ``default``, ``host`` or ``none``.
@@ -249,12 +251,34 @@ def agents_of(options: BuildOptions, *, needs_agent: bool) -> list[SSHAgent]:
 def cache_places(
     places: Sequence[CachePlace | str] | CachePlace | str | None, defaults: Mapping[str, str]
 ) -> list[CachePlace]:
-    """The places of cache."""
+    """The places of cache.
+
+    Raises:
+        InvalidArgumentError: a text is neither a reference nor ``type=TYPE,KEY=VALUE...``.
+    """
     given = [places] if isinstance(places, str | CachePlace) else list(places or ())
-    return [
-        CachePlace("registry", {**defaults, "ref": place}) if isinstance(place, str) else place
-        for place in given
-    ]
+    return [_cache_place(place, defaults) if isinstance(place, str) else place for place in given]
+
+
+def _cache_place(text: str, defaults: Mapping[str, str]) -> CachePlace:
+    if "type=" not in text:
+        try:
+            Reference.parse(text)
+        except ImageError as error:
+            raise InvalidArgumentError(
+                f"{text!r} is neither a reference in a registry nor type=TYPE,KEY=VALUE...: {error}"
+            ) from error
+        return CachePlace("registry", {**defaults, "ref": text})
+    attrs = dict(defaults)
+    for item in next(csv.reader([text])):
+        key, separator, value = item.partition("=")
+        if not separator:
+            raise InvalidArgumentError(f"{item!r} in {text!r} has no value: write KEY=VALUE")
+        attrs[key.strip().lower()] = value
+    kind = attrs.pop("type", "")
+    if not kind:
+        raise InvalidArgumentError(f"{text!r} has no type: write type=TYPE,KEY=VALUE...")
+    return CachePlace(kind, attrs)
 
 
 def _paths(places: str | os.PathLike[str] | Sequence[str] | None) -> list[str]:

@@ -142,3 +142,12 @@ def test_places_of_cache() -> None:
         local,
     ]
     assert cache_places("a/b", {}) == [CachePlace("registry", {"ref": "a/b"})]
+    assert cache_places("type=local,dest=d", {"mode": "min"}) == [
+        CachePlace("local", {"mode": "min", "dest": "d"})
+    ]
+
+
+@pytest.mark.parametrize("text", ["A/B", "type=,ref=x", "type=local,dest"])
+def test_places_of_cache_that_are_malformed(text: str) -> None:
+    with pytest.raises(InvalidArgumentError):
+        cache_places(text, {})
