@@ -46,15 +46,16 @@ def source_of(message: exporter_pb2.Source, make_ref: RefFactory, make_content: 
     def ref(ref_message: exporter_pb2.Ref, path: str) -> Ref | None:
         return None if _is_nil(ref_message, path) else make_ref(ref_message, path)
 
+    single = ref(message.ref, "source.ref") if message.HasField("ref") else None
     refs: dict[str, Ref | None] | None = None
     if message.HasField("refs"):
         refs = {key: ref(value, f"source.refs[{key}]") for key, value in message.refs.refs.items()}
-        if message.HasField("ref"):
+        if single is not None:
             raise InvalidArgumentError(
                 "a result has either a single ref or refs by platform", field="source.ref"
             )
     return Source(
-        ref=ref(message.ref, "source.ref") if message.HasField("ref") else None,
+        ref=single,
         refs=refs,
         metadata=dict(message.metadata),
         attestations={

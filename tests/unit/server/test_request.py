@@ -77,6 +77,7 @@ def test_nil_refs_and_empty_maps_are_not_the_same() -> None:
     assert read(pb.Source()) == Source()
     assert read(pb.Source(ref=pb.Ref())).ref is None
     assert read(pb.Source(refs=pb.RefMap())).refs == {}
+    assert read(pb.Source(ref=pb.Ref(), refs=pb.RefMap())) == read(pb.Source(refs=pb.RefMap()))
     assert read(pb.Source(refs=pb.RefMap(refs={"linux/amd64": pb.Ref()}))).refs == {"linux/amd64": None}
 
 
