@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.client import llb
 from exporter.client.client import BuildkitClient
 from exporter.client.connecting import DaemonConnection
 from exporter.client.contexts import OpenContexts, open_contexts, open_directories
 from exporter.client.credentials import registry_options
 from exporter.client.events import EventReader
 from exporter.client.gateway import Gateway
+from exporter.client.llb import State
 from exporter.client.options import DOCKERFILE_FRONTEND, SolveOptions
 from exporter.client.planning import PlannedOutput, outputs_of, plan_engine_output, plan_output, runs_here
 from exporter.client.request import (
@@ -66,7 +66,7 @@ class Recipe:
     """
 
     context: Context | None = None
-    state: llb.State | ops_pb2.Definition | None = None
+    state: State | ops_pb2.Definition | None = None
     directories: Mapping[str, NamedContext] | None = None
     layouts: Mapping[str, str | Path] | None = None
 

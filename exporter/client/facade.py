@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Self
 
 from typing_extensions import Unpack
 
-from exporter.client import llb
 from exporter.client.building import Building, Consumer, Recipe
 from exporter.client.client import CONNECT_SECONDS, BuildkitClient
 from exporter.client.connecting import TLS, DaemonConnection, daemon_address, open_connection
@@ -22,6 +21,7 @@ from exporter.client.contexts import Context, NamedContext
 from exporter.client.credentials import Auth, registry_options
 from exporter.client.events import Event, EventReader, StepOutput
 from exporter.client.gateway import Gateway
+from exporter.client.llb import State
 from exporter.client.opened import OpenedBuild
 from exporter.client.request import BuildOptions, checked_options
 from exporter.client.results import AttestationDocument, BuildResult, read_attestations
@@ -175,7 +175,7 @@ class Client:
 
     async def solve(
         self,
-        state: llb.State | ops_pb2.Definition,
+        state: State | ops_pb2.Definition,
         *,
         directories: Mapping[str, NamedContext] | None = None,
         layouts: Mapping[str, str | Path] | None = None,
@@ -199,7 +199,7 @@ class Client:
 
     def open_llb(
         self,
-        state: llb.State | ops_pb2.Definition,
+        state: State | ops_pb2.Definition,
         *,
         directories: Mapping[str, NamedContext] | None = None,
         layouts: Mapping[str, str | Path] | None = None,

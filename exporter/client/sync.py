@@ -21,12 +21,16 @@ from typing import TYPE_CHECKING, Self
 
 from typing_extensions import Unpack
 
-from exporter.client import facade, llb, opened
 from exporter.client.client import CONNECT_SECONDS
 from exporter.client.connecting import TLS
 from exporter.client.contexts import Context, NamedContext
 from exporter.client.credentials import Auth
 from exporter.client.events import Event
+from exporter.client.facade import Client as AsyncClient
+from exporter.client.llb import State
+from exporter.client.opened import FileInfo
+from exporter.client.opened import OpenedBuild as AsyncOpenedBuild
+from exporter.client.opened import ResultTree as AsyncResultTree
 from exporter.client.processes import Completed
 from exporter.client.request import BuildOptions
 from exporter.client.results import AttestationDocument, BuildResult
@@ -65,7 +69,7 @@ class Client:
         timeout: float = CONNECT_SECONDS,
         workplace: WorkplaceConfig | None = None,
     ) -> None:
-        self.asynchronous = facade.Client(address, tls=tls, auth=auth, timeout=timeout, workplace=workplace)
+        self.asynchronous = AsyncClient(address, tls=tls, auth=auth, timeout=timeout, workplace=workplace)
         """The client that does the work. Use it only in `loop`."""
         self.loop = LoopThread("exporter.client")
         """The event loop."""
@@ -126,7 +130,7 @@ class Client:
 
     def solve(
         self,
-        state: llb.State | ops_pb2.Definition,
+        state: State | ops_pb2.Definition,
         *,
         directories: Mapping[str, NamedContext] | None = None,
         layouts: Mapping[str, str | Path] | None = None,
@@ -142,7 +146,7 @@ class Client:
     @contextmanager
     def open_llb(
         self,
-        state: llb.State | ops_pb2.Definition,
+        state: State | ops_pb2.Definition,
         *,
         directories: Mapping[str, NamedContext] | None = None,
         layouts: Mapping[str, str | Path] | None = None,
@@ -281,7 +285,7 @@ class Build:
 class ResultTree:
     """Like `exporter.client.ResultTree`, blocking."""
 
-    def __init__(self, tree: opened.ResultTree, loop: LoopThread) -> None:
+    def __init__(self, tree: AsyncResultTree, loop: LoopThread) -> None:
         self._tree = tree
         self._loop = loop
 
@@ -289,11 +293,11 @@ class ResultTree:
         """See `exporter.client.ResultTree.read`."""
         return self._loop.wait(self._tree.read(path, offset=offset, length=length))
 
-    def list(self, path: str = "/", *, pattern: str = "") -> list[opened.FileInfo]:
+    def list(self, path: str = "/", *, pattern: str = "") -> list[FileInfo]:
         """See `exporter.client.ResultTree.list`."""
         return self._loop.wait(self._tree.list(path, pattern=pattern))
 
-    def stat(self, path: str) -> opened.FileInfo:
+    def stat(self, path: str) -> FileInfo:
         """See `exporter.client.ResultTree.stat`."""
         return self._loop.wait(self._tree.stat(path))
 
@@ -336,7 +340,7 @@ class OpenedBuild(ResultTree):
         metadata: The metadata of the result.
     """
 
-    def __init__(self, build: opened.OpenedBuild, loop: LoopThread) -> None:
+    def __init__(self, build: AsyncOpenedBuild, loop: LoopThread) -> None:
         super().__init__(build, loop)
         self._build = build
         self.ref = build.ref

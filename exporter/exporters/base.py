@@ -265,7 +265,7 @@ class ExportResult:
     response: Mapping[str, str] = field(default_factory=dict)
     descriptor: Descriptor | None = None
     finalize: Finalize | None = None
-    provider: Provider | None = None
+    provider: Provider | None = field(default=None, compare=False, repr=False)
 
 
 class _Types(Protocol):

@@ -138,11 +138,14 @@ OUTPUTS = [
     "type=moby,name=example.com/a:v1",
     "type=squash,dest=squashed.tar,name=example.com/a:v1",
     "type=report,dest=report.html",
+    "type=rootfs,dest=rootfs.ext4",
 ]
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
 def test_exports_of_every_type(installed: Installation, sample: str, output: str) -> None:
+    if output.startswith("type=rootfs"):
+        require("mke2fs", "e2fsprogs")
     run(installed, "export", "--source", sample, "--output", output, "--metadata-file", "metadata.json")
     metadata = json.loads((installed.home / "metadata.json").read_bytes())
     if output.startswith("type=oci,dest"):
@@ -155,13 +158,14 @@ async def test_pushes_to_a_registry(installed: Installation, sample: str, tmp_pa
         for words in (
             ("export", "--source", sample, "--output", f"type=registry,name={name}"),
             ("verify", name),
+            ("export", "--source", sample, "--output", f"type=delta,base={name},dest=delta.tar"),
         ):
             await asyncio.to_thread(run, installed, *words)
 
 
 def test_every_type_is_exported() -> None:
-    """A new type has to be added to `OUTPUTS`; ``registry`` has a test of its own."""
-    assert {re.split("[=,]", output)[1] for output in OUTPUTS} | {"registry"} == TYPES
+    """A new type has to be added to `OUTPUTS`; ``registry`` and ``delta`` have a test of their own."""
+    assert {re.split("[=,]", output)[1] for output in OUTPUTS} | {"delta", "registry"} == TYPES
 
 
 def test_commands_that_read_images(installed: Installation, sample: str) -> None:
