@@ -41,7 +41,7 @@ def ordinary_environment(directory: Path) -> Iterator[Mapping[str, str]]:
         pytest.skip.Exception: there is no Python that others can run.
     """
     if _can_run(sys.executable, "-c", "import exporter.cli"):
-        yield {}
+        yield {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
         return
     name = f"python{sys.version_info.major}.{sys.version_info.minor}"
     for python in (os.path.realpath(sys.executable), f"/usr/bin/{name}", f"/usr/local/bin/{name}"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -50,10 +51,13 @@ async def refused(opened: Workbench, exporter: Exporter, log: ProgressLog | None
 
 async def facts(tmp_path: Path, exporter_type: str, **attrs: str) -> tuple[Run, dict[str, str]]:
     command = f'cp -r "$BUILDKIT_EXPORTER_LAYOUT" {tmp_path}/layout; env | grep ^BUILDKIT_EX > {tmp_path}/env'
+    outside = {name for name in os.environ if name.startswith("BUILDKIT_EXPORTER_")}
     async with bench(command) as (opened, _):
         run = await opened.export(make(exporter_type, **attrs), source())
     lines = (await asyncio.to_thread((tmp_path / "env").read_text)).splitlines()
-    return run, dict(line.removeprefix("BUILDKIT_EXPORTER_").split("=", 1) for line in lines)
+    variables = dict(line.split("=", 1) for line in lines)
+    own = variables.keys() - outside  # the tests have variables of this prefix, too
+    return run, {name.removeprefix("BUILDKIT_EXPORTER_"): variables[name] for name in own}
 
 
 @pytest.mark.parametrize("exporter_type", ["oci", "docker", "squash", "image"])

@@ -85,6 +85,7 @@ async def test_a_daemon_without_a_version_is_too_old(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "d"
+    caplog.set_level(logging.WARNING, module.__name__)
     async with simulated(path, Wordless()), seen(path) as daemon:
         await daemon.introduce()
     assert [record.message for record in caplog.records if record.name == module.__name__] == [
