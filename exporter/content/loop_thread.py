@@ -60,21 +60,25 @@ class LoopThread:
             tasks.append(self._loop.create_task(coroutine))
             tasks[0].add_done_callback(lambda _: ended.set())
 
-        def cancel() -> None:  # runs after `start`
-            tasks[0].cancel()
+        def cancel() -> None:  # runs after `start`, if that was scheduled before the interruption
+            if tasks:
+                tasks[0].cancel()
+            else:
+                coroutine.close()
+                ended.set()
 
         try:
             self._loop.call_soon_threadsafe(start)
-        except RuntimeError:  # the loop is closed
-            coroutine.close()
-            raise
-        try:
             ended.wait()
         except BaseException:
-            self._loop.call_soon_threadsafe(cancel)
-            ended.wait()
-            if not tasks[0].cancelled():
-                tasks[0].exception()  # retrieved; the caller gets the interruption instead
+            try:
+                self._loop.call_soon_threadsafe(cancel)
+            except RuntimeError:  # the loop is closed
+                coroutine.close()
+            else:
+                ended.wait()
+                if tasks and not tasks[0].cancelled():
+                    tasks[0].exception()  # retrieved; the caller gets the interruption instead
             raise
         return tasks[0].result()
 

@@ -59,7 +59,7 @@ def test_the_metadata_is_valid_for_pypi(wheel: Path) -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     # Each extra for users has a test in test_commands.py.
     assert set(metadata.get_all("Provides-Extra", [])) == set(project["optional-dependencies"])
-    assert set(project["optional-dependencies"]) == {"metrics", "ssh", "test", "dev"}
+    assert set(project["optional-dependencies"]) == {"metrics", "ssh", "test", "bench", "dev"}
 
 
 def test_pypi_would_accept_both(dist: Path) -> None:

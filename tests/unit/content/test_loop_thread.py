@@ -21,7 +21,9 @@ def test_the_thread_ends_with_the_block() -> None:
     loop.close()
 
 
-def test_an_interrupt_cancels_the_coroutine_and_waits_for_its_end() -> None:
+@pytest.mark.parametrize("attempt", range(20))
+def test_an_interrupt_cancels_the_coroutine_and_waits_for_its_end(attempt: int) -> None:
+    """Whenever it comes: the thread may be faster than the caller, which then is not waiting yet."""
     seen: list[str] = []
 
     async def work() -> None:
