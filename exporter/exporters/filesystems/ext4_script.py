@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
@@ -23,6 +24,9 @@ _TYPES = {
     Kind.FIFO: 0o010000,
 }
 _LOST_AND_FOUND = b"lost+found"
+_MAX_LINE = 8191 if platform.libc_ver()[0] == "glibc" else 1023
+"""Bytes of a command, with its line break. debugfs reads lines into a buffer of the C library's ``BUFSIZ``
+bytes, and takes the rest of a longer line for a command of its own."""
 
 
 class Script:
@@ -58,11 +62,6 @@ class Script:
         Raises:
             InvalidArgumentError: its name or target cannot be written.
         """
-        if b"\n" in entry.path or (entry.kind is Kind.SYMLINK and b"\n" in entry.link):
-            raise InvalidArgumentError(
-                f"{entry.path!r}: debugfs cannot write a name or a link with a line break: use "
-                "format=squashfs or format=erofs"
-            )
         if not self._is_begun:
             self._is_begun = True
             self._make_room(b"", b"/")
@@ -144,7 +143,19 @@ class Script:
         self._command(b"set_inode_field", path, field.encode(), value.encode())
 
     def _command(self, *words: bytes) -> None:
-        self._lines.append(b" ".join(map(_quoted, words)) + b"\n")
+        """Add a command. What would be read as another one never gets into the script."""
+        line = b" ".join(map(_quoted, words)) + b"\n"
+        if any(char in word for word in words for char in (b"\n", b"\0")):
+            problem = "a name, link or attribute with a line break"
+        elif len(line) > _MAX_LINE:
+            problem = "so long a path, link or attribute"
+        else:
+            self._lines.append(line)
+            return
+        longest = max(words, key=len)
+        raise InvalidArgumentError(
+            f"{longest[:200]!r}: debugfs cannot write {problem}: use format=squashfs or format=erofs"
+        )
 
 
 def _quoted(word: bytes) -> bytes:
