@@ -52,7 +52,13 @@ class LoopThread:
         """Run a coroutine, and return its result.
 
         If the caller is interrupted (Ctrl-C), the coroutine is cancelled; when it has ended, that is raised.
+
+        Raises:
+            RuntimeError: the loop is closed, or the caller is in its thread and would wait for itself.
         """
+        if threading.current_thread() is self._thread:
+            coroutine.close()
+            raise RuntimeError("a callback of a blocking client cannot call that client")
         tasks: list[asyncio.Task[T]] = []
         ended = threading.Event()
 

@@ -50,8 +50,10 @@ def entry_of(stat: stat_pb2.Stat) -> FileEntry:
     """Convert a message to an entry, whose content arrives in other messages.
 
     Raises:
-        InvalidArgumentError: the file type is unknown.
+        InvalidArgumentError: the file type is unknown, or the size is negative.
     """
+    if stat.size < 0:
+        raise InvalidArgumentError(f"{shown(stat.path)} has a negative size: {stat.size}")
     kind = _KINDS.get(stat.mode & _TYPE_MASK)
     if kind is None:
         raise InvalidArgumentError(f"{shown(stat.path)} is of an unknown kind: mode {stat.mode:#o}")

@@ -118,6 +118,7 @@ class _ReceivedTree:
         self._what = what
         self._entries: list[FileEntry] = []
         self._numbers: dict[bytes, int] = {}
+        self._sizes: dict[bytes, int] = {}
         self._count = 0
         self._is_listed = False
         self._places: dict[int, _Place] = {}
@@ -208,10 +209,13 @@ class _ReceivedTree:
             return  # without its process it is nothing, and neither layers nor archives have any
         entry = entry_of(packet.stat)
         if entry.is_hard_link:
+            # Its own size counts for nothing: limits apply to the entry that it is a link to.
+            entry = replace(entry, size=self._sizes.get(entry.link, 0))
             content: Content = _Received(self, self._numbers.get(entry.link, number))
         else:
             content = _Received(self, number) if entry.has_content and entry.size else BytesContent(b"")
         self._numbers[entry.path] = number
+        self._sizes[entry.path] = entry.size
         self._entries.append(replace(entry, content=content))
 
     def _take_data(self, packet: wire_pb2.Packet) -> bool:

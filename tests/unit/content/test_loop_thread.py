@@ -73,3 +73,13 @@ def test_a_closed_loop_runs_nothing() -> None:
     loop.close()
     with pytest.raises(RuntimeError):
         loop.wait(asyncio.sleep(0))
+
+
+def test_waiting_in_the_thread_of_the_loop_is_an_error() -> None:
+    with LoopThread.running() as loop:
+
+        async def nested() -> None:
+            loop.wait(asyncio.sleep(0))
+
+        with pytest.raises(RuntimeError, match="a callback of a blocking client cannot call that client"):
+            loop.wait(nested())
