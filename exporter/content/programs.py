@@ -48,11 +48,12 @@ class ProgramResult:
     @property
     def explanation(self) -> str:
         """How it ended, with its output: ``exit status 1: no space``."""
-        ended = (
-            f"exit status {self.status}"
-            if self.status >= 0
-            else f"ended by {signal.Signals(-self.status).name}"
-        )
+        if self.status >= 0:
+            ended = f"exit status {self.status}"
+        elif -self.status in set(signal.Signals):
+            ended = f"ended by {signal.Signals(-self.status).name}"
+        else:  # most real-time signals have no name
+            ended = f"ended by signal {-self.status}"
         text = self.output.strip()
         return f"{ended}: {text}" if text else ended
 

@@ -86,7 +86,8 @@ async def _make(make: Sequence[str], plan: FileSystemPlan, entries: Iterable[Fil
     """
     tree = Path(await run_in_thread(tempfile.mkdtemp, prefix="files-", dir=plan.scratch))
     words = [str(tree) if word == "{tree}" else word for word in make]
-    command = [*_privileges(), sys.executable, "-m", _UNPACK, str(tree), *words]
+    # -P: modules in the working directory, which may belong to anyone, must not run.
+    command = [*_privileges(), sys.executable, "-P", "-m", _UNPACK, str(tree), *words]
     root = FileEntry(path=b".", kind=Kind.DIRECTORY, mode=0o755, mtime=plan.time * SECOND)
     tar = tar_pieces(chain([root], entries), exact_times=True)
     try:

@@ -30,6 +30,8 @@ _PACKAGE = "e2fsprogs"
 _EARLIEST, _LATEST = -(1 << 31), (1 << 34) - (1 << 31) - 1
 _BATCH_BYTES = 64 << 20
 """How much content is copied out of the layers at once."""
+_SCRIPT_BYTES = 8 << 20
+"""How many bytes of commands are kept in memory: files without content need commands, too."""
 
 _CONFIG = """\
 [fs_types]
@@ -124,7 +126,7 @@ def _batches(plan: FileSystemPlan, entries: Iterable[FileEntry], work: Path) -> 
         script.add(entry)
         for name, pieces in script.take_contents():
             _write(work / name, pieces)
-        if script.content_bytes > _BATCH_BYTES:
+        if script.content_bytes > _BATCH_BYTES or script.command_bytes > _SCRIPT_BYTES:
             (work / "script").write_bytes(script.take())
             yield count
     (work / "script").write_bytes(script.take())

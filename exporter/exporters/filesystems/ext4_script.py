@@ -55,6 +55,8 @@ class Script:
         self._is_begun = False
         self.content_bytes = 0
         """The size of the contents since the last `take`."""
+        self.command_bytes = 0
+        """The size of the commands since the last `take`."""
 
     def add(self, entry: FileEntry) -> None:
         """Add the commands for a file.
@@ -86,7 +88,7 @@ class Script:
     def take(self) -> bytes:
         """The commands since the last call."""
         lines, self._lines = self._lines, []
-        self._folder, self.content_bytes = None, 0
+        self._folder, self.content_bytes, self.command_bytes = None, 0, 0
         return b"".join(lines)
 
     def _make(self, entry: FileEntry, base: bytes) -> None:
@@ -126,7 +128,7 @@ class Script:
             self._set(path, "links_count", str(links + 1))
         for key, value in sorted(entry.xattrs.items()):
             name = self._content(iter([value]), len(value))
-            self._command(b"ea_set", b"-f", name, path, key)
+            self._command(b"ea_set", b"-f", name, b"--", path, key)
 
     def _make_room(self, folder: bytes, path: bytes) -> None:
         for _ in range(self._rooms.get(folder, 0)):
@@ -145,12 +147,13 @@ class Script:
     def _command(self, *words: bytes) -> None:
         """Add a command. What would be read as another one never gets into the script."""
         line = b" ".join(map(_quoted, words)) + b"\n"
-        if any(char in word for word in words for char in (b"\n", b"\0")):
+        if any(char in word for word in words for char in (b"\n", b"\r", b"\0")):
             problem = "a name, link or attribute with a line break"
         elif len(line) > _MAX_LINE:
             problem = "so long a path, link or attribute"
         else:
             self._lines.append(line)
+            self.command_bytes += len(line)
             return
         longest = max(words, key=len)
         raise InvalidArgumentError(

@@ -158,10 +158,11 @@ class Contents:
 
     def _directory(self, parts: list[bytes]) -> _Directory:
         directory = self._root
-        for depth, part in enumerate(parts):
+        for part in parts:
             child = directory.get(part)
             if not isinstance(child, dict):
-                self._remove(parts[:depth], part)
+                if child is not None:
+                    self._hide(child)
                 child = directory[part] = {}
             directory = child
         return directory

@@ -258,10 +258,21 @@ def _statement(statement: Statement, top: int) -> Markup:
                     table(["name", "version"], ((code(name), code(version)) for name, version in shown)),
                 )
             )
-    raw = json.dumps(predicate, indent=2, ensure_ascii=False)
-    if len(raw) <= _RAW_LIMIT:
+    raw = _raw(predicate)
+    if raw is not None:
         parts.append(details("JSON", Markup(f"<pre>{text(raw)}</pre>")))
     return join(parts)
+
+
+def _raw(predicate: Mapping[str, object]) -> str | None:
+    """The indented JSON; None if it is too large. Indentation can be many times the size of the rest."""
+    pieces, size = [], 0
+    for piece in json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(predicate):
+        size += len(piece)
+        if size > _RAW_LIMIT:
+            return None
+        pieces.append(piece)
+    return "".join(pieces)
 
 
 def _materials(predicate: Mapping[str, object]) -> list[tuple[str, str]]:
