@@ -19,6 +19,7 @@ from exporter.exporters.base import ArtifactKind, ExportContext, Exporter, Expor
 from exporter.exporters.registry import Registry
 from exporter.source.types import Source
 from exporter.testing import MemoryLayer, MemoryRegistry, ProgressLog, Run, Workbench, source_of
+from tests.peers import require
 
 CONFIG = b'{"architecture":"amd64","os":"linux"}'
 NAME = "example.com/app:v1"
@@ -80,7 +81,7 @@ async def test_it_gets_the_image_that_is_published(exporter_type: str, tmp_path:
 @pytest.mark.parametrize("exporter_type", ["tar", "local", "moby", "rootfs"])
 async def test_other_types_give_it_the_image_of_the_build(exporter_type: str, tmp_path: Path) -> None:
     if exporter_type == "rootfs":
-        pytest.importorskip("exporter.exporters.rootfs")
+        require("mke2fs", "e2fsprogs")
     attrs = {"format": "ext4"} if exporter_type == "rootfs" else {}
     async with Workbench.open() as opened:
         image = await opened.export(Registry().make("oci", {}), source())
